@@ -1,0 +1,1 @@
+"""What a ranking list is, and where lists come from. Knows nothing of prompts or models."""

@@ -1,0 +1,134 @@
+"""Item, Event and RankingList: the three records everything else is made of.
+
+    from reshelf.data.schema import Item, Event, RankingList
+
+Values are checked when a record is made (pydantic); `data.store` reads and writes them as Parquet.
+"""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+GRADES = {0: "none", 1: "click", 2: "cart", 3: "purchase"}
+MAX_GRADE = max(GRADES)
+
+
+def _utc(value: datetime) -> datetime:
+    return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+def _finite(value: float) -> float:
+    if not math.isfinite(value):
+        raise ValueError("value is NaN or infinite")
+    return value
+
+
+Id = Annotated[str, Field(min_length=1)]
+Time = Annotated[datetime, AfterValidator(_utc)]
+Finite = Annotated[float, AfterValidator(_finite)]
+
+
+class Record(BaseModel):
+    """Frozen, strict about unknown fields."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Item(Record):
+    """A product. Everything but `item_id` and `title` may be missing, and missing stays missing (None or empty)."""
+
+    item_id: Id
+    title: Annotated[str, Field(min_length=1)]
+    category: tuple[str, ...] = ()
+    """Path from the broadest level to the leaf."""
+    brand: str | None = None
+    price: Annotated[Finite, Field(ge=0)] | None = None
+    currency: str | None = None
+    """ISO 4217 code, e.g. EUR."""
+    price_level: Annotated[int, Field(ge=1, le=5)] | None = None
+    """Fifth of its leaf category the price falls in: 1 cheapest … 5 dearest (`data.catalogue.with_price_levels`)."""
+    rating: Annotated[Finite, Field(ge=0, le=5)] | None = None
+    """Mean rating in stars."""
+    rating_count: Annotated[int, Field(ge=0)] | None = None
+    attributes: dict[str, str] = {}
+    description: str | None = None
+    image: str | None = None
+    """Path or URL."""
+
+
+class EventKind(StrEnum):
+    SEARCH = "search"
+    VIEW = "view"
+    CLICK = "click"
+    CART = "cart"
+    PURCHASE = "purchase"
+    RATING = "rating"
+
+
+class Event(Record):
+    """Something one shopper did: a search carries `query`, everything else `item_id`; a rating carries `value` (stars)."""
+
+    kind: EventKind
+    time: Time | None = None
+    """UTC; None where a log keeps only the order."""
+    item_id: Id | None = None
+    query: str | None = None
+    value: Finite | None = None
+
+    @model_validator(mode="after")
+    def _names_its_object(self) -> Event:
+        if (self.kind == EventKind.SEARCH) != (self.item_id is None):
+            raise ValueError("a search event needs a query and no item_id, any other event an item_id")
+        return self
+
+
+class RankingList(Record):
+    """One result list as one shopper saw it (or would have seen it).
+
+    `candidates` are item ids in first-stage order, best first. `labels`, `scores`, `positions`, `utility` and every
+    entry of `features` run parallel to them. `utility` is the simulator's true expected utility in [0, 1]: it is for
+    evaluation only, and nothing in prompts, modeling or finetune reads it.
+    """
+
+    list_id: Id
+    user_id: Id
+    time: Time | None = None
+    query: str = ""
+    """Empty for a recommendation slot."""
+    history: tuple[Event, ...] = ()
+    """Oldest first; every event strictly before `time`."""
+    candidates: Annotated[tuple[Id, ...], Field(min_length=1)]
+    labels: tuple[Annotated[int, Field(ge=0, le=MAX_GRADE)], ...] | None = None
+    """0 none, 1 click, 2 cart, 3 purchase; None at serving time."""
+    scores: tuple[Finite, ...] | None = None
+    """First-stage scores, higher is better."""
+    positions: tuple[Annotated[int, Field(ge=1)], ...] | None = None
+    """1-based places the candidates were shown at, where known."""
+    features: dict[str, tuple[Finite, ...]] = {}
+    """Named numbers a shop has per candidate (popularity, text match, …)."""
+    utility: tuple[Finite, ...] | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> RankingList:
+        n = len(self.candidates)
+        if len(set(self.candidates)) != n:
+            seen: set[str] = set()
+            twice = next(c for c in self.candidates if c in seen or seen.add(c))  # type: ignore[func-returns-value]
+            raise ValueError(f"candidates: item {twice!r} is there twice")
+        parallel = {"labels": self.labels, "scores": self.scores, "positions": self.positions, "utility": self.utility}
+        for name, values in (*parallel.items(), *self.features.items()):
+            if values is not None and len(values) != n:
+                raise ValueError(f"{name}: {len(values)} values for {n} candidates")
+        if self.time is not None:
+            for i, event in enumerate(self.history):
+                if event.time is not None and event.time >= self.time:
+                    raise ValueError(
+                        f"history: event {i} at {event.time.isoformat()} is not before the list's time "
+                        f"{self.time.isoformat()}"
+                    )
+        return self

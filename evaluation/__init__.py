@@ -1,0 +1,1 @@
+"""Metrics, the systems the reranker is compared with, and reports."""

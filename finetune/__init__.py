@@ -1,0 +1,1 @@
+"""Training: the base language model and the reranker."""

@@ -1,0 +1,1 @@
+"""Engines, the reranker and exports."""

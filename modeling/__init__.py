@@ -1,0 +1,1 @@
+"""The cross-encoder: packing, shared-prefix attention, score, checkpoint."""

@@ -1,0 +1,1 @@
+"""How a ranking list becomes token ids."""
