@@ -71,7 +71,7 @@ class EventKind(StrEnum):
 
 
 class Event(Record):
-    """Something one shopper did: a search carries `query`, everything else `item_id`; a rating carries `value` (stars)."""
+    """Something one shopper did: a search carries `query`, the others `item_id`; a rating carries `value` (stars)."""
 
     kind: EventKind
     time: Time | None = None

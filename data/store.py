@@ -164,7 +164,9 @@ def read_records(path: Path, kind: type[R]) -> Iterator[R]:
     unknown = sorted(set(source.schema_arrow.names) - set(kind.model_fields))
     missing = sorted(n for n, f in kind.model_fields.items() if f.is_required() and n not in source.schema_arrow.names)
     if unknown or missing:
-        raise InputError(f"{path}: " + (f"column {missing[0]!r} is missing" if missing else f"unknown column {unknown[0]!r}"))
+        raise InputError(
+            f"{path}: " + (f"column {missing[0]!r} is missing" if missing else f"unknown column {unknown[0]!r}")
+        )
     row = 0
     for batch in source.iter_batches(2048):
         for values in batch.to_pylist():

@@ -1,0 +1,122 @@
+"""Shoppers with hidden tastes, and the choice model that turns a taste into what they do.
+
+The wish of a shopper for a product, in log-odds:
+
+    w = b·[brand liked] + c·[colour liked] + m·[material liked] − p·|price level − preferred level|
+        + 0.5·(stars − 4) + 1.2·[what the query asked for] − 4·[another category than the query's]
+        − 0.6·(log price − median log price of the list's products in the category)
+
+The last term depends on the other products shown: a price that is low *for this list* helps. Somebody who looks at
+the product (examines it) clicks with probability σ(w − 1), puts it in the cart after a click with σ(w − 1), and buys
+what is in the cart with σ(w). A product at place r is examined with probability r^(−η), the position-based model
+(Craswell et al., WSDM 2008). The expected utility of a product is the probability that a shopper who examines it buys
+it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from reshelf.data.marketplace.catalogue import Shop
+from reshelf.data.marketplace.vocabulary import CATEGORIES, COLOURS, DEPARTMENTS
+
+LIKED_BRANDS_PER_DEPARTMENT = 2
+LIKED_MATERIALS_PER_DEPARTMENT = 2
+LIKED_COLOURS = 3
+
+
+@dataclass(frozen=True)
+class Taste:
+    """What a shopper likes. It is hidden: only behaviour that follows from it reaches a data set."""
+
+    departments: tuple[str, ...]
+    brands: np.ndarray
+    """bool [n_brands]."""
+    colours: np.ndarray
+    """bool [n_colours]."""
+    materials: np.ndarray
+    """bool [n_materials]."""
+    level: float
+    """Preferred price level, 1 … 5."""
+    brand_weight: float
+    colour_weight: float
+    material_weight: float
+    price_weight: float
+
+
+def draw_taste(shop: Shop, rng: np.random.Generator) -> Taste:
+    """A shopper who is at home in two departments."""
+    departments = tuple(str(d) for d in rng.choice(list(DEPARTMENTS), size=2, replace=False))
+    brands = np.zeros(len(shop.brands), dtype=bool)
+    materials = np.zeros(len(shop.materials), dtype=bool)
+    for name in departments:
+        department = DEPARTMENTS[name]
+        for brand in rng.choice(department.brands, LIKED_BRANDS_PER_DEPARTMENT, replace=False):
+            brands[shop.brands.index(str(brand))] = True
+        for material in rng.choice(department.materials, LIKED_MATERIALS_PER_DEPARTMENT, replace=False):
+            materials[shop.materials.index(str(material))] = True
+    colours = np.zeros(len(COLOURS), dtype=bool)
+    colours[rng.choice(len(COLOURS), LIKED_COLOURS, replace=False)] = True
+    brand_weight, colour_weight, material_weight = rng.uniform(1.0, 2.6, 3)
+    return Taste(
+        departments=departments,
+        brands=brands,
+        colours=colours,
+        materials=materials,
+        level=float(rng.uniform(1, 5)),
+        brand_weight=float(brand_weight),
+        colour_weight=float(colour_weight),
+        material_weight=float(material_weight),
+        price_weight=float(rng.uniform(0.4, 1.2)),
+    )
+
+
+def own_categories(taste: Taste) -> np.ndarray:
+    """Indices of the categories in the shopper's departments, int64."""
+    return np.array([i for i, c in enumerate(CATEGORIES) if c.department in taste.departments])
+
+
+def wish(shop: Shop, taste: Taste, rows: np.ndarray) -> np.ndarray:
+    """The part of the wish that the product alone decides, float64 [len(rows)]."""
+    return (
+        taste.brand_weight * taste.brands[shop.brand[rows]]
+        + taste.colour_weight * taste.colours[shop.colour[rows]]
+        + taste.material_weight * taste.materials[shop.material[rows]]
+        - taste.price_weight * np.abs(shop.level[rows] - taste.level)
+        + 0.5 * (shop.rating[rows] - 4)
+    )
+
+
+def wish_in_list(shop: Shop, taste: Taste, rows: np.ndarray, category: int, asked: np.ndarray) -> np.ndarray:
+    """The whole wish for the products of one list, float64 [len(rows)].
+
+    Args:
+        rows: the list's products.
+        category: what the query is about.
+        asked: bool [len(rows)], whether the product has the colour or material that the query names.
+    """
+    inside = shop.category[rows] == category
+    price = shop.log_price[rows]
+    median = np.median(price[inside]) if inside.any() else np.median(price)
+    return wish(shop, taste, rows) + 1.2 * asked - 4.0 * ~inside - 0.6 * np.where(inside, price - median, 0.0)
+
+
+def sigmoid(x: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-x))
+
+
+def expected_utility(wishes: np.ndarray) -> np.ndarray:
+    """Probability that a shopper who examines the product buys it, float64 in (0, 1)."""
+    return sigmoid(wishes - 1) ** 2 * sigmoid(wishes)
+
+
+def behave(wishes: np.ndarray, position_bias: float, rng: np.random.Generator) -> np.ndarray:
+    """One shopper's grades for a list shown in the order given: 0 none, 1 click, 2 cart, 3 purchase; int64 [K]."""
+    n = len(wishes)
+    examined = rng.random(n) < np.arange(1, n + 1) ** -position_bias
+    clicked = examined & (rng.random(n) < sigmoid(wishes - 1))
+    carted = clicked & (rng.random(n) < sigmoid(wishes - 1))
+    bought = carted & (rng.random(n) < sigmoid(wishes))
+    return clicked.astype(np.int64) + carted + bought

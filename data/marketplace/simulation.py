@@ -1,0 +1,165 @@
+"""Lists of the simulated shop: who searched for what, what the first stage returned, what was clicked and bought.
+
+data = simulate(MarketplaceConfig(seed=1, train_lists=200, valid_lists=50, test_lists=50))
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import bm25s
+import numpy as np
+
+from reshelf.data.marketplace import shoppers
+from reshelf.data.marketplace.catalogue import Shop, make_catalogue
+from reshelf.data.marketplace.vocabulary import CATEGORIES, COLOURS, DEPARTMENTS
+from reshelf.data.schema import Event, EventKind, Item, RankingList
+from reshelf.data.store import RankingData, save_dataset_folder
+
+OPENING = datetime(2026, 1, 1, tzinfo=UTC)
+NOISE = 0.1
+"""Share of past events that follow no taste: presents, accidents, somebody else on the sofa."""
+IN_STOCK = 0.5
+"""Share of the catalogue that can be delivered when a list is made."""
+KINDS = {1: EventKind.CLICK, 2: EventKind.CART, 3: EventKind.PURCHASE}
+
+
+@dataclass
+class MarketplaceConfig:
+    """A simulated shop with a known best order."""
+
+    out: Path = Path("runs/marketplace")
+    """Folder to write the data set to."""
+    seed: int = 0
+    """The same seed gives the same products, shoppers and lists."""
+    items_per_category: int = 60
+    """Products in each of the 25 categories."""
+    train_lists: int = 2000
+    """Lists with at least one click, for training."""
+    valid_lists: int = 200
+    """Lists of other shoppers, for choosing a checkpoint."""
+    test_lists: int = 500
+    """Lists of yet other shoppers, for the final figures; lists without a click are kept here and in valid."""
+    lists_per_shopper: int = 2
+    """Searches of one shopper; the clicks of one are history to the next."""
+    candidates: int = 20
+    """Products the first stage returns for a query."""
+    history_min: int = 8
+    """Fewest events a shopper arrives with."""
+    history_max: int = 16
+    """Most events a shopper arrives with."""
+    position_bias: float = 0.7
+    """Exponent η: a product at place r is looked at with probability r^(-η); 0 switches the bias off."""
+
+
+class Simulator:
+    """An endless, reproducible stream of shoppers in one shop.
+
+    Shopper number n depends on the seed and n alone, so a longer run begins like a shorter one.
+    """
+
+    def __init__(self, config: MarketplaceConfig) -> None:
+        self.config = config
+        self.shop: Shop = make_catalogue(config.seed, config.items_per_category)
+        texts = [f"{i.title} {' '.join(i.category)}".lower() for i in self.shop.items.values()]
+        self._bm25 = bm25s.BM25()
+        self._bm25.index(bm25s.tokenize(texts, stopwords=None, show_progress=False), show_progress=False)
+        self._scores: dict[str, np.ndarray] = {}
+
+    @property
+    def items(self) -> dict[str, Item]:
+        return self.shop.items
+
+    def first_stage(self, query: str, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """BM25 over title and category among the products in stock: rows best first, and their scores [K]."""
+        if query not in self._scores:
+            self._scores[query] = self._bm25.get_scores(query.lower().split()).astype(np.float64)
+        scores = np.where(rng.random(len(self.shop.ids)) < IN_STOCK, self._scores[query], -1.0)
+        ties = rng.random(len(scores)) * 1e-6
+        rows = np.argsort(-(scores + ties), kind="stable")[: self.config.candidates]
+        return rows, scores[rows]
+
+    def shopper(self, number: int) -> Iterator[RankingList]:
+        """The lists of one shopper, in the order of time."""
+        rng = np.random.default_rng([self.config.seed, 1, number])
+        shop = self.shop
+        taste = shoppers.draw_taste(shop, rng)
+        categories = shoppers.own_categories(taste)
+        now = OPENING + timedelta(minutes=int(rng.integers(0, 60 * 24 * 300)))
+        history: list[Event] = []
+        for _ in range(int(rng.integers(self.config.history_min, self.config.history_max + 1))):
+            history.append(self._past_event(taste, categories, now, rng))
+            now += timedelta(minutes=int(rng.exponential(60 * 24 * 3)) + 1)
+        for n in range(self.config.lists_per_shopper):
+            category = int(rng.choice(categories))
+            query, asked_colour, asked_material = self._query(category, rng)
+            rows, scores = self.first_stage(query, rng)
+            asked = (shop.colour[rows] == asked_colour) | (shop.material[rows] == asked_material)
+            wishes = shoppers.wish_in_list(shop, taste, rows, category, asked)
+            labels = shoppers.behave(wishes, self.config.position_bias, rng)
+            ids = tuple(str(i) for i in shop.ids[rows])
+            yield RankingList(
+                list_id=f"s{self.config.seed}-{number}-{n}",
+                user_id=f"s{self.config.seed}-{number}",
+                time=now,
+                query=query,
+                history=tuple(history),
+                candidates=ids,
+                labels=tuple(int(x) for x in labels),
+                scores=tuple(float(s) for s in scores),
+                positions=tuple(range(1, len(ids) + 1)),
+                utility=tuple(float(u) for u in shoppers.expected_utility(wishes)),
+            )
+            for row in np.flatnonzero(labels):
+                now += timedelta(minutes=1)
+                history.append(Event(kind=KINDS[int(labels[row])], time=now, item_id=ids[row]))
+            now += timedelta(minutes=int(rng.exponential(60 * 24 * 3)) + 1)
+
+    def _past_event(
+        self, taste: shoppers.Taste, categories: np.ndarray, now: datetime, rng: np.random.Generator
+    ) -> Event:
+        rows = np.flatnonzero(self.shop.category == rng.choice(categories))
+        wishes = shoppers.wish(self.shop, taste, rows)
+        odds = np.exp(2 * wishes) if rng.random() >= NOISE else np.ones(len(rows))
+        row = rng.choice(rows, p=odds / odds.sum())
+        kind = rng.choice([EventKind.CLICK, EventKind.CART, EventKind.PURCHASE], p=[0.5, 0.1, 0.4])
+        return Event(kind=EventKind(kind), time=now, item_id=str(self.shop.ids[row]))
+
+    def _query(self, category: int, rng: np.random.Generator) -> tuple[str, int, int]:
+        """Query text and the colour and material it asks for (-1 for none)."""
+        name = CATEGORIES[category].name.lower()
+        draw = rng.random()
+        if draw < 0.1:
+            colour = int(rng.integers(len(COLOURS)))
+            return f"{COLOURS[colour]} {name}", colour, -1
+        if draw < 0.2:
+            material = str(rng.choice(DEPARTMENTS[CATEGORIES[category].department].materials))
+            return f"{material} {name}", -1, self.shop.materials.index(material)
+        return name, -1, -1
+
+
+def simulate(config: MarketplaceConfig) -> RankingData:
+    """A data set whose train, valid and test lists come from different shoppers."""
+    simulator = Simulator(config)
+    data = RankingData(simulator.items)
+    number = 0
+    for split, wanted in (("train", config.train_lists), ("valid", config.valid_lists), ("test", config.test_lists)):
+        lists: list[RankingList] = []
+        while len(lists) < wanted:
+            for ranking in simulator.shopper(number):
+                if split != "train" or any(ranking.labels or ()):
+                    lists.append(ranking)
+            number += 1
+        data.lists[split] = lists[:wanted]
+    return data
+
+
+def simulate_folder(config: MarketplaceConfig) -> None:
+    """Simulate and write the data set folder."""
+    data = simulate(config)
+    save_dataset_folder(config.out, data)
+    sizes = ", ".join(f"{len(lists)} {split}" for split, lists in data.lists.items())
+    print(f"{config.out}: {len(data.items)} products, lists: {sizes}")
