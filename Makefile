@@ -1,0 +1,43 @@
+# make demo    finetune a reranker and watch it reorder lists, nothing but this machine needed (about 8 minutes of work)
+# make real    train and evaluate on the Amazon Beauty search lists in $(DATA) (within an hour on two cores)
+# make test    every check and every test
+# make check   static checks only        make clean   remove the environment and all results
+#
+# Each sets up .venv first, once. Without a GPU, and where pip does not already find a CPU build of torch:
+#   make demo PIP_TORCH_ARGS="--index-url https://download.pytorch.org/whl/cpu"
+
+PYTHON ?= python3
+PIP_TORCH_ARGS ?=
+DATA ?= ../shared/data
+RUN := .venv/bin
+
+.PHONY: demo real test check clean
+
+demo: .venv/installed
+	$(RUN)/python -m reshelf.demo
+
+real: .venv/installed
+	$(RUN)/reshelf data import --config data/mappings/amazon_beauty_search.yaml --source $(DATA)/amazon_beauty --out runs/beauty_search/data
+	$(RUN)/reshelf base --config finetune/beauty_base.yaml
+	$(RUN)/reshelf finetune --config finetune/beauty_search.yaml
+	$(RUN)/reshelf evaluate --config evaluation/beauty_search.yaml
+
+test: check
+	$(RUN)/pytest --data-root $(DATA)
+
+check: .venv/installed-dev
+	$(RUN)/ruff check .
+	$(RUN)/ruff format --check .
+	$(RUN)/mypy
+	$(RUN)/lint-imports
+
+.venv/installed: pyproject.toml install.py
+	$(PYTHON) install.py .venv --torch-args="$(PIP_TORCH_ARGS)"
+	@touch $@
+
+.venv/installed-dev: .venv/installed
+	$(PYTHON) install.py .venv --dev
+	@touch $@
+
+clean:
+	rm -rf .venv runs build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

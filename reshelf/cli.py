@@ -1,0 +1,101 @@
+"""The `reshelf` command. Every subcommand is one function that takes one typed config.
+
+    reshelf --help
+    reshelf finetune --config finetune/beauty_search.yaml --out runs/mine
+
+Only the chosen command's module is imported, so `reshelf --help` needs neither torch nor transformers. Exit codes:
+0 done, 1 a failure (with its traceback), 2 a mistake in what was given (one sentence), 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from reshelf import __version__
+from reshelf.errors import InputError
+
+
+@dataclass(frozen=True)
+class Command:
+    """Where a subcommand's function is, and what it does in one line."""
+
+    module: str
+    function: str
+    summary: str
+
+
+COMMANDS = {
+    "data import": Command("reshelf.data.importing", "import_logs", "turn a shop's own tables into ranking lists"),
+    "data simulate": Command("reshelf.data.marketplace", "simulate_folder", "make a marketplace with known tastes"),
+    "data show": Command("reshelf.data.show", "show", "print what is in a data set"),
+    "base": Command("reshelf.finetune.base", "make_base", "pretrain a small base language model, offline"),
+    "finetune": Command("reshelf.finetune.run", "finetune", "train a reranker: LoRA over a 4-bit base"),
+    "evaluate": Command("reshelf.evaluation.run", "evaluate", "compare rerankers on held-out lists"),
+    "rerank": Command("reshelf.inference.request", "rerank", "reorder one list for one shopper"),
+    "export": Command("reshelf.inference.export", "export", "write a merged model that needs no code of ours"),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code. Failures that are nobody's input propagate with their traceback."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _dispatch(words)
+    except InputError as error:
+        print(f"reshelf: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+
+
+def _dispatch(words: list[str]) -> int:
+    if words in ([], ["-h"], ["--help"]):
+        print(_overview())
+        return 0
+    if words == ["--version"]:
+        print(f"reshelf {__version__}")
+        return 0
+    if words in (["data"], ["data", "-h"], ["data", "--help"]):
+        print(_overview("data "))
+        return 0
+    name = " ".join(words[: 2 if words[0] == "data" else 1])
+    if name not in COMMANDS:
+        raise InputError(f"there is no command {name!r}; `reshelf --help` lists them")
+    function, kind = resolve(COMMANDS[name])
+    from reshelf.config import parse
+
+    about = (inspect.getdoc(function) or COMMANDS[name].summary).split("\n\n")[0]
+    function(parse(kind, words[len(name.split()) :], f"reshelf {name}", about))
+    return 0
+
+
+def resolve(command: Command) -> tuple[Callable[[Any], Any], type]:
+    """A command's function and the dataclass of its one parameter."""
+    function = getattr(importlib.import_module(command.module), command.function)
+    (parameter,) = inspect.signature(function).parameters.values()
+    kind = parameter.annotation
+    return function, function.__globals__[kind] if isinstance(kind, str) else kind
+
+
+def _overview(start: str = "") -> str:
+    width = max(map(len, COMMANDS))
+    lines = [f"  reshelf {name:{width}}  {c.summary}" for name, c in COMMANDS.items() if name.startswith(start)]
+    return "\n".join(
+        [
+            "Personalised reranking of shop search with an LLM cross-encoder that reads a list as one sequence.",
+            "",
+            *lines,
+            "",
+            "Each takes --config FILE.yaml and flags of the same names; `reshelf COMMAND --help` explains every one.",
+            "reshelf --version prints the version.",
+        ]
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

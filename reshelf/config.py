@@ -1,0 +1,140 @@
+"""Typed configs, in one truth: a dataclass, a YAML file of the same shape, and command-line flags of the same names.
+
+    config = parse(FinetuneConfig, ["--config", "finetune/beauty_search.yaml", "--optimiser.lr", "1e-4"])
+    config = load_yaml(FinetuneConfig, "finetune/demo.yaml")
+
+The docstring under a field is its help text. Later arguments win over earlier ones, flags over the file before them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
+
+from reshelf.errors import InputError
+
+C = TypeVar("C")
+
+set_parsing_settings(docstring_parse_attribute_docstrings=True)
+
+
+class _Parser(ArgumentParser):
+    """jsonargparse's parser, with type names written as a reader would."""
+
+    def format_help(self, formatter: argparse.HelpFormatter | None = None) -> str:
+        return _plain_types(super().format_help(formatter))
+
+
+def build_parser(kind: type, prog: str = "reshelf", description: str | None = None) -> ArgumentParser:
+    """A parser with one flag per field of the dataclass `kind`, nested ones as `--lora.rank`, plus `--config FILE`."""
+    parser = _Parser(prog=prog, description=description, exit_on_error=False)
+    parser.add_argument("--config", action="config", help="YAML file with the fields below; flags after it win.")
+    parser.add_class_arguments(kind)
+    return parser
+
+
+def parse(kind: type[C], args: Sequence[str], prog: str = "reshelf", description: str | None = None) -> C:
+    """The dataclass `kind` from command-line arguments.
+
+    Raises:
+        InputError: an unknown flag or key, a missing field, or a value of the wrong type; names the file where a
+            file is at fault.
+        SystemExit: after `--help` or `--print_config`.
+    """
+    parser = build_parser(kind, prog, description)
+    for path in _config_files(args):
+        _check_file(parser, path)
+    try:
+        values = parser.parse_args(list(args))
+        made = parser.instantiate(values)
+    except ArgumentError as error:
+        raise InputError(_one_sentence(parser, error)) from error
+    return kind(**{name: value for name, value in vars(made).items() if name != "config"})
+
+
+def load_yaml(kind: type[C], path: Path | str, **changes: Any) -> C:
+    """The dataclass `kind` from a YAML file; `changes` are fields to set on top, `**{"lora.rank": 8}` for nested ones.
+
+    Raises:
+        InputError: as `parse`.
+    """
+    flags = [f"--{name}={value}" for name, value in changes.items()]
+    return parse(kind, ["--config", str(path), *flags])
+
+
+def _config_files(args: Sequence[str]) -> Iterator[Path]:
+    for i, arg in enumerate(args):
+        if arg == "--config" and i + 1 < len(args):
+            yield Path(args[i + 1])
+        elif arg.startswith("--config="):
+            yield Path(arg.removeprefix("--config="))
+
+
+def _check_file(parser: ArgumentParser, path: Path) -> None:
+    """Look at one config file alone, so that a mistake in it can be said with its name."""
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"cannot read the config file {path}: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" line {mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or error
+        raise InputError(f"{path}{where} is not YAML: {problem}") from error
+    if not isinstance(values, dict):
+        raise InputError(f"{path} must hold `field: value` lines, not {type(values).__name__}")
+    _check_keys(parser, path, values)
+    try:
+        parser.parse_object(values)
+    except ArgumentError as error:
+        if str(error).startswith("Parser key"):  # anything else (a missing field) may still be mended by a flag
+            raise InputError(f"{path}, {_one_sentence(parser, error)}") from error
+
+
+def _check_keys(parser: ArgumentParser, path: Path, values: dict[str, Any], inside: str = "") -> None:
+    known = _fields(parser)
+    for key, value in values.items():
+        name = f"{inside}{key}"
+        if name not in known:
+            raise InputError(f"{path}, unknown field {name!r}{_suggestion(name, known)}")
+        if isinstance(value, dict) and any(field.startswith(f"{name}.") for field in known):
+            _check_keys(parser, path, value, f"{name}.")
+
+
+def _fields(parser: ArgumentParser) -> set[str]:
+    """Dotted names of every field, the nested dataclasses themselves included."""
+    leaves = {a.dest for a in parser._actions if a.dest not in ("help", "print_config", argparse.SUPPRESS)}
+    groups = {name.rsplit(".", depth)[0] for name in leaves for depth in range(1, name.count(".") + 1)}
+    return leaves | groups
+
+
+def _suggestion(name: str, known: set[str]) -> str:
+    """`; did you mean 'lora.rank'?`, or where all names are to be found."""
+    close = difflib.get_close_matches(name, sorted(known), n=1)
+    return f"; did you mean {close[0]!r}?" if close else "; --help lists the fields"
+
+
+def _plain_types(text: str) -> str:
+    text = re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", text)
+    return re.sub(r"(?:typing\.)?Literal\[([^\]]*)\]", r"one of \1", text)
+
+
+def _one_sentence(parser: ArgumentParser, error: ArgumentError) -> str:
+    """jsonargparse's report as a single line that begins with the field."""
+    text = " ".join(_plain_types(str(error)).split())
+    if found := re.match(r'Parser key "([^"]+)": (.*)', text):
+        name, problem = found.groups()
+        problem = re.sub(r"^Expected an? (.*?)\. Got value: (.*)$", r"expected \1, got \2", problem)
+        return f"field {name}: {problem}"
+    if found := re.match(r"unrecognized arguments: (--([^\s=]+).*)", text):
+        return f"unknown option --{found[2]}{_suggestion(found[2], _fields(parser))}"
+    if found := re.match(r"the following arguments are required: (.*)", text):
+        return f"field {found[1]} is missing; give it as a flag or in the --config file"
+    return text
