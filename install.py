@@ -24,10 +24,8 @@ UNWANTED = ["torchvision", "torchaudio", "torchcodec"]
 
 
 def main() -> None:
-    if sys.version_info < (3, 11):
-        sys.exit(
-            f"Reshelf needs Python 3.11 or newer, this is {sys.version.split()[0]}; try `make PYTHON=python3.12 …`"
-        )
+    if sys.version_info < (3, 11):  # noqa: UP036 - this file is run by whatever python3 the machine has
+        sys.exit(f"Reshelf needs Python 3.11 or newer, this is {sys.version.split()[0]}; use `make PYTHON=python3.12`")
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("venv", type=Path, help="folder of the virtual environment; made where it is not there")
     parser.add_argument("--dev", action="store_true", help="add the test and check tools")
