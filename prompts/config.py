@@ -1,0 +1,60 @@
+"""How a list is written: which template, which fields, and how many tokens each part may take.
+
+config = PromptConfig(template="plain", fields=["title", "price_level"])
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from reshelf.errors import InputError
+
+FIELDS = ("title", "brand", "price", "price_level", "rating", "category", "attributes", "description")
+"""Cheap fields before long ones: an item that is too long loses tokens from the last field first."""
+
+
+@dataclass
+class PromptConfig:
+    """The prompt of a reranker. It is stored with the model, and a model is only used with its own prompt."""
+
+    template: Literal["qwen3", "plain"] = "qwen3"
+    """qwen3: the chat format of Qwen3-Reranker. plain: bare lines, for base models without chat tokens."""
+    language: Literal["en", "zh"] = "en"
+    """Language of the template's own words."""
+    positive: str = "yes"
+    """Label word for "wanted"; one token of the vocabulary."""
+    negative: str = "no"
+    """Label word for "not wanted"; one token of the vocabulary."""
+    fields: list[str] = field(default_factory=lambda: list(FIELDS))
+    """Item fields of a candidate, in this order: title, brand, price, price_level, rating, category, attributes,
+    description."""
+    event_fields: list[str] = field(default_factory=lambda: ["title", "brand", "price"])
+    """Item fields of an event in the history."""
+    event_gaps: bool = True
+    """Write how many days passed since the event before, where times are known."""
+    features: list[str] = field(default_factory=list)
+    """Candidate numbers written as levels 0 … 20: names from RankingList.features, and first_stage for its scores."""
+    history_tokens: int = 1024
+    """Budget of the whole history, in tokens; the oldest events go first."""
+    history_block: int = 8
+    """Events are dropped from the old end this many at a time, so that a cached prefix stays valid for many events."""
+    event_tokens: int = 32
+    """Budget of one event, in tokens."""
+    query_tokens: int = 64
+    """Longest query accepted, in tokens; a query is never cut."""
+    item_tokens: int = 128
+    """Budget of one candidate's fields, in tokens; long fields lose their end first."""
+
+    def __post_init__(self) -> None:
+        for name, values in (("fields", self.fields), ("event_fields", self.event_fields)):
+            unknown = [v for v in values if v not in FIELDS]
+            if unknown or not values:
+                raise InputError(f"prompt.{name}: {unknown or 'empty'}; choose from {', '.join(FIELDS)}")
+        for name in ("history_tokens", "history_block", "event_tokens", "query_tokens", "item_tokens"):
+            if getattr(self, name) < 1:
+                raise InputError(f"prompt.{name} is {getattr(self, name)}; give a number of at least 1")
+        if self.event_tokens > self.history_tokens:
+            raise InputError(
+                f"prompt.event_tokens is {self.event_tokens}, more than prompt.history_tokens ({self.history_tokens})"
+            )

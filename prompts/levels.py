@@ -1,0 +1,56 @@
+"""Candidate numbers as levels 0 … 20, so that a language model can read and compare them.
+
+levels = fit_levels(train_lists, ["first_stage", "popularity"])
+levels.of(ranking)["popularity"]       # int64 [K]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from reshelf.data.schema import RankingList
+from reshelf.errors import InputError
+
+TOP = 20
+
+
+@dataclass
+class FeatureLevels:
+    """Edges between levels by feature name, as found on the training lists. Level 0 is the lowest value seen."""
+
+    edges: dict[str, list[float]] = field(default_factory=dict)
+
+    def of(self, ranking: RankingList) -> dict[str, np.ndarray]:
+        """Levels of every feature, int64 [K] each.
+
+        Raises:
+            InputError: the list does not carry a feature that the model reads.
+        """
+        return {
+            name: np.searchsorted(edges, values_of(ranking, name), side="left") for name, edges in self.edges.items()
+        }
+
+
+def values_of(ranking: RankingList, name: str) -> np.ndarray:
+    """Raw values of one feature, float64 [K]; `first_stage` means the first-stage scores."""
+    values = ranking.scores if name == "first_stage" else ranking.features.get(name)
+    if values is None:
+        where = "scores" if name == "first_stage" else f"features.{name}"
+        raise InputError(f"list {ranking.list_id}, field {where}: missing, but the prompt's features name {name!r}")
+    return np.asarray(values, dtype=np.float64)
+
+
+def fit_levels(lists: Iterable[RankingList], names: Sequence[str]) -> FeatureLevels:
+    """Edges at the quantiles of each feature's values above its lowest one, from training lists only."""
+    lists = list(lists)
+    edges = {}
+    for name in names:
+        values = np.concatenate([values_of(ranking, name) for ranking in lists]) if lists else np.zeros(1)
+        low = values.min()
+        above = values[values > low]
+        inner = np.quantile(above, np.arange(1, TOP) / TOP) if len(above) else []
+        edges[name] = [float(e) for e in np.unique([low, *inner])]
+    return FeatureLevels(edges)
