@@ -1,0 +1,100 @@
+"""Shared-prefix attention: the tokens of an item see the whole prefix and their own item up to themselves.
+
+    model = AutoModelForCausalLM.from_pretrained(..., attn_implementation=SHARED_PREFIX)
+    model(batch.input_ids, position_ids=batch.position_ids, layout=batch.layout, use_cache=False)
+
+Registered with transformers' AttentionInterface, so any of its causal LMs runs with it. The prefix is ordinary causal
+attention (SDPA). The items of a list are one long query against the prefix's keys, which exist once, plus a small
+causal block of each item against itself, under one softmax. There is no T×T mask, and scores equal those of K separate
+prompts up to float rounding.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from transformers import AttentionInterface
+
+from reshelf.modeling.packing import ListLayout
+
+SHARED_PREFIX = "reshelf_shared_prefix"
+
+
+def shared_prefix_attention(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    layout: tuple[ListLayout, ...] | None = None,
+    softcap: float | None = None,
+    sliding_window: int | None = None,
+    **_: Any,
+) -> tuple[torch.Tensor, None]:
+    """Attention over a packed row.
+
+    Args:
+        query: [1, H, T, D].
+        key: [1, H_kv, T, D], H a multiple of H_kv.
+        value: [1, H_kv, T, D].
+        scaling: factor on the dot products; 1/√D where None.
+        layout: of the row; None means one plain causal sequence.
+        sliding_window: accepted as long as no prompt is longer than the window.
+
+    Returns:
+        [1, T, H, D], and None for the attention weights.
+
+    Raises:
+        NotImplementedError: attention logits are soft-capped, attention dropout is on, or a sliding window is shorter
+            than a prompt.
+    """
+    if softcap is not None or dropout:
+        raise NotImplementedError("shared-prefix attention has neither soft-capped logits nor attention dropout")
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    groups = query.shape[1] // key.shape[1]
+    q, k, v = query[0], key[0].repeat_interleave(groups, 0), value[0].repeat_interleave(groups, 0)
+    parts = layout or (ListLayout(0, q.shape[1], None, None),)
+    if sliding_window is not None:
+        longest = max(part.prefix + (0 if part.own is None else part.own.shape[1]) for part in parts)
+        if longest > sliding_window:
+            raise NotImplementedError(
+                f"a prompt of {longest} tokens is longer than the sliding window {sliding_window}"
+            )
+    pieces = []
+    for part in parts:
+        span = slice(part.start, part.start + part.prefix)
+        prefix = F.scaled_dot_product_attention(
+            q[None, :, span], k[None, :, span], v[None, :, span], is_causal=True, scale=scale
+        )
+        pieces.append(prefix[0])
+        if part.own is not None and part.valid is not None:
+            pieces.append(_items(q, k, v, span, part.own, part.valid, scale))
+    return torch.cat(pieces, dim=1).transpose(0, 1)[None], None
+
+
+def _items(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, span: slice, own: torch.Tensor, valid: torch.Tensor, scale: float
+) -> torch.Tensor:
+    """Attention outputs of a list's item tokens in row order, [H, Σ L_k, D]."""
+    n, length = own.shape
+    heads, _, width = q.shape
+    rows = own.reshape(-1)
+    q_own, k_own, v_own = (x.index_select(1, rows) for x in (q, k, v))
+    q_own = q_own * scale
+    to_prefix = q_own @ k[:, span].transpose(1, 2)
+    blocks = (heads, n, length, width)
+    to_self = q_own.view(blocks) @ k_own.view(blocks).transpose(2, 3)
+    future = torch.ones(length, length, dtype=torch.bool, device=q.device).triu(1)
+    to_self = to_self.masked_fill(future, float("-inf")).view(heads, n * length, length)
+    weights = torch.cat([to_prefix, to_self], dim=2).softmax(dim=2, dtype=torch.float32).to(v.dtype)
+    prefix_weights, own_weights = weights.split([to_prefix.shape[2], length], dim=2)
+    out = prefix_weights @ v[:, span]
+    out = out + (own_weights.view(heads, n, length, length) @ v_own.view(blocks)).view(heads, n * length, width)
+    return out[:, valid.reshape(-1)]
+
+
+AttentionInterface.register(SHARED_PREFIX, shared_prefix_attention)

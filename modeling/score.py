@@ -1,0 +1,55 @@
+"""The score of a candidate: logit(yes) − logit(no) at its last token, in float32.
+
+    attach_head(model, yes_id, no_id)
+    scores = score(model, batch)       # float32 [N]
+
+The vocabulary head is replaced by its two rows for the label words, and only score positions meet it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+import reshelf.modeling.attention  # noqa: F401  (registers the attention function)
+from reshelf.modeling.packing import PackedBatch
+
+
+class LabelHead(torch.nn.Module):
+    """The rows of a vocabulary head for the positive and the negative label word; float32, not trained."""
+
+    weight: torch.Tensor
+
+    def __init__(self, weight: torch.Tensor) -> None:
+        super().__init__()
+        self.register_buffer("weight", weight.detach().float().clone(), persistent=False)
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        """[..., D] of any float type to float32 [..., 2]."""
+        return F.linear(hidden.float(), self.weight)
+
+
+def attach_head(model: Any, positive_id: int, negative_id: int) -> None:
+    """Replace the model's vocabulary head by a `LabelHead`, once."""
+    head = model.get_output_embeddings()
+    if not isinstance(head, LabelHead):
+        model.lm_head = LabelHead(head.weight[[positive_id, negative_id]])
+
+
+def score(model: Any, batch: PackedBatch) -> torch.Tensor:
+    """Raw log-odds of every candidate, float32 [N], lists one after the other.
+
+    Args:
+        model: a causal LM (or its peft wrapper) loaded with the shared-prefix attention and a `LabelHead`.
+        batch: packed lists on the model's device.
+    """
+    logits = model(
+        input_ids=batch.input_ids,
+        position_ids=batch.position_ids,
+        layout=batch.layout,
+        logits_to_keep=batch.score_positions,
+        use_cache=False,
+    ).logits
+    return (logits[0, :, 0] - logits[0, :, 1]).float()
