@@ -1,0 +1,62 @@
+"""BM25 (bm25s): the query's words against an item's words; no history, no behaviour.
+
+Bm25().scores(data, lists)
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import bm25s
+import numpy as np
+
+from reshelf.data.schema import Item, RankingList
+from reshelf.data.store import RankingData
+
+# Chinese, Japanese and Korean writing has no spaces: one sign, one word.
+WORD = re.compile(r"[぀-ヿ㐀-鿿가-힯]|[^\W_]+")
+
+
+@dataclass
+class Bm25:
+    """Scores every candidate by BM25 of the query over the whole catalogue.
+
+    For an empty query (a recommendation slot) the titles of the last `recent` history items stand in for it.
+    """
+
+    recent: int = 10
+    """Items of the history's end used for an empty query."""
+    name: str = "bm25"
+
+    def scores(self, data: RankingData, lists: Sequence[RankingList]) -> list[np.ndarray]:
+        """float64 [K] per list; 0 where no word is shared."""
+        place = {item: i for i, item in enumerate(data.items)}
+        index = bm25s.BM25()
+        index.index([words(item_text(item)) for item in data.items.values()], show_progress=False)
+        known = index.vocab_dict
+        result = []
+        for one in lists:
+            query = [word for word in words(self.query_text(data, one)) if word in known]
+            everything = index.get_scores(query) if query else np.zeros(len(place), dtype=np.float32)
+            result.append(everything[[place[item] for item in one.candidates]].astype(np.float64))
+        return result
+
+    def query_text(self, data: RankingData, one: RankingList) -> str:
+        """The query, or the recent history's titles where there is none."""
+        if one.query.strip():
+            return one.query
+        recent = [event.item_id for event in one.history if event.item_id is not None][-self.recent :]
+        return " ".join(data.items[item].title for item in recent)
+
+
+def words(text: str) -> list[str]:
+    """Lower-case words of any script."""
+    return WORD.findall(text.lower())
+
+
+def item_text(item: Item) -> str:
+    """What an item can be found by: title, brand, category, attribute values, description."""
+    parts = [item.title, item.brand or "", *item.category, *item.attributes.values(), item.description or ""]
+    return " ".join(parts)
