@@ -1,0 +1,93 @@
+"""What an import read, kept, dropped and repaired, by reason: the books that `report.json` prints.
+
+    books = Accounts()
+    books.read("events", 100);  books.drop("events", "unknown kind", 3);  books.keep("events", 97)
+    books.check()
+
+Of every table, rows read = rows kept + rows dropped; `check` holds it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+
+@dataclass
+class Accounts:
+    """Counts by table and reason."""
+
+    rows_read: Counter[str] = field(default_factory=Counter)
+    rows_kept: Counter[str] = field(default_factory=Counter)
+    dropped: dict[str, Counter[str]] = field(default_factory=dict)
+    repaired: dict[str, Counter[str]] = field(default_factory=dict)
+    lists: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Facts about the lists of each split."""
+
+    def read(self, table: str, n: int) -> None:
+        self.rows_read[table] += n
+
+    def keep(self, table: str, n: int) -> None:
+        self.rows_kept[table] += n
+
+    def drop(self, table: str, reason: str, n: int) -> None:
+        if n:
+            self.dropped.setdefault(table, Counter())[reason] += int(n)
+
+    def repair(self, table: str, reason: str, n: int) -> None:
+        if n:
+            self.repaired.setdefault(table, Counter())[reason] += int(n)
+
+    def check(self) -> None:
+        """Raises:
+        RuntimeError: rows went missing without a reason: a mistake of this program.
+        """
+        for table, n in self.rows_read.items():
+            gone = sum(self.dropped.get(table, Counter()).values())
+            if n != self.rows_kept[table] + gone:
+                raise RuntimeError(f"{table}: {n} rows read, {self.rows_kept[table]} kept, {gone} dropped for a reason")
+
+    def to_json(self) -> dict[str, Any]:
+        tables = {
+            table: {
+                "read": n,
+                "kept": self.rows_kept[table],
+                "dropped": dict(self.dropped.get(table, {})),
+                "repaired": dict(self.repaired.get(table, {})),
+            }
+            for table, n in self.rows_read.items()
+        }
+        return {"tables": tables, "lists": self.lists}
+
+    def show(self, console: Console) -> None:
+        """Print what was read and what became of it, and the lists by split."""
+        table = Table(title="What was read")
+        for name in ("table", "read", "kept", "dropped", "repaired"):
+            table.add_column(name, justify="left" if name == "table" else "right")
+        for name, n in self.rows_read.items():
+            gone = self.dropped.get(name, Counter())
+            mended = self.repaired.get(name, Counter())
+            table.add_row(
+                name, f"{n:,}", f"{self.rows_kept[name]:,}", f"{sum(gone.values()):,}", f"{sum(mended.values()):,}"
+            )
+            for reason, count in gone.items():
+                table.add_row(f"  dropped: {reason}", "", "", f"{count:,}", "")
+            for reason, count in mended.items():
+                table.add_row(f"  repaired: {reason}", "", "", "", f"{count:,}")
+        console.print(table)
+        table = Table(title="Lists")
+        names = list(dict.fromkeys(key for facts in self.lists.values() for key in facts))
+        table.add_column("split")
+        for name in names:
+            table.add_column(name.replace("_", " "), justify="right")
+        for split, facts in self.lists.items():
+            table.add_row(split, *(_text(facts.get(name, "")) for name in names))
+        console.print(table)
+
+
+def _text(value: Any) -> str:
+    return f"{value:,.1f}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)

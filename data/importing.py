@@ -1,0 +1,334 @@
+"""Import a shop's own logs, or a public data set, by a mapping file.
+
+    python -m reshelf.data.importing --mapping amazon_beauty_search --root ../shared/data --out runs/beauty_search/data
+    import_logs(ImportConfig(mapping="shop.yaml", root=Path("/logs"), out=Path("runs/shop/data")))
+
+Out comes a data set folder (`data.store`) with `report.json`: how many rows of every table were read, kept, dropped
+and repaired, by reason. The folder appears only when all went well.
+
+What stops the import (InputError: file, row, field): a column, file or mapping key that is not there; a missing id; an
+item or list id that comes twice; an empty list; an unknown candidate; a missing, NaN or unmapped label; a history event
+at or after its list's time; a value that is no number or time where one is needed. These mean that the mapping or the
+export is wrong, and a guess would train on nonsense.
+What is repaired or dropped, and counted: what every real log has; see `data.items`, `data.history`, `data.given`.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from reshelf.data.accounts import Accounts
+from reshelf.data.build import QueryPool, build_lists
+from reshelf.data.drafts import ANYONE, Draft, finish, past_of
+from reshelf.data.given import Context, read_lists, read_pairs
+from reshelf.data.history import EventLog, read_events
+from reshelf.data.items import read_items
+from reshelf.data.mapping import BuildConfig, Mapping, load_mapping
+from reshelf.data.readers import NO_TIME, read_table
+from reshelf.data.schema import Item
+from reshelf.data.signals import SIGNALS, Ask, Signals
+from reshelf.data.splits import TRAIN, UNKNOWN, VALID, by_share, by_time, share, time_cuts
+from reshelf.data.store import SPLITS, RankingData, save_dataset_folder
+from reshelf.errors import InputError
+
+
+@dataclass
+class ImportConfig:
+    """Options of `reshelf data import`."""
+
+    mapping: str
+    """A mapping file (YAML), or the name of a shipped one, such as amazon_beauty_search."""
+    out: Path
+    """Data set folder to make. An older data set there is replaced."""
+    root: Path | None = None
+    """Folder that the mapping's file names start from; default: `root` in the mapping, for the shipped ones
+    ../shared/data."""
+    seed: int = 0
+    """Of everything drawn: splits, negatives, samples."""
+    limit: int | None = None
+    """At most this many lists per split (the first in order of reading), for a quick look."""
+    changes: dict[str, Any] = field(default_factory=dict)
+    """Values of the mapping to change, by dotted key: {"build.train_candidates": 32}."""
+    quiet: bool = False
+    """Print nothing."""
+
+
+def import_logs(config: ImportConfig) -> RankingData:
+    """Read, check, build and write a data set folder; returns what was written.
+
+    Raises:
+        InputError: the mapping or the data is at fault, or `out` cannot be written.
+    """
+    mapping = load_mapping(config.mapping, config.changes)
+    partial = _prepare(config.out)
+    try:
+        books = Accounts()
+        data = assemble(mapping, config.root or Path(mapping.root), config.seed, books, config.limit)
+        save_dataset_folder(partial, data)
+        report = {"mapping": config.mapping, "changes": config.changes, "seed": config.seed, **books.to_json()}
+        (partial / "report.json").write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        _put(partial, config.out)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    if not config.quiet:
+        console = Console()
+        books.show(console)
+        console.print(f"{len(data.items):,} items and {sum(map(len, data.lists.values())):,} lists are in {config.out}")
+    return data
+
+
+def assemble(mapping: Mapping, root: Path, seed: int, books: Accounts, limit: int | None = None) -> RankingData:
+    """Everything but the writing."""
+    items = read_items(mapping.items, root, books)
+    catalogue = list(items.values())
+    ids = list(items)
+    log = read_events(mapping.events, root, ids, mapping.split, books, seed) if mapping.events else None
+    queries = _queries(mapping, root, books)
+    build = mapping.build or BuildConfig()
+    rows = {item_id: row for row, item_id in enumerate(ids)}
+    context = Context(rows, queries, log, mapping.split, build.rating_thresholds, books)
+    drafts: list[Draft] = []
+    for i, lists in enumerate(mapping.lists):
+        drafts += read_lists(lists, root, f"lists.{i}", context)
+    for i, pairs in enumerate(mapping.pairs):
+        drafts += read_pairs(pairs, root, f"pairs.{i}", context)
+    _assign_splits(drafts, mapping, log, seed)
+    drafts = _cut(drafts, limit, books)
+    for draft in drafts:
+        if log is not None and draft.history is None:
+            draft.past = past_of(log, draft)
+    if mapping.build and log is not None:
+        if limit is not None:
+            build.max_lists = {s: min(limit, build.max_lists.get(s, limit)) for s in SPLITS}
+        pool = _item_queries(mapping, root, rows, queries, books)
+        drafts += build_lists(build, log, catalogue, pool, books, seed)
+    if mapping.split.guard_users:
+        drafts = _guard(drafts, books)
+    _check_ids(drafts)
+    _add_signals(drafts, mapping, catalogue, log, rows)
+    data = RankingData(items, {})
+    for code, split in enumerate(SPLITS):
+        of_split = [finish(d, log, ids, mapping.max_history) for d in drafts if d.split == code]
+        if of_split:
+            data.lists[split] = of_split
+            books.lists[split] = _facts(of_split)
+    books.check()
+    if not data.lists:
+        raise InputError(
+            f"no list is left of this import ({ {t: dict(c) for t, c in books.dropped.items()} }); check the mapping"
+        )
+    return data
+
+
+def _prepare(out: Path) -> Path:
+    """An empty folder beside `out` to write to."""
+    if out.exists() and not out.is_dir():
+        raise InputError(f"cannot write {out}: it is a file; choose another output folder")
+    strangers = [p.name for p in out.iterdir() if p.suffix not in (".parquet", ".json")] if out.is_dir() else []
+    if strangers:
+        raise InputError(
+            f"cannot write {out}: it holds {strangers[0]!r}, which is no part of a data set; choose another output folder"
+        )
+    partial = out.with_name(f".{out.name}.partial")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir()
+        if out.is_dir():
+            (out / ".writable").touch()
+            (out / ".writable").unlink()
+    except OSError as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise InputError(f"cannot write {out}: {error.strerror}; choose another output folder") from error
+    return partial
+
+
+def _put(partial: Path, out: Path) -> None:
+    """Swap the finished folder in."""
+    old = out.with_name(f".{out.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if out.exists():
+        out.rename(old)
+    partial.rename(out)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _queries(mapping: Mapping, root: Path, books: Accounts) -> dict[str, str] | None:
+    spec = mapping.queries
+    if spec is None:
+        return None
+    raw = read_table(spec, root, [spec.query_id, spec.query], "queries")
+    books.read("queries", raw.n_read)
+    books.drop("queries", "not chosen by where", raw.n_read - len(raw))
+    result: dict[str, str] = {}
+    for i, (query_id, text) in enumerate(zip(raw.ids(spec.query_id).to_pylist(), raw.texts(spec.query))):
+        if query_id in result:
+            raw.fail(i, spec.query_id, f"query {query_id!r} is there already; query ids must be unique")
+        if text is None:
+            raw.fail(i, spec.query, "the text is missing")
+        result[query_id] = text
+    books.keep("queries", len(result))
+    return result
+
+
+def _item_queries(
+    mapping: Mapping, root: Path, rows: dict[str, int], queries: dict[str, str] | None, books: Accounts
+) -> QueryPool | None:
+    spec = mapping.item_queries
+    if spec is None:
+        return None
+    raw = read_table(spec, root, [spec.item_id, spec.query_id], "item_queries")
+    books.read("item_queries", raw.n_read)
+    books.drop("item_queries", "not chosen by where", raw.n_read - len(raw))
+    members: dict[str, list[int]] = {}
+    for i, (item, query) in enumerate(zip(raw.ids(spec.item_id).to_pylist(), raw.ids(spec.query_id).to_pylist())):
+        if queries is not None and query not in queries:
+            raw.fail(i, spec.query_id, f"query {query!r} is not in the queries table")
+        if item not in rows:
+            books.drop("item_queries", "item not in the catalogue", 1)
+            continue
+        members.setdefault(query, []).append(rows[item])
+        books.keep("item_queries", 1)
+    texts = [query if queries is None else queries[query] for query in members]
+    return QueryPool(texts, [np.array(found, dtype=np.int32) for found in members.values()])
+
+
+def _assign_splits(drafts: Sequence[Draft], mapping: Mapping, log: EventLog | None, seed: int) -> None:
+    """Give every list without a split of its own one by the mapping's rule."""
+    rule = mapping.split
+    open_ones = [d for d in drafts if d.split == UNKNOWN]
+    if open_ones:
+        if rule.by == "time":
+            times = np.array([d.time for d in open_ones], dtype=np.int64)
+            if (times == NO_TIME).any():
+                where = open_ones[int(np.argmax(times == NO_TIME))].place
+                raise InputError(
+                    f"{where}: the split is by time, but the list has none; map a time, or set split.by to user, query or column"
+                )
+            codes = by_time(
+                times, log.cuts if log is not None and log.cuts else time_cuts(times, rule.valid, rule.test)
+            )
+        elif rule.by in ("user", "query"):
+            keys = [d.user_id if rule.by == "user" else d.query for d in open_ones]
+            codes = by_share(keys, rule.valid, rule.test, seed)
+        else:
+            raise InputError(
+                f"{open_ones[0].place}: the list has no split; map a split column, set in_split, or split.by to time, user or query"
+            )
+        for draft, code in zip(open_ones, codes):
+            draft.split = int(code)
+    if rule.valid_from_train > 0 and not any(d.split == VALID for d in drafts):
+        for draft in drafts:
+            key = draft.query if draft.user_id == ANYONE else draft.user_id
+            if draft.split == TRAIN and share(key, seed + 1) < rule.valid_from_train:
+                draft.split = VALID
+
+
+def _cut(drafts: list[Draft], limit: int | None, books: Accounts) -> list[Draft]:
+    if limit is None:
+        return drafts
+    seen: Counter[int] = Counter()
+    kept = []
+    for draft in drafts:
+        seen[draft.split] += 1
+        if seen[draft.split] <= limit:
+            kept.append(draft)
+    books.read("lists before --limit", len(drafts))
+    books.keep("lists before --limit", len(kept))
+    books.drop("lists before --limit", f"more than {limit} per split", len(drafts) - len(kept))
+    return kept
+
+
+def _guard(drafts: list[Draft], books: Accounts) -> list[Draft]:
+    """Keep a shopper's lists of their latest split only."""
+    latest: dict[str, int] = {}
+    for draft in drafts:
+        if draft.user_id != ANYONE:
+            latest[draft.user_id] = max(draft.split, latest.get(draft.user_id, TRAIN))
+    kept = [d for d in drafts if d.split == latest.get(d.user_id, d.split)]
+    books.read("lists before guard_users", len(drafts))
+    books.keep("lists before guard_users", len(kept))
+    books.drop("lists before guard_users", "shopper also in a later split", len(drafts) - len(kept))
+    return kept
+
+
+def _check_ids(drafts: Sequence[Draft]) -> None:
+    places: dict[str, str] = {}
+    for draft in drafts:
+        if draft.list_id in places:
+            raise InputError(
+                f"{draft.place}, field list_id: {draft.list_id!r} is there already ({places[draft.list_id]}); list ids must be unique"
+            )
+        places[draft.list_id] = draft.place
+
+
+def item_text(item: Item) -> str:
+    """What text signals read of an item: title, brand, category."""
+    return " ".join((item.title, item.brand or "", *item.category))
+
+
+def _add_signals(
+    drafts: Sequence[Draft], mapping: Mapping, catalogue: Sequence[Item], log: EventLog | None, rows: dict[str, int]
+) -> None:
+    spec = mapping.signals
+    names = list(dict.fromkeys([*spec.names, *spec.first_stage]))
+    unknown = [n for n in names if n not in SIGNALS]
+    if unknown:
+        raise InputError(f"signals: {unknown[0]!r} is unknown; there are {', '.join(SIGNALS)}")
+    if not names:
+        return
+    if log is None and set(names) - {"match", "bm25"}:
+        raise InputError("signals: popularity and cobought are counted on events, and the mapping has no events table")
+    train = np.flatnonzero((log.item >= 0) & (log.split == TRAIN)) if log is not None else np.zeros(0, dtype=np.int64)
+    signals = Signals(
+        [item_text(item) for item in catalogue],
+        log.user[train] if log is not None else train,
+        log.item[train] if log is not None else train,
+        len(log.users) if log is not None else 0,
+        spec.history,
+        spec.decay,
+    )
+    asks = []
+    for draft in drafts:
+        if draft.history is not None:
+            history = np.array([rows[e.item_id] for e in draft.history if e.item_id is not None], dtype=np.int64)
+        else:
+            past = log.item[draft.past] if log is not None else np.zeros(0, dtype=np.int64)
+            history = past[past >= 0].astype(np.int64)
+        user = log.codes.get(draft.user_id, -1) if log is not None and draft.split == TRAIN else -1
+        asks.append(Ask(history, draft.candidates, draft.query, user))
+    for draft, values in zip(drafts, signals.compute(asks, names)):
+        if spec.first_stage:
+            draft.scores = sum((w * values[n] for n, w in spec.first_stage.items()), np.zeros(len(draft.candidates)))
+        draft.features = {name: values[name] for name in spec.names}
+        if spec.first_stage and draft.scores is not None:
+            draft.reorder(np.argsort(-draft.scores, kind="stable"))
+
+
+def _facts(lists: Sequence[Any]) -> dict[str, Any]:
+    grades = Counter(label for ranking in lists for label in ranking.labels or ())
+    return {
+        "lists": len(lists),
+        "users": len({r.user_id for r in lists}),
+        "queries": len({r.query for r in lists if r.query}),
+        "candidates_per_list": float(np.mean([len(r.candidates) for r in lists])),
+        "events_per_history": float(np.mean([len(r.history) for r in lists])),
+        "empty_histories": sum(not r.history for r in lists),
+        "without_positive": sum(not any(r.labels or ()) for r in lists),
+        **{f"grade_{grade}": grades[grade] for grade in range(4)},
+    }
+
+
+if __name__ == "__main__":
+    from jsonargparse import auto_cli
+
+    import_logs(auto_cli(ImportConfig, as_positional=False))
