@@ -17,7 +17,7 @@ demo: .venv/installed
 	$(RUN)/python -m reshelf.demo
 
 real: .venv/installed
-	$(RUN)/reshelf data import --config data/mappings/amazon_beauty_search.yaml --source $(DATA)/amazon_beauty --out runs/beauty_search/data
+	$(RUN)/reshelf data import --mapping amazon_beauty_search --root $(DATA) --out runs/beauty_search/data
 	$(RUN)/reshelf base --config finetune/beauty_base.yaml
 	$(RUN)/reshelf finetune --config finetune/beauty_search.yaml
 	$(RUN)/reshelf evaluate --config evaluation/beauty_search.yaml

@@ -1,5 +1,59 @@
-"""Reshelf: personalised reranking of shop search with an LLM cross-encoder that reads a list as one sequence."""
+"""Reshelf: personalised reranking of shop search with an LLM cross-encoder that reads a list as one sequence.
+
+    from reshelf import Reranker
+
+    reranker = Reranker.from_pretrained("runs/demo/model")
+
+The names below are the public API. Each is imported on first use, so `import reshelf` costs next to nothing and whoever
+only reads data sets never waits for torch.
+"""
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from reshelf.data.schema import Event, EventKind, Item, RankingList
+    from reshelf.data.store import RankingData, load_dataset_folder, save_dataset_folder
+    from reshelf.errors import InputError
+    from reshelf.inference.reranker import RankedList, Reranker
+
 __version__ = "0.1.0"
+
+_HOME = {
+    "Event": "reshelf.data.schema",
+    "EventKind": "reshelf.data.schema",
+    "InputError": "reshelf.errors",
+    "Item": "reshelf.data.schema",
+    "RankedList": "reshelf.inference.reranker",
+    "RankingData": "reshelf.data.store",
+    "RankingList": "reshelf.data.schema",
+    "Reranker": "reshelf.inference.reranker",
+    "load_dataset_folder": "reshelf.data.store",
+    "save_dataset_folder": "reshelf.data.store",
+}
+
+__all__ = [  # noqa: RUF022 - in the order a reader meets them
+    "Reranker",
+    "RankedList",
+    "Item",
+    "Event",
+    "EventKind",
+    "RankingList",
+    "RankingData",
+    "load_dataset_folder",
+    "save_dataset_folder",
+    "InputError",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'reshelf' has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(_HOME[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

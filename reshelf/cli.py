@@ -75,10 +75,9 @@ def _dispatch(words: list[str]) -> int:
 
 
 def resolve(command: Command) -> tuple[Callable[[Any], Any], type]:
-    """A command's function and the dataclass of its one parameter."""
+    """A command's function and the dataclass of its first parameter."""
     function = getattr(importlib.import_module(command.module), command.function)
-    (parameter,) = inspect.signature(function).parameters.values()
-    kind = parameter.annotation
+    kind = next(iter(inspect.signature(function).parameters.values())).annotation
     return function, function.__globals__[kind] if isinstance(kind, str) else kind
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import json
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -65,7 +66,7 @@ def load_yaml(kind: type[C], path: Path | str, **changes: Any) -> C:
     Raises:
         InputError: as `parse`.
     """
-    flags = [f"--{name}={value}" for name, value in changes.items()]
+    flags = [f"--{name}={v if isinstance(v, str | Path) else json.dumps(v)}" for name, v in changes.items()]
     return parse(kind, ["--config", str(path), *flags])
 
 
@@ -86,10 +87,11 @@ def _check_file(parser: ArgumentParser, path: Path) -> None:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f" line {mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or error
+        problem = getattr(error, "problem", None) or " ".join(str(error).split())
         raise InputError(f"{path}{where} is not YAML: {problem}") from error
     if not isinstance(values, dict):
-        raise InputError(f"{path} must hold `field: value` lines, not {type(values).__name__}")
+        what = "nothing" if values is None else f"a {type(values).__name__}"
+        raise InputError(f"{path} must hold `field: value` lines, but holds {what}")
     _check_keys(parser, path, values)
     try:
         parser.parse_object(values)

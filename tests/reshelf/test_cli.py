@@ -1,0 +1,126 @@
+"""The `reshelf` command: dispatch, exit codes, and help that needs no heavy import."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from reshelf import __version__
+from reshelf.cli import COMMANDS, Command, main, resolve
+from reshelf.config import build_parser
+
+TOY_MODULE = '''
+from __future__ import annotations
+from dataclasses import dataclass
+from pathlib import Path
+from reshelf.errors import InputError
+
+@dataclass
+class ToyConfig:
+    """Toy settings."""
+
+    out: Path
+    """Folder to write."""
+    fail: str = "no"
+    """Which way to end."""
+
+def run(config: ToyConfig) -> None:
+    """Do a toy thing."""
+    if config.fail == "input":
+        raise InputError("lists.parquet row 3,\\n  field labels: NaN")
+    if config.fail == "bug":
+        raise RuntimeError("a bug")
+    if config.fail == "interrupt":
+        raise KeyboardInterrupt
+    print("ran", config.out)
+'''
+
+
+@pytest.fixture
+def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A `reshelf toy` command, so that dispatch is tested apart from what real commands do."""
+    (tmp_path / "toy_command.py").write_text(TOY_MODULE)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "toy_command", raising=False)
+    monkeypatch.setitem(COMMANDS, "toy", Command("toy_command", "run", "a toy"))
+
+
+def test_overview_lists_every_command_and_version_is_the_package_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 0
+    overview = capsys.readouterr().out
+    assert all(f"reshelf {name} " in overview for name in COMMANDS)
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"reshelf {__version__}\n"
+
+
+def test_data_alone_lists_the_data_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["data"]) == 0
+    out = capsys.readouterr().out
+    assert "reshelf data import" in out
+    assert "reshelf finetune" not in out
+
+
+@pytest.mark.parametrize("words", [["dance"], ["data", "dance"], ["--dance"]])
+def test_unknown_command_is_one_sentence_and_exit_2(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(words) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith(f"reshelf: there is no command {' '.join(words)!r}")
+    assert captured.err.count("\n") == 1
+
+
+@pytest.mark.usefixtures("toy")
+class TestExitCodes:
+    def test_done(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["toy", "--out", "x"]) == 0
+        assert capsys.readouterr().out == "ran x\n"
+
+    def test_input_error_is_one_line_without_traceback(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["toy", "--out", "x", "--fail", "input"]) == 2
+        assert capsys.readouterr().err == "reshelf: lists.parquet row 3, field labels: NaN\n"
+
+    def test_a_bug_keeps_its_traceback(self) -> None:
+        with pytest.raises(RuntimeError, match="a bug"):
+            main(["toy", "--out", "x", "--fail", "bug"])
+
+    def test_interrupt_is_quiet(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["toy", "--out", "x", "--fail", "interrupt"]) == 130
+        assert capsys.readouterr().err == ""
+
+    def test_bad_flag(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["toy", "--out", "x", "--fial", "bug"]) == 2
+        assert capsys.readouterr().err == "reshelf: unknown option --fial; did you mean 'fail'?\n"
+
+    def test_missing_field(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["toy"]) == 2
+        assert capsys.readouterr().err.startswith("reshelf: field out is missing")
+
+    def test_help_shows_the_fields(self, capsys: pytest.CaptureFixture[str]) -> None:
+        with pytest.raises(SystemExit) as stopped:
+            main(["toy", "--help"])
+        assert stopped.value.code == 0
+        out = capsys.readouterr().out
+        assert "Do a toy thing." in out
+        assert "Folder to write. (required, type: Path)" in out
+        assert "Which way to end. (type: str, default: no)" in out
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_is_there_and_every_field_is_explained(name: str) -> None:
+    """Units and meanings live in the docstring under each field; a field without one has an empty help."""
+    function, kind = resolve(COMMANDS[name])
+    assert (function.__doc__ or "").strip(), f"{COMMANDS[name].function} has no docstring to show as its description"
+    mute = [a.dest for a in build_parser(kind)._actions if a.dest != "help" and not (a.help or "").strip()]
+    assert mute == []
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; from reshelf.cli import main; main(['--help']); "
+        "print(sorted({'torch', 'transformers', 'numpy', 'jsonargparse', 'pydantic'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.endswith("[]\n")

@@ -1,0 +1,102 @@
+"""Dataclass, YAML and flags say the same thing; mistakes name the file and the field."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import pytest
+
+from reshelf.config import load_yaml, parse
+from reshelf.errors import InputError
+
+
+@dataclass
+class Adapter:
+    """Adapter."""
+
+    rank: int = 16
+    """Rank of the matrices."""
+    targets: list[str] = field(default_factory=lambda: ["q_proj"])
+    """Layers that get one."""
+
+
+@dataclass
+class Toy:
+    """Settings of the toy."""
+
+    out: Path
+    """Folder to write."""
+    rate: float = 1e-4
+    """Learning rate."""
+    language: Literal["en", "zh"] = "en"
+    """Language of the prompt."""
+    limit: int | None = None
+    """Most lists to read; null for all."""
+    adapter: Adapter = field(default_factory=Adapter)
+    """Its adapter."""
+
+
+@pytest.fixture
+def yaml_file(tmp_path: Path) -> Path:
+    path = tmp_path / "toy.yaml"
+    path.write_text("out: runs/toy\nrate: 1e-3\nadapter:\n  rank: 4\n")
+    return path
+
+
+def test_file_then_flags(yaml_file: Path) -> None:
+    made = parse(Toy, ["--config", str(yaml_file), "--adapter.targets", "[a,b]", "--rate=0.5"])
+    assert made == Toy(out=Path("runs/toy"), rate=0.5, adapter=Adapter(rank=4, targets=["a", "b"]))
+
+
+def test_changes_on_top_of_a_file(yaml_file: Path) -> None:
+    made = load_yaml(Toy, yaml_file, out=Path("elsewhere"), limit=None, **{"adapter.rank": 2})
+    assert made == Toy(out=Path("elsewhere"), rate=1e-3, adapter=Adapter(rank=2))
+
+
+def test_a_missing_field_of_the_file_may_come_from_a_flag(yaml_file: Path) -> None:
+    yaml_file.write_text("rate: 0.1\n")
+    assert parse(Toy, ["--config", str(yaml_file), "--out", "x"]) == Toy(out=Path("x"), rate=0.1)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("adapter:\n  rnak: 3\n", "unknown field 'adapter.rnak'; did you mean 'adapter.rank'?"),
+        ("out: x\nzzz: 1\n", "unknown field 'zzz'; --help lists the fields"),
+        ("rate: fast\n", "field rate: expected float, got fast"),
+        ("language: fr\n", "field language: expected one of 'en', 'zh', got fr"),
+        ("- out\n", "must hold `field: value` lines, but holds a list"),
+        ("", "must hold `field: value` lines, but holds nothing"),
+        ("out: [1\n", "line 2 is not YAML"),
+        ("\x00", "is not YAML"),
+    ],
+)
+def test_a_mistake_in_a_file_names_the_file(yaml_file: Path, text: str, message: str) -> None:
+    yaml_file.write_text(text)
+    with pytest.raises(InputError) as caught:
+        load_yaml(Toy, yaml_file)
+    assert str(yaml_file) in str(caught.value)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_is_not_there() -> None:
+    with pytest.raises(InputError, match=r"cannot read the config file nowhere\.yaml: No such file"):
+        load_yaml(Toy, "nowhere.yaml")
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--out", "x", "--adapter.rnak", "3"], "unknown option --adapter.rnak; did you mean 'adapter.rank'?"),
+        (["--out", "x", "--rate", "fast"], "field rate: expected float, got fast"),
+        (["--out"], "argument --out: expected one argument"),
+        ([], "field out is missing; give it as a flag or in the --config file"),
+    ],
+)
+def test_a_mistake_in_a_flag(args: list[str], message: str) -> None:
+    with pytest.raises(InputError) as caught:
+        parse(Toy, args)
+    assert str(caught.value) == message

@@ -1,0 +1,121 @@
+"""The house rules: one-way imports, small files, every shipped YAML loads, the README tells the truth."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from reshelf.cli import COMMANDS, resolve
+from reshelf.config import parse
+from reshelf.data.mapping import load_mapping
+
+ROOT = Path(__file__).resolve().parents[2]
+ROOMS = ["data", "prompts", "modeling", "finetune", "inference", "evaluation", "reshelf", "benchmarks", "tests"]
+COMMAND = re.compile(r"^(?:#\s*|\s*)?reshelf ((?:data )?[a-z]+)((?: +[^\s#`]+)*)", re.MULTILINE)
+
+
+def shipped(ending: str) -> list[Path]:
+    """Files of the checkout; the links in reshelf/ are not followed, so that each file comes once."""
+    return sorted(p for room in ROOMS for p in (ROOT / room).rglob(f"*{ending}") if not p.is_symlink())
+
+
+def relative(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("path", shipped(".py"), ids=relative)
+def test_a_file_is_short_and_says_what_it_is_for(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert text.count("\n") < 400, "a file has one subject; divide it"
+    if text.strip():
+        assert ast.get_docstring(ast.parse(text)), "the first line of a module says what it is for"
+
+
+@pytest.mark.parametrize("path", [p for p in shipped(".yaml") if p.parent.name != "mappings"], ids=relative)
+def test_a_shipped_config_loads(path: Path) -> None:
+    """Its first comment holds the command that uses it; that command must parse, with every key and flag known."""
+    head = path.read_text(encoding="utf-8").split("\n\n")[0]
+    uses = [found for found in COMMAND.finditer(head) if relative(path) in found[2]]
+    assert uses, f"the comment at the top must show a command with --config {relative(path)}"
+    for found in uses:
+        _parse(found[1], found[2])
+
+
+@pytest.mark.parametrize("path", [p for p in shipped(".yaml") if p.parent.name == "mappings"], ids=relative)
+def test_a_shipped_mapping_loads(path: Path) -> None:
+    load_mapping(path)
+
+
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "Makefile", "benchmarks/README.md"])
+def test_every_reshelf_command_in_the_documents_parses(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    text = (ROOT / name).read_text(encoding="utf-8").replace("\\\n", " ").replace("$(RUN)/", "")
+    for found in COMMAND.finditer(text):
+        arguments = found[2].replace("$(DATA)", "../shared/data")
+        if "--help" not in arguments:
+            _parse(found[1], arguments)
+
+
+def _parse(command: str, arguments: str) -> None:
+    _, kind = resolve(COMMANDS[command])
+    parse(kind, shlex.split(arguments))
+
+
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "benchmarks/README.md"])
+def test_links_in_the_documents_lead_somewhere(name: str) -> None:
+    document = ROOT / name
+    targets = re.findall(r"\]\((?!https?:|#)([^)#]+)", document.read_text(encoding="utf-8"))
+    assert [t for t in targets if not (document.parent / t).exists()] == []
+
+
+def test_the_public_names_in_the_readme_exist() -> None:
+    import reshelf
+
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    names = {n.strip() for line in re.findall(r"from reshelf import ([\w, ]+)", text) for n in line.split(",")}
+    assert names
+    assert names <= set(reshelf.__all__)
+
+
+class TestOneWayImports:
+    def lint(self, root: Path) -> subprocess.CompletedProcess[str]:
+        command = [Path(sys.executable).parent / "lint-imports", "--no-cache"]
+        return subprocess.run(command, cwd=root, capture_output=True, text=True)
+
+    def test_the_contract_is_kept(self) -> None:
+        done = self.lint(ROOT)
+        assert done.returncode == 0, done.stdout
+
+    def test_the_contract_sees_through_the_links(self, tmp_path: Path) -> None:
+        """A rule that never says no is no rule: an import up the list, in a copy of the tree, must be found."""
+        for room in ROOMS[:7]:
+            ignore = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(ROOT / room, tmp_path / room, symlinks=True, ignore=ignore)
+        shutil.copy(ROOT / "pyproject.toml", tmp_path)
+        (tmp_path / "data" / "upward.py").write_text("import reshelf.modeling\n")
+        done = self.lint(tmp_path)
+        assert done.returncode == 1, done.stdout + done.stderr
+        assert "reshelf.data.upward -> reshelf.modeling" in done.stdout
+
+
+def test_the_version_is_said_once() -> None:
+    import tomllib
+
+    import reshelf
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert project["version"] == reshelf.__version__
+    assert f"## {reshelf.__version__}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+def test_ci_runs_make_test() -> None:
+    script = ROOT / ".ci" / "run"
+    assert script.stat().st_mode & 0o111
+    assert "\nmake test\n" in script.read_text(encoding="utf-8")

@@ -1,0 +1,86 @@
+"""What importing costs: nothing heavy for the front door, and nothing optional for any module."""
+
+from __future__ import annotations
+
+import json
+import pkgutil
+import subprocess
+import sys
+
+import pytest
+
+import reshelf
+
+HEAVY = ("torch", "transformers", "datasets", "numpy", "pyarrow", "pydantic")
+OPTIONAL = ("vllm", "sentence_transformers")
+"""Extras: a module may use them inside a function, never when it is imported."""
+
+IMPORT_ALL = """
+import importlib, json, sys
+names, optional = json.loads(sys.argv[1])
+trouble = []
+for name in names:
+    importlib.import_module(name)
+    if loaded := sorted(set(optional) & set(sys.modules)):
+        trouble.append(f"{name} loads {loaded}")
+        break
+"""
+
+# Each module again with none of ours loaded before it, which is how a circle of imports shows itself. The libraries
+# stay loaded and every try is a fork of this process, or the test would take minutes.
+THEN_EACH_ALONE = """
+import os
+for name in [n for n in sys.modules if n.startswith("reshelf.")]:
+    del sys.modules[name]
+for name in names:
+    child = os.fork()
+    if child == 0:
+        try:
+            importlib.import_module(name)
+        except BaseException:
+            os._exit(1)
+        os._exit(0)
+    if os.waitpid(child, 0)[1] != 0:
+        trouble.append(f"{name} cannot be imported on its own")
+print(json.dumps(trouble))
+"""
+
+
+def run_python(code: str, *args: str) -> str:
+    done = subprocess.run([sys.executable, "-c", code, *args], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_every_module_imports_alone_and_without_extras() -> None:
+    names = [m.name for m in pkgutil.walk_packages(reshelf.__path__, "reshelf.", onerror=lambda name: None)]
+    assert "reshelf.data.store" in names
+    assert "reshelf.prompts.builder" in names
+    assert json.loads(run_python(IMPORT_ALL + THEN_EACH_ALONE, json.dumps([names, OPTIONAL]))) == []
+
+
+def test_import_reshelf_is_light() -> None:
+    found = run_python(f"import reshelf, sys; print(sorted(set({HEAVY}) & set(sys.modules)))")
+    assert found == "[]\n"
+
+
+def test_import_reshelf_is_fast() -> None:
+    """Under 0.1 s, the best of three, so that a busy machine does not count."""
+    code = "import time; t = time.perf_counter(); import reshelf; print(time.perf_counter() - t)"
+    assert min(float(run_python(code)) for _ in range(3)) < 0.1
+
+
+def test_reading_a_data_set_needs_no_torch() -> None:
+    code = "import sys; from reshelf import Item, RankingList, load_dataset_folder; print('torch' in sys.modules)"
+    assert run_python(code) == "False\n"
+
+
+@pytest.mark.parametrize("name", reshelf.__all__)
+def test_public_name(name: str) -> None:
+    assert getattr(reshelf, name).__name__ == name
+    assert name in dir(reshelf)
+
+
+def test_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'Rerankr'"):
+        reshelf.Rerankr  # noqa: B018
