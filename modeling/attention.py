@@ -57,44 +57,60 @@ def shared_prefix_attention(
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     groups = query.shape[1] // key.shape[1]
     q, k, v = query[0], key[0].repeat_interleave(groups, 0), value[0].repeat_interleave(groups, 0)
-    parts = layout or (ListLayout(0, q.shape[1], None, None),)
+    parts = layout or (ListLayout(0, q.shape[1], 0, None, None),)
     if sliding_window is not None:
         longest = max(part.prefix + (0 if part.own is None else part.own.shape[1]) for part in parts)
         if longest > sliding_window:
             raise NotImplementedError(
                 f"a prompt of {longest} tokens is longer than the sliding window {sliding_window}"
             )
+    # One split for the whole row: slicing list by list would make every slice's gradient as large as the row.
+    lengths = [length for part in parts for length in (part.prefix, part.items)]
+    spans = [x.split(lengths, dim=1) for x in (q, k, v)]
     pieces = []
-    for part in parts:
-        span = slice(part.start, part.start + part.prefix)
-        prefix = F.scaled_dot_product_attention(
-            q[None, :, span], k[None, :, span], v[None, :, span], is_causal=True, scale=scale
-        )
-        pieces.append(prefix[0])
-        if part.own is not None and part.valid is not None:
-            pieces.append(_items(q, k, v, span, part.own, part.valid, scale))
+    for n, part in enumerate(parts):
+        qp, kp, vp = (span[2 * n] for span in spans)
+        pieces.append(F.scaled_dot_product_attention(qp[None], kp[None], vp[None], is_causal=True, scale=scale)[0])
+        if part.own is not None:
+            qi, ki, vi = (span[2 * n + 1] for span in spans)
+            pieces.append(_items(qi, ki, vi, kp, vp, part.own, part.valid, scale))
     return torch.cat(pieces, dim=1).transpose(0, 1)[None], None
 
 
 def _items(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, span: slice, own: torch.Tensor, valid: torch.Tensor, scale: float
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    k_prefix: torch.Tensor,
+    v_prefix: torch.Tensor,
+    own: torch.Tensor,
+    valid: torch.Tensor | None,
+    scale: float,
 ) -> torch.Tensor:
-    """Attention outputs of a list's item tokens in row order, [H, Σ L_k, D]."""
+    """Attention outputs of one list's item tokens.
+
+    Args:
+        q: [H, Σ L_k, D], like `k` and `v`; `k_prefix` and `v_prefix` are [H, P, D].
+        own: int64 [K, L], see `ListLayout`; `valid` alike.
+
+    Returns:
+        [H, Σ L_k, D].
+    """
     n, length = own.shape
     heads, _, width = q.shape
-    rows = own.reshape(-1)
-    q_own, k_own, v_own = (x.index_select(1, rows) for x in (q, k, v))
-    q_own = q_own * scale
-    to_prefix = q_own @ k[:, span].transpose(1, 2)
+    if valid is not None:
+        q, k, v = (x.index_select(1, own.reshape(-1)) for x in (q, k, v))
+    q = (q * scale).contiguous()
     blocks = (heads, n, length, width)
-    to_self = q_own.view(blocks) @ k_own.view(blocks).transpose(2, 3)
+    to_prefix = q @ k_prefix.transpose(1, 2)
+    to_self = q.view(blocks) @ k.reshape(blocks).transpose(2, 3)
     future = torch.ones(length, length, dtype=torch.bool, device=q.device).triu(1)
     to_self = to_self.masked_fill(future, float("-inf")).view(heads, n * length, length)
     weights = torch.cat([to_prefix, to_self], dim=2).softmax(dim=2, dtype=torch.float32).to(v.dtype)
     prefix_weights, own_weights = weights.split([to_prefix.shape[2], length], dim=2)
-    out = prefix_weights @ v[:, span]
-    out = out + (own_weights.view(heads, n, length, length) @ v_own.view(blocks)).view(heads, n * length, width)
-    return out[:, valid.reshape(-1)]
+    out = (own_weights.reshape(heads, n, length, length) @ v.reshape(blocks)).view(heads, n * length, width)
+    out = out + prefix_weights @ v_prefix
+    return out if valid is None else out[:, valid.reshape(-1)]
 
 
 AttentionInterface.register(SHARED_PREFIX, shared_prefix_attention)

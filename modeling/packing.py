@@ -10,7 +10,7 @@ row, and `layout` tells the shared-prefix attention what it may see. With `joint
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -26,10 +26,13 @@ class ListLayout:
     """First token of the prefix."""
     prefix: int
     """Tokens in the prefix, P."""
+    items: int
+    """Tokens in all items together; 0 when joint."""
     own: torch.Tensor | None
-    """int64 [K, L]: rows of each item's tokens, padded at the end with the item's last token; None when joint."""
+    """int64 [K, L]: each item's tokens, counted from the first item token, padded at the end with the item's last
+    token; None when joint."""
     valid: torch.Tensor | None
-    """bool [K, L]: which of `own` are real tokens."""
+    """bool [K, L]: which of `own` are real tokens; None when all are, or when joint."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,7 @@ class PackedBatch:
             self.position_ids.to(device),
             self.score_positions.to(device),
             self.sizes,
-            tuple(ListLayout(part.start, part.prefix, move(part.own), move(part.valid)) for part in self.layout),
+            tuple(replace(part, own=move(part.own), valid=move(part.valid)) for part in self.layout),
         )
 
 
@@ -71,19 +74,19 @@ def pack(prompts: Sequence[ListPrompt], joint: bool = False) -> PackedBatch:
     for prompt in prompts:
         prefix = len(prompt.prefix)
         lengths = np.array([len(item) for item in prompt.items])
-        offsets = start + prefix + np.cumsum(lengths) - lengths
+        offsets = np.cumsum(lengths) - lengths
         total = prefix + int(lengths.sum())
         ids += [prompt.prefix, *prompt.items]
-        ends.append(offsets + lengths - 1)
+        ends.append(start + prefix + offsets + lengths - 1)
         if joint:
             positions.append(np.arange(total))
-            layout.append(ListLayout(start, total, None, None))
+            layout.append(ListLayout(start, total, 0, None, None))
         else:
             inside = np.arange(lengths.max())
             positions += [np.arange(prefix), *(prefix + inside[:n] for n in lengths)]
             own = offsets[:, None] + np.minimum(inside, lengths[:, None] - 1)
-            valid = inside < lengths[:, None]
-            layout.append(ListLayout(start, prefix, torch.from_numpy(own), torch.from_numpy(valid)))
+            valid = None if lengths.min() == lengths.max() else torch.from_numpy(inside < lengths[:, None])
+            layout.append(ListLayout(start, prefix, total - prefix, torch.from_numpy(own), valid))
         start += total
     return PackedBatch(
         input_ids=torch.from_numpy(np.concatenate(ids).astype(np.int64))[None],
