@@ -78,7 +78,9 @@ class Measurement:
     per_user: dict[str, np.ndarray] = field(default_factory=dict)
     """Metric name -> float64 [n_users], the same for metrics that are means over users."""
     auc: float | None = None
+    """Over all rows; None where only one of the two labels occurs."""
     scores: Sequence[np.ndarray] = ()
+    """float64 [K] per list, as measured; the AUC's interval needs the rows."""
 
 
 def measure(scores: Sequence[np.ndarray], truth: Truth, k: int) -> Measurement:
@@ -129,8 +131,9 @@ def summarise(
     differences: dict[str, Any] = {}
     for name, one in measured.items():
         found = {metric: interval(values, weights) for metric, values in one.per_list.items()}
-        if one.auc is not None and relevant is not None:
-            found["auc"] = auc_interval(np.concatenate(one.scores), relevant, rows_of, weights)
+        if relevant is not None:
+            bounds = auc_interval(np.concatenate(one.scores), relevant, rows_of, weights)
+            found["auc"] = bounds._replace(mean=float("nan") if one.auc is None else one.auc)
         found |= {metric: interval(values, user_weights) for metric, values in one.per_user.items()}
         known = {metric: value for metric, value in found.items() if not np.isnan(value.mean)}
         systems[name] = {metric: known[metric].mean if metric in known else None for metric in found}

@@ -7,6 +7,7 @@ write_report(Path("runs/demo"), report)      # report.json, report.md, report.pn
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from rich.table import Table
 from reshelf.data.store import atomic
 from reshelf.evaluation.plots import bar_plot
 
+NARROW = re.compile("^(Recall|vs first|gap) ?")
 HEADINGS = {"mrr": "MRR", "auc": "AUC", "uauc": "UAUC"}
 
 
@@ -26,7 +28,7 @@ def table(report: Mapping[str, Any]) -> Table:
     result = Table(box=box.SIMPLE_HEAD, title=title(report), caption=caption(report), padding=0)
     wanted = [i for i, name in enumerate(head) if not name.endswith("of labels")]
     for i in wanted:
-        result.add_column(head[i].replace("Recall", "Recall ") if i else head[i], justify="right" if i else "left")
+        result.add_column(NARROW.sub(r"\1\n", head[i]), justify="right" if i else "left")
     for row in rows:
         result.add_row(
             *(row[i].replace(" (", "\n").rstrip(")") for i in wanted), style="bold" * (row[0] == "finetuned")
@@ -79,8 +81,9 @@ def title(report: Mapping[str, Any]) -> str:
 
 
 def caption(report: Mapping[str, Any]) -> str:
-    """What the brackets mean."""
-    return f"Ranges are 95 % intervals, bootstrap over lists. nDCG gains from {report['gains']}."
+    """What the numbers mean."""
+    text = f"Ranges are 95 % intervals, bootstrap over lists. nDCG gains from {report['gains']}."
+    return text + " Gap: from first_stage to best_possible." * bool(report["gap_closed"])
 
 
 def cells(report: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
@@ -91,7 +94,7 @@ def cells(report: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
     differences, gap = report["difference_to_first_stage"], report["gap_closed"]
     head = ["system", heading(main), *(heading(m) for m in others)]
     head += ["vs first stage"] if differences else []
-    head += ["to the best"] if gap else []
+    head += ["gap closed"] if gap else []
     rows = []
     for name, means in report["systems"].items():
         low_high = report["intervals"][name].get(main)
