@@ -272,8 +272,8 @@ def _check_ids(drafts: Sequence[Draft]) -> None:
 
 
 def item_text(item: Item) -> str:
-    """What text signals read of an item: title, brand, category."""
-    return " ".join((item.title, item.brand or "", *item.category))
+    """What text signals read of an item: title, brand, leaf category."""
+    return " ".join((item.title, item.brand or "", *item.category[-1:]))
 
 
 def _add_signals(

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.preprocessing import normalize
 
 SIGNALS = ("popularity", "cobought", "match", "bm25")
 _BATCH = 512
@@ -85,10 +86,10 @@ class Signals:
         return np.isin(items, row).astype(np.float64)
 
     def _weights(self, ask: Ask) -> tuple[npt.NDArray[np.int64], Float64]:
-        """The latest history items and their weights, which sum to one."""
+        """The latest history items and their weights; the very latest weighs one."""
         recent = ask.history[-self.history :]
         weights = self.decay ** np.arange(len(recent) - 1, -1, -1, dtype=np.float64)
-        return recent, weights / weights.sum() if len(recent) else weights
+        return recent, weights
 
     @staticmethod
     def _batched(asks: Sequence[Ask], one: object) -> list[Float64]:
@@ -98,7 +99,7 @@ class Signals:
         return result
 
     def _cobought(self, asks: Sequence[Ask]) -> list[Float64]:
-        """Weighted mean over the history of cosine(candidate, history item) of the shoppers who took them."""
+        """Weighted sum over the history of cosine(candidate, history item), as sets of the shoppers who took them."""
         if self._together is None:
             together = (self.taken.T @ self.taken).tocsr()
             together.setdiag(0)
@@ -131,14 +132,15 @@ class Signals:
         return result
 
     def _match(self, asks: Sequence[Ask]) -> list[Float64]:
-        """Cosine of the TF-IDF vectors of candidate and history items, weighted mean."""
+        """Cosine of the candidate's TF-IDF vector and the weighted sum of those of the history."""
         if self._vectors is None:
             self._vectors = TfidfVectorizer(sublinear_tf=True, dtype=np.float64).fit_transform(self.texts).tocsr()
         pairs = [self._weights(ask) for ask in asks]
         rows = np.concatenate([np.full(len(recent), i) for i, (recent, _) in enumerate(pairs)])
         weights = np.concatenate([w for _, w in pairs])
         shape = (len(asks), len(self.texts))
-        profiles = sp.csr_matrix((weights, (rows, np.concatenate([r for r, _ in pairs]))), shape=shape) @ self._vectors
+        picks = sp.csr_matrix((weights, (rows, np.concatenate([recent for recent, _ in pairs]))), shape=shape)
+        profiles = normalize((picks @ self._vectors).tocsr())
         return [
             np.asarray((self._vectors[ask.candidates] @ profiles[i].T).todense()).ravel() for i, ask in enumerate(asks)
         ]
