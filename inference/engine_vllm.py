@@ -1,0 +1,216 @@
+"""The vLLM engine: token ids in, raw log-odds out, the prefix of a list computed once and found in the cache.
+
+    engine = VllmEngine(loaded)
+    scores = engine.score(prompts)
+    engine.cached_share        # part of the prompt tokens that came from the prefix cache
+
+vLLM runs in a process of its own, started with `spawn`: a script that uses this engine needs the usual
+`if __name__ == "__main__":` guard. Its start-up messages go to a log file, which is shown when it does not start.
+vLLM 0.32 does not load bitsandbytes weights, so it serves the dense weights the adapter was trained over
+(`inference.dense`), with the adapter merged into them or given by request.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from reshelf.errors import InputError
+from reshelf.inference.dense import Dtype, write_dense
+from reshelf.modeling.checkpoint import ADAPTER, TrainedReranker
+from reshelf.prompts.builder import ListPrompt
+
+_LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+_CPU_HEAD_SIZES = (32, 64, 80, 96, 112, 128, 160, 192, 224, 256, 512)
+
+
+@dataclass(frozen=True)
+class VllmSettings:
+    """How vLLM runs."""
+
+    lora: Literal["merged", "by_request"] = "merged"
+    """merged: the adapter added to the weights. by_request: a dense base and the adapter beside it; on a CPU its
+    kernels are about 8 times slower."""
+    dtype: Dtype | None = None
+    """Weights and computation; None is the type the reranker was trained in. Never left to vLLM, which would cast
+    float32 checkpoints to float16."""
+    longest: int | None = None
+    """Tokens of prefix + one item that must fit; None takes it from the reranker's budgets."""
+    batch_tokens: int = 8192
+    """Tokens per engine step."""
+    cache_gib: float | None = None
+    """Memory of the prefix cache in GiB; None takes what `gpu_memory` leaves on a GPU, and room for 64 of the longest
+    prompts on a CPU."""
+    gpu_memory: float = 0.9
+    """Share of the GPU's memory that vLLM may take."""
+
+
+class VllmEngine:
+    """Scores with vLLM in a process beside this one.
+
+    Args:
+        loaded: the reranker, on any device; its weights are copied, and it is not needed after.
+        settings: how vLLM runs.
+
+    Raises:
+        InputError: vLLM cannot serve this model, or this way.
+        RuntimeError: vLLM did not start; the message ends with its log.
+    """
+
+    name = "vllm"
+
+    def __init__(self, loaded: TrainedReranker, settings: VllmSettings | None = None) -> None:
+        settings = settings or VllmSettings()
+        if loaded.spec.candidates == "joint":
+            raise InputError(
+                "engine vllm scores candidates independently and this reranker was trained with candidates: joint; "
+                "use engine transformers"
+            )
+        dtype: Dtype = settings.dtype or loaded.spec.model.dtype
+        merge = settings.lora == "merged"
+        self._files = tempfile.TemporaryDirectory(prefix="reshelf-vllm-")
+        weights = Path(self._files.name) / "weights"
+        write_dense(loaded, weights, merge, dtype)
+        options: dict[str, Any] = {}
+        self._adapter = None
+        if not merge:
+            options = {"enable_lora": True, "max_loras": 1, "max_lora_rank": _lora_rank(loaded)}
+        try:
+            self._llm = start_llm(weights, dtype, settings.longest or loaded.builder({}).longest, settings, **options)
+        except BaseException:
+            self._files.cleanup()
+            raise
+        if not merge:
+            from vllm.lora.request import LoRARequest
+
+            self._adapter = LoRARequest("reranker", 1, str(loaded.folder / ADAPTER))
+        self._tokens = self._cached = 0
+
+    def score(self, prompts: Sequence[ListPrompt]) -> list[np.ndarray]:
+        """Raw log-odds of every candidate, float32 [K] per list, in the order of the candidates."""
+        if not prompts:
+            return []
+        # One list after the other, in order: vLLM schedules first come, first served and registers a prefix's blocks
+        # as soon as its first request is scheduled, so the list's other requests find them.
+        requests = [
+            {"prompt_token_ids": [*prefix, *item.tolist()]}
+            for prompt in prompts
+            for prefix in [prompt.prefix.tolist()]
+            for item in prompt.items
+        ]
+        from vllm import PoolingParams
+
+        # The task's default is a sigmoid; use_activation=False gives the classifier's own value.
+        raw = PoolingParams(use_activation=False)
+        outputs = self._llm.classify(requests, pooling_params=raw, lora_request=self._adapter, use_tqdm=False)
+        self._tokens += sum(len(request["prompt_token_ids"]) for request in requests)
+        self._cached += sum(output.num_cached_tokens for output in outputs)
+        values = np.array([output.outputs.probs[0] for output in outputs], dtype=np.float32)
+        return np.split(values, np.cumsum([len(prompt.items) for prompt in prompts])[:-1])
+
+    @property
+    def cached_share(self) -> float:
+        """Share of all prompt tokens so far that were found in the prefix cache."""
+        return self._cached / self._tokens if self._tokens else 0.0
+
+    def close(self) -> None:
+        """Stop vLLM and remove the dense weights."""
+        if self._llm is not None:
+            stop_llm(self._llm)
+            self._llm = None
+            self._files.cleanup()
+
+
+def start_llm(weights: Path, dtype: Dtype, longest: int, settings: VllmSettings, **options: Any) -> Any:
+    """`vllm.LLM` over a sequence-classification checkpoint.
+
+    Raises:
+        InputError: the model's heads have a size that vLLM's CPU kernels do not have.
+        RuntimeError: it did not start; the message ends with its log.
+    """
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(weights).get_text_config()
+    head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    on_gpu = torch.cuda.is_available()
+    if not on_gpu and head not in _CPU_HEAD_SIZES:
+        raise InputError(
+            f"vLLM on a CPU has no attention for heads of size {head}, only for "
+            f"{', '.join(map(str, _CPU_HEAD_SIZES))}; use engine transformers"
+        )
+    if longest > config.max_position_embeddings:
+        raise InputError(f"prompts may be {longest} tokens long, but the model reads {config.max_position_embeddings}")
+    if on_gpu:
+        options["gpu_memory_utilization"] = settings.gpu_memory
+    else:
+        # Compiling a graph takes longer than it saves on a CPU; whole blocks are cached, so they should be small.
+        options |= {"enforce_eager": True, "block_size": 32}
+        per_token = 2 * config.num_hidden_layers * config.num_key_value_heads * head * (4 if dtype == "float32" else 2)
+        options["kv_cache_memory_bytes"] = max(64 * longest * per_token, 64 << 20)
+    if settings.cache_gib is not None:
+        options["kv_cache_memory_bytes"] = int(settings.cache_gib * (1 << 30))
+    with _quiet("vLLM did not start"):
+        from vllm import LLM
+
+        return LLM(
+            model=str(weights),
+            runner="pooling",
+            dtype=dtype,
+            max_model_len=longest,
+            max_num_batched_tokens=max(settings.batch_tokens, longest),
+            enable_prefix_caching=True,
+            seed=0,
+            disable_log_stats=True,
+            log_level="ERROR",
+            **options,
+        )
+
+
+def stop_llm(llm: Any) -> None:
+    """End vLLM's processes."""
+    llm.llm_engine.engine_core.shutdown()
+
+
+def _lora_rank(loaded: TrainedReranker) -> int:
+    config = loaded.model.peft_config["default"]
+    rank = max([config.r, *config.rank_pattern.values()])
+    fitting = [r for r in _LORA_RANKS if r >= rank]
+    if not fitting:
+        raise InputError(f"adapter rank {rank} is above vLLM's largest, {_LORA_RANKS[-1]}; serve it merged")
+    return fitting[0]
+
+
+@contextmanager
+def _quiet(problem: str) -> Iterator[None]:
+    """Send what this process and the processes it starts meanwhile print to a log file.
+
+    Redirects the file descriptors, since libraries and child processes do not go through `sys.stdout`. Children keep
+    the log file as their output; it is deleted and lives as long as they do.
+    """
+    with tempfile.TemporaryFile() as log:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        saved = os.dup(1), os.dup(2)
+        os.dup2(log.fileno(), 1)
+        os.dup2(log.fileno(), 2)
+        try:
+            yield
+        except Exception as error:
+            log.seek(0)
+            tail = log.read().decode(errors="replace").splitlines()[-40:]
+            raise RuntimeError("\n".join([f"{problem}: {error}", *tail])) from error
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            for old, new in zip(saved, (1, 2), strict=True):
+                os.dup2(old, new)
+                os.close(old)

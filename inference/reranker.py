@@ -1,0 +1,259 @@
+"""Reranker: a trained model that reorders candidates for one shopper.
+
+    with Reranker.from_pretrained("runs/demo/model", catalogue=data.items) as reranker:
+        ranked = reranker.rerank("rain jacket", ["p17", "p3", "p88"], history=[Event(kind="purchase", item_id="p5")])
+        for entry in ranked:
+            print(entry.rank, entry.item.title, entry.score)
+
+Candidates are items, dicts with an item's fields, or ids from the catalogue.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import ChainMap
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeVar
+
+import numpy as np
+from pydantic import ValidationError
+
+from reshelf.data.schema import Event, Item, RankingList, Record
+from reshelf.data.store import explain
+from reshelf.errors import InputError
+from reshelf.inference.engine import Engine, EngineName, choose_engine
+from reshelf.inference.engine_transformers import TransformersEngine
+from reshelf.inference.engine_vllm import VllmEngine, VllmSettings
+from reshelf.modeling.checkpoint import RerankerSpec, load_reranker
+from reshelf.prompts.builder import ListPrompt, PromptBuilder, Trimmed
+
+R = TypeVar("R", bound=Record)
+_LISTS_AT_ONCE = 256
+
+
+@dataclass(frozen=True)
+class RankedItem:
+    """A candidate and where it stands."""
+
+    item: Item
+    score: float
+    """Raw log-odds, float32: what the order is made from. Comparable within one list."""
+    rank: int
+    """1 is best."""
+    first_stage_rank: int
+    """Where it was before, 1 was first."""
+
+    @property
+    def probability(self) -> float:
+        """Sigmoid of the score, for people; not calibrated."""
+        return 1 / (1 + math.exp(-self.score)) if self.score > -700 else 0.0
+
+
+@dataclass(frozen=True)
+class RankedList:
+    """Candidates, best first."""
+
+    entries: tuple[RankedItem, ...]
+    trimmed: Trimmed
+    """What of the history and of the items did not fit the prompt's budgets."""
+
+    @property
+    def item_ids(self) -> tuple[str, ...]:
+        return tuple(entry.item.item_id for entry in self.entries)
+
+    def __iter__(self) -> Iterator[RankedItem]:
+        return iter(self.entries)
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def __getitem__(self, place: int) -> RankedItem:
+        return self.entries[place]
+
+
+class Reranker:
+    """Scores and reorders lists. Use `from_pretrained`; use as a context manager, or call `close`.
+
+    Args:
+        engine: what computes the scores.
+        tokenizer: of the model.
+        spec: the reranker's own description.
+        catalogue: items by id, for candidates and history events given by id.
+    """
+
+    def __init__(
+        self, engine: Engine, tokenizer: Any, spec: RerankerSpec, catalogue: Mapping[str, Item] | None = None
+    ) -> None:
+        self.engine = engine
+        self.spec = spec
+        self.catalogue: Mapping[str, Item] = {} if catalogue is None else catalogue
+        self._tokenizer = tokenizer
+        self._builder = self._new_builder(self.catalogue)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        model: Path | str,
+        engine: EngineName = "auto",
+        catalogue: Mapping[str, Item] | None = None,
+        device: str | None = None,
+        revision: str | None = None,
+        vllm: VllmSettings | None = None,
+    ) -> Reranker:
+        """Load a reranker folder, or one from the Hugging Face Hub.
+
+        Args:
+            model: folder that `reshelf finetune` wrote, or a Hub id such as `shop/reranker`.
+            engine: auto is vLLM where it is installed and there is a GPU, else transformers.
+            catalogue: items by id, for candidates and history events given by id.
+            device: of the transformers engine, `cpu`, `cuda` or `cuda:1`; None is the GPU if there is one.
+            revision: branch, tag or commit on the Hub.
+            vllm: how vLLM runs.
+
+        Raises:
+            InputError: no such model, not a reranker, another prompt fingerprint, or an engine that is not there.
+        """
+        chosen = choose_engine(engine)
+        folder = _find(model, revision)
+        if chosen == "transformers":
+            loaded = load_reranker(folder, device)
+            made: Engine = TransformersEngine(loaded.model, joint=loaded.spec.candidates == "joint")
+        else:
+            loaded = load_reranker(folder, "cpu")
+            made = VllmEngine(loaded, vllm)
+        return cls(made, loaded.tokenizer, loaded.spec, catalogue)
+
+    def rerank(
+        self,
+        query: str,
+        candidates: Sequence[Item | Mapping[str, Any] | str],
+        history: Sequence[Event | Mapping[str, Any]] = (),
+        *,
+        history_items: Sequence[Item | Mapping[str, Any]] = (),
+        scores: Sequence[float] | None = None,
+        features: Mapping[str, Sequence[float]] | None = None,
+        time: datetime | None = None,
+    ) -> RankedList:
+        """Reorder candidates for a shopper.
+
+        Args:
+            query: what the shopper searches for; empty for a recommendation slot.
+            candidates: in first-stage order, best first: items, dicts with an item's fields, or ids in the catalogue.
+            history: what the shopper did, oldest first.
+            history_items: items that history events name and that are neither candidates nor in the catalogue.
+            scores: first-stage scores, higher is better; needed where the model reads them.
+            features: further numbers per candidate, needed where the model reads them.
+            time: now; every event must be earlier.
+
+        Returns:
+            Best first; candidates with equal scores keep their first-stage order.
+
+        Raises:
+            InputError: a record is invalid, an item is unknown, or a number the model reads is missing.
+        """
+        given: dict[str, Item] = {}
+        for n, value in enumerate(history_items):
+            item = _record(Item, value, f"history_items[{n}]")
+            given[item.item_id] = item
+        ids = []
+        for n, candidate in enumerate(candidates):
+            if isinstance(candidate, str):
+                ids.append(candidate)
+            else:
+                item = _record(Item, candidate, f"candidates[{n}]")
+                given[item.item_id] = item
+                ids.append(item.item_id)
+        events = [_record(Event, entry, f"history[{n}]") for n, entry in enumerate(history)]
+        ranking = _record(
+            RankingList,
+            {
+                "list_id": "request",
+                "user_id": "request",
+                "time": time,
+                "query": query,
+                "history": events,
+                "candidates": ids,
+                "scores": scores,
+                "features": features or {},
+            },
+            "request",
+        )
+        items = ChainMap(given, self.catalogue)  # type: ignore[arg-type]
+        # Items that are the catalogue's own share its cache of token ids; others are written for this request only.
+        known = all(self.catalogue.get(item_id) == item for item_id, item in given.items())
+        prompt = (self._builder if known else self._new_builder(items)).build(ranking)
+        values = self._score([prompt])[0]
+        order = np.argsort(-values, kind="stable")
+        entries = tuple(
+            RankedItem(items[ids[k]], float(values[k]), place, int(k) + 1) for place, k in enumerate(order, start=1)
+        )
+        return RankedList(entries, prompt.trimmed)
+
+    def score_lists(self, lists: Sequence[RankingList], items: Mapping[str, Item] | None = None) -> list[np.ndarray]:
+        """Raw log-odds of every candidate of every list, float32 [K] per list.
+
+        Args:
+            lists: any number.
+            items: the catalogue of these lists; None is the reranker's own.
+        """
+        builder = self._builder if items is None or items is self.catalogue else self._new_builder(items)
+        scores = []
+        for start in range(0, len(lists), _LISTS_AT_ONCE):
+            scores += self._score([builder.build(ranking) for ranking in lists[start : start + _LISTS_AT_ONCE]])
+        return scores
+
+    def close(self) -> None:
+        """Free the engine (memory, processes)."""
+        self.engine.close()
+
+    def __enter__(self) -> Reranker:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _new_builder(self, items: Mapping[str, Item]) -> PromptBuilder:
+        return PromptBuilder(self._tokenizer, self.spec.prompt, items, self.spec.levels)
+
+    def _score(self, prompts: Sequence[ListPrompt]) -> list[np.ndarray]:
+        scores = self.engine.score(prompts)
+        for prompt, values in zip(prompts, scores, strict=True):
+            if not np.isfinite(values).all():
+                raise RuntimeError(f"list {prompt.list_id}: the model gave a score that is not a number")
+        return scores
+
+
+def _record(kind: type[R], value: Any, where: str) -> R:
+    if isinstance(value, kind):
+        return value
+    try:
+        return kind.model_validate(value)
+    except ValidationError as error:
+        raise InputError(f"{where}, {explain(error)}") from error
+
+
+def _find(model: Path | str, revision: str | None) -> Path:
+    """The local folder of a reranker, downloaded first where `model` is a Hub id."""
+    folder = Path(model)
+    if folder.is_dir():
+        return folder
+    name = str(model)
+    if folder.is_absolute() or name.startswith(".") or name.count("/") != 1:
+        raise InputError(
+            f"{model} is not a folder; give one that `reshelf finetune` wrote, or a Hub id such as shop/reranker"
+        )
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(name, revision=revision))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        raise InputError(
+            f"{model} is neither a folder here nor a model that the Hugging Face Hub gives out: {error}"
+        ) from error

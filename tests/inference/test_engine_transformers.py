@@ -1,0 +1,92 @@
+"""The transformers engine equals K separate prompts, however lists are grouped, and leaves 4-bit weights alone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import bitsandbytes as bnb
+import numpy as np
+import pytest
+import torch
+
+from reshelf.data.schema import Item, RankingList
+from reshelf.inference.engine_transformers import Budget, TransformersEngine
+from reshelf.modeling.checkpoint import TrainedReranker, load_reranker
+from reshelf.prompts.builder import ListPrompt
+
+
+@pytest.fixture(scope="module")
+def loaded(reranker_folder: Path) -> TrainedReranker:
+    return load_reranker(reranker_folder, "cpu")
+
+
+@pytest.fixture(scope="module")
+def prompts(loaded: TrainedReranker, catalogue: dict[str, Item], lists: list[RankingList]) -> list[ListPrompt]:
+    builder = loaded.builder(catalogue)
+    return [builder.build(ranking) for ranking in lists]
+
+
+def separate(loaded: TrainedReranker, prompt: ListPrompt) -> np.ndarray:
+    """Every candidate as a prompt of its own, one forward pass each."""
+    scores = []
+    with torch.inference_mode():
+        for item in prompt.items:
+            ids = torch.from_numpy(np.concatenate([prompt.prefix, item]).astype(np.int64))[None]
+            yes, no = loaded.model(input_ids=ids, use_cache=False).logits[0, -1]
+            scores.append(float(yes - no))
+    return np.array(scores, dtype=np.float32)
+
+
+def test_equals_separate_prompts(loaded: TrainedReranker, prompts: list[ListPrompt]) -> None:
+    scores = TransformersEngine(loaded.model).score(prompts)
+    assert prompts[1].trimmed.events > 0
+    for prompt, values in zip(prompts, scores, strict=True):
+        assert values.dtype == np.float32
+        assert values.shape == (len(prompt.items),)
+        np.testing.assert_allclose(values, separate(loaded, prompt), atol=1e-5)
+    assert np.concatenate(scores).std() > 0.1
+
+
+@pytest.mark.parametrize("budget", [Budget(tokens=400), Budget(attention=4 * 60 * 900), Budget(tokens=1, attention=1)])
+def test_small_passes_give_the_same_scores(loaded: TrainedReranker, prompts: list[ListPrompt], budget: Budget) -> None:
+    expected = TransformersEngine(loaded.model).score(prompts)
+    engine = TransformersEngine(loaded.model, budget=budget)
+    passes = list(engine._passes(prompts))
+    assert sum(map(len, passes)) > len(prompts)
+    if budget.tokens == 400:
+        assert max(sum(len(p.prefix) + sum(map(len, p.items)) for _, p in group) for group in passes) <= 400
+    for values, other in zip(engine.score(prompts), expected, strict=True):
+        np.testing.assert_allclose(values, other, atol=1e-5)
+
+
+def test_joint_lists_are_one_causal_text(loaded: TrainedReranker, prompts: list[ListPrompt]) -> None:
+    prompt = prompts[0]
+    values = TransformersEngine(loaded.model, joint=True, budget=Budget(tokens=10)).score([prompt])[0]
+    ids = torch.from_numpy(np.concatenate([prompt.prefix, *prompt.items]).astype(np.int64))[None]
+    ends = len(prompt.prefix) + np.cumsum([len(item) for item in prompt.items]) - 1
+    with torch.inference_mode():
+        logits = loaded.model(input_ids=ids, use_cache=False).logits[0, ends]
+    np.testing.assert_allclose(values, (logits[:, 0] - logits[:, 1]).numpy(), atol=1e-5)
+
+
+def test_nothing_to_score(loaded: TrainedReranker) -> None:
+    assert TransformersEngine(loaded.model).score([]) == []
+
+
+def test_scoring_leaves_the_4_bit_weights_alone(loaded: TrainedReranker, prompts: list[ListPrompt]) -> None:
+    """bitsandbytes would repack and round them on CPUs with AVX512-BF16: later passes, training and export break."""
+    layers = [m for m in loaded.model.modules() if isinstance(m, bnb.nn.Linear4bit)]
+    assert len(layers) == 14
+    before = [layer.weight.data.clone() for layer in layers]
+    TransformersEngine(loaded.model).score(prompts[:1])
+    for layer, weight in zip(layers, before, strict=True):
+        assert layer.weight.quant_state.nested
+        torch.testing.assert_close(layer.weight.data, weight, rtol=0, atol=0)
+
+
+def test_candidates_do_not_see_each_other(loaded: TrainedReranker, prompts: list[ListPrompt]) -> None:
+    prompt = prompts[0]
+    turned = replace(prompt, items=prompt.items[::-1])
+    scores = TransformersEngine(loaded.model).score([prompt, turned])
+    np.testing.assert_allclose(scores[0], scores[1][::-1], atol=1e-5)
