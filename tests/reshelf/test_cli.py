@@ -28,7 +28,6 @@ class ToyConfig:
     """Which way to end."""
 
 def run(config: ToyConfig) -> None:
-    """Do a toy thing."""
     if config.fail == "input":
         raise InputError("lists.parquet row 3,\\n  field labels: NaN")
     if config.fail == "bug":
@@ -103,7 +102,7 @@ class TestExitCodes:
             main(["toy", "--help"])
         assert stopped.value.code == 0
         out = capsys.readouterr().out
-        assert "Do a toy thing." in out
+        assert "A toy." in out
         assert "Folder to write. (required, type: Path)" in out
         assert "Which way to end. (type: str, default: no)" in out
 
@@ -111,8 +110,7 @@ class TestExitCodes:
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_is_there_and_every_field_is_explained(name: str) -> None:
     """Units and meanings live in the docstring under each field; a field without one has an empty help."""
-    function, kind = resolve(COMMANDS[name])
-    assert (function.__doc__ or "").strip(), f"{COMMANDS[name].function} has no docstring to show as its description"
+    _, kind = resolve(COMMANDS[name])
     mute = [a.dest for a in build_parser(kind)._actions if a.dest != "help" and not (a.help or "").strip()]
     assert mute == []
 
