@@ -102,7 +102,7 @@ def measure(scores: Sequence[np.ndarray], truth: Truth, k: int) -> Measurement:
     inputs = {"predictions": scores, "references": truth.labels, "relevant_from": truth.relevant_from}
     result.per_list["mrr"] = np.array(Mrr(keep_in_memory=True).compute(**inputs)["per_list"])
     result.per_list[f"recall@{k}"] = np.array(Recall(keep_in_memory=True).compute(**inputs, k=k)["per_list"])
-    result.auc = Auc(keep_in_memory=True).compute(**inputs)["auc"]
+    result.auc = Auc(keep_in_memory=True).compute(**inputs, within_lists=False)["auc"]
     by_user = Uauc(keep_in_memory=True).compute(**inputs, users=truth.users)["per_user"]
     result.per_user["uauc"] = np.array(list(by_user.values()))
     return result

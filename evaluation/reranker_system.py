@@ -1,50 +1,83 @@
 """A trained reranker, and its own base model without the finetuning, as systems to compare.
 
-    reranker = Reranker.from_pretrained("runs/demo/model")
-    RerankerSystem(reranker).scores(data, lists)                                  # the row "finetuned"
-    RerankerSystem(reranker, name="base", adapter=False).scores(data, lists)      # the row "base"
+    with finetuned(Path("runs/demo/model"), data.items) as system:
+        system.scores(data, lists)                       # the row "finetuned"
+    with untrained_base(Path("runs/demo/model"), data.items) as system:
+        system.scores(data, lists)                       # the row "base"
 
-Both rows come from the same folder: same base weights, same prompts, the adapter on or off.
+Both rows come from the same folder: same base weights in the same quantisation, same prompts, the adapter on or off.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
-from reshelf.data.schema import RankingList
+from reshelf.data.schema import Item, RankingList
 from reshelf.data.store import RankingData
+from reshelf.inference.engine import EngineName
+from reshelf.inference.engine_transformers import TransformersEngine
 from reshelf.inference.reranker import Reranker
+from reshelf.modeling.checkpoint import check_fingerprint, load_reranker, read_spec
+from reshelf.modeling.loading import load_tokenizer
+
+Advance = Callable[[int], None]
 
 
 @dataclass
 class RerankerSystem:
-    """Scores lists with a `Reranker`, a few lists at a time."""
+    """Scores lists with a `Reranker`, a few at a time so that progress can be seen."""
 
     reranker: Reranker
-    name: str = "finetuned"
-    adapter: bool = True
-    """False: score with the LoRA adapter switched off (transformers engine)."""
+    name: str
     batch: int = 16
     """Lists handed to the engine at once."""
-    advance: Callable[[int], None] | None = None
+    advance: Advance | None = None
     """Called with the number of lists just scored."""
 
     def scores(self, data: RankingData, lists: Sequence[RankingList]) -> list[np.ndarray]:
         """float64 [K] raw log-odds per list."""
         result: list[np.ndarray] = []
-        with self._adapter():
-            for start in range(0, len(lists), self.batch):
-                some = lists[start : start + self.batch]
-                result += [np.asarray(s, dtype=np.float64) for s in self.reranker.score_lists(some, data.items)]
-                if self.advance is not None:
-                    self.advance(len(some))
+        for start in range(0, len(lists), self.batch):
+            some = lists[start : start + self.batch]
+            result += [values.astype(np.float64) for values in self.reranker.score_lists(some, data.items)]
+            if self.advance is not None:
+                self.advance(len(some))
         return result
 
-    def _adapter(self) -> AbstractContextManager[None]:
-        if self.adapter:
-            return nullcontext()
-        return self.reranker.engine.model.disable_adapter()
+
+@contextmanager
+def finetuned(
+    folder: Path, items: Mapping[str, Item], engine: EngineName = "auto", advance: Advance | None = None
+) -> Iterator[RerankerSystem]:
+    """The reranker as it would be served.
+
+    Args:
+        folder: reranker folder.
+        items: the catalogue of the lists to come; it is tokenised once.
+    """
+    with Reranker.from_pretrained(folder, engine, catalogue=items) as reranker:
+        yield RerankerSystem(reranker, "finetuned", advance=advance)
+
+
+@contextmanager
+def untrained_base(folder: Path, items: Mapping[str, Item], advance: Advance | None = None) -> Iterator[RerankerSystem]:
+    """The reranker's base with the adapter switched off, by the transformers engine."""
+    trained = load_reranker(folder)
+    engine = TransformersEngine(trained.model, joint=trained.spec.candidates == "joint")
+    with trained.model.disable_adapter(), Reranker(engine, trained.tokenizer, trained.spec, items) as reranker:
+        yield RerankerSystem(reranker, "base", advance=advance)
+
+
+def check_reranker(folder: Path) -> None:
+    """Find out what is wrong with a reranker folder without loading its weights.
+
+    Raises:
+        InputError: it is none, cannot be read, or its prompts would not be those it was trained with.
+    """
+    spec = read_spec(folder)
+    check_fingerprint(folder, load_tokenizer(str(folder)), spec)

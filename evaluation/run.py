@@ -8,24 +8,23 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any, Protocol, get_args
 
 import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from reshelf.data.schema import RankingList
+from reshelf.data.schema import Item, RankingList
 from reshelf.data.store import SPLITS, RankingData, load_dataset_folder
 from reshelf.errors import InputError
 from reshelf.evaluation.baselines.best_possible import BestPossible
-from reshelf.evaluation.baselines.bm25 import Bm25
 from reshelf.evaluation.baselines.first_stage import FirstStage
 from reshelf.evaluation.baselines.popularity import FEATURE, Popularity, has_feature
 from reshelf.evaluation.baselines.random_order import RandomOrder
 from reshelf.evaluation.config import EvaluateConfig, SystemName
-from reshelf.evaluation.measure import Truth, measure, summarise
-from reshelf.evaluation.report import table, write_report
 
 MODEL_SYSTEMS = ("base", "finetuned")
 
@@ -40,6 +39,10 @@ class System(Protocol):
         ...
 
 
+Advance = Callable[[int], None]
+SystemContext = AbstractContextManager[System]
+
+
 def evaluate(config: EvaluateConfig, console: Console | None = None) -> dict[str, Any]:
     """Score, measure, print and write; returns what report.json holds.
 
@@ -47,6 +50,10 @@ def evaluate(config: EvaluateConfig, console: Console | None = None) -> dict[str
         InputError: the data, the model folder or the output folder cannot be used, or a system that was asked for
             cannot be had from them. Nothing is scored or written then.
     """
+    # Here and not above, so that `reshelf evaluate --help` waits for neither torch nor matplotlib.
+    from reshelf.evaluation.measure import Truth, measure, summarise
+    from reshelf.evaluation.report import table, write_report
+
     console = console or Console()
     check(config)
     data = load_dataset_folder(config.data, [config.split])
@@ -102,10 +109,10 @@ def check(config: EvaluateConfig) -> None:
     wants_model = [name for name in config.systems if name in MODEL_SYSTEMS]
     if wants_model and config.model is None:
         raise InputError(f"systems: {wants_model[0]} needs a reranker folder; give it as model")
-    if config.model is not None and not (config.model / "reshelf.json").is_file():
-        raise InputError(
-            f"{config.model} has no reshelf.json, so it is no reranker folder; make one with `reshelf finetune`"
-        )
+    if config.model is not None:
+        from reshelf.evaluation.reranker_system import check_reranker
+
+        check_reranker(config.model)
     try:
         config.out.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=config.out):
@@ -159,33 +166,35 @@ def score_all(
         for name in names:
             task = progress.add_task(f"Scoring {name}", total=len(lists))
             started = time.perf_counter()
-            system = make_system(name, config, lambda n, task=task: progress.advance(task, n))  # type: ignore[misc]
-            scored[name] = system.scores(data, lists)
+            with make_system(name, config, data.items, partial(progress.advance, task)) as system:
+                scored[name] = system.scores(data, lists)
             seconds[name] = time.perf_counter() - started
             check_scores(name, lists, scored[name])
             progress.update(task, completed=len(lists))
     return scored, seconds
 
 
-def make_system(name: SystemName, config: EvaluateConfig, advance: Callable[[int], None]) -> System:
-    """The system of that name; models are loaded here, only when they are wanted."""
+def make_system(name: SystemName, config: EvaluateConfig, items: Mapping[str, Item], advance: Advance) -> SystemContext:
+    """A context manager that gives the system of that name; models are loaded on entering it and freed on leaving."""
     match name:
         case "random":
-            return RandomOrder(seed=config.seed)
+            return nullcontext(RandomOrder(seed=config.seed))
         case "first_stage":
-            return FirstStage()
+            return nullcontext(FirstStage())
         case "bm25":
-            return Bm25()
-        case "popularity":
-            return Popularity()
-        case "best_possible":
-            return BestPossible()
-    from reshelf.evaluation.reranker_system import RerankerSystem
-    from reshelf.inference.reranker import Reranker
+            from reshelf.evaluation.baselines.bm25 import Bm25
 
-    engine = "transformers" if name == "base" else config.engine
-    reranker = Reranker.from_pretrained(config.model, engine=engine)
-    return RerankerSystem(reranker, name=name, adapter=name == "finetuned", advance=advance)
+            return nullcontext(Bm25())
+        case "popularity":
+            return nullcontext(Popularity())
+        case "best_possible":
+            return nullcontext(BestPossible())
+    from reshelf.evaluation.reranker_system import finetuned, untrained_base
+
+    assert config.model is not None  # `check` and `choose` see to it
+    if name == "base":
+        return untrained_base(config.model, items, advance)
+    return finetuned(config.model, items, config.engine, advance)
 
 
 def check_scores(name: str, lists: Sequence[RankingList], scores: Sequence[np.ndarray]) -> None:

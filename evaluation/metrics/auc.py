@@ -25,6 +25,7 @@ Args:
     predictions: one sequence of scores [K] per list, higher is better.
     references: one sequence of graded labels [K] per list.
     relevant_from: the smallest label that counts as relevant (default 1).
+    within_lists: also give the AUC within each list (default; it takes most of the time).
 Returns:
     auc: over all rows (None where only one of the two labels occurs); per_list: AUC within each list, NaN where a
     list has only one of the two labels; skipped: how many those are.
@@ -56,14 +57,16 @@ class Auc(evaluate.Metric):
         )
 
     def _compute(
-        self, predictions: list[list[float]], references: list[list[int]], relevant_from: int = 1
+        self,
+        predictions: list[list[float]],
+        references: list[list[int]],
+        relevant_from: int = 1,
+        within_lists: bool = True,
     ) -> dict[str, Any]:
         whole = auc_of_rows(np.concatenate(predictions), np.concatenate(references), relevant_from)
-        per_list = [
-            auc_of_rows(scores, labels, relevant_from) for scores, labels in zip(predictions, references, strict=True)
-        ]
-        return {
-            "auc": None if np.isnan(whole) else whole,
-            "per_list": per_list,
-            "skipped": int(np.isnan(per_list).sum()),
-        }
+        result: dict[str, Any] = {"auc": None if np.isnan(whole) else whole}
+        if within_lists:
+            rows = zip(predictions, references, strict=True)
+            result["per_list"] = [auc_of_rows(scores, labels, relevant_from) for scores, labels in rows]
+            result["skipped"] = int(np.isnan(result["per_list"]).sum())
+        return result

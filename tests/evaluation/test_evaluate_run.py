@@ -146,7 +146,7 @@ def test_sample_is_seeded_keeps_the_order_and_repeats_nothing(shop: RankingData)
         ({"data": Path("no/such/folder")}, r"items\.parquet is not there"),
         ({"systems": ["alphabet"]}, "'alphabet' is not known"),
         ({"systems": ["finetuned"]}, "finetuned needs a reranker folder"),
-        ({"model": Path("no/such/model")}, "is no reranker folder"),
+        ({"model": Path("no/such/model")}, "is not a reranker folder"),
     ],
 )
 def test_mistakes_give_one_sentence_and_no_file(

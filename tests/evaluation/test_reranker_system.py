@@ -1,0 +1,136 @@
+"""A real, tiny, 4-bit reranker as a system: `finetuned` and `base` from one folder, alone and in a whole evaluation."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
+
+from reshelf.data.store import RankingData
+from reshelf.errors import InputError
+from reshelf.evaluation.config import EvaluateConfig
+from reshelf.evaluation.reranker_system import finetuned, untrained_base
+from reshelf.evaluation.run import evaluate
+from reshelf.inference.engine_transformers import TransformersEngine
+from reshelf.inference.reranker import Reranker
+from reshelf.modeling.checkpoint import RerankerSpec, save_reranker
+from reshelf.modeling.loading import LoraConfig, ModelConfig, add_lora, load_base
+from reshelf.modeling.score import attach_head
+from reshelf.prompts.builder import PromptBuilder
+from reshelf.prompts.config import PromptConfig
+from reshelf.prompts.levels import FeatureLevels
+
+PROMPT = PromptConfig(template="plain", fields=["title", "price"], event_fields=["title"])
+LEVELS = FeatureLevels({})
+
+
+@pytest.fixture(scope="module")
+def base_folder(shop: RankingData, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("base")
+    backend = Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=400,
+        special_tokens=["<|end|>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    backend.train_from_iterator([*(item.title for item in shop.items.values()), *["yes no yes no"] * 50], trainer)
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, pad_token="<|end|>", eos_token="<|end|>")
+    tokenizer.save_pretrained(folder)
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 1, "head_dim": 32}
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 1}
+    config = Qwen3Config(vocab_size=len(tokenizer), **sizes, **heads, tie_word_embeddings=True, initializer_range=0.2)
+    Qwen3ForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def reranker_folder(base_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The base with an adapter that changes its scores."""
+    config = ModelConfig(base=str(base_folder), dtype="float32")
+    model, tokenizer = load_base(config, "cpu")
+    torch.manual_seed(1)
+    model = add_lora(model, LoraConfig(rank=4, alpha=8, dropout=0.0))
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.2)
+    attach_head(model.get_base_model(), *PromptBuilder(tokenizer, PROMPT, {}, LEVELS).label_ids)
+    folder = tmp_path_factory.mktemp("reranker")
+    save_reranker(folder, model, tokenizer, RerankerSpec(config, PROMPT, LEVELS))
+    return folder
+
+
+def test_base_scores_are_those_of_the_base_model_that_never_saw_an_adapter(
+    shop: RankingData, base_folder: Path, reranker_folder: Path
+) -> None:
+    lists = shop.lists["test"][:5]
+    with untrained_base(reranker_folder, shop.items) as system:
+        found = system.scores(shop, lists)
+    model, tokenizer = load_base(ModelConfig(base=str(base_folder), dtype="float32"))
+    builder = PromptBuilder(tokenizer, PROMPT, shop.items, LEVELS)
+    attach_head(model, *builder.label_ids)
+    expected = TransformersEngine(model).score([builder.build(ranking) for ranking in lists])
+    for ours, theirs in zip(found, expected, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-5)
+
+
+def test_finetuned_scores_are_the_rerankers_and_not_the_bases(shop: RankingData, reranker_folder: Path) -> None:
+    lists = shop.lists["test"][:20]
+    with Reranker.from_pretrained(reranker_folder, "transformers") as reranker:
+        expected = reranker.score_lists(lists, shop.items)
+    with finetuned(reranker_folder, shop.items, "transformers") as system:
+        found = system.scores(shop, lists)
+    with untrained_base(reranker_folder, shop.items) as system:
+        base = system.scores(shop, lists)
+    for ours, theirs, untrained in zip(found, expected, base, strict=True):
+        assert ours.dtype == np.float64
+        np.testing.assert_allclose(ours, theirs, atol=1e-5)
+        assert np.abs(ours - untrained).max() > 0.01
+
+
+def test_progress_counts_every_list_once(shop: RankingData, reranker_folder: Path) -> None:
+    seen: list[int] = []
+    with finetuned(reranker_folder, shop.items, "transformers", seen.append) as system:
+        system.batch = 8
+        system.scores(shop, shop.lists["test"][:20])
+    assert seen == [8, 8, 4]
+
+
+def test_one_folder_gives_both_rows_of_a_report(shop_folder: Path, reranker_folder: Path, tmp_path: Path) -> None:
+    console = Console(file=io.StringIO(), width=80)
+    config = EvaluateConfig(
+        data=shop_folder, model=reranker_folder, out=tmp_path, engine="transformers", resamples=50, limit=10
+    )
+    report = evaluate(config, console)
+    assert list(report["systems"]) == [
+        "random", "first_stage", "bm25", "popularity", "base", "finetuned", "best_possible",
+    ]  # fmt: skip
+    assert report["systems"]["base"] != report["systems"]["finetuned"]
+    assert set(report["gap_closed"]) == {"random", "bm25", "popularity", "base", "finetuned"}
+    assert "finetuned" in console.file.getvalue()
+    assert json.loads((tmp_path / "report.json").read_text())["model"] == str(reranker_folder)
+
+
+def test_a_model_with_another_fingerprint_is_refused_before_anything_is_scored(
+    shop_folder: Path, reranker_folder: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "model"
+    other.mkdir()
+    for path in reranker_folder.iterdir():
+        (other / path.name).symlink_to(path)
+    spec = json.loads((reranker_folder / "reshelf.json").read_text())
+    spec["fingerprint"]["template"] = "0" * 64
+    (other / "reshelf.json").unlink()
+    (other / "reshelf.json").write_text(json.dumps(spec))
+    with pytest.raises(InputError, match=r"fingerprint: the template is not what this model was trained with"):
+        evaluate(EvaluateConfig(data=shop_folder, model=other, out=tmp_path / "out"), Console(file=io.StringIO()))
+    assert not (tmp_path / "out").exists()
