@@ -35,7 +35,7 @@ from reshelf.data.items import read_items
 from reshelf.data.mapping import BuildConfig, Mapping, load_mapping
 from reshelf.data.readers import NO_TIME, read_table
 from reshelf.data.schema import Item
-from reshelf.data.signals import SIGNALS, Ask, Signals
+from reshelf.data.signals import COUNTED, SIGNALS, Ask, Signals, Texts
 from reshelf.data.splits import TRAIN, UNKNOWN, VALID, by_share, by_time, share, time_cuts
 from reshelf.data.store import SPLITS, RankingData, save_dataset_folder
 from reshelf.errors import InputError
@@ -271,11 +271,6 @@ def _check_ids(drafts: Sequence[Draft]) -> None:
         places[draft.list_id] = draft.place
 
 
-def item_text(item: Item) -> str:
-    """What text signals read of an item: title, brand, leaf category."""
-    return " ".join((item.title, item.brand or "", *item.category[-1:]))
-
-
 def _add_signals(
     drafts: Sequence[Draft], mapping: Mapping, catalogue: Sequence[Item], log: EventLog | None, rows: dict[str, int]
 ) -> None:
@@ -286,17 +281,11 @@ def _add_signals(
         raise InputError(f"signals: {unknown[0]!r} is unknown; there are {', '.join(SIGNALS)}")
     if not names:
         return
-    if log is None and set(names) - {"match", "bm25"}:
-        raise InputError("signals: popularity and cobought are counted on events, and the mapping has no events table")
-    train = np.flatnonzero((log.item >= 0) & (log.split == TRAIN)) if log is not None else np.zeros(0, dtype=np.int64)
-    signals = Signals(
-        [item_text(item) for item in catalogue],
-        log.user[train] if log is not None else train,
-        log.item[train] if log is not None else train,
-        len(log.users) if log is not None else 0,
-        spec.history,
-        spec.decay,
-    )
+    if log is None and (counted := [n for n in names if n in COUNTED]):
+        raise InputError(f"signals: {counted[0]} is counted on events, and the mapping has no events table")
+    named = [" ".join((item.title, item.brand or "")) for item in catalogue]
+    full = [" ".join((text, *item.category)) for text, item in zip(named, catalogue)]
+    signals = Signals(Texts(named, full), log, spec.history, spec.decay, spec.recent_days)
     asks = []
     for draft in drafts:
         if draft.history is not None:
@@ -305,7 +294,7 @@ def _add_signals(
             past = log.item[draft.past] if log is not None else np.zeros(0, dtype=np.int64)
             history = past[past >= 0].astype(np.int64)
         user = log.codes.get(draft.user_id, -1) if log is not None and draft.split == TRAIN else -1
-        asks.append(Ask(history, draft.candidates, draft.query, user))
+        asks.append(Ask(history, draft.candidates, draft.query, draft.time, user))
     for draft, values in zip(drafts, signals.compute(asks, names)):
         if spec.first_stage:
             draft.scores = sum((w * values[n] for n, w in spec.first_stage.items()), np.zeros(len(draft.candidates)))

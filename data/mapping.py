@@ -268,6 +268,8 @@ class SignalsConfig:
     """How many of the latest history items count."""
     decay: float = 0.8
     """Weight of one history item against the next younger one."""
+    recent_days: float = 30.0
+    """What the signal `recent` looks back on, where events have times."""
 
 
 @dataclass(kw_only=True)

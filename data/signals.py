@@ -1,15 +1,26 @@
 """Numbers per candidate that a shop has anyway, counted on the train split: popularity, co-occurrence, text match.
 
-    signals = Signals(texts, n_users, user, item);  values = signals.compute(drafts, ["popularity", "cobought"], ...)
+    signals = Signals(texts, log, history=10, decay=0.8);  values = signals.compute(asks, ["popularity", "cobought"])
 
-So that a number means the same in training as later, a train list is scored as if its own shopper had never been
-counted: without that, the target of a train list would have been bought together with its history at least once.
-The shopper's share is taken out exactly, in closed form.
+popularity   log(1 + shoppers who took the item)
+recent       log(1 + events on the item of late): in the `recent_days` before the list; without times, how many
+             shoppers took it last
+cobought     cosine between the shoppers who took the candidate and those who took a history item, summed
+taste        the same between factors of the shopper-item matrix, which also sees items never taken together
+match        TF-IDF cosine between the candidate's title and brand and those of the history
+query_match  share of the query's words that the candidate's title, brand or category holds
+bm25         BM25 of the query against title, brand and category
+
+Recent history counts more: an item has `decay` times the weight of the next younger one. So that a number means the
+same in training as later, a train list is scored as if its own shopper had never been counted: without that, the
+target of a train list would have been bought together with its history at least once. For counts the shopper's share
+is taken out exactly, in closed form; factors are made without the shopper's fold.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,50 +28,71 @@ import numpy.typing as npt
 import scipy.sparse as sp
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.preprocessing import normalize
+from sklearn.utils.extmath import randomized_svd
 
-SIGNALS = ("popularity", "cobought", "match", "bm25")
+from reshelf.data.history import EventLog
+from reshelf.data.readers import NO_TIME
+from reshelf.data.splits import TRAIN
+
+SIGNALS = ("popularity", "recent", "cobought", "taste", "match", "query_match", "bm25")
+COUNTED = ("popularity", "recent", "cobought", "taste")
+"""Those that need events."""
 _BATCH = 512
+_FACTORS = 64
+_FOLDS = 5
+_DAY = 86_400_000_000
+_WORD = re.compile(r"\w+")
 Float64 = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Ask:
-    """One list to compute signals for: rows of the catalogue, and the shopper to leave out (-1: nobody)."""
+    """One list to compute signals for."""
 
     history: npt.NDArray[np.int64]
-    """Oldest first."""
+    """Rows of the catalogue, oldest first."""
     candidates: npt.NDArray[np.int32]
     query: str = ""
+    time: int = NO_TIME
+    """Microseconds since 1970 UTC."""
     leave_out: int = -1
+    """Code of the shopper whose own events are not counted: that of a train list; -1 for nobody."""
+
+
+@dataclass(frozen=True)
+class Texts:
+    """What text signals read of every item, in catalogue order."""
+
+    named: Sequence[str]
+    """Title and brand."""
+    full: Sequence[str]
+    """Title, brand and category."""
 
 
 class Signals:
     """Counts and texts of one catalogue.
 
     Args:
-        texts: of every item, in catalogue order.
-        user, item: int [E], who took which item in the train split; pairs may repeat and count once.
+        texts: of every item.
+        log: the events, of which the train split is counted; None leaves only the text signals.
         history: how many of the latest history items count.
         decay: weight of one history item against the next younger one.
+        recent_days: what `recent` looks back on, where events have times.
     """
 
     def __init__(
-        self,
-        texts: Sequence[str],
-        user: npt.NDArray[np.integer],
-        item: npt.NDArray[np.integer],
-        n_users: int,
-        history: int = 10,
-        decay: float = 0.8,
+        self, texts: Texts, log: EventLog | None, history: int = 10, decay: float = 0.8, recent_days: float = 30.0
     ) -> None:
-        n = len(texts)
-        self.texts, self.history, self.decay = texts, history, decay
-        ones = np.ones(len(item), dtype=np.float64)
-        self.taken = sp.csr_matrix((ones, (user, item)), shape=(max(n_users, 1), n))
+        n = len(texts.named)
+        self.texts, self.log, self.history, self.decay, self.recent_days = texts, log, history, decay, recent_days
+        self.train = np.flatnonzero((log.item >= 0) & (log.split == TRAIN)) if log else np.zeros(0, dtype=np.int64)
+        user, item = (log.user[self.train], log.item[self.train]) if log else (self.train, self.train)
+        shape = (len(log.users) if log else 1, n)
+        self.taken = sp.csr_matrix((np.ones(len(item)), (user, item)), shape=shape)
+        self.taken.sum_duplicates()
         self.taken.data[:] = 1.0
         self.counts = np.asarray(self.taken.sum(axis=0)).ravel()
         self._together: sp.csr_matrix | None = None
-        self._vectors: sp.csr_matrix | None = None
 
     def compute(self, asks: Sequence[Ask], names: Iterable[str]) -> list[dict[str, Float64]]:
         """For every list, its signals by name, float64 [K] each."""
@@ -70,13 +102,22 @@ class Signals:
     def _one(self, name: str, asks: Sequence[Ask]) -> list[Float64]:
         if name == "popularity":
             return [np.log1p(self.counts[a.candidates] - self._own(a, a.candidates)) for a in asks]
-        if name == "cobought":
-            return self._batched(asks, self._cobought)
-        if name == "match":
-            return self._batched(asks, self._match)
+        if name == "query_match":
+            return self._query_match(asks)
         if name == "bm25":
             return self._bm25(asks)
-        raise ValueError(name)
+        if name == "taste":
+            return self._taste(asks)
+        if name == "match":
+            vectors = TfidfVectorizer(sublinear_tf=True).fit_transform(self.texts.named).tocsr()
+            return self._batched(asks, lambda some: self._match(some, vectors))
+        if name == "cobought":
+            return self._batched(asks, self._cobought)
+        if name == "recent":
+            return (
+                self._recent_by_time(asks) if self.log is not None and self.log.timed else self._recent_by_order(asks)
+            )
+        raise ValueError(f"there is no signal {name!r}")
 
     def _own(self, ask: Ask, items: npt.NDArray[np.integer]) -> Float64:
         """1 where the shopper to leave out took the item."""
@@ -92,10 +133,41 @@ class Signals:
         return recent, weights
 
     @staticmethod
-    def _batched(asks: Sequence[Ask], one: object) -> list[Float64]:
+    def _batched(asks: Sequence[Ask], one: Callable[[Sequence[Ask]], list[Float64]]) -> list[Float64]:
         result: list[Float64] = []
         for start in range(0, len(asks), _BATCH):
-            result += one(asks[start : start + _BATCH])  # type: ignore[operator]
+            result += one(asks[start : start + _BATCH])
+        return result
+
+    def _recent_by_order(self, asks: Sequence[Ask]) -> list[Float64]:
+        """How many shoppers took the item last, as far as the train split goes."""
+        last = np.full(self.taken.shape[0], -1, dtype=np.int64)
+        if self.log is not None:
+            last[self.log.user[self.train]] = self.log.item[
+                self.train
+            ]  # sorted by shopper and order: the last one stays
+        counts = np.bincount(last[last >= 0], minlength=self.taken.shape[1]).astype(np.float64)
+        return [
+            np.log1p(counts[a.candidates] - (a.candidates == last[a.leave_out] if a.leave_out >= 0 else 0.0))
+            for a in asks
+        ]
+
+    def _recent_by_time(self, asks: Sequence[Ask]) -> list[Float64]:
+        """Train events strictly before the list, in a window that ends with it or with the train split."""
+        assert self.log is not None
+        order = self.train[np.lexsort((self.log.key[self.train], self.log.item[self.train]))]
+        item, key = self.log.item[order], self.log.key[order]
+        starts = np.searchsorted(item, np.arange(self.taken.shape[1] + 1))
+        end = int(key.max()) + 1 if len(key) else 0
+        result = []
+        for ask in asks:
+            now = end if ask.time == NO_TIME else min(ask.time, end)
+            counts = np.zeros(len(ask.candidates))
+            for k, candidate in enumerate(ask.candidates.tolist()):
+                times = key[starts[candidate] : starts[candidate + 1]]
+                low, high = np.searchsorted(times, [now - int(self.recent_days * _DAY), now])
+                counts[k] = high - low
+            result.append(np.log1p(counts))
         return result
 
     def _cobought(self, asks: Sequence[Ask]) -> list[Float64]:
@@ -131,26 +203,56 @@ class Signals:
             result.append(np.maximum(left, 0.0) / np.sqrt(np.maximum(self.counts[ask.candidates] - own, 1.0)))
         return result
 
-    def _match(self, asks: Sequence[Ask]) -> list[Float64]:
-        """Cosine of the candidate's TF-IDF vector and the weighted sum of those of the history."""
-        if self._vectors is None:
-            self._vectors = TfidfVectorizer(sublinear_tf=True, dtype=np.float64).fit_transform(self.texts).tocsr()
+    def _profiles(self, asks: Sequence[Ask]) -> sp.csr_matrix:
+        """Weights of the history items, float64 [lists, items]."""
         pairs = [self._weights(ask) for ask in asks]
-        rows = np.concatenate([np.full(len(recent), i) for i, (recent, _) in enumerate(pairs)])
-        weights = np.concatenate([w for _, w in pairs])
-        shape = (len(asks), len(self.texts))
-        picks = sp.csr_matrix((weights, (rows, np.concatenate([recent for recent, _ in pairs]))), shape=shape)
-        profiles = normalize((picks @ self._vectors).tocsr())
-        return [
-            np.asarray((self._vectors[ask.candidates] @ profiles[i].T).todense()).ravel() for i, ask in enumerate(asks)
-        ]
+        rows = np.repeat(np.arange(len(pairs)), [len(recent) for recent, _ in pairs])
+        columns, weights = (np.concatenate(parts) for parts in zip(*pairs))
+        return sp.csr_matrix((weights, (rows, columns)), shape=(len(asks), self.taken.shape[1]))
+
+    def _match(self, asks: Sequence[Ask], vectors: sp.csr_matrix) -> list[Float64]:
+        profiles = normalize((self._profiles(asks) @ vectors).tocsr())
+        return [np.asarray((vectors[ask.candidates] @ profiles[i].T).todense()).ravel() for i, ask in enumerate(asks)]
+
+    def _taste(self, asks: Sequence[Ask]) -> list[Float64]:
+        """Sum over the history of the cosine of item factors; a train list uses factors made without its fold."""
+        result: list[Float64] = [np.zeros(len(ask.candidates)) for ask in asks]
+        fold_of = np.arange(self.taken.shape[0]) % _FOLDS
+        mine = np.array([fold_of[ask.leave_out] if ask.leave_out >= 0 else _FOLDS for ask in asks])
+        for fold in np.unique(mine):
+            rows = np.flatnonzero(mine == fold)
+            factors = self._factors(self.taken[fold_of != fold])
+            profiles = self._profiles([asks[i] for i in rows]) @ factors
+            for profile, i in zip(profiles, rows):
+                result[i] = factors[asks[i].candidates] @ profile
+        return result
+
+    @staticmethod
+    def _factors(taken: sp.csr_matrix) -> Float64:
+        """Unit vectors of the items, [items, factors]; zero for items nobody took."""
+        counts = np.asarray(taken.sum(axis=0)).ravel()
+        scaled = normalize((taken @ sp.diags(np.maximum(counts, 1) ** -0.5)).tocsr())
+        size = min(_FACTORS, min(scaled.shape) - 1)
+        if size < 1:
+            return np.zeros((taken.shape[1], 1))
+        _, strength, items = randomized_svd(scaled, size, n_iter=4, random_state=0)
+        return normalize(items.T * strength)
+
+    def _query_match(self, asks: Sequence[Ask]) -> list[Float64]:
+        words = [frozenset(_WORD.findall(text.lower())) for text in self.texts.full]
+        result = []
+        for ask in asks:
+            query = frozenset(_WORD.findall(ask.query.lower()))
+            found = [len(query & words[c]) / len(query) if query else 0.0 for c in ask.candidates.tolist()]
+            result.append(np.array(found))
+        return result
 
     def _bm25(self, asks: Sequence[Ask]) -> list[Float64]:
-        """BM25 (Lucene's variant, k1 1.5, b 0.75) of the query against the text."""
+        """BM25 (Lucene's variant, k1 1.5, b 0.75)."""
         import bm25s
 
         index = bm25s.BM25()
-        index.index(bm25s.tokenize(list(self.texts), stopwords="en", show_progress=False), show_progress=False)
+        index.index(bm25s.tokenize(list(self.texts.full), stopwords="en", show_progress=False), show_progress=False)
         known: dict[str, Float64] = {}
         result = []
         for ask in asks:
@@ -158,7 +260,7 @@ class Signals:
                 tokens = bm25s.tokenize([ask.query], stopwords="en", show_progress=False, return_ids=False)[0]
                 tokens = [t for t in tokens if t in index.vocab_dict]
                 known[ask.query] = (
-                    np.asarray(index.get_scores(tokens), dtype=np.float64) if tokens else np.zeros(len(self.texts))
+                    np.asarray(index.get_scores(tokens), dtype=np.float64) if tokens else np.zeros(len(self.texts.full))
                 )
             result.append(known[ask.query][ask.candidates])
         return result
