@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
@@ -132,3 +132,13 @@ class RankingList(Record):
                         f"{self.time.isoformat()}"
                     )
         return self
+
+    def only(self, rows: list[int]) -> RankingList:
+        """The list with the candidates at `rows` alone, in that order."""
+
+        def pick(values: tuple[Any, ...] | None) -> tuple[Any, ...] | None:
+            return None if values is None else tuple(values[row] for row in rows)
+
+        parallel = ("candidates", "labels", "scores", "positions", "utility")
+        changed = {name: pick(getattr(self, name)) for name in parallel}
+        return self.model_copy(update={**changed, "features": {k: pick(v) for k, v in self.features.items()}})

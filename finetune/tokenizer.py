@@ -1,6 +1,6 @@
 """A byte-level BPE tokenizer of a shop's own words, with Qwen3's control tokens.
 
-    tokenizer = train_tokenizer(texts, vocabulary=2048)
+tokenizer = train_tokenizer(texts, vocabulary=2048)
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ from reshelf.data.schema import Event, EventKind, Item, RankingList
 from reshelf.errors import InputError
 from reshelf.prompts.config import PromptConfig
 from reshelf.prompts.fields import field_text, gap_days, number
-from reshelf.prompts.levels import TOP, FeatureLevels
+from reshelf.prompts.levels import TOP, FeatureLevels, values_of
 from reshelf.prompts.tokens import Encoder
 
 # Private-use characters around what comes from outside; they are removed from the outside text itself.
@@ -97,6 +97,7 @@ class PromptBuilder:
         self._part = environment.from_string(template_source(config)).module
         self._items: dict[str, tuple[np.ndarray, int]] = {}
         self._events: dict[tuple[EventKind, str], tuple[list[int], int]] = {}
+        self._queries: dict[str, list[int]] = {}
         self._features: dict[tuple[str, int], np.ndarray] = {}
 
     @cached_property
@@ -131,6 +132,25 @@ class PromptBuilder:
             )
         return ListPrompt(ranking.list_id, prefix, tuple(items), Trimmed(events, event_tokens, cut))
 
+    def check(self, ranking: RankingList) -> None:
+        """Raise what `build` would raise for the query and the features of a list, without building it."""
+        self._query(ranking)
+        for name in self.config.features:
+            values_of(ranking, name)
+
+    def _query(self, ranking: RankingList) -> list[int]:
+        if not ranking.query:
+            return self._ids("no_query")
+        if ranking.query not in self._queries:
+            size = len(self._encoder.data(" " + ranking.query))
+            if size > self.config.query_tokens:
+                raise InputError(
+                    f"list {ranking.list_id}, field query: {size} tokens, over the budget of "
+                    f"{self.config.query_tokens}; shorten the query or raise prompt.query_tokens"
+                )
+            self._queries[ranking.query] = self._ids("query", ranking.query)
+        return self._queries[ranking.query]
+
     def _prefix(self, ranking: RankingList) -> tuple[np.ndarray, int, int]:
         config = self.config
         written = []
@@ -143,15 +163,8 @@ class PromptBuilder:
         while sizes[dropped:].sum() > config.history_tokens:
             dropped += config.history_block
         dropped = min(dropped, len(written))
-        query = self._ids("query", ranking.query) if ranking.query else self._ids("no_query")
-        size = len(self._encoder.data(" " + ranking.query)) if ranking.query else 0
-        if size > config.query_tokens:
-            raise InputError(
-                f"list {ranking.list_id}, field query: {size} tokens, over the budget of {config.query_tokens}; "
-                "shorten the query or raise prompt.query_tokens"
-            )
         kept = [i for ids, _ in written[dropped:] for i in ids]
-        ids = [*self._encoder.start, *self._ids("head"), *kept, *query]
+        ids = [*self._encoder.start, *self._ids("head"), *kept, *self._query(ranking)]
         return np.array(ids, dtype=np.int32), dropped, sum(lost for _, lost in written[dropped:])
 
     def _event(self, event: Event, before: Event | None, list_id: str) -> tuple[list[int], int]:

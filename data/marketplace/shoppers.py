@@ -7,8 +7,8 @@ The wish of a shopper for a product, in log-odds:
         − 0.6·(log price − median log price of the list's products in the category)
 
 The last term depends on the other products shown: a price that is low *for this list* helps. Somebody who looks at
-the product (examines it) clicks with probability σ(w − 1), puts it in the cart after a click with σ(w − 1), and buys
-what is in the cart with σ(w). A product at place r is examined with probability r^(−η), the position-based model
+the product (examines it) clicks with probability σ(w − 2), puts it in the cart after a click with σ(w − 2), and buys
+what is in the cart with σ(w − 1). A product at place r is examined with probability r^(−η), the position-based model
 (Craswell et al., WSDM 2008). The expected utility of a product is the probability that a shopper who examines it buys
 it.
 """
@@ -59,7 +59,7 @@ def draw_taste(shop: Shop, rng: np.random.Generator) -> Taste:
             materials[shop.materials.index(str(material))] = True
     colours = np.zeros(len(COLOURS), dtype=bool)
     colours[rng.choice(len(COLOURS), LIKED_COLOURS, replace=False)] = True
-    brand_weight, colour_weight, material_weight = rng.uniform(1.0, 2.6, 3)
+    brand_weight, colour_weight, material_weight = rng.uniform(1.5, 3.5, 3)
     return Taste(
         departments=departments,
         brands=brands,
@@ -69,7 +69,7 @@ def draw_taste(shop: Shop, rng: np.random.Generator) -> Taste:
         brand_weight=float(brand_weight),
         colour_weight=float(colour_weight),
         material_weight=float(material_weight),
-        price_weight=float(rng.uniform(0.4, 1.2)),
+        price_weight=float(rng.uniform(0.6, 1.6)),
     )
 
 
@@ -109,14 +109,14 @@ def sigmoid(x: np.ndarray) -> np.ndarray:
 
 def expected_utility(wishes: np.ndarray) -> np.ndarray:
     """Probability that a shopper who examines the product buys it, float64 in (0, 1)."""
-    return sigmoid(wishes - 1) ** 2 * sigmoid(wishes)
+    return sigmoid(wishes - 2) ** 2 * sigmoid(wishes - 1)
 
 
 def behave(wishes: np.ndarray, position_bias: float, rng: np.random.Generator) -> np.ndarray:
     """One shopper's grades for a list shown in the order given: 0 none, 1 click, 2 cart, 3 purchase; int64 [K]."""
     n = len(wishes)
     examined = rng.random(n) < np.arange(1, n + 1) ** -position_bias
-    clicked = examined & (rng.random(n) < sigmoid(wishes - 1))
-    carted = clicked & (rng.random(n) < sigmoid(wishes - 1))
-    bought = carted & (rng.random(n) < sigmoid(wishes))
+    clicked = examined & (rng.random(n) < sigmoid(wishes - 2))
+    carted = clicked & (rng.random(n) < sigmoid(wishes - 2))
+    bought = carted & (rng.random(n) < sigmoid(wishes - 1))
     return clicked.astype(np.int64) + carted + bought

@@ -1,0 +1,213 @@
+"""`reshelf base`: a small Qwen3 language model of a shop's catalogue and sessions, from nothing, without the Hub.
+
+    reshelf base --config finetune/base_marketplace.yaml
+
+It learns to tell what a shopper will do with a product from what they did before: in-context matching. The answer words
+of finetuning (yes, no) mean nothing to it yet.
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from transformers import PreTrainedTokenizerBase, Qwen3Config, Qwen3ForCausalLM, TrainingArguments, set_seed
+from transformers.trainer_utils import get_last_checkpoint
+
+from reshelf.data.marketplace import MarketplaceConfig
+from reshelf.data.store import atomic, load_dataset_folder
+from reshelf.errors import InputError
+from reshelf.finetune.packed_trainer import PackedTrainer
+from reshelf.finetune.progress import LossProgress
+from reshelf.finetune.sessions import (
+    LoggedSource,
+    SessionStream,
+    SimulatedSource,
+    Source,
+    TextBatch,
+    collate_text,
+    vocabulary_text,
+)
+from reshelf.finetune.tokenizer import train_tokenizer
+from reshelf.modeling.attention import SHARED_PREFIX
+from reshelf.modeling.loading import pick_device
+from reshelf.prompts.config import PromptConfig
+
+WORD_WEIGHT = 0.5
+"""Weight of the next-token loss on histories and catalogue beside the loss on outcomes."""
+
+
+@dataclass
+class ShapeConfig:
+    """Size of the model."""
+
+    hidden: int = 128
+    """Width; a multiple of 64, so that 4-bit blocks fill up."""
+    layers: int = 4
+    """Transformer blocks."""
+    heads: int = 4
+    """Attention heads."""
+    intermediate: int = 384
+    """Width of the feed-forward layers; a multiple of 64."""
+    vocabulary: int = 2048
+    """Most tokens of the tokenizer."""
+
+
+@dataclass
+class BaseConfig:
+    """Pretrain a small base LM."""
+
+    out: Path
+    """Folder for the model, its tokenizer and its card. A run that was cut short goes on from its last checkpoint."""
+    data: Path | None = None
+    """Data set folder whose training lists are read; without one, simulated shops."""
+    shops: int = 8
+    """Simulated shops, each with its own catalogue (seeds seed + 1000, seed + 1001, …); unused with `data`."""
+    marketplace: MarketplaceConfig = field(default_factory=MarketplaceConfig)
+    """What the simulated shops are like; unused with `data`."""
+    prompt: PromptConfig = field(default_factory=lambda: PromptConfig(template="plain", event_gaps=False))
+    """How sessions are written: use the prompt that finetuning will use."""
+    shape: ShapeConfig = field(default_factory=ShapeConfig)
+    """Size of the model."""
+    texts: int = 60_000
+    """Sessions and catalogue texts to read, all in all."""
+    texts_per_step: int = 8
+    """Texts per optimiser step."""
+    learning_rate: float = 2e-3
+    """Highest learning rate of AdamW; after 200 steps it falls to 0 in a straight line."""
+    save_every: int = 500
+    """Optimiser steps between checkpoints."""
+    seed: int = 0
+    """The same seed gives the same model."""
+
+
+class TextTrainer(PackedTrainer):
+    """Next-token loss on the texts plus cross-entropy of the outcome words."""
+
+    def compute_loss(  # type: ignore[override]
+        self, model: Any, inputs: TextBatch, return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> torch.Tensor:
+        packed = inputs.packed
+        learned = torch.nonzero((inputs.words >= 0) | (inputs.outcomes >= 0))[:, 0]
+        logits = model(
+            input_ids=packed.input_ids,
+            position_ids=packed.position_ids,
+            layout=packed.layout,
+            logits_to_keep=learned,
+            use_cache=False,
+        ).logits[0]
+        outcomes = inputs.outcomes[learned]
+        loss = WORD_WEIGHT * F.cross_entropy(logits, inputs.words[learned])
+        return loss + F.cross_entropy(logits, outcomes) if bool((outcomes >= 0).any()) else loss
+
+
+def new_model(shape: ShapeConfig, tokenizer: PreTrainedTokenizerBase, seed: int) -> Qwen3ForCausalLM:
+    """An untrained Qwen3 whose attention starts out looking at like tokens.
+
+    Query and key projections begin equal, so a token attends to earlier copies of itself: the "mimetic" start of
+    Trockman and Kolter (ICML 2023). Matching a product's words with the history is what a tiny model otherwise learns
+    only after a long plateau.
+    """
+    torch.manual_seed(seed)
+    config = Qwen3Config(
+        vocab_size=len(tokenizer),
+        hidden_size=shape.hidden,
+        intermediate_size=shape.intermediate,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        num_key_value_heads=shape.heads,
+        head_dim=shape.hidden // shape.heads,
+        max_position_embeddings=4096,
+        rope_parameters={"rope_type": "default", "rope_theta": 1e6},
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    config._attn_implementation = SHARED_PREFIX
+    model = Qwen3ForCausalLM(config)
+    with torch.no_grad():
+        model.model.embed_tokens.weight.normal_(0, 0.05)
+        for layer in model.model.layers:
+            layer.self_attn.q_proj.weight.copy_(layer.self_attn.k_proj.weight)
+    return model
+
+
+def make_base(config: BaseConfig) -> None:
+    """Train the tokenizer and the model, and write the folder.
+
+    Raises:
+        InputError: the data or the output folder cannot be used, or the folder already holds a model.
+    """
+    if (config.out / "config.json").exists():
+        raise InputError(f"{config.out} already holds a model; delete it or choose another --out")
+    with atomic(config.out / "README.md") as partial:
+        partial.write_text(_card(config, finished=False), encoding="utf-8")
+    set_seed(config.seed)
+    sources = _sources(config)
+    tokenizer = train_tokenizer(vocabulary_text(sources, config.prompt), config.shape.vocabulary)
+    model = new_model(config.shape, tokenizer, config.seed)
+    checkpoints = config.out / "checkpoints"
+    trainer = TextTrainer(
+        model=model,
+        args=_arguments(config, checkpoints),
+        train_dataset=SessionStream(sources, tokenizer, config.prompt, config.texts, config.seed),
+        data_collator=collate_text,
+        callbacks=[LossProgress("pretraining")],
+    )
+    trainer.train(resume_from_checkpoint=get_last_checkpoint(str(checkpoints)) if checkpoints.is_dir() else None)
+    model.config._attn_implementation = "sdpa"
+    tokenizer.save_pretrained(config.out)
+    model.save_pretrained(config.out, safe_serialization=True)
+    with atomic(config.out / "README.md") as partial:
+        partial.write_text(_card(config, finished=True, loss=trainer.state.log_history[-2]["loss"]), encoding="utf-8")
+    shutil.rmtree(checkpoints, ignore_errors=True)
+    size = sum(p.numel() for p in model.parameters())
+    print(f"{config.out}: {size / 1e6:.1f} M parameters, {len(tokenizer)} tokens, {config.texts} texts read")
+
+
+def _sources(config: BaseConfig) -> list[Source]:
+    if config.data is not None:
+        return [LoggedSource(load_dataset_folder(config.data, ("train",)))]
+    return [SimulatedSource(config.marketplace, config.seed + 1000 + n) for n in range(config.shops)]
+
+
+def _arguments(config: BaseConfig, checkpoints: Path) -> TrainingArguments:
+    return TrainingArguments(
+        output_dir=str(checkpoints),
+        per_device_train_batch_size=config.texts_per_step,
+        max_steps=config.texts // config.texts_per_step,
+        learning_rate=config.learning_rate,
+        lr_scheduler_type="linear",
+        warmup_steps=min(200, config.texts // config.texts_per_step // 10),
+        adam_beta2=0.98,
+        weight_decay=0.05,
+        max_grad_norm=1.0,
+        logging_steps=10,
+        save_strategy="steps",
+        save_steps=config.save_every,
+        save_total_limit=1,
+        remove_unused_columns=False,
+        dataloader_pin_memory=False,
+        use_cpu=pick_device() == "cpu",
+        seed=config.seed,
+        report_to="none",
+        disable_tqdm=True,
+    )
+
+
+def _card(config: BaseConfig, finished: bool, loss: float = float("nan")) -> str:
+    source = f"the training lists of `{config.data}`" if config.data else f"{config.shops} simulated shops"
+    state = f"{config.texts} texts were read; the last training loss was {loss:.3f}." if finished else "Unfinished."
+    return f"""# A small base language model
+
+Qwen3 architecture, {config.shape.layers} layers of width {config.shape.hidden}, with its own byte-level BPE tokenizer,
+trained from nothing by `reshelf base` on catalogue and session text of {source}. {state}
+
+It knows how sessions go on (passed, clicked, carted, bought) and has never been asked to answer yes or no: that is
+what `reshelf finetune` teaches. Apache-2.0, as the project; no outside data went into a base of simulated shops.
+"""

@@ -1,0 +1,29 @@
+"""What both trainers need so that transformers.Trainer takes packed batches instead of dicts of padded tensors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from transformers import Trainer
+from transformers.trainer_callback import PrinterCallback, ProgressCallback
+
+
+class PackedTrainer(Trainer):
+    """Batches are objects with `.to(device)`; losses are means over the batch; progress is shown by our callbacks."""
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.remove_callback(ProgressCallback)
+        self.remove_callback(PrinterCallback)
+        # Our losses are means already; Trainer must divide by the accumulation steps itself.
+        self.model_accepts_loss_kwargs = False
+
+    def _prepare_inputs(self, inputs: Any) -> Any:
+        return inputs.to(self.args.device)
+
+    def _get_num_items_in_batch(self, *_: Any, **__: Any) -> None:
+        return None
+
+    def floating_point_ops(self, inputs: Any) -> int:
+        """Not counted: Trainer's estimate needs padded input tensors."""
+        return 0

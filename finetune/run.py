@@ -1,0 +1,139 @@
+"""`reshelf finetune`: from a data set folder to a reranker folder.
+
+    reshelf finetune --config finetune/demo.yaml
+
+A run that was cut short goes on from its last checkpoint when the same command is given again.
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import yaml
+from transformers import TrainingArguments, set_seed
+from transformers.trainer_utils import get_last_checkpoint
+
+from reshelf.data.store import RankingData, atomic, load_dataset_folder
+from reshelf.errors import InputError
+from reshelf.finetune.batches import ListDataset
+from reshelf.finetune.card import write_card, write_curve
+from reshelf.finetune.config import FinetuneConfig
+from reshelf.finetune.losses.listnet import listnet
+from reshelf.finetune.trainer import ListTrainer
+from reshelf.finetune.validation import METRIC, Validation
+from reshelf.modeling.checkpoint import RerankerSpec, save_reranker
+from reshelf.modeling.loading import add_lora, load_base, pick_device
+from reshelf.modeling.score import attach_head
+from reshelf.prompts.builder import PromptBuilder
+from reshelf.prompts.levels import fit_levels
+
+LOSSES = {"listnet": listnet}
+CHECKPOINTS = "checkpoints"
+CONFIG = "config.yaml"
+
+
+def finetune(config: FinetuneConfig) -> None:
+    """Train, keep the best checkpoint by nDCG@10, and write the reranker folder.
+
+    Raises:
+        InputError: the data, the model or the output folder cannot be used, or the folder holds another run.
+    """
+    data = load_dataset_folder(config.data, ("train", "valid"))
+    _cut(data, config)
+    _claim(config)
+    set_seed(config.seed)
+    model, tokenizer = load_base(config.model)
+    levels = fit_levels(data.lists["train"], config.prompt.features)
+    builder = PromptBuilder(tokenizer, config.prompt, data.items, levels)
+    attach_head(model, *builder.label_ids)
+    train = ListDataset(data.lists["train"], builder, config.max_candidates, config.seed)
+    validation = Validation(ListDataset(data.lists["valid"], builder))
+    if not validation.examples:
+        raise InputError(f"{config.data / 'valid.parquet'}, field labels: no list has a label above 0")
+    trainer = ListTrainer(
+        add_lora(model, config.lora),
+        _arguments(config),
+        train,
+        validation,
+        LOSSES[config.loss],
+        config.candidates == "joint",
+        config.patience,
+    )
+    checkpoints = config.out / CHECKPOINTS
+    trainer.train(resume_from_checkpoint=get_last_checkpoint(str(checkpoints)) if checkpoints.is_dir() else None)
+    spec = RerankerSpec(config.model, config.prompt, levels, config.candidates)
+    save_reranker(config.out, trainer.accelerator.unwrap_model(trainer.model), tokenizer, spec)
+    write_curve(config.out, trainer.state.log_history)
+    write_card(config.out, config, data, trainer.state)
+    shutil.rmtree(checkpoints)
+    best = trainer.state.best_metric
+    print(f"{config.out}: best valid nDCG@10 {best:.4f} at step {trainer.state.best_global_step}")
+
+
+def _cut(data: RankingData, config: FinetuneConfig) -> None:
+    """Keep the number of lists asked for; training lists without a positive label teach nothing."""
+    for split, limit in (("train", config.train_lists), ("valid", config.valid_lists)):
+        lists = data.lists[split]
+        if split == "train":
+            lists = [ranking for ranking in lists if ranking.labels is None or any(ranking.labels)]
+        data.lists[split] = lists[:limit] if limit else lists
+        if not data.lists[split]:
+            raise InputError(f"{config.data / f'{split}.parquet'}, field labels: no list has a label above 0")
+
+
+def _claim(config: FinetuneConfig) -> None:
+    """Make the output folder ours: write the config there, or find the same config of a run that was cut short."""
+    text = yaml.safe_dump(_plain(asdict(config)), sort_keys=False, allow_unicode=True)
+    path = config.out / CONFIG
+    if (config.out / CHECKPOINTS).is_dir() and path.is_file() and path.read_text(encoding="utf-8") != text:
+        raise InputError(
+            f"{config.out} holds an unfinished run with another config ({path}); finish it, delete the folder, "
+            "or choose another --out"
+        )
+    with atomic(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}
+    return str(value) if isinstance(value, Path) else value
+
+
+def _arguments(config: FinetuneConfig) -> TrainingArguments:
+    optimiser = config.optimiser
+    return TrainingArguments(
+        output_dir=str(config.out / CHECKPOINTS),
+        per_device_train_batch_size=optimiser.lists_per_step,
+        per_device_eval_batch_size=max(8, optimiser.lists_per_step),
+        gradient_accumulation_steps=optimiser.accumulation,
+        num_train_epochs=optimiser.epochs,
+        max_steps=optimiser.max_steps or -1,
+        learning_rate=optimiser.learning_rate,
+        lr_scheduler_type="cosine",
+        warmup_steps=optimiser.warmup_share,
+        weight_decay=optimiser.weight_decay,
+        gradient_checkpointing=optimiser.gradient_checkpointing,
+        gradient_checkpointing_kwargs={"use_reentrant": False},
+        bf16=False,
+        logging_steps=1,
+        eval_strategy="steps",
+        eval_steps=config.eval_every,
+        save_strategy="steps",
+        save_steps=config.eval_every,
+        save_total_limit=2,
+        load_best_model_at_end=True,
+        metric_for_best_model=METRIC,
+        greater_is_better=True,
+        remove_unused_columns=False,
+        dataloader_pin_memory=False,
+        use_cpu=pick_device() == "cpu",
+        seed=config.seed,
+        data_seed=config.seed,
+        report_to=config.report_to or "none",
+        disable_tqdm=True,
+        save_only_model=False,
+    )

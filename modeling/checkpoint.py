@@ -1,0 +1,166 @@
+"""A trained reranker is one folder.
+
+    save_reranker(folder, model, tokenizer, spec)
+    trained = load_reranker(folder)
+    builder = trained.builder(items)
+    scores = score(trained.model, pack([builder.build(ranking)]).to(trained.device))
+
+It holds the adapter, the tokenizer, `reshelf.json` (what the model was trained over and how its prompt is made, with
+fingerprints) and, where the base was a local folder, the base itself. A folder whose prompt this version of the code
+would make differently is refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import peft
+from transformers import PreTrainedTokenizerBase
+
+from reshelf.data.schema import Item
+from reshelf.data.store import atomic
+from reshelf.errors import InputError
+from reshelf.modeling.loading import ModelConfig, load_base, load_tokenizer, pick_device
+from reshelf.modeling.score import attach_head
+from reshelf.prompts.builder import PromptBuilder, template_source
+from reshelf.prompts.config import PromptConfig
+from reshelf.prompts.levels import FeatureLevels
+
+SPEC_FILE = "reshelf.json"
+ADAPTER = "adapter"
+BASE = "base"
+FORMAT = 1
+
+
+@dataclass
+class RerankerSpec:
+    """What `reshelf.json` says."""
+
+    model: ModelConfig
+    prompt: PromptConfig
+    levels: FeatureLevels
+    candidates: Literal["independent", "joint"] = "independent"
+    """joint: a candidate also sees those before it."""
+    fingerprint: dict[str, str] = field(default_factory=dict)
+    """SHA-256 by part: template, prompt, tokenizer, labels."""
+
+
+@dataclass
+class TrainedReranker:
+    """A loaded reranker: model on its device, tokenizer and spec."""
+
+    folder: Path
+    model: Any
+    tokenizer: PreTrainedTokenizerBase
+    spec: RerankerSpec
+    device: str
+
+    def builder(self, items: Mapping[str, Item]) -> PromptBuilder:
+        return PromptBuilder(self.tokenizer, self.spec.prompt, items, self.spec.levels)
+
+
+def fingerprint(tokenizer: PreTrainedTokenizerBase, prompt: PromptConfig, levels: FeatureLevels) -> dict[str, str]:
+    """SHA-256 of everything that decides which token ids a list becomes, part by part."""
+    labels = PromptBuilder(tokenizer, prompt, {}, levels).label_ids
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    vocabulary = backend.to_str() if backend is not None else json.dumps(tokenizer.get_vocab(), sort_keys=True)
+    parts = {
+        "template": template_source(prompt),
+        "prompt": json.dumps([asdict(prompt), asdict(levels)], sort_keys=True),
+        "tokenizer": vocabulary,
+        "labels": json.dumps(labels),
+    }
+    return {name: hashlib.sha256(text.encode()).hexdigest() for name, text in parts.items()}
+
+
+def save_reranker(folder: Path, model: peft.PeftModel, tokenizer: PreTrainedTokenizerBase, spec: RerankerSpec) -> None:
+    """Write a reranker folder. `reshelf.json` comes last: without it the folder is not a reranker."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / SPEC_FILE).unlink(missing_ok=True)
+    model.save_pretrained(str(folder / ADAPTER), safe_serialization=True)
+    (folder / ADAPTER / "README.md").unlink(missing_ok=True)
+    tokenizer.save_pretrained(folder)
+    base = Path(spec.model.base)
+    stored = asdict(spec) | {"format": FORMAT, "fingerprint": fingerprint(tokenizer, spec.prompt, spec.levels)}
+    if base.is_dir():
+        _copy_base(base, folder / BASE)
+        stored["model"]["base"] = BASE
+    with atomic(folder / SPEC_FILE) as partial:
+        partial.write_text(json.dumps(stored, indent=2, ensure_ascii=False), encoding="utf-8")
+
+
+def read_spec(folder: Path) -> RerankerSpec:
+    """Read `reshelf.json`.
+
+    Raises:
+        InputError: the folder is not a reranker, or was written by another format.
+    """
+    path = folder / SPEC_FILE
+    if not path.is_file():
+        raise InputError(f"{folder} is not a reranker folder: it has no {SPEC_FILE}; make one with `reshelf finetune`")
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+        if raw.pop("format") != FORMAT:
+            raise InputError(f"{path}, field format: this version of reshelf reads format {FORMAT}")
+        spec = RerankerSpec(
+            model=ModelConfig(**raw["model"]),
+            prompt=PromptConfig(**raw["prompt"]),
+            levels=FeatureLevels(**raw["levels"]),
+            candidates=raw["candidates"],
+            fingerprint=raw["fingerprint"],
+        )
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise InputError(f"{path} cannot be read: {error!r}") from error
+    if spec.model.base == BASE:
+        spec.model.base = str(folder / BASE)
+    return spec
+
+
+def check_fingerprint(folder: Path, tokenizer: PreTrainedTokenizerBase, spec: RerankerSpec) -> None:
+    """Raises InputError where the prompt would now become other token ids than in training; says which part differs."""
+    now = fingerprint(tokenizer, spec.prompt, spec.levels)
+    different = [part for part, value in now.items() if spec.fingerprint.get(part) != value]
+    if different:
+        raise InputError(
+            f"{folder / SPEC_FILE}, field fingerprint: the {' and the '.join(different)} is not what this model was "
+            "trained with; use the version of reshelf and the files it was trained with, or finetune again"
+        )
+
+
+def load_reranker(folder: Path | str, device: str | None = None) -> TrainedReranker:
+    """Load a reranker folder for scoring.
+
+    Raises:
+        InputError: see `read_spec`; or the fingerprint differs.
+    """
+    folder = Path(folder)
+    spec = read_spec(folder)
+    tokenizer = load_tokenizer(str(folder))
+    check_fingerprint(folder, tokenizer, spec)
+    device = device or pick_device()
+    base, _ = load_base(spec.model, device)
+    attach_head(base, *PromptBuilder(tokenizer, spec.prompt, {}, spec.levels).label_ids)
+    model = peft.PeftModel.from_pretrained(base, str(folder / ADAPTER))
+    return TrainedReranker(folder, model.eval(), tokenizer, spec, device)
+
+
+def _copy_base(source: Path, target: Path) -> None:
+    """Put the base beside the adapter, by hard links where the file system allows."""
+    if target.resolve() == source.resolve():
+        return
+    shutil.rmtree(target, ignore_errors=True)
+    shutil.copytree(source, target, copy_function=_link_or_copy, ignore=shutil.ignore_patterns(".*", "checkpoints"))
+
+
+def _link_or_copy(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)

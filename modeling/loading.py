@@ -1,0 +1,121 @@
+"""A pretrained causal LM in 4 bits with LoRA on top.
+
+    model, tokenizer = load_base(ModelConfig(base="Qwen/Qwen3-Reranker-0.6B"))
+    model = add_lora(model, LoraConfig(rank=16))
+
+`base` is a Hub id or a folder; nothing else differs between a tiny model on a CPU and a large one on a GPU.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import peft
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, PreTrainedTokenizerBase
+
+from reshelf.errors import InputError
+from reshelf.modeling.attention import SHARED_PREFIX
+
+
+@dataclass
+class ModelConfig:
+    """The pretrained language model to start from."""
+
+    base: str = "Qwen/Qwen3-Reranker-0.6B"
+    """Hub id or folder of a causal LM."""
+    revision: str | None = None
+    """Branch, tag or commit on the Hub."""
+    quantise: bool = True
+    """Load the base in 4-bit NF4 with double quantisation (bitsandbytes)."""
+    dtype: Literal["float32", "bfloat16"] = "bfloat16"
+    """Type of computation and of what is not quantised."""
+    trust_remote_code: bool = False
+    """Run Python code that comes with the model; only for sources you trust."""
+
+
+@dataclass
+class LoraConfig:
+    """The trained part: low-rank updates of every linear layer but the vocabulary head."""
+
+    rank: int = 16
+    """Rank of the updates."""
+    alpha: int = 32
+    """Updates are scaled by alpha / rank."""
+    dropout: float = 0.05
+    """Share of LoRA inputs dropped while training."""
+
+
+def pick_device() -> str:
+    """cuda where there is one, else cpu."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def load_tokenizer(base: str, revision: str | None = None, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
+    """The tokenizer of a model.
+
+    Raises:
+        InputError: there is none at that folder or Hub id.
+    """
+    _must_exist(base)
+    try:
+        return AutoTokenizer.from_pretrained(base, revision=revision, trust_remote_code=trust_remote_code)
+    except (OSError, ValueError) as error:
+        raise InputError(f"no tokenizer at {base!r}: {_first_line(error)}") from error
+
+
+def load_base(config: ModelConfig, device: str | None = None) -> tuple[Any, PreTrainedTokenizerBase]:
+    """The base model with shared-prefix attention, in evaluation mode, and its tokenizer.
+
+    Raises:
+        InputError: there is no such model.
+    """
+    tokenizer = load_tokenizer(config.base, config.revision, config.trust_remote_code)
+    device = device or pick_device()
+    dtype = getattr(torch, config.dtype)
+    four_bit = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=dtype,
+    )
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            config.base,
+            revision=config.revision,
+            dtype=dtype,
+            quantization_config=four_bit if config.quantise else None,
+            device_map={"": device},
+            attn_implementation=SHARED_PREFIX,
+            use_safetensors=True,
+            trust_remote_code=config.trust_remote_code,
+        )
+    except OSError as error:
+        raise InputError(f"no model at {config.base!r}: {_first_line(error)}") from error
+    return model.eval(), tokenizer
+
+
+def add_lora(model: Any, config: LoraConfig) -> peft.PeftModel:
+    """Freeze the model and put trainable low-rank updates on its linear layers."""
+    return peft.get_peft_model(
+        model,
+        peft.LoraConfig(
+            r=config.rank,
+            lora_alpha=config.alpha,
+            lora_dropout=config.dropout,
+            target_modules="all-linear",
+            task_type="CAUSAL_LM",
+        ),
+    )
+
+
+def _must_exist(base: str) -> None:
+    looks_like_a_path = base.startswith((".", "/", "~")) or base.count("/") > 1
+    if looks_like_a_path and not (Path(base) / "config.json").is_file():
+        raise InputError(f"model.base {base!r} is not a model folder: it has no config.json")
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0]
