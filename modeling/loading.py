@@ -59,7 +59,6 @@ def load_tokenizer(base: str, revision: str | None = None, trust_remote_code: bo
     Raises:
         InputError: there is none at that folder or Hub id.
     """
-    _must_exist(base)
     try:
         return AutoTokenizer.from_pretrained(base, revision=revision, trust_remote_code=trust_remote_code)
     except (OSError, ValueError) as error:
@@ -72,6 +71,7 @@ def load_base(config: ModelConfig, device: str | None = None) -> tuple[Any, PreT
     Raises:
         InputError: there is no such model.
     """
+    _must_exist(config.base)
     tokenizer = load_tokenizer(config.base, config.revision, config.trust_remote_code)
     device = device or pick_device()
     dtype = getattr(torch, config.dtype)
