@@ -17,6 +17,7 @@ import bitsandbytes as bnb
 import torch
 from bitsandbytes.functional import dequantize_4bit
 from peft import PeftModel
+from peft.tuners.lora import LoraLayer
 from transformers import AutoModelForSequenceClassification, PreTrainedTokenizerBase
 
 from reshelf.errors import InputError
@@ -108,7 +109,7 @@ def _dense_weights(source: torch.nn.Module, merge: bool) -> dict[str, torch.Tens
             weights[f"{clean}.{key}" if clean else key] = tensor.detach().float().cpu()
     if merge:
         for name, module in source.named_modules():
-            for adapter in getattr(module, "active_adapters", ()):
-                if adapter in getattr(module, "lora_A", ()):
-                    weights[f"{name}.weight"] += module.get_delta_weight(adapter).float().cpu()
+            if isinstance(module, LoraLayer):
+                for adapter in module.active_adapters:
+                    weights[f"{name}.weight"] += module.get_delta_weight(adapter).float().cpu()  # type: ignore[attr-defined]
     return weights

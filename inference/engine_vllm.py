@@ -44,7 +44,7 @@ class VllmSettings:
     """Weights and computation; None is the type the reranker was trained in. Never left to vLLM, which would cast
     float32 checkpoints to float16."""
     longest: int | None = None
-    """Tokens of prefix + one item that must fit; None takes it from the reranker's budgets."""
+    """Tokens of prefix + one item that must fit; None takes it from the reranker's budgets and the model's limit."""
     batch_tokens: int = 8192
     """Tokens per engine step."""
     cache_gib: float | None = None
@@ -84,8 +84,10 @@ class VllmEngine:
         self._adapter = None
         if not merge:
             options = {"enable_lora": True, "max_loras": 1, "max_lora_rank": _lora_rank(loaded)}
+        limit = loaded.model.config.get_text_config().max_position_embeddings
+        self._longest = settings.longest or min(loaded.builder({}).longest, limit)
         try:
-            self._llm = start_llm(weights, dtype, settings.longest or loaded.builder({}).longest, settings, **options)
+            self._llm = start_llm(weights, dtype, self._longest, settings, **options)
         except BaseException:
             self._files.cleanup()
             raise
@@ -96,9 +98,17 @@ class VllmEngine:
         self._tokens = self._cached = 0
 
     def score(self, prompts: Sequence[ListPrompt]) -> list[np.ndarray]:
-        """Raw log-odds of every candidate, float32 [K] per list, in the order of the candidates."""
+        """Raw log-odds of every candidate, float32 [K] per list, in the order of the candidates.
+
+        Raises:
+            InputError: a prompt is longer than the engine was started for.
+        """
         if not prompts:
             return []
+        for prompt in prompts:
+            length = len(prompt.prefix) + max(map(len, prompt.items))
+            if length > self._longest:
+                raise InputError(f"list {prompt.list_id}: a prompt of {length} tokens, and vLLM holds {self._longest}")
         # One list after the other, in order: vLLM schedules first come, first served and registers a prefix's blocks
         # as soon as its first request is scheduled, so the list's other requests find them.
         requests = [

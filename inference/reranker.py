@@ -245,15 +245,11 @@ def _find(model: Path | str, revision: str | None) -> Path:
         return folder
     name = str(model)
     if folder.is_absolute() or name.startswith(".") or name.count("/") != 1:
-        raise InputError(
-            f"{model} is not a folder; give one that `reshelf finetune` wrote, or a Hub id such as shop/reranker"
-        )
+        raise InputError(f"{model} is not there; give a folder that `reshelf finetune` wrote, or an id on the Hub")
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
         return Path(snapshot_download(name, revision=revision))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        raise InputError(
-            f"{model} is neither a folder here nor a model that the Hugging Face Hub gives out: {error}"
-        ) from error
+        raise InputError(f"{model} is neither a folder here nor on the Hugging Face Hub: {error}") from error
