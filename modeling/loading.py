@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import bitsandbytes as bnb
 import peft
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, PreTrainedTokenizerBase
@@ -94,7 +95,20 @@ def load_base(config: ModelConfig, device: str | None = None) -> tuple[Any, PreT
         )
     except OSError as error:
         raise InputError(f"no model at {config.base!r}: {_first_line(error)}") from error
-    return model.eval(), tokenizer
+    return keep_four_bit_exact(model.eval()), tokenizer
+
+
+def keep_four_bit_exact(model: Any) -> Any:
+    """Switch off bitsandbytes' shortcut for CPUs with AVX512-BF16.
+
+    There, the first forward pass in evaluation mode repacks a 4-bit layer for good: it then computes in bfloat16,
+    whatever type was asked for, by an operation that has no gradient. Training after a validation would go on with
+    wrong gradients and say nothing.
+    """
+    for module in model.modules():
+        if isinstance(module, bnb.nn.Linear4bit):
+            module.support_avx512bf16_for_cpu = False
+    return model
 
 
 def add_lora(model: Any, config: LoraConfig) -> peft.PeftModel:
