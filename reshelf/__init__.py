@@ -10,6 +10,7 @@ only reads data sets never waits for torch.
 
 from __future__ import annotations
 
+import logging
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from reshelf.inference.reranker import RankedList, Reranker
 
 __version__ = "0.1.0"
+
+# On every import without a GPU, bitsandbytes advises an optional kernel from the Hub; scores are the same without it.
+logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 
 _HOME = {
     "Event": "reshelf.data.schema",

@@ -10,9 +10,8 @@ Only the chosen command's module is imported, so `reshelf --help` needs neither 
 from __future__ import annotations
 
 import importlib
-import inspect
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,22 +21,56 @@ from reshelf.errors import InputError
 
 @dataclass(frozen=True)
 class Command:
-    """Where a subcommand's function is, and what it does in one line."""
+    """What a subcommand does, by dotted names, so that only the chosen one is imported."""
 
-    module: str
+    config: str
+    """The dataclass its flags come from."""
     function: str
+    """Takes one such config."""
     summary: str
 
 
 COMMANDS = {
-    "data import": Command("reshelf.data.importing", "import_logs", "turn a shop's own tables into ranking lists"),
-    "data simulate": Command("reshelf.data.marketplace", "simulate_folder", "make a marketplace with known tastes"),
-    "data show": Command("reshelf.data.show", "show", "print what is in a data set"),
-    "base": Command("reshelf.finetune.base", "make_base", "pretrain a small base language model, offline"),
-    "finetune": Command("reshelf.finetune.run", "finetune", "train a reranker: LoRA over a 4-bit base"),
-    "evaluate": Command("reshelf.evaluation.run", "evaluate", "compare rerankers on held-out lists"),
-    "rerank": Command("reshelf.inference.request", "rerank", "reorder one list for one shopper"),
-    "export": Command("reshelf.inference.export", "export", "write a merged model that needs no code of ours"),
+    "data import": Command(
+        "reshelf.data.importing.ImportConfig",
+        "reshelf.data.importing.import_logs",
+        "turn a shop's own tables into ranking lists",
+    ),
+    "data simulate": Command(
+        "reshelf.data.marketplace.MarketplaceConfig",
+        "reshelf.data.marketplace.simulate_folder",
+        "make a marketplace with known tastes",
+    ),
+    "data show": Command(
+        "reshelf.data.show.ShowConfig",
+        "reshelf.data.show.show",
+        "print what is in a data set",
+    ),
+    "base": Command(
+        "reshelf.finetune.base.BaseConfig",
+        "reshelf.finetune.base.make_base",
+        "pretrain a small base language model, offline",
+    ),
+    "finetune": Command(
+        "reshelf.finetune.config.FinetuneConfig",
+        "reshelf.finetune.run.finetune",
+        "train a reranker: LoRA over a 4-bit base",
+    ),
+    "evaluate": Command(
+        "reshelf.evaluation.config.EvaluateConfig",
+        "reshelf.evaluation.run.evaluate",
+        "compare rerankers on held-out lists",
+    ),
+    "rerank": Command(
+        "reshelf.inference.request.RerankConfig",
+        "reshelf.inference.request.rerank",
+        "reorder one list for one shopper",
+    ),
+    "export": Command(
+        "reshelf.inference.export.ExportConfig",
+        "reshelf.inference.export.export",
+        "write a merged model that needs no code of ours",
+    ),
 }
 
 
@@ -66,19 +99,20 @@ def _dispatch(words: list[str]) -> int:
     name = " ".join(words[: 2 if words[0] == "data" else 1])
     if name not in COMMANDS:
         raise InputError(f"there is no command {name!r}; `reshelf --help` lists them")
-    function, kind = resolve(COMMANDS[name])
+    command = COMMANDS[name]
+    kind = load(command.config)
     from reshelf.config import parse
 
-    summary = COMMANDS[name].summary
-    function(parse(kind, words[len(name.split()) :], f"reshelf {name}", f"{summary[0].upper()}{summary[1:]}."))
+    about = f"{command.summary[0].upper()}{command.summary[1:]}."
+    config = parse(kind, words[len(name.split()) :], f"reshelf {name}", about)
+    load(command.function)(config)
     return 0
 
 
-def resolve(command: Command) -> tuple[Callable[[Any], Any], type]:
-    """A command's function and the dataclass of its first parameter."""
-    function = getattr(importlib.import_module(command.module), command.function)
-    kind = next(iter(inspect.signature(function).parameters.values())).annotation
-    return function, function.__globals__[kind] if isinstance(kind, str) else kind
+def load(name: str) -> Any:
+    """The object of a dotted name."""
+    module, _, attribute = name.rpartition(".")
+    return getattr(importlib.import_module(module), attribute)
 
 
 def _overview(start: str = "") -> str:

@@ -9,6 +9,7 @@ The docstring under a field is its help text. Later arguments win over earlier o
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import difflib
 import json
 import re
@@ -52,12 +53,16 @@ def parse(kind: type[C], args: Sequence[str], prog: str = "reshelf", description
     parser = build_parser(kind, prog, description)
     for path in _config_files(args):
         _check_file(parser, path)
+    args, entries = _take_entries(kind, args)
     try:
-        values = parser.parse_args(list(args))
+        values = parser.parse_args(args)
         made = parser.instantiate(values)
     except ArgumentError as error:
         raise InputError(_one_sentence(parser, error)) from error
-    return kind(**{name: value for name, value in vars(made).items() if name != "config"})
+    fields = {name: value for name, value in vars(made).items() if name != "config"}
+    for name, changed in entries.items():
+        fields[name] = {**fields[name], **changed}
+    return kind(**fields)
 
 
 def load_yaml(kind: type[C], path: Path | str, **changes: Any) -> C:
@@ -68,6 +73,30 @@ def load_yaml(kind: type[C], path: Path | str, **changes: Any) -> C:
     """
     flags = [f"--{name}={v if isinstance(v, str | Path) else json.dumps(v)}" for name, v in changes.items()]
     return parse(kind, ["--config", str(path), *flags])
+
+
+def _take_entries(kind: type, args: Sequence[str]) -> tuple[list[str], dict[str, dict[str, Any]]]:
+    """Take `--changes.items.where.locale us` out of the flags, for fields that are dicts.
+
+    The key is all of `items.where.locale` and the value is YAML; jsonargparse would nest the one and quote the other.
+    """
+    dicts = [f.name for f in dataclasses.fields(kind) if str(f.type).startswith("dict[")]
+    entries: dict[str, dict[str, Any]] = {name: {} for name in dicts}
+    rest = []
+    waiting = iter(args)
+    for arg in waiting:
+        flag, equals, value = arg.partition("=")
+        name, _, key = flag.removeprefix("--").partition(".")
+        if not flag.startswith("--") or name not in dicts or not key:
+            rest.append(arg)
+            continue
+        if not equals and (value := next(waiting, "--")).startswith("--"):
+            raise InputError(f"option {flag} needs a value")
+        try:
+            entries[name][key] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise InputError(f"option {flag}: {value!r} is not a YAML value") from error
+    return rest, entries
 
 
 def _config_files(args: Sequence[str]) -> Iterator[Path]:

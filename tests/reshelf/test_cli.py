@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from reshelf import __version__
-from reshelf.cli import COMMANDS, Command, main, resolve
+from reshelf.cli import COMMANDS, Command, load, main
 from reshelf.config import build_parser
 
 TOY_MODULE = '''
@@ -44,7 +45,7 @@ def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "toy_command.py").write_text(TOY_MODULE)
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.delitem(sys.modules, "toy_command", raising=False)
-    monkeypatch.setitem(COMMANDS, "toy", Command("toy_command", "run", "a toy"))
+    monkeypatch.setitem(COMMANDS, "toy", Command("toy_command.ToyConfig", "toy_command.run", "a toy"))
 
 
 def test_overview_lists_every_command_and_version_is_the_package_version(capsys: pytest.CaptureFixture[str]) -> None:
@@ -110,9 +111,12 @@ class TestExitCodes:
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_is_there_and_every_field_is_explained(name: str) -> None:
     """Units and meanings live in the docstring under each field; a field without one has an empty help."""
-    _, kind = resolve(COMMANDS[name])
+    command = COMMANDS[name]
+    kind = load(command.config)
     mute = [a.dest for a in build_parser(kind)._actions if a.dest != "help" and not (a.help or "").strip()]
     assert mute == []
+    first = next(iter(inspect.signature(load(command.function)).parameters.values()))
+    assert first.annotation in (kind, kind.__name__)
 
 
 def test_help_imports_nothing_heavy() -> None:

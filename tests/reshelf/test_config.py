@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 
@@ -34,6 +34,8 @@ class Toy:
     """Language of the prompt."""
     limit: int | None = None
     """Most lists to read; null for all."""
+    changes: dict[str, Any] = field(default_factory=dict)
+    """Values to change, by dotted key."""
     adapter: Adapter = field(default_factory=Adapter)
     """Its adapter."""
 
@@ -99,4 +101,24 @@ def test_a_file_that_is_not_there() -> None:
 def test_a_mistake_in_a_flag(args: list[str], message: str) -> None:
     with pytest.raises(InputError) as caught:
         parse(Toy, args)
+    assert str(caught.value) == message
+
+
+def test_entries_of_a_dict_keep_their_dots_and_types(yaml_file: Path) -> None:
+    yaml_file.write_text("out: x\nchanges: {a.b: 1, c: 2}\n")
+    made = parse(Toy, ["--config", str(yaml_file), "--changes.a.b", "5", "--changes.lists.0.names=[x, y]"])
+    assert made.changes == {"a.b": 5, "c": 2, "lists.0.names": ["x", "y"]}
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--changes.a"], "option --changes.a needs a value"),
+        (["--changes.a", "--rate", "1"], "option --changes.a needs a value"),
+        (["--changes.a", "["], "option --changes.a: '[' is not a YAML value"),
+    ],
+)
+def test_a_mistake_in_an_entry(args: list[str], message: str) -> None:
+    with pytest.raises(InputError) as caught:
+        parse(Toy, ["--out", "x", *args])
     assert str(caught.value) == message

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from reshelf.cli import COMMANDS, resolve
+from reshelf.cli import COMMANDS, load
 from reshelf.config import parse
 from reshelf.data.mapping import load_mapping
 
@@ -64,8 +64,7 @@ def test_every_reshelf_command_in_the_documents_parses(name: str, monkeypatch: p
 
 
 def _parse(command: str, arguments: str) -> None:
-    _, kind = resolve(COMMANDS[command])
-    parse(kind, shlex.split(arguments))
+    parse(load(COMMANDS[command].config), shlex.split(arguments))
 
 
 @pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "benchmarks/README.md"])
