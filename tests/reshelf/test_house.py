@@ -39,8 +39,9 @@ def test_a_file_is_short_and_says_what_it_is_for(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", [p for p in shipped(".yaml") if p.parent.name != "mappings"], ids=relative)
-def test_a_shipped_config_loads(path: Path) -> None:
+def test_a_shipped_config_loads(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its first comment holds the command that uses it; that command must parse, with every key and flag known."""
+    monkeypatch.chdir(ROOT)
     head = path.read_text(encoding="utf-8").split("\n\n")[0]
     uses = [found for found in COMMAND.finditer(head) if relative(path) in found[2]]
     assert uses, f"the comment at the top must show a command with --config {relative(path)}"
