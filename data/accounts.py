@@ -42,6 +42,10 @@ class Accounts:
         if n:
             self.repaired.setdefault(table, Counter())[reason] += int(n)
 
+    def reasons(self, table: str) -> str:
+        """`item not in the catalogue: 12, repeated row: 3`, what was dropped of a table."""
+        return ", ".join(f"{reason}: {n}" for reason, n in self.dropped.get(table, {}).items())
+
     def check(self) -> None:
         """Raises:
         RuntimeError: rows went missing without a reason: a mistake of this program.
@@ -80,12 +84,11 @@ class Accounts:
                 table.add_row(f"  repaired: {reason}", "", "", "", f"{count:,}")
         console.print(table)
         table = Table(title="Lists")
-        names = list(dict.fromkeys(key for facts in self.lists.values() for key in facts))
-        table.add_column("split")
-        for name in names:
-            table.add_column(name.replace("_", " "), justify="right")
-        for split, facts in self.lists.items():
-            table.add_row(split, *(_text(facts.get(name, "")) for name in names))
+        table.add_column("")
+        for split in self.lists:
+            table.add_column(split, justify="right")
+        for name in dict.fromkeys(key for facts in self.lists.values() for key in facts):
+            table.add_row(name.replace("_", " "), *(_text(facts.get(name, "")) for facts in self.lists.values()))
         console.print(table)
 
 

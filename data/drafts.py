@@ -67,7 +67,8 @@ def past_of(log: EventLog, draft: Draft) -> npt.NDArray[np.int64]:
         past = log.before_split(user, draft.split)
     else:
         raise InputError(
-            f"{draft.place}: nothing says which events came before this list; map its time, its history, or the events' split"
+            f"{draft.place}: nothing says which events came before this list; "
+            "map its time, its history, or the events' split"
         )
     if log.list_id is not None:
         past = np.array([i for i in past if log.list_id[i] != draft.list_id], dtype=np.int64)

@@ -123,10 +123,11 @@ class _Shared:
         for place, (value, moment) in enumerate(zip(values, times)):
             column = self.spec.history or ""
             try:
-                fields = dict(value) if isinstance(value, dict) else {"kind": EventKind.PURCHASE, "item_id": _id(value)}
+                fields: dict[str, Any] = {"kind": EventKind.PURCHASE, "item_id": None}
+                fields |= dict(value) if isinstance(value, dict) else {"item_id": _id(value)}
                 moment = fields.pop("time", None) if moment is None else moment
                 micro = NO_TIME if moment is None else parse_time(moment, self.spec.time_unit)
-                event = Event(**{k: v for k, v in fields.items() if v is not None}, time=to_datetime(micro))
+                event = Event.model_validate({**fields, "time": to_datetime(micro)})
             except ValidationError as error:
                 self.raw.fail(i, column, f"event {place}, {explain(error)}")
             except (ValueError, TypeError, OverflowError):
@@ -322,12 +323,14 @@ def _groups(spec: PairsTable, shared: _Shared, n: int) -> list[list[int]]:
         return [[i] for i in range(n)]
     groups: dict[Any, list[int]] = {}
     if spec.session_hours is not None:
-        pause, latest, number = spec.session_hours * _HOUR, {}, {}
+        pause = spec.session_hours * _HOUR
+        latest: dict[Any, int] = {}
+        number: dict[Any, int] = {}
         for i in np.argsort(shared.times, kind="stable").tolist():
             who = (shared.users[i], shared.queries[i], int(shared.splits[i]))
             if who not in latest or shared.times[i] - latest[who] > pause:
                 number[who] = number.get(who, -1) + 1
-            latest[who] = shared.times[i]
+            latest[who] = int(shared.times[i])
             groups.setdefault((who, number[who]), []).append(i)
         return sorted(groups.values(), key=min)
     for i in range(n):

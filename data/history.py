@@ -139,7 +139,8 @@ def read_events(
     drop(_repeated(user, item, kind, key, query, keep, bool(spec.time or spec.order)), "repeated row")
     if not keep.any():
         raise InputError(
-            f"{raw.files[0]}: none of {raw.n_read} events is usable; see events in the mapping ({books.dropped.get('events')})"
+            f"{raw.files[0]}: none of {raw.n_read} events is usable ({books.reasons('events')}); "
+            "correct events in the mapping"
         )
     order = np.flatnonzero(keep)
     order = order[np.lexsort((order, key[order], user[order]))]

@@ -1,6 +1,6 @@
 """Import a shop's own logs, or a public data set, by a mapping file.
 
-    python -m reshelf.data.importing --mapping amazon_beauty_search --root ../shared/data --out runs/beauty_search/data
+    reshelf data import --mapping amazon_beauty_search --root ../shared/data --out runs/beauty_search/data
     import_logs(ImportConfig(mapping="shop.yaml", root=Path("/logs"), out=Path("runs/shop/data")))
 
 Out comes a data set folder (`data.store`) with `report.json`: how many rows of every table were read, kept, dropped
@@ -32,7 +32,8 @@ from reshelf.data.drafts import ANYONE, Draft, finish, past_of
 from reshelf.data.given import Context, read_lists, read_pairs
 from reshelf.data.history import EventLog, read_events
 from reshelf.data.items import read_items
-from reshelf.data.mapping import BuildConfig, Mapping, load_mapping
+from reshelf.data.mapping import BuildConfig, Mapping
+from reshelf.data.mapping_file import load_mapping
 from reshelf.data.readers import NO_TIME, read_table
 from reshelf.data.schema import Item
 from reshelf.data.signals import COUNTED, SIGNALS, Ask, Signals, Texts
@@ -136,7 +137,8 @@ def _prepare(out: Path) -> Path:
     strangers = [p.name for p in out.iterdir() if p.suffix not in (".parquet", ".json")] if out.is_dir() else []
     if strangers:
         raise InputError(
-            f"cannot write {out}: it holds {strangers[0]!r}, which is no part of a data set; choose another output folder"
+            f"cannot write {out}: it holds {strangers[0]!r}, which is no part of a data set; "
+            "choose another output folder"
         )
     partial = out.with_name(f".{out.name}.partial")
     try:
@@ -212,7 +214,8 @@ def _assign_splits(drafts: Sequence[Draft], mapping: Mapping, log: EventLog | No
             if (times == NO_TIME).any():
                 where = open_ones[int(np.argmax(times == NO_TIME))].place
                 raise InputError(
-                    f"{where}: the split is by time, but the list has none; map a time, or set split.by to user, query or column"
+                    f"{where}: the split is by time, but the list has none; "
+                    "map a time, or set split.by to user, query or column"
                 )
             codes = by_time(
                 times, log.cuts if log is not None and log.cuts else time_cuts(times, rule.valid, rule.test)
@@ -222,7 +225,8 @@ def _assign_splits(drafts: Sequence[Draft], mapping: Mapping, log: EventLog | No
             codes = by_share(keys, rule.valid, rule.test, seed)
         else:
             raise InputError(
-                f"{open_ones[0].place}: the list has no split; map a split column, set in_split, or split.by to time, user or query"
+                f"{open_ones[0].place}: the list has no split; "
+                "map a split column, set in_split, or split.by to time, user or query"
             )
         for draft, code in zip(open_ones, codes):
             draft.split = int(code)
@@ -266,7 +270,8 @@ def _check_ids(drafts: Sequence[Draft]) -> None:
     for draft in drafts:
         if draft.list_id in places:
             raise InputError(
-                f"{draft.place}, field list_id: {draft.list_id!r} is there already ({places[draft.list_id]}); list ids must be unique"
+                f"{draft.place}, field list_id: {draft.list_id!r} is there already ({places[draft.list_id]}); "
+                "list ids must be unique"
             )
         places[draft.list_id] = draft.place
 
@@ -315,9 +320,3 @@ def _facts(lists: Sequence[Any]) -> dict[str, Any]:
         "without_positive": sum(not any(r.labels or ()) for r in lists),
         **{f"grade_{grade}": grades[grade] for grade in range(4)},
     }
-
-
-if __name__ == "__main__":
-    from jsonargparse import auto_cli
-
-    import_logs(auto_cli(ImportConfig, as_positional=False))

@@ -75,7 +75,8 @@ def read_items(spec: ItemsTable, root: Path, books: Accounts) -> dict[str, Item]
                 raw.fail(
                     i,
                     spec.item_id,
-                    f"item {item_id!r} is there already ({raw.place(first[item_id])}); remove one, or set items.duplicates: first",
+                    f"item {item_id!r} is there already ({raw.place(first[item_id])}); "
+                    "remove one, or set items.duplicates: first",
                 )
             books.drop("items", "item id seen before", 1)
             continue

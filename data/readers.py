@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import csv
 import gzip
-import io
 import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -113,7 +112,7 @@ class RawTable:
         return [[part.strip() for part in v.split(separator)] if v else None for v in values.to_pylist()]
 
     def numbers(self, column: str, problem: Callable[[int, str], None] | None = None) -> Float64:
-        """A column as float64 with NaN for missing. Text that is no number is given to `problem` (default: an error)."""
+        """A column as float64, NaN for missing. Text that is no number goes to `problem` (default: an error)."""
         values = self._column(column)
         if pa.types.is_integer(values.type) or pa.types.is_floating(values.type) or pa.types.is_boolean(values.type):
             return np.asarray(pc.cast(values, pa.float64()).to_numpy(zero_copy_only=False), dtype=np.float64)
@@ -313,7 +312,8 @@ def _read_text(file: Path, spec: Table, wanted: list[str], part: str) -> dict[st
             continue
         if len(row) != len(header):
             raise InputError(
-                f"{file} line {line}: {len(row)} columns where the header has {len(header)}; quote the separator inside values"
+                f"{file} line {line}: {len(row)} columns where the header has {len(header)}; "
+                "quote the separator inside values"
             )
         for column, place in zip(columns, places):
             column.append(row[place] or None)
@@ -326,9 +326,9 @@ _READERS = {"parquet": _read_parquet, "jsonl": _read_jsonl, "text": _read_text}
 
 
 def _lines(file: Path, encoding: str) -> Iterator[str]:
-    opened: Any = gzip.open(file, "rb") if file.suffix.lower() == ".gz" else file.open("rb")
+    opener = gzip.open if file.suffix.lower() == ".gz" else open
     try:
-        with io.TextIOWrapper(opened, encoding=encoding, newline="") as text:
+        with opener(file, "rt", encoding=encoding, newline="") as text:
             yield from text
     except (UnicodeDecodeError, LookupError) as error:
         raise InputError(f"{file} is not {encoding} text; set its encoding in the mapping ({error})") from error

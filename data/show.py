@@ -138,7 +138,8 @@ def sample(ranking: RankingList, items: Mapping[str, Item], rows: int) -> list[T
         )
     shown = Table(
         title=escape(
-            f"Query: {ranking.query or '(none)'}; {min(rows, len(ranking.candidates))} of {len(ranking.candidates)} candidates, first-stage order"
+            f"Query: {ranking.query or '(none)'}; "
+            f"{min(rows, len(ranking.candidates))} of {len(ranking.candidates)} candidates, first-stage order"
         )
     )
     shown.add_column("#", justify="right")
@@ -180,9 +181,3 @@ def _range(values: np.ndarray) -> str:
 
 def _short(text: str, width: int) -> str:
     return text if len(text) <= width else text[: width - 1] + "…"
-
-
-if __name__ == "__main__":
-    from jsonargparse import auto_cli
-
-    show(auto_cli(ShowConfig, as_positional=False))

@@ -231,11 +231,12 @@ class Signals:
     def _factors(taken: sp.csr_matrix) -> Float64:
         """Unit vectors of the items, [items, factors]; zero for items nobody took."""
         counts = np.asarray(taken.sum(axis=0)).ravel()
-        scaled = normalize((taken @ sp.diags(np.maximum(counts, 1) ** -0.5)).tocsr())
+        sizes = np.asarray(taken.sum(axis=1)).ravel()
+        scaled = sp.diags(np.maximum(sizes, 1) ** -0.5) @ taken @ sp.diags(np.maximum(counts, 1) ** -0.5)
         size = min(_FACTORS, min(scaled.shape) - 1)
         if size < 1:
             return np.zeros((taken.shape[1], 1))
-        _, strength, items = randomized_svd(scaled, size, n_iter=4, random_state=0)
+        _, strength, items = randomized_svd(scaled.tocsr(), size, n_iter=4, random_state=0)
         return normalize(items.T * strength)
 
     def _query_match(self, asks: Sequence[Ask]) -> list[Float64]:
