@@ -13,7 +13,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import bitsandbytes as bnb
 import numpy as np
 import torch
 
@@ -44,7 +43,7 @@ class TransformersEngine:
     name = "transformers"
 
     def __init__(self, model: Any, joint: bool = False, budget: Budget | None = None) -> None:
-        self._model = _exact_on_cpu(model.eval())
+        self._model = model.eval()
         self._joint = joint
         self._budget = budget or Budget()
         self._heads = model.config.get_text_config().num_attention_heads
@@ -94,15 +93,3 @@ class TransformersEngine:
         count = -(-len(prompt.items) // groups)
         for start in range(0, len(prompt.items), count):
             yield replace(prompt, items=prompt.items[start : start + count])
-
-
-def _exact_on_cpu(model: Any) -> Any:
-    """Keep 4-bit layers as they are on CPUs with AVX512-BF16.
-
-    There, bitsandbytes' first forward pass in evaluation mode would repack them in place, round their scales to
-    bfloat16 and then compute in bfloat16, whatever type was asked for.
-    """
-    for module in model.modules():
-        if isinstance(module, bnb.nn.Linear4bit):
-            module.support_avx512bf16_for_cpu = False
-    return model

@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 import yaml
 from rich.console import Console
+from transformers.utils.logging import disable_progress_bar
 
 from reshelf.data.schema import Item, RankingList
 from reshelf.data.store import load_dataset_folder
@@ -75,6 +76,7 @@ def export(config: ExportConfig) -> None:
         ExportMismatchError: a difference is above the tolerance; nothing is left behind.
     """
     _check(config)
+    disable_progress_bar()  # transformers' own, of loading weights
     trained = load_reranker(config.model)
     if trained.spec.candidates == "joint":
         raise InputError(f"{config.model}: candidates: joint sees the whole list, which no pair classifier can do")
@@ -161,8 +163,8 @@ def _judge(config: ExportConfig, checks: Sequence[Check], texts: Sequence[TextLi
     misread = 1 - float(np.concatenate([text.same for text in texts]).mean())
     if misread > config.misread:
         raise ExportMismatchError(
-            f"{misread:.1%} of the prompts read as other tokens when given as text, above the {config.misread:.1%} that "
-            f"misread allows; nothing was written to {config.out}"
+            f"{misread:.1%} of the prompts read as other tokens when given as text, above the {config.misread:.1%} "
+            f"that misread allows; nothing was written to {config.out}"
         )
     for check in checks:
         if check.agreement is not None and check.agreement.difference > config.tolerance:

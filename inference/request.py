@@ -27,6 +27,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+from transformers.utils.logging import disable_progress_bar
 
 from reshelf.data.schema import Event, Item, RankingList
 from reshelf.data.store import load_dataset_folder, read_records
@@ -56,6 +57,8 @@ class RerankConfig:
     history: list[str] = field(default_factory=list)
     """What the shopper did, oldest first: kind:item_id (view, click, cart, purchase), rating:item_id=stars, or
     search:words."""
+    scores: list[float] = field(default_factory=list)
+    """First-stage scores of `candidates`, higher is better, for models that read them."""
     engine: EngineName = "auto"
     """auto, transformers or vllm; auto is vLLM where it is installed and there is a GPU, else transformers."""
     top: int | None = None
@@ -68,6 +71,7 @@ def rerank(config: RerankConfig) -> None:
     """Reorder one list for one shopper and print it."""
     if config.top is not None and config.top < 1:
         raise InputError(f"top is {config.top}; give a number of at least 1")
+    disable_progress_bar()  # transformers' own, of loading weights
     catalogue, lists = _read_data(config)
     request = _request(config, lists)
     with Reranker.from_pretrained(config.model, config.engine, catalogue) as reranker:
@@ -165,7 +169,8 @@ def _request(config: RerankConfig, lists: list[RankingList]) -> dict[str, Any]:
         values = ranking.model_dump(mode="json", include=set(_FIELDS))
         return {name: value for name, value in values.items() if value is not None}
     history = [_event(text, n) for n, text in enumerate(config.history)]
-    return {"query": config.query, "candidates": config.candidates, "history": history}
+    scores = config.scores or None
+    return {"query": config.query, "candidates": config.candidates, "history": history, "scores": scores}
 
 
 def _read_request(path: Path) -> dict[str, Any]:

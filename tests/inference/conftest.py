@@ -79,7 +79,6 @@ def reranker_folder(tmp_path_factory: pytest.TempPathFactory, catalogue: dict[st
     levels = FeatureLevels({"first_stage": [0.1, 0.4, 0.8]})
     attach_head(model.get_base_model(), *PromptBuilder(tokenizer, prompt, {}, levels).label_ids)
     save_reranker(folder / "model", model, tokenizer, RerankerSpec(model_config, prompt, levels))
-    (folder / "model" / "config.json").write_text((folder / "base" / "config.json").read_text())  # TEMP
     return folder / "model"
 
 
