@@ -115,7 +115,7 @@ class RawTable:
         """A column as float64, NaN for missing. Text that is no number goes to `problem` (default: an error)."""
         values = self._column(column)
         if pa.types.is_integer(values.type) or pa.types.is_floating(values.type) or pa.types.is_boolean(values.type):
-            return np.asarray(pc.cast(values, pa.float64()).to_numpy(zero_copy_only=False), dtype=np.float64)
+            return np.array(pc.cast(values, pa.float64()).to_numpy(zero_copy_only=False), dtype=np.float64)
         if pa.types.is_null(values.type):
             return np.full(len(values), np.nan)
         if not (pa.types.is_string(values.type) or pa.types.is_decimal(values.type)):

@@ -1,0 +1,200 @@
+"""Every mistake in what a user gives is one sentence with file, row and field, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from shop_tables import Shop
+
+from reshelf.data.importing import ImportConfig, import_logs
+from reshelf.data.store import load_dataset_folder
+from reshelf.errors import InputError
+
+Change = Callable[[Shop], Any]
+
+
+def _set(part: str, row: int, /, **values: Any) -> Change:
+    return lambda shop: shop.tables[part][row].update(values)
+
+
+def _map(part: str, /, **values: Any) -> Change:
+    def change(shop: Shop) -> None:
+        table = shop.mapping[part]
+        (table[0] if isinstance(table, list) else table).update(values)
+
+    return change
+
+
+def _history(shop: Shop) -> None:
+    """Lists bring their own histories, with times; the third is at the list's time."""
+    shop.mapping["lists"][0].update(history="past", history_times="past_ts")
+    for row in shop.tables["lists"]:
+        row.update(past=["000", "001"], past_ts=[row["ts"] - 2, row["ts"] - 1])
+    shop.tables["lists"][2]["past_ts"][1] = shop.tables["lists"][2]["ts"]
+
+
+def _ragged(shop: Shop) -> None:
+    _history(shop)
+    shop.tables["lists"][2]["past_ts"].pop()
+
+
+def _two_splits(shop: Shop) -> None:
+    shop.tables["lists"] = [{"id": "a", "sku": sku, "bought": 0, "part": part} for sku, part in (("001", "train"), ("002", "test"))]
+    shop.mapping["lists"], shop.mapping["pairs"] = [], [
+        {"file": "lists", "list_id": "id", "item_id": "sku", "label": "bought", "split": "part"}
+    ]
+
+
+MISTAKES: dict[str, tuple[Change, list[str]]] = {
+    "column that is not there": (_map("items", title="nme"), ["items.jsonl", "'nme'", "name"]),
+    "column of events that is not there": (_map("events", time="when"), ["events.jsonl", "'when'"]),
+    "column of lists that is not there": (_map("lists", labels="clicks"), ["lists.jsonl", "'clicks'"]),
+    "file that is not there": (_map("items", file="goods.csv"), ["goods.csv", "items.file"]),
+    "missing item id": (_set("items", 2, sku=None), ["items.jsonl row 2 (line 3)", "field sku", "missing"]),
+    "empty item id": (_set("items", 2, sku=" "), ["items.jsonl row 2 (line 3)", "field sku", "missing"]),
+    "missing shopper id": (_set("events", 4, customer=None), ["events.jsonl row 4", "field customer"]),
+    "missing event item id": (_set("events", 4, sku=None), ["events.jsonl row 4", "field sku"]),
+    "missing list id": (_set("lists", 1, id=None), ["lists.jsonl row 1", "field id"]),
+    "duplicate item id": (_set("items", 5, sku="001"), ["items.jsonl row 5", "field sku", "'001'", "items.jsonl row 1"]),
+    "duplicate list id": (_set("lists", 5, id="q1"), ["lists.jsonl row 5", "list_id", "'q1'", "lists.jsonl row 1"]),
+    "empty list": (_set("lists", 3, shown=[], bought=[]), ["lists.jsonl row 3", "field shown", "empty"]),
+    "missing list": (_set("lists", 3, shown=None), ["lists.jsonl row 3", "field shown", "empty"]),
+    "NaN label": (_set("lists", 3, bought=[0, float("nan"), 1]), ["lists.jsonl row 3", "field bought", "NaN"]),
+    "missing label": (_set("lists", 3, bought=[0, None, 1]), ["lists.jsonl row 3", "field bought", "missing"]),
+    "label without a grade": (_set("lists", 3, bought=[0, 7, 1]), ["lists.jsonl row 3", "field bought", "7"]),
+    "too few labels": (_set("lists", 3, bought=[0]), ["lists.jsonl row 3", "field bought", "1 values for 3"]),
+    "unknown candidate": (_set("lists", 3, shown=["001", "xx", "005"]), ["lists.jsonl row 3", "field shown", "'xx'"]),
+    "candidate twice": (_set("lists", 3, shown=["001", "005", "005"]), ["lists.jsonl row 3", "field shown", "'005'"]),
+    "list without a time": (_set("lists", 3, ts=None), ["lists.jsonl row 3", "field ts", "missing"]),
+    "time that is none": (_set("lists", 3, ts="soon"), ["lists.jsonl row 3", "field ts", "'soon'"]),
+    "unknown split": (_set("lists", 3, part="dev"), ["lists.jsonl row 3", "field part", "'dev'", "split.names"]),
+    "event at the list's time": (_history, ["lists.jsonl row 2", "field past", "event 1", "not before"]),
+    "history and times of two lengths": (_ragged, ["lists.jsonl row 2", "field past_ts", "1 times for 2"]),
+    "list in two splits": (_two_splits, ["lists.jsonl row 1", "field part", "one split"]),
+    "unknown key": (_map("items", titel="name"), ["shop.yaml", "items.titel", "did you mean 'title'"]),
+    "unknown kind": (_map("events", kinds={"x": "buy"}), ["shop.yaml", "events.kinds.x"]),
+    "grade that is none": (_map("lists", grades={"1": 9}), ["shop.yaml", "lists.0.grades", "9"]),
+    "nothing to rank": (lambda shop: shop.mapping.pop("lists"), ["shop.yaml", "lists, pairs or build"]),
+    "signal that is not there": (lambda s: s.mapping.update(signals={"names": ["luck"]}), ["'luck'", "popularity"]),
+    "query ids without queries": (_map("lists", query=None, query_id="text"), ["lists.0.query_id", "queries"]),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_is_one_sentence_and_leaves_nothing(shop: Shop, name: str) -> None:
+    change, words = MISTAKES[name]
+    change(shop)
+    with pytest.raises(InputError) as caught:
+        shop.load()
+    message = str(caught.value)
+    assert "\n" not in message
+    for word in words:
+        assert word in message
+    _nothing_left(shop)
+
+
+def _nothing_left(shop: Shop) -> None:
+    assert sorted(p.name for p in shop.folder.iterdir() if p.name.startswith((".", "out"))) == []
+
+
+@pytest.mark.parametrize("ending", ["parquet", "csv"])
+def test_rows_are_named_in_every_format(shop: Shop, ending: str) -> None:
+    shop.tables["lists"][3]["shown"] = ["001", "xx", "005"]
+    with pytest.raises(InputError, match=rf"lists\.{ending} row 3" + (r" \(line 5\)" if ending == "csv" else ",")):
+        shop.load(ending)
+
+
+def test_a_failed_import_leaves_the_older_data_set_alone(shop: Shop) -> None:
+    before = shop.load()
+    shop.tables["lists"][3]["shown"] = ["xx", "001", "005"]
+    with pytest.raises(InputError):
+        shop.load()
+    assert load_dataset_folder(shop.out).lists == before.lists
+    assert not [p for p in shop.folder.iterdir() if p.name.startswith(".")]
+
+
+def test_output_that_is_a_file(shop: Shop) -> None:
+    shop.out.write_text("precious")
+    with pytest.raises(InputError, match="out: it is a file"):
+        shop.load()
+    assert shop.out.read_text() == "precious"
+
+
+def test_output_folder_with_something_else_in_it(shop: Shop) -> None:
+    shop.out.mkdir()
+    (shop.out / "thesis.tex").write_text("precious")
+    with pytest.raises(InputError, match=r"thesis\.tex"):
+        shop.load()
+    assert (shop.out / "thesis.tex").read_text() == "precious"
+
+
+def test_output_below_a_file_cannot_be_written(shop: Shop, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    path = shop.write()
+    with pytest.raises(InputError, match="cannot write .*choose another output folder"):
+        import_logs(ImportConfig(mapping=str(path), root=tmp_path, out=tmp_path / "file" / "out", quiet=True))
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_output_folder_without_permission(shop: Shop, tmp_path: Path) -> None:
+    locked = tmp_path / "locked"
+    locked.mkdir(mode=0o500)
+    path = shop.write()
+    with pytest.raises(InputError, match="cannot write"):
+        import_logs(ImportConfig(mapping=str(path), root=tmp_path, out=locked / "out", quiet=True))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("items: [", "not a YAML file"),
+        ("just text", "expected keys"),
+        ("items: {file: a.csv}", "items.item_id"),
+        ("items: {file: a.csv, item_id: a, title: b}\nbuild: {}", "key build"),
+    ],
+)
+def test_a_mapping_that_cannot_be_understood(tmp_path: Path, text: str, words: str) -> None:
+    (tmp_path / "m.yaml").write_text(text)
+    with pytest.raises(InputError, match=r"m\.yaml.*" + words):
+        import_logs(ImportConfig(mapping=str(tmp_path / "m.yaml"), out=tmp_path / "out", quiet=True))
+
+
+def test_a_mapping_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="neither a file nor one of the shipped mappings .*wands"):
+        import_logs(ImportConfig(mapping="my_shop", out=tmp_path / "out", quiet=True))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("broken.jsonl", '{"sku": "1", "name": "a"}\n{"sku"\n', r"broken\.jsonl line 2 is not JSON"),
+        ("broken.jsonl", "[1]\n", r"broken\.jsonl line 1 is not a JSON object"),
+        ("broken.csv", "sku,name\n1,a,b\n", r"broken\.csv line 2: 3 columns"),
+        ("broken.csv", b"sku,name\n1,\xff\n", r"broken\.csv is not utf-8 text"),
+        ("broken.parquet", "no", r"broken\.parquet cannot be read as Parquet"),
+        ("broken.xlsx", "no", r"broken\.xlsx: unknown kind of file"),
+    ],
+)
+def test_a_file_that_cannot_be_read(shop: Shop, name: str, content: str | bytes, words: str) -> None:
+    data = content if isinstance(content, bytes) else content.encode()
+    (shop.folder / name).write_bytes(data)
+    shop.mapping["items"] = {"file": name, "item_id": "sku", "title": "name"}
+    with pytest.raises(InputError, match=words):
+        shop.load()
+
+
+def test_order_only_lists_need_a_way_to_tell_what_came_before(shop: Shop) -> None:
+    del shop.mapping["events"]["time"], shop.mapping["lists"][0]["time"], shop.mapping["events"]["earliest"]
+    with pytest.raises(InputError, match=r"lists\.jsonl row 0.*came before"):
+        shop.load()
+
+
+def test_a_change_to_something_that_is_not_there(shop: Shop) -> None:
+    with pytest.raises(InputError, match="lists.7.query"):
+        shop.load(changes={"lists.7.query": "text"})
+    assert yaml.safe_load((shop.folder / "shop.yaml").read_text())["lists"][0]["query"] == "text"
