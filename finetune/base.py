@@ -21,6 +21,7 @@ from transformers.trainer_utils import get_last_checkpoint
 from reshelf.data.marketplace import MarketplaceConfig
 from reshelf.data.store import atomic, load_dataset_folder
 from reshelf.errors import InputError
+from reshelf.finetune.muon import MuonAdamW
 from reshelf.finetune.packed_trainer import PackedTrainer
 from reshelf.finetune.progress import LossProgress
 from reshelf.finetune.sessions import (
@@ -32,6 +33,7 @@ from reshelf.finetune.sessions import (
     collate_text,
     vocabulary_text,
 )
+from reshelf.finetune.start import start_with_matching
 from reshelf.finetune.tokenizer import train_tokenizer
 from reshelf.modeling.attention import SHARED_PREFIX
 from reshelf.modeling.loading import pick_device
@@ -50,7 +52,7 @@ class ShapeConfig:
     layers: int = 4
     """Transformer blocks."""
     heads: int = 4
-    """Attention heads."""
+    """Attention heads, at least 2."""
     intermediate: int = 384
     """Width of the feed-forward layers; a multiple of 64."""
     vocabulary: int = 2048
@@ -77,8 +79,8 @@ class BaseConfig:
     """Sessions and catalogue texts to read, all in all."""
     texts_per_step: int = 8
     """Texts per optimiser step."""
-    learning_rate: float = 2e-3
-    """Highest learning rate of AdamW; after 200 steps it falls to 0 in a straight line."""
+    learning_rate: float = 4e-3
+    """Highest learning rate of Muon and AdamW; after 200 steps it falls to 0 in a straight line."""
     save_every: int = 500
     """Optimiser steps between checkpoints."""
     seed: int = 0
@@ -106,12 +108,7 @@ class TextTrainer(PackedTrainer):
 
 
 def new_model(shape: ShapeConfig, tokenizer: PreTrainedTokenizerBase, seed: int) -> Qwen3ForCausalLM:
-    """An untrained Qwen3 whose attention starts out looking at like tokens.
-
-    Query and key projections begin equal, so a token attends to earlier copies of itself: the "mimetic" start of
-    Trockman and Kolter (ICML 2023). Matching a product's words with the history is what a tiny model otherwise learns
-    only after a long plateau.
-    """
+    """An untrained Qwen3 that is ready to match (see `finetune.start`)."""
     torch.manual_seed(seed)
     config = Qwen3Config(
         vocab_size=len(tokenizer),
@@ -130,10 +127,7 @@ def new_model(shape: ShapeConfig, tokenizer: PreTrainedTokenizerBase, seed: int)
     )
     config._attn_implementation = SHARED_PREFIX
     model = Qwen3ForCausalLM(config)
-    with torch.no_grad():
-        model.model.embed_tokens.weight.normal_(0, 0.05)
-        for layer in model.model.layers:
-            layer.self_attn.q_proj.weight.copy_(layer.self_attn.k_proj.weight)
+    start_with_matching(model, torch.Generator().manual_seed(seed))
     return model
 
 
@@ -158,6 +152,7 @@ def make_base(config: BaseConfig) -> None:
         train_dataset=SessionStream(sources, tokenizer, config.prompt, config.texts, config.seed),
         data_collator=collate_text,
         callbacks=[LossProgress("pretraining")],
+        optimizers=(MuonAdamW(model, config.learning_rate), None),
     )
     trainer.train(resume_from_checkpoint=get_last_checkpoint(str(checkpoints)) if checkpoints.is_dir() else None)
     model.config._attn_implementation = "sdpa"
@@ -184,10 +179,9 @@ def _arguments(config: BaseConfig, checkpoints: Path) -> TrainingArguments:
         learning_rate=config.learning_rate,
         lr_scheduler_type="linear",
         warmup_steps=min(200, config.texts // config.texts_per_step // 10),
-        adam_beta2=0.98,
-        weight_decay=0.05,
         max_grad_norm=1.0,
         logging_steps=10,
+        logging_first_step=True,
         save_strategy="steps",
         save_steps=config.save_every,
         save_total_limit=1,

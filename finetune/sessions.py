@@ -25,6 +25,8 @@ from reshelf.data.store import RankingData
 from reshelf.modeling.packing import PackedBatch, pack
 from reshelf.prompts.builder import ListPrompt, PromptBuilder
 from reshelf.prompts.config import FIELDS, PromptConfig
+from reshelf.prompts.fields import field_text
+from reshelf.prompts.levels import TOP, fit_levels
 
 OUTCOMES = (" passed", " clicked", " carted", " bought")
 """One word per grade."""
@@ -41,6 +43,10 @@ class Source(Protocol):
 
     def session(self, number: int) -> RankingList: ...
 
+    def sample(self) -> Sequence[RankingList]:
+        """Sessions to fit the levels of features on."""
+        ...
+
 
 class SimulatedSource:
     """An endless stream of shoppers in one simulated shop, one list each, shown without position bias."""
@@ -55,6 +61,9 @@ class SimulatedSource:
     def session(self, number: int) -> RankingList:
         return next(self._simulator.shopper(number))
 
+    def sample(self) -> Sequence[RankingList]:
+        return [self.session(number) for number in range(200)]
+
 
 class LoggedSource:
     """The training lists of a data set folder, again and again."""
@@ -65,6 +74,9 @@ class LoggedSource:
 
     def session(self, number: int) -> RankingList:
         return self._lists[number % len(self._lists)]
+
+    def sample(self) -> Sequence[RankingList]:
+        return self._lists
 
 
 @dataclass(frozen=True)
@@ -98,7 +110,8 @@ class SessionStream(Dataset[Text]):
         self._seed = seed
         self._length = length
         entry = replace(prompt, fields=list(FIELDS), features=[], item_tokens=96)
-        self._sessions = [PromptBuilder(tokenizer, prompt, source.items) for source in sources]
+        levels = [fit_levels(source.sample(), prompt.features) for source in sources]
+        self._sessions = [PromptBuilder(tokenizer, prompt, s.items, edges) for s, edges in zip(sources, levels)]
         self._entries = [PromptBuilder(tokenizer, entry, source.items) for source in sources]
         self._ids = [list(source.items) for source in sources]
         words = [tokenizer.encode(word, add_special_tokens=False) for word in OUTCOMES]
@@ -157,14 +170,12 @@ def _targets(pieces: list[np.ndarray]) -> torch.Tensor:
 
 def vocabulary_text(sources: Sequence[Source], prompt: PromptConfig) -> Iterator[str]:
     """Text to train the tokenizer on: every catalogue entry, the template's own words, outcomes and small numbers."""
-    from reshelf.prompts.fields import field_text
-
     for source in sources:
         for item in source.items.values():
             yield " ".join(["product:", *(f"{name} {field_text(item, name)}" for name in FIELDS), "=>"])
-    queries = [source.session(n).query for source in sources for n in range(500)]
+    queries = [ranking.query for source in sources for ranking in source.sample()]
     own = "history ;\nviewed clicked carted bought searched rated ;\nquery: ;\nproduct: days stars"
-    levels = " ".join(f"; {name} {level}" for name in prompt.features for level in range(21))
+    levels = " ".join(f"; {name} {level}" for name in prompt.features for level in range(TOP + 1))
     prices = " ".join("$" * n for n in range(1, 6))
     for query in queries:
         yield f"{own} {query} ; {''.join(OUTCOMES)} {prices} {levels}"

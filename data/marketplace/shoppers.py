@@ -112,11 +112,15 @@ def expected_utility(wishes: np.ndarray) -> np.ndarray:
     return sigmoid(wishes - 2) ** 2 * sigmoid(wishes - 1)
 
 
-def behave(wishes: np.ndarray, position_bias: float, rng: np.random.Generator) -> np.ndarray:
-    """One shopper's grades for a list shown in the order given: 0 none, 1 click, 2 cart, 3 purchase; int64 [K]."""
+def behave(wishes: np.ndarray, position_bias: float, rng: np.random.Generator, decisiveness: float = 1.0) -> np.ndarray:
+    """One shopper's grades for a list shown in the order given: 0 none, 1 click, 2 cart, 3 purchase; int64 [K].
+
+    `decisiveness` multiplies the log-odds: far above 1, shoppers do exactly what they wish.
+    """
     n = len(wishes)
+    likely, sure = sigmoid(decisiveness * (wishes - 2)), sigmoid(decisiveness * (wishes - 1))
     examined = rng.random(n) < np.arange(1, n + 1) ** -position_bias
-    clicked = examined & (rng.random(n) < sigmoid(wishes - 2))
-    carted = clicked & (rng.random(n) < sigmoid(wishes - 2))
-    bought = carted & (rng.random(n) < sigmoid(wishes - 1))
+    clicked = examined & (rng.random(n) < likely)
+    carted = clicked & (rng.random(n) < likely)
+    bought = carted & (rng.random(n) < sure)
     return clicked.astype(np.int64) + carted + bought

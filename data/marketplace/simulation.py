@@ -53,6 +53,8 @@ class MarketplaceConfig:
     """Most events a shopper arrives with."""
     position_bias: float = 0.7
     """Exponent η: a product at place r is looked at with probability r^(-η); 0 switches the bias off."""
+    decisiveness: float = 1.0
+    """Factor on the log-odds of clicking, carting and buying; far above 1, shoppers do exactly what they wish."""
 
 
 class Simulator:
@@ -99,7 +101,7 @@ class Simulator:
             rows, scores = self.first_stage(query, rng)
             asked = (shop.colour[rows] == asked_colour) | (shop.material[rows] == asked_material)
             wishes = shoppers.wish_in_list(shop, taste, rows, category, asked)
-            labels = shoppers.behave(wishes, self.config.position_bias, rng)
+            labels = shoppers.behave(wishes, self.config.position_bias, rng, self.config.decisiveness)
             ids = tuple(str(i) for i in shop.ids[rows])
             yield RankingList(
                 list_id=f"s{self.config.seed}-{number}-{n}",

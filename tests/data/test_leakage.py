@@ -1,0 +1,218 @@
+"""Properties that must hold for any log: nothing of a list's outcome, and nothing later, is in its history or numbers."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from shop_tables import Shop, write_table
+
+from reshelf.data.accounts import Accounts
+from reshelf.data.importing import assemble
+from reshelf.data.mapping import BuildConfig, EventsTable, ItemsTable, Mapping, SignalsConfig, SplitConfig
+from reshelf.data.store import SPLITS, RankingData
+
+HOUR = 3600
+START = 1_700_000_000
+ITEMS = [{"id": f"p{n}", "title": f"thing {n}", "leaf": f"leaf {n % 3}"} for n in range(9)]
+KINDS = ("search", "view", "click", "cart", "purchase")
+
+event = st.tuples(
+    st.integers(0, 4), st.integers(0, 8), st.integers(0, 60).map(lambda k: k * HOUR // 2), st.sampled_from(KINDS)
+)
+logs = st.lists(event, min_size=1, max_size=60)
+
+
+def assembled(log: list[tuple[int, int, int, str]], timed: bool, split: str, query: str = "none") -> tuple[RankingData, Accounts]:
+    """Lists built from a log, and the books."""
+    books = Accounts()
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        write_table(root / "items.jsonl", ITEMS)
+        rows = [
+            {"user": f"u{u}", "item": f"p{i}", "time": START + t, "kind": kind, "query": f"leaf {i % 3}", "n": n}
+            for n, (u, i, t, kind) in enumerate(log)
+        ]
+        write_table(root / "events.jsonl", rows)
+        mapping = Mapping(
+            items=ItemsTable(file="items.jsonl", item_id="id", title="title", category="leaf"),
+            events=EventsTable(
+                file="events.jsonl",
+                user_id="user",
+                item_id="item",
+                kind_column="kind",
+                query="query",
+                time="time" if timed else None,
+                order=None if timed else "n",
+            ),
+            build=BuildConfig(candidates=4, per_user=3, query=query, window_hours=2.0),
+            split=SplitConfig(by=split, valid=0.2, test=0.2),
+            signals=SignalsConfig(names=["popularity", "recent", "cobought"]),
+        )
+        data = assemble(mapping, root, 0, books) if _has_a_list(mapping, root) else RankingData({}, {})
+    return data, books
+
+
+def _has_a_list(mapping: Mapping, root: Path) -> bool:
+    from reshelf.errors import InputError
+
+    try:
+        assemble(mapping, root, 0, Accounts())
+    except InputError as error:
+        assert "no list is left" in str(error) or "follows a search" in str(error)
+        return False
+    return True
+
+
+@given(logs, st.sampled_from(["none", "category", "search"]), st.sampled_from(["time", "user", "leave_one_out"]))
+@settings(suppress_health_check=[HealthCheck.too_slow], max_examples=40)
+def test_history_is_strictly_earlier_and_never_the_outcome(log: list[tuple[int, int, int, str]], query: str, split: str) -> None:
+    data, _ = assembled(log, True, split, query)
+    for lists in data.lists.values():
+        for ranking in lists:
+            assert ranking.time is not None
+            now = ranking.time.timestamp() - START
+            mine = [(f"p{i}", t, kind) for u, i, t, kind in log if ranking.user_id == f"u{u}"]
+            assert all(e.time is not None and e.time < ranking.time for e in ranking.history)
+            assert len(ranking.history) == len({(i if k != "search" else i[1:] and f"leaf {int(i[1:]) % 3}", t, k) for i, t, k in mine if t < now})
+            target = ranking.candidates[[bool(label) for label in ranking.labels or ()].index(True)]
+            # the choice is a run of events with pauses of at most two hours: none of it lies before the list
+            times = sorted(t for i, t, kind in mine if i == target and kind != "search" and t >= now)
+            assert times
+            before = [t for i, t, kind in mine if i == target and kind != "search" and t < now]
+            first = times[0]
+            assert all(first - t > 2 * HOUR for t in before) or query == "search"
+
+
+@given(logs, st.sampled_from(["leave_one_out", "user"]))
+@settings(suppress_health_check=[HealthCheck.too_slow], max_examples=25)
+def test_without_times_history_is_what_comes_before_in_order(log: list[tuple[int, int, int, str]], split: str) -> None:
+    data, _ = assembled(log, False, split)
+    for lists in data.lists.values():
+        for ranking in lists:
+            mine = [(f"p{i}", kind) for u, i, _, kind in log if ranking.user_id == f"u{u}"]
+            n = len(ranking.history)
+            assert [(e.item_id, e.kind) for e in ranking.history if e.item_id] == [p for p in mine[:n] if p[1] != "search"]
+            target = ranking.candidates[[bool(label) for label in ranking.labels or ()].index(True)]
+            assert target in [item for item, kind in mine[n:] if kind != "search"]
+
+
+@given(logs, st.booleans(), st.sampled_from(["leave_one_out", "user"]))
+@settings(suppress_health_check=[HealthCheck.too_slow], max_examples=25)
+def test_books_add_up_and_splits_are_disjoint(log: list[tuple[int, int, int, str]], timed: bool, split: str) -> None:
+    data, books = assembled(log, timed, split)
+    for table, counts in books.to_json()["tables"].items():
+        assert counts["read"] == counts["kept"] + sum(counts["dropped"].values()), table
+    ids = [r.list_id for lists in data.lists.values() for r in lists]
+    assert len(ids) == len(set(ids))
+    if split == "user":
+        users = [{r.user_id for r in lists} for lists in data.lists.values()]
+        assert sum(map(len, users)) == len(set().union(*users))
+    for code, name in enumerate(SPLITS):
+        for ranking in data.lists.get(name, []):
+            assert len(ranking.candidates) <= 4
+            assert code in range(3)
+
+
+def test_time_splits_do_not_overlap(shop: Shop) -> None:
+    del shop.mapping["lists"][0]["split"]
+    shop.mapping["split"] = {"by": "time", "valid": 0.2, "test": 0.2}
+    data = shop.load()
+    train, valid, test = ([r.time for r in data.lists[s] if r.time] for s in SPLITS)
+    assert max(train) < min(valid)
+    assert max(valid) < min(test)
+
+
+def _order_only(log: list[tuple[str, str]], folder: Path, names: list[str]) -> RankingData:
+    write_table(folder / "items.jsonl", ITEMS)
+    write_table(folder / "events.jsonl", [{"user": u, "item": i} for u, i in log])
+    mapping = Mapping(
+        items=ItemsTable(file="items.jsonl", item_id="id", title="title"),
+        events=EventsTable(file="events.jsonl", user_id="user", item_id="item"),
+        build=BuildConfig(candidates=9),
+        split=SplitConfig(by="leave_one_out"),
+        signals=SignalsConfig(names=names),
+    )
+    return assemble(mapping, folder, 0, Accounts())
+
+
+OTHERS = [("a", "p1"), ("a", "p2"), ("a", "p3"), ("a", "p4"), ("b", "p1"), ("b", "p3"), ("b", "p5"), ("b", "p6")]
+MINE = [("me", "p1"), ("me", "p2"), ("me", "p3"), ("me", "p7"), ("me", "p8")]
+
+
+@pytest.mark.parametrize("name", ["popularity", "recent", "cobought", "taste"])
+def test_a_train_list_is_scored_as_if_its_shopper_had_never_been_counted(tmp_path: Path, name: str) -> None:
+    """The same history and candidates, once with the shopper's choice in the log and once with a stranger who has not made it."""
+    data = _order_only([*OTHERS, *MINE], tmp_path, [name])
+    ranking = next(r for r in data.lists["train"] if r.user_id == "me")
+    got = dict(zip(ranking.candidates, ranking.features[name]))
+    if name == "taste":
+        assert all(np.isfinite(v) for v in got.values())
+        return
+    taken = {"a": {"p1", "p2"}, "b": {"p1", "p3"}}  # train parts of the others: all but their last two
+    assert [e.item_id for e in ranking.history] == ["p1", "p2"]
+    counts = {p: sum(p in items for items in taken.values()) for p in got}
+    if name == "popularity":
+        want = {p: np.log1p(counts[p]) for p in got}
+    elif name == "recent":
+        want = {p: np.log1p({"p2": 1, "p3": 1}.get(p, 0)) for p in got}
+    else:
+        want = {
+            p: sum(
+                weight * sum({p, h} <= items for items in taken.values()) / np.sqrt(max(counts[p], 1) * max(counts[h], 1))
+                for weight, h in ((0.8, "p1"), (1.0, "p2"))
+                if h != p
+            )
+            for p in got
+        }
+    assert got == pytest.approx(want)
+
+
+def test_a_test_list_counts_train_events_only(tmp_path: Path) -> None:
+    data = _order_only([*OTHERS, *MINE], tmp_path, ["popularity", "cobought"])
+    changed = [(u, "p0" if (u, i) in {("a", "p3"), ("a", "p4"), ("b", "p5")} else i) for u, i in [*OTHERS, *MINE]]
+    again = _order_only(changed, tmp_path, ["popularity", "cobought"])
+    first, second = (next(r for r in d.lists["test"] if r.user_id == "me") for d in (data, again))
+    for name in first.features:
+        assert dict(zip(first.candidates, first.features[name])) == dict(zip(second.candidates, second.features[name]))
+
+
+@given(st.lists(st.lists(st.integers(0, 8), min_size=3, max_size=7, unique=True), min_size=2, max_size=8))
+@settings(suppress_health_check=[HealthCheck.too_slow], max_examples=30)
+def test_leaving_a_shopper_out_equals_counting_without_them(sequences: list[list[int]]) -> None:
+    """Closed form against counting again, for popularity and co-occurrence."""
+    from reshelf.data.history import EventLog
+    from reshelf.data.signals import Ask, Signals, Texts
+
+    def signals(people: list[list[int]]) -> Signals:
+        user = np.repeat(np.arange(len(people)), [len(p) for p in people]).astype(np.int32)
+        item = np.array([i for p in people for i in p], dtype=np.int32)
+        n = len(item)
+        log = EventLog(
+            users=[str(u) for u in range(len(people))],
+            starts=np.concatenate([[0], np.cumsum([len(p) for p in people])]).astype(np.int64),
+            user=user,
+            item=item,
+            kind=np.full(n, 4, dtype=np.int8),
+            key=np.arange(n, dtype=np.int64),
+            timed=False,
+            value=np.full(n, np.nan),
+            query=None,
+            list_id=None,
+            split=np.zeros(n, dtype=np.int8),
+            item_ids=[str(i) for i in range(9)],
+        )
+        return Signals(Texts([""] * 9, [""] * 9), log)
+
+    for me, mine in enumerate(sequences):
+        history, candidates = np.array(mine[:-1]), np.arange(9, dtype=np.int32)
+        without = [[] if u == me else p for u, p in enumerate(sequences)]
+        names = ["popularity", "cobought", "recent"]
+        closed = signals(sequences).compute([Ask(history, candidates, leave_out=me)], names)[0]
+        counted = signals(without).compute([Ask(history, candidates)], names)[0]
+        for name in names:
+            assert closed[name] == pytest.approx(counted[name], abs=1e-12)
