@@ -44,10 +44,13 @@ def _ragged(shop: Shop) -> None:
 
 
 def _two_splits(shop: Shop) -> None:
-    shop.tables["lists"] = [{"id": "a", "sku": sku, "bought": 0, "part": part} for sku, part in (("001", "train"), ("002", "test"))]
-    shop.mapping["lists"], shop.mapping["pairs"] = [], [
-        {"file": "lists", "list_id": "id", "item_id": "sku", "label": "bought", "split": "part"}
+    shop.tables["lists"] = [
+        {"id": "a", "sku": sku, "bought": 0, "part": part} for sku, part in (("001", "train"), ("002", "test"))
     ]
+    shop.mapping["lists"], shop.mapping["pairs"] = (
+        [],
+        [{"file": "lists", "list_id": "id", "item_id": "sku", "label": "bought", "split": "part"}],
+    )
 
 
 MISTAKES: dict[str, tuple[Change, list[str]]] = {
@@ -60,7 +63,10 @@ MISTAKES: dict[str, tuple[Change, list[str]]] = {
     "missing shopper id": (_set("events", 4, customer=None), ["events.jsonl row 4", "field customer"]),
     "missing event item id": (_set("events", 4, sku=None), ["events.jsonl row 4", "field sku"]),
     "missing list id": (_set("lists", 1, id=None), ["lists.jsonl row 1", "field id"]),
-    "duplicate item id": (_set("items", 5, sku="001"), ["items.jsonl row 5", "field sku", "'001'", "items.jsonl row 1"]),
+    "duplicate item id": (
+        _set("items", 5, sku="001"),
+        ["items.jsonl row 5", "field sku", "'001'", "items.jsonl row 1"],
+    ),
     "duplicate list id": (_set("lists", 5, id="q1"), ["lists.jsonl row 5", "list_id", "'q1'", "lists.jsonl row 1"]),
     "empty list": (_set("lists", 3, shown=[], bought=[]), ["lists.jsonl row 3", "field shown", "empty"]),
     "missing list": (_set("lists", 3, shown=None), ["lists.jsonl row 3", "field shown", "empty"]),
@@ -136,7 +142,7 @@ def test_output_folder_with_something_else_in_it(shop: Shop) -> None:
 def test_output_below_a_file_cannot_be_written(shop: Shop, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     path = shop.write()
-    with pytest.raises(InputError, match="cannot write .*choose another output folder"):
+    with pytest.raises(InputError, match=r"cannot write .*choose another output folder"):
         import_logs(ImportConfig(mapping=str(path), root=tmp_path, out=tmp_path / "file" / "out", quiet=True))
 
 
@@ -165,7 +171,7 @@ def test_a_mapping_that_cannot_be_understood(tmp_path: Path, text: str, words: s
 
 
 def test_a_mapping_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="neither a file nor one of the shipped mappings .*wands"):
+    with pytest.raises(InputError, match=r"neither a file nor one of the shipped mappings .*wands"):
         import_logs(ImportConfig(mapping="my_shop", out=tmp_path / "out", quiet=True))
 
 
@@ -195,6 +201,6 @@ def test_order_only_lists_need_a_way_to_tell_what_came_before(shop: Shop) -> Non
 
 
 def test_a_change_to_something_that_is_not_there(shop: Shop) -> None:
-    with pytest.raises(InputError, match="lists.7.query"):
+    with pytest.raises(InputError, match=r"lists\.7\.query"):
         shop.load(changes={"lists.7.query": "text"})
     assert yaml.safe_load((shop.folder / "shop.yaml").read_text())["lists"][0]["query"] == "text"

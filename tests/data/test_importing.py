@@ -176,7 +176,9 @@ def test_no_shopper_is_in_two_splits_when_told_so(shop: Shop) -> None:
 @pytest.mark.parametrize("rule", ["user", "query"])
 def test_splits_by_share_hold_groups_together(shop: Shop, rule: str) -> None:
     for n in range(60):
-        shop.tables["lists"].append({**shop.tables["lists"][0], "id": f"x{n}", "customer": f"c{n % 20}", "text": f"t{n % 20}"})
+        shop.tables["lists"].append(
+            {**shop.tables["lists"][0], "id": f"x{n}", "customer": f"c{n % 20}", "text": f"t{n % 20}"}
+        )
     del shop.mapping["lists"][0]["split"]
     shop.mapping["split"] = {"by": rule, "valid": 0.3, "test": 0.3}
     data = shop.load()
