@@ -77,6 +77,8 @@ class BaseConfig:
     """Size of the model."""
     texts: int = 60_000
     """Sessions and catalogue texts to read, all in all."""
+    max_candidates: int = 0
+    """Products of a session: all that were clicked or bought, and others drawn at random; 0 for all."""
     texts_per_step: int = 8
     """Texts per optimiser step."""
     learning_rate: float = 4e-3
@@ -149,7 +151,9 @@ def make_base(config: BaseConfig) -> None:
     trainer = TextTrainer(
         model=model,
         args=_arguments(config, checkpoints),
-        train_dataset=SessionStream(sources, tokenizer, config.prompt, config.texts, config.seed),
+        train_dataset=SessionStream(
+            sources, tokenizer, config.prompt, config.texts, config.max_candidates, config.seed
+        ),
         data_collator=collate_text,
         callbacks=[LossProgress("pretraining")],
         optimizers=(MuonAdamW(model, config.learning_rate), None),

@@ -28,6 +28,16 @@ class Example:
     labels: np.ndarray
 
 
+def thin(ranking: RankingList, limit: int, seed: Sequence[int]) -> RankingList:
+    """All positives and others drawn at random up to `limit` candidates, in first-stage order; `limit` 0 keeps all."""
+    if not limit or len(ranking.candidates) <= limit:
+        return ranking
+    labels = np.array(ranking.labels)
+    positive, other = np.flatnonzero(labels > 0)[:limit], np.flatnonzero(labels == 0)
+    drawn = np.random.default_rng(seed).choice(other, min(len(other), limit - len(positive)), replace=False)
+    return ranking.only(np.sort(np.concatenate([positive, drawn])).tolist())
+
+
 class ListDataset(Dataset[Example]):
     """Lists, tokenised when they are asked for.
 
@@ -60,17 +70,8 @@ class ListDataset(Dataset[Example]):
         self.epoch = epoch
 
     def __getitem__(self, n: int) -> Example:
-        ranking = self._lists[n]
-        if self._max and len(ranking.candidates) > self._max:
-            ranking = self._thin(ranking, n)
+        ranking = thin(self._lists[n], self._max, [self._seed, self.epoch, n])
         return Example(self._builder.build(ranking), np.array(ranking.labels, dtype=np.int64))
-
-    def _thin(self, ranking: RankingList, n: int) -> RankingList:
-        labels = np.array(ranking.labels)
-        positive, other = np.flatnonzero(labels > 0)[: self._max], np.flatnonzero(labels == 0)
-        rng = np.random.default_rng([self._seed, self.epoch, n])
-        drawn = rng.choice(other, min(len(other), self._max - len(positive)), replace=False)
-        return ranking.only(np.sort(np.concatenate([positive, drawn])).tolist())
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from transformers import PreTrainedTokenizerBase
 from reshelf.data.marketplace import MarketplaceConfig, Simulator
 from reshelf.data.schema import GRADES, Item, RankingList
 from reshelf.data.store import RankingData
+from reshelf.finetune.batches import thin
 from reshelf.modeling.packing import PackedBatch, pack
 from reshelf.prompts.builder import ListPrompt, PromptBuilder
 from reshelf.prompts.config import FIELDS, PromptConfig
@@ -95,7 +96,8 @@ class SessionStream(Dataset[Text]):
         tokenizer: in which every outcome word is one token.
         prompt: how a session is written.
         length: number of texts.
-        seed: order of logged sessions and choice of catalogue entries.
+        max_candidates: products of a session, see `finetune.batches.thin`; 0 for all.
+        seed: choice of products and of catalogue entries.
     """
 
     def __init__(
@@ -104,9 +106,11 @@ class SessionStream(Dataset[Text]):
         tokenizer: PreTrainedTokenizerBase,
         prompt: PromptConfig,
         length: int,
+        max_candidates: int,
         seed: int,
     ) -> None:
         self._sources = sources
+        self._max = max_candidates
         self._seed = seed
         self._length = length
         entry = replace(prompt, fields=list(FIELDS), features=[], item_tokens=96)
@@ -129,7 +133,7 @@ class SessionStream(Dataset[Text]):
             chosen = rng.choice(len(ids), min(CATALOGUE_ENTRIES, len(ids)), replace=False)
             entries = RankingList(list_id=f"catalogue-{n}", user_id="-", candidates=tuple(ids[c] for c in chosen))
             return Text(self._entries[which].build(entries), None)
-        ranking = self._sources[which].session(n // len(self._sources))
+        ranking = thin(self._sources[which].session(n // len(self._sources)), self._max, [self._seed, n])
         return Text(self._sessions[which].build(ranking), self._words[list(ranking.labels or ())])
 
 

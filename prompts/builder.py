@@ -27,6 +27,9 @@ from reshelf.prompts.fields import field_text, gap_days, number
 from reshelf.prompts.levels import TOP, FeatureLevels, values_of
 from reshelf.prompts.tokens import Encoder
 
+LONG = ("title", "brand", "category", "attributes", "description")
+"""Fields that may lose their end; the others are written whole or not at all."""
+
 # Private-use characters around what comes from outside; they are removed from the outside text itself.
 _OPEN, _CLOSE = "\ue000", "\ue001"
 _MARKS = str.maketrans("", "", _OPEN + _CLOSE)
@@ -96,22 +99,34 @@ class PromptBuilder:
         environment.filters["template"] = _Template
         self._part = environment.from_string(template_source(config)).module
         self._items: dict[str, tuple[np.ndarray, int]] = {}
-        self._events: dict[tuple[EventKind, str], tuple[list[int], int]] = {}
+        self._events: dict[tuple[str, int], tuple[list[int], int]] = {}
+        self._constant: dict[tuple[str, ...], list[int]] = {}
         self._queries: dict[str, list[int]] = {}
         self._features: dict[tuple[str, int], np.ndarray] = {}
 
     @cached_property
     def label_ids(self) -> tuple[int, int]:
-        """Ids of the positive and the negative label word."""
-        return self._encoder.label(self.config.positive), self._encoder.label(self.config.negative)
+        """Ids of the positive and the negative label word.
+
+        Raises:
+            InputError: a word is not one token, or both are the same one.
+        """
+        positive, negative = (self._encoder.label(word) for word in (self.config.positive, self.config.negative))
+        if positive == negative:
+            raise InputError(
+                f"label words {self.config.positive!r} and {self.config.negative!r} are the same token; choose two"
+            )
+        return positive, negative
 
     @cached_property
     def longest(self) -> int:
         """Upper bound of prefix + one item, in tokens: what a serving engine must be able to hold."""
         config = self.config
-        fixed = [len(self._encoder.start), len(self._ids("head")), len(self._ids("query", "")), len(self._ids("item"))]
-        answer = [len(self._ids("feature", name, TOP)) for name in config.features] + [len(self._ids("answer"))]
-        return sum(fixed + answer) + config.history_tokens + config.query_tokens + config.item_tokens
+        query = max(len(self._ids("query", "")) + config.query_tokens, len(self._ids("no_query")))
+        fixed = [len(self._encoder.start), len(self._ids("head")), query, len(self._ids("item"))]
+        # Not every level is as many tokens as the highest.
+        levels = [max(len(self._feature(name, n)) for n in range(TOP + 1)) for name in config.features]
+        return sum(fixed + levels) + len(self._answer) + config.history_tokens + config.item_tokens
 
     def build(self, ranking: RankingList) -> ListPrompt:
         """Token ids of a list.
@@ -139,17 +154,18 @@ class PromptBuilder:
             values_of(ranking, name)
 
     def _query(self, ranking: RankingList) -> list[int]:
-        if not ranking.query:
+        query = " ".join(ranking.query.split())
+        if not query:
             return self._ids("no_query")
-        if ranking.query not in self._queries:
-            size = len(self._encoder.data(" " + ranking.query))
+        if query not in self._queries:
+            size = len(self._encoder.data(" " + query))
             if size > self.config.query_tokens:
                 raise InputError(
                     f"list {ranking.list_id}, field query: {size} tokens, over the budget of "
                     f"{self.config.query_tokens}; shorten the query or raise prompt.query_tokens"
                 )
-            self._queries[ranking.query] = self._ids("query", ranking.query)
-        return self._queries[ranking.query]
+            self._queries[query] = self._ids("query", query)
+        return self._queries[query]
 
     def _prefix(self, ranking: RankingList) -> tuple[np.ndarray, int, int]:
         config = self.config
@@ -162,44 +178,40 @@ class PromptBuilder:
         dropped = 0
         while sizes[dropped:].sum() > config.history_tokens:
             dropped += config.history_block
-        dropped = min(dropped, len(written))
+        if dropped >= len(written):
+            # A block holds the whole budget: keep what fits rather than nothing.
+            dropped = next(n for n in range(len(written) + 1) if sizes[n:].sum() <= config.history_tokens)
         kept = [i for ids, _ in written[dropped:] for i in ids]
         ids = [*self._encoder.start, *self._ids("head"), *kept, *self._query(ranking)]
         return np.array(ids, dtype=np.int32), dropped, sum(lost for _, lost in written[dropped:])
 
     def _event(self, event: Event, before: Event | None, list_id: str) -> tuple[list[int], int]:
-        if event.kind == EventKind.SEARCH:
-            ids, lost = self._ids("event", event.kind.value) + self._ids("searched", event.query or ""), 0
-        else:
-            assert event.item_id is not None
-            key = event.kind, event.item_id
-            if key not in self._events:
-                item = self._lookup(event.item_id, list_id, "history")
-                texts = [self._ids("event", event.kind.value), *self._fields(item, self.config.event_fields)]
-                self._events[key] = [i for ids in texts for i in ids], 0
-            ids, lost = self._events[key]
+        head = self._own("event", event.kind.value)
         tail: list[int] = []
         if event.kind == EventKind.RATING and event.value is not None:
             tail += self._ids("rated", number(event.value))
         days = gap_days(before, event) if self.config.event_gaps else 0
         if days:
             tail += self._ids("gap", days)
-        tail += self._ids("event_end")
-        room = max(1, self.config.event_tokens - len(tail))
-        lost = max(0, len(ids) - room)
-        return ids[:room] + tail, lost
+        tail += self._own("event_end")
+        room = max(0, self.config.event_tokens - len(head) - len(tail))
+        if event.kind == EventKind.SEARCH:
+            query = self._ids("searched", " ".join((event.query or "").split()))
+            kept = self._cut(query, room)
+            return head + kept + tail, len(query) - len(kept)
+        assert event.item_id is not None
+        key = event.item_id, room
+        if key not in self._events:
+            item = self._lookup(event.item_id, list_id, "history")
+            self._events[key] = self._fit(self._fields(item, self.config.event_fields), room)
+        kept, lost = self._events[key]
+        return head + kept + tail, lost
 
     def _item(self, item_id: str, list_id: str) -> tuple[np.ndarray, int]:
         if item_id not in self._items:
             item = self._lookup(item_id, list_id, "candidates")
-            fields = self._fields(item, self.config.fields)
-            over = lost = max(0, sum(map(len, fields)) - self.config.item_tokens)
-            for n in reversed(range(len(fields))):
-                cut = min(over, len(fields[n]))
-                fields[n] = fields[n][: len(fields[n]) - cut]
-                over -= cut
-            ids = [*self._ids("item"), *(i for ids in fields for i in ids)]
-            self._items[item_id] = np.array(ids, dtype=np.int32), lost
+            kept, lost = self._fit(self._fields(item, self.config.fields), self.config.item_tokens)
+            self._items[item_id] = np.array(self._ids("item") + kept, dtype=np.int32), lost
         return self._items[item_id]
 
     def _lookup(self, item_id: str, list_id: str, field: str) -> Item:
@@ -208,9 +220,39 @@ class PromptBuilder:
             raise InputError(f"list {list_id}, field {field}: item {item_id!r} is not in the catalogue")
         return item
 
-    def _fields(self, item: Item, names: list[str]) -> list[list[int]]:
+    def _fields(self, item: Item, names: list[str]) -> list[tuple[str, list[int]]]:
         texts = ((name, field_text(item, name)) for name in names)
-        return [self._ids("field", name, text) for name, text in texts if text]
+        return [(name, self._ids("field", name, text)) for name, text in texts if text]
+
+    def _fit(self, fields: list[tuple[str, list[int]]], room: int) -> tuple[list[int], int]:
+        """Ids of the fields within `room` tokens, and how many were lost; the last fields lose first."""
+        size = sum(len(ids) for _, ids in fields)
+        over = size - room
+        kept = [ids for _, ids in fields]
+        for n in reversed(range(len(fields))):
+            if over <= 0:
+                break
+            name, ids = fields[n]
+            kept[n] = self._cut(ids, max(0, len(ids) - over))
+            if name not in LONG or len(kept[n]) <= self._label_size(name):
+                kept[n] = []  # half a price is a wrong price, and a label without a value says nothing
+            over -= len(ids) - len(kept[n])
+        flat = [i for ids in kept for i in ids]
+        return flat, size - len(flat)
+
+    def _label_size(self, name: str) -> int:
+        """Tokens of a field before its value."""
+        text = str(self._part.field(name, ""))
+        return len(self._encoder.template(text[: text.index(_OPEN)].removesuffix(" ")))
+
+    def _cut(self, ids: list[int], room: int) -> list[int]:
+        """The first `room` ids, or a few less so that no character is cut in two (a token can be part of one)."""
+        if len(ids) <= room:
+            return ids
+        for end in range(room, max(room - 4, -1), -1):
+            if not self._encoder.tokenizer.decode(ids[:end]).endswith("\ufffd"):
+                return ids[:end]
+        return ids[:room]
 
     def _feature(self, name: str, level: int) -> np.ndarray:
         if (name, level) not in self._features:
@@ -220,6 +262,12 @@ class PromptBuilder:
     @cached_property
     def _answer(self) -> np.ndarray:
         return np.array(self._ids("answer"), dtype=np.int32)
+
+    def _own(self, *part: str) -> list[int]:
+        """Ids of a part that holds nothing from outside, made once."""
+        if part not in self._constant:
+            self._constant[part] = self._ids(*part)
+        return self._constant[part]
 
     def _ids(self, part: str, *values: Any) -> list[int]:
         """Ids of one part of the template: its own words read with control tokens, what comes from outside without."""

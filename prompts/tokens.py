@@ -20,42 +20,52 @@ class Encoder:
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self.tokenizer = tokenizer
         added = tokenizer.get_added_vocab()
-        self.control_ids = frozenset(added.values()) | frozenset(tokenizer.all_special_ids)
-        # A string of one character cannot be taken apart; such added tokens are ordinary text, not controls.
-        names = sorted(
-            (name for name in {*added, *tokenizer.all_special_tokens} if len(name) > 1), key=len, reverse=True
-        )
+        special = set(tokenizer.all_special_tokens)
+        # A string of one character cannot be taken apart; such added tokens are ordinary text, unless declared special.
+        names = sorted((name for name in {*added, *special} if len(name) > 1), key=len, reverse=True)
         self._control = re.compile("|".join(re.escape(name) for name in names)) if names else None
+        ids = {i for name, i in added.items() if len(name) > 1 or name in special} | set(tokenizer.all_special_ids)
+        unknown = tokenizer.unk_token_id
+        others = {getattr(tokenizer, f"{kind}_token_id", None) for kind in ("bos", "eos", "pad", "sep", "cls", "mask")}
+        # What stands for characters the tokenizer does not know is no control, unless it is something else as well.
+        self.control_ids = frozenset(ids - ({unknown} - others))
         start = tokenizer("").input_ids
-        self.start: list[int] = list(start) if start and start[0] == tokenizer.bos_token_id else []
+        self.start: list[int] = list(start[:1]) if start and start[0] == tokenizer.bos_token_id else []
         """What the tokenizer puts before any text (a BOS token, or nothing)."""
 
     def template(self, text: str) -> list[int]:
         return self.tokenizer.encode(text, add_special_tokens=False) if text else []
 
     def data(self, text: str) -> list[int]:
-        ids = self._plain(text)
-        if not self.control_ids.isdisjoint(ids):
-            # Normalisation inside the tokenizer can still make a control string; single characters cannot be one.
-            ids = [i for c in text for i in self.template(c) if i not in self.control_ids]
-        return ids
+        ids: list[int] = []
+        start = 0
+        # Cut every control string behind its first character; what is left may hold another one, nested in it.
+        while self._control is not None and (found := self._control.search(text, start)):
+            ids += self._safe(text[start : found.start() + 1])
+            start = found.start() + 1
+        return ids + self._safe(text[start:])
 
-    def _plain(self, text: str) -> list[int]:
-        found = self._control.search(text) if self._control else None
-        if found is None:
-            return self.template(text)
-        cut = found.start() + 1
-        return self.template(text[:cut]) + self._plain(text[cut:])
+    def _safe(self, text: str) -> list[int]:
+        """Normalisation inside the tokenizer can still make a control string; halves are tried until none is left."""
+        ids = self.template(text)
+        if self.control_ids.isdisjoint(ids):
+            return ids
+        if len(text) == 1:
+            return [i for i in ids if i not in self.control_ids]
+        half = len(text) // 2
+        return self._safe(text[:half]) + self._safe(text[half:])
 
     def label(self, word: str) -> int:
         """The id of a label word.
 
         Raises:
-            InputError: the word is not one token.
+            InputError: the word is not one token, or the tokenizer does not know it.
         """
         ids = self.template(word)
         if len(ids) != 1:
             raise InputError(
                 f"label word {word!r} is {len(ids)} tokens of this tokenizer; choose a word that is one token"
             )
+        if ids[0] == self.tokenizer.unk_token_id:
+            raise InputError(f"label word {word!r} is unknown to this tokenizer; choose a word of its vocabulary")
         return ids[0]
