@@ -33,6 +33,7 @@ def shared_prefix_attention(
     layout: tuple[ListLayout, ...] | None = None,
     softcap: float | None = None,
     sliding_window: int | None = None,
+    s_aux: torch.Tensor | None = None,
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
     """Attention over a packed row.
@@ -44,16 +45,18 @@ def shared_prefix_attention(
         scaling: factor on the dot products; 1/√D where None.
         layout: of the row; None means one plain causal sequence.
         sliding_window: accepted as long as no prompt is longer than the window.
+        s_aux: attention sinks; not accepted.
 
     Returns:
         [1, T, H, D], and None for the attention weights.
 
     Raises:
-        NotImplementedError: attention logits are soft-capped, attention dropout is on, or a sliding window is shorter
-            than a prompt.
+        NotImplementedError: attention logits are soft-capped, there are attention sinks, attention dropout is on, or a
+            sliding window is shorter than a prompt.
     """
-    if softcap is not None or dropout:
-        raise NotImplementedError("shared-prefix attention has neither soft-capped logits nor attention dropout")
+    for name, asked in (("soft-capped logits", softcap), ("sinks", s_aux), ("dropout", dropout or None)):
+        if asked is not None:
+            raise NotImplementedError(f"shared-prefix attention has no {name}, and the model asks for it")
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     groups = query.shape[1] // key.shape[1]
     q, k, v = query[0], key[0].repeat_interleave(groups, 0), value[0].repeat_interleave(groups, 0)

@@ -12,20 +12,24 @@ would make differently is refused.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import os
 import shutil
+import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import peft
+from pydantic import TypeAdapter, ValidationError
+from safetensors import SafetensorError
 from transformers import PreTrainedTokenizerBase
 
 from reshelf.data.schema import Item
-from reshelf.data.store import atomic
+from reshelf.data.store import atomic, explain
 from reshelf.errors import InputError
 from reshelf.modeling.loading import ModelConfig, load_base, load_tokenizer, pick_device
 from reshelf.modeling.score import attach_head
@@ -69,7 +73,11 @@ class TrainedReranker:
 def fingerprint(tokenizer: PreTrainedTokenizerBase, prompt: PromptConfig, levels: FeatureLevels) -> dict[str, str]:
     """SHA-256 of everything that decides which token ids a list becomes, part by part."""
     labels = PromptBuilder(tokenizer, prompt, {}, levels).label_ids
-    backend = getattr(tokenizer, "backend_tokenizer", None)
+    backend = copy.deepcopy(getattr(tokenizer, "backend_tokenizer", None))
+    if backend is not None:
+        # What an earlier call asked for; prompts are neither padded nor truncated by the tokenizer.
+        backend.no_padding()
+        backend.no_truncation()
     vocabulary = backend.to_str() if backend is not None else json.dumps(tokenizer.get_vocab(), sort_keys=True)
     parts = {
         "template": template_source(prompt),
@@ -100,7 +108,7 @@ def read_spec(folder: Path) -> RerankerSpec:
     """Read `reshelf.json`.
 
     Raises:
-        InputError: the folder is not a reranker, or was written by another format.
+        InputError: the folder is not a reranker, its `reshelf.json` is broken, or was written by another format.
     """
     path = folder / SPEC_FILE
     if not path.is_file():
@@ -109,15 +117,14 @@ def read_spec(folder: Path) -> RerankerSpec:
         raw = json.loads(path.read_text(encoding="utf-8"))
         if raw.pop("format") != FORMAT:
             raise InputError(f"{path}, field format: this version of reshelf reads format {FORMAT}")
-        spec = RerankerSpec(
-            model=ModelConfig(**raw["model"]),
-            prompt=PromptConfig(**raw["prompt"]),
-            levels=FeatureLevels(**raw["levels"]),
-            candidates=raw["candidates"],
-            fingerprint=raw["fingerprint"],
-        )
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise InputError(f"{path} cannot be read: {error!r}") from error
+        # Pydantic knows which values fields may have, the classes which fields there are.
+        spec = TypeAdapter(RerankerSpec).validate_python(raw)
+        parts = {"model": ModelConfig, "prompt": PromptConfig, "levels": FeatureLevels}
+        RerankerSpec(**raw | {name: kind(**raw[name]) for name, kind in parts.items()})
+    except ValidationError as error:
+        raise InputError(f"{path}, {explain(error)}") from error
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{path} cannot be read: {error!r}; restore the file or finetune again") from error
     if spec.model.base == BASE:
         spec.model.base = str(folder / BASE)
     return spec
@@ -138,7 +145,7 @@ def load_reranker(folder: Path | str, device: str | None = None) -> TrainedReran
     """Load a reranker folder for scoring.
 
     Raises:
-        InputError: see `read_spec`; or the fingerprint differs.
+        InputError: see `read_spec` and `load_base`; or the fingerprint differs; or the adapter is not there or broken.
     """
     folder = Path(folder)
     spec = read_spec(folder)
@@ -147,7 +154,17 @@ def load_reranker(folder: Path | str, device: str | None = None) -> TrainedReran
     device = device or pick_device()
     base, _ = load_base(spec.model, device)
     attach_head(base, *PromptBuilder(tokenizer, spec.prompt, {}, spec.levels).label_ids)
-    model = peft.PeftModel.from_pretrained(base, str(folder / ADAPTER))
+    adapter = folder / ADAPTER
+    missing = [name for name in ("adapter_config.json", "adapter_model.safetensors") if not (adapter / name).is_file()]
+    if missing:
+        raise InputError(f"{adapter} has no {missing[0]}; restore the file or finetune again")
+    try:
+        with warnings.catch_warnings():
+            # peft only warns of weights that the file does not have, and leaves those untrained.
+            warnings.filterwarnings("error", message="Found missing adapter keys")
+            model = peft.PeftModel.from_pretrained(base, str(adapter))
+    except (SafetensorError, ValueError, RuntimeError, TypeError, UserWarning) as error:
+        raise InputError(f"{adapter} cannot be read: {str(error).splitlines()[0]}") from error
     return TrainedReranker(folder, model.eval(), tokenizer, spec, device)
 
 

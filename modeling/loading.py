@@ -13,12 +13,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 import bitsandbytes as bnb
+import numpy as np
 import peft
 import torch
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, PreTrainedTokenizerBase
 
 from reshelf.errors import InputError
 from reshelf.modeling.attention import SHARED_PREFIX
+from reshelf.modeling.packing import pack
+from reshelf.prompts.builder import ListPrompt, Trimmed
 
 
 @dataclass
@@ -61,16 +65,21 @@ def load_tokenizer(base: str, revision: str | None = None, trust_remote_code: bo
         InputError: there is none at that folder or Hub id.
     """
     try:
-        return AutoTokenizer.from_pretrained(base, revision=revision, trust_remote_code=trust_remote_code)
+        tokenizer = AutoTokenizer.from_pretrained(base, revision=revision, trust_remote_code=trust_remote_code)
     except (OSError, ValueError) as error:
         raise InputError(f"no tokenizer at {base!r}: {_first_line(error)}") from error
+    # Where the files are missing, transformers makes one without a vocabulary.
+    if not tokenizer.encode("yes no", add_special_tokens=False):
+        raise InputError(f"no tokenizer at {base!r}: its vocabulary is empty")
+    return tokenizer
 
 
 def load_base(config: ModelConfig, device: str | None = None) -> tuple[Any, PreTrainedTokenizerBase]:
     """The base model with shared-prefix attention, in evaluation mode, and its tokenizer.
 
     Raises:
-        InputError: there is no such model.
+        InputError: there is no such model, its weights cannot be read or are not all there, or it is of a kind that
+            cannot read a list as one sequence.
     """
     _must_exist(config.base)
     tokenizer = load_tokenizer(config.base, config.revision, config.trust_remote_code)
@@ -83,7 +92,7 @@ def load_base(config: ModelConfig, device: str | None = None) -> tuple[Any, PreT
         bnb_4bit_compute_dtype=dtype,
     )
     try:
-        model = AutoModelForCausalLM.from_pretrained(
+        model, found = AutoModelForCausalLM.from_pretrained(
             config.base,
             revision=config.revision,
             dtype=dtype,
@@ -92,13 +101,21 @@ def load_base(config: ModelConfig, device: str | None = None) -> tuple[Any, PreT
             attn_implementation=SHARED_PREFIX,
             use_safetensors=True,
             trust_remote_code=config.trust_remote_code,
+            output_loading_info=True,
         )
-    except OSError as error:
-        raise InputError(f"no model at {config.base!r}: {_first_line(error)}") from error
-    return keep_four_bit_exact(model.eval()), tokenizer
+    except (OSError, ValueError, SafetensorError) as error:
+        raise InputError(f"no causal language model at {config.base!r}: {_first_line(error)}") from error
+    if found["missing_keys"]:
+        raise InputError(
+            f"model.base {config.base!r}: its weights lack {min(found['missing_keys'])!r}; give a complete causal "
+            "language model"
+        )
+    keep_four_bit_exact(model.eval())
+    _must_keep_items_apart(model, config.base)
+    return model, tokenizer
 
 
-def keep_four_bit_exact(model: Any) -> Any:
+def keep_four_bit_exact(model: torch.nn.Module) -> None:
     """Switch off bitsandbytes' shortcut for CPUs with AVX512-BF16.
 
     There, the first forward pass in evaluation mode repacks a 4-bit layer for good: it then computes in bfloat16,
@@ -108,7 +125,6 @@ def keep_four_bit_exact(model: Any) -> Any:
     for module in model.modules():
         if isinstance(module, bnb.nn.Linear4bit):
             module.support_avx512bf16_for_cpu = False
-    return model
 
 
 def add_lora(model: Any, config: LoraConfig) -> peft.PeftModel:
@@ -129,6 +145,35 @@ def _must_exist(base: str) -> None:
     looks_like_a_path = base.startswith((".", "/", "~")) or base.count("/") > 1
     if looks_like_a_path and not (Path(base) / "config.json").is_file():
         raise InputError(f"model.base {base!r} is not a model folder: it has no config.json")
+
+
+@torch.no_grad()
+def _must_keep_items_apart(model: Any, base: str) -> None:
+    """Try it: an item's output must not change with the item before it.
+
+    It does where layers mix tokens otherwise than by attention (recurrent, linear or convolutional ones), or where a
+    model's own attention does not go through transformers' interface. Such a model would give wrong scores silently.
+    """
+    outputs = []
+    for other in (3, 4):
+        ids = [np.array(part, dtype=np.int32) for part in ([1, 2], [other, other], [5, 6])]
+        batch = pack([ListPrompt("", ids[0], tuple(ids[1:]), Trimmed())]).to(model.device)
+        try:
+            logits = model(
+                input_ids=batch.input_ids,
+                position_ids=batch.position_ids,
+                layout=batch.layout,
+                logits_to_keep=batch.score_positions[-1:],
+                use_cache=False,
+            ).logits
+        except (NotImplementedError, TypeError) as error:
+            raise InputError(f"model.base {base!r} cannot be a reranker: {_first_line(error)}") from error
+        outputs.append(logits.float())
+    if not torch.allclose(*outputs, rtol=1e-3, atol=1e-4 * float(outputs[0].abs().max())):
+        raise InputError(
+            f"model.base {base!r} cannot be a reranker: not all of its layers are plain attention, so the products of "
+            "a list would see each other; choose a model such as Qwen3, Llama, Mistral or Gemma"
+        )
 
 
 def _first_line(error: Exception) -> str:

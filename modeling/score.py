@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 
 import reshelf.modeling.attention  # noqa: F401  (registers the attention function)
+from reshelf.errors import InputError
 from reshelf.modeling.packing import PackedBatch
 
 
@@ -32,10 +33,17 @@ class LabelHead(torch.nn.Module):
 
 
 def attach_head(model: Any, positive_id: int, negative_id: int) -> None:
-    """Replace the model's vocabulary head by a `LabelHead`, once."""
+    """Replace the model's vocabulary head by a `LabelHead`, once.
+
+    Raises:
+        InputError: the head has a bias, which the classifiers of serving engines have no place for.
+    """
     head = model.get_output_embeddings()
-    if not isinstance(head, LabelHead):
-        model.lm_head = LabelHead(head.weight[[positive_id, negative_id]])
+    if isinstance(head, LabelHead):
+        return
+    if getattr(head, "bias", None) is not None:
+        raise InputError(f"the vocabulary head of {type(model).__name__} has a bias; choose a model without one")
+    model.set_output_embeddings(LabelHead(head.weight[[positive_id, negative_id]]))
 
 
 def score(model: Any, batch: PackedBatch) -> torch.Tensor:
