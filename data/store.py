@@ -10,6 +10,7 @@ are their `datasets.Features`.
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -139,6 +140,20 @@ def atomic(path: Path) -> Iterator[Path]:
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def check_writable(folder: Path) -> None:
+    """Find out before long work whether files can be written to `folder`; leaves nothing behind.
+
+    Raises:
+        InputError: they cannot.
+    """
+    there = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        raise InputError(f"cannot write {folder}: {error.strerror}; choose another output folder") from error
 
 
 def write_records(path: Path, records: Iterable[Record], schema: pa.Schema) -> int:

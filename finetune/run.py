@@ -16,7 +16,7 @@ import yaml
 from transformers import TrainingArguments, set_seed
 from transformers.trainer_utils import get_last_checkpoint
 
-from reshelf.data.store import RankingData, atomic, load_dataset_folder
+from reshelf.data.store import RankingData, atomic, check_writable, load_dataset_folder
 from reshelf.errors import InputError
 from reshelf.finetune.batches import ListDataset
 from reshelf.finetune.card import write_card, write_curve
@@ -41,9 +41,10 @@ def finetune(config: FinetuneConfig) -> None:
     Raises:
         InputError: the data, the model or the output folder cannot be used, or the folder holds another run.
     """
+    check_writable(config.out)
     data = load_dataset_folder(config.data, ("train", "valid"))
     _cut(data, config)
-    _claim(config)
+    _check_unfinished(config)
     set_seed(config.seed)
     model, tokenizer = load_base(config.model)
     levels = fit_levels(data.lists["train"], config.prompt.features)
@@ -53,6 +54,8 @@ def finetune(config: FinetuneConfig) -> None:
     validation = Validation(ListDataset(data.lists["valid"], builder))
     if not validation.examples:
         raise InputError(f"{config.data / 'valid.parquet'}, field labels: no list has a label above 0")
+    with atomic(config.out / CONFIG) as partial:
+        partial.write_text(_text(config), encoding="utf-8")
     trainer = ListTrainer(
         add_lora(model, config.lora),
         _arguments(config),
@@ -84,17 +87,18 @@ def _cut(data: RankingData, config: FinetuneConfig) -> None:
             raise InputError(f"{config.data / f'{split}.parquet'}, field labels: no list has a label above 0")
 
 
-def _claim(config: FinetuneConfig) -> None:
-    """Make the output folder ours: write the config there, or find the same config of a run that was cut short."""
-    text = yaml.safe_dump(_plain(asdict(config)), sort_keys=False, allow_unicode=True)
+def _check_unfinished(config: FinetuneConfig) -> None:
+    """An unfinished run in the output folder must have the same config."""
     path = config.out / CONFIG
-    if (config.out / CHECKPOINTS).is_dir() and path.is_file() and path.read_text(encoding="utf-8") != text:
+    if (config.out / CHECKPOINTS).is_dir() and path.is_file() and path.read_text(encoding="utf-8") != _text(config):
         raise InputError(
             f"{config.out} holds an unfinished run with another config ({path}); finish it, delete the folder, "
             "or choose another --out"
         )
-    with atomic(path) as partial:
-        partial.write_text(text, encoding="utf-8")
+
+
+def _text(config: FinetuneConfig) -> str:
+    return yaml.safe_dump(_plain(asdict(config)), sort_keys=False, allow_unicode=True)
 
 
 def _plain(value: Any) -> Any:

@@ -27,7 +27,7 @@ class _NewEpoch(TrainerCallback):
         self._dataset = dataset
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self._dataset.set_epoch(int(state.epoch or 0))
+        self._dataset.set_epoch(int((state.epoch or 0) + 1e-3))  # resuming begins inside an epoch
 
 
 class ListTrainer(PackedTrainer):

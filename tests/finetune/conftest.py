@@ -1,0 +1,69 @@
+"""A tiny shop and a tiny untrained base for all finetuning tests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from reshelf.data.marketplace import MarketplaceConfig, simulate_folder
+from reshelf.data.store import RankingData, load_dataset_folder
+from reshelf.finetune.base import ShapeConfig, new_model
+from reshelf.finetune.config import FinetuneConfig, OptimiserConfig
+from reshelf.finetune.sessions import LoggedSource, vocabulary_text
+from reshelf.finetune.tokenizer import train_tokenizer
+from reshelf.modeling.loading import LoraConfig, ModelConfig
+from reshelf.prompts.config import PromptConfig
+
+SHAPE = ShapeConfig(hidden=64, layers=2, heads=2, intermediate=128, vocabulary=700)
+
+
+def short_prompt() -> PromptConfig:
+    return PromptConfig(
+        template="plain",
+        fields=["title", "price_level"],
+        event_fields=["title"],
+        event_gaps=False,
+        history_tokens=60,
+        history_block=2,
+    )
+
+
+@pytest.fixture(scope="session")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("shop")
+    config = MarketplaceConfig(
+        out=folder, seed=5, items_per_category=12, train_lists=24, valid_lists=10, test_lists=6, candidates=8
+    )
+    simulate_folder(config)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def data(shop: Path) -> RankingData:
+    return load_dataset_folder(shop)
+
+
+@pytest.fixture(scope="session")
+def base(tmp_path_factory: pytest.TempPathFactory, data: RankingData) -> Path:
+    folder = tmp_path_factory.mktemp("base")
+    tokenizer = train_tokenizer(vocabulary_text([LoggedSource(data)], short_prompt()), SHAPE.vocabulary)
+    model = new_model(SHAPE, tokenizer, seed=0)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def config(shop: Path, base: Path, tmp_path: Path) -> FinetuneConfig:
+    """Two epochs of four steps each, with dropout and drawn candidates, so that every source of chance is in play."""
+    return FinetuneConfig(
+        data=shop,
+        out=tmp_path / "model",
+        model=ModelConfig(base=str(base), dtype="float32"),
+        lora=LoraConfig(rank=4, alpha=8, dropout=0.1),
+        prompt=short_prompt(),
+        optimiser=OptimiserConfig(learning_rate=5e-3, lists_per_step=6, epochs=2),
+        max_candidates=5,
+        eval_every=3,
+    )

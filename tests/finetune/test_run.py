@@ -1,0 +1,122 @@
+"""`reshelf finetune` as a whole: what it leaves, that it learns, resumes after a kill, and refuses bad input."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from reshelf.data.store import RankingData, save_dataset_folder
+from reshelf.errors import InputError
+from reshelf.finetune.config import FinetuneConfig
+from reshelf.finetune.run import finetune
+from reshelf.modeling.checkpoint import load_reranker
+
+KILL = """
+import os, pickle, signal, sys
+from reshelf.finetune.run import finetune
+from reshelf.finetune.trainer import ListTrainer
+config, step = pickle.load(open(sys.argv[1], "rb"))
+original, seen = ListTrainer.training_step, [0]
+def training_step(self, *args, **kwargs):
+    seen[0] += 1
+    if seen[0] == step:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return original(self, *args, **kwargs)
+ListTrainer.training_step = training_step
+finetune(config)
+"""
+
+
+def curve(folder: Path) -> dict:
+    return json.loads((folder / "curve.json").read_text())
+
+
+@pytest.fixture
+def finished(config: FinetuneConfig) -> FinetuneConfig:
+    finetune(config)
+    return config
+
+
+def test_leaves_a_reranker_a_curve_and_a_card(finished: FinetuneConfig) -> None:
+    names = {path.name for path in finished.out.iterdir()}
+    assert {"adapter", "base", "reshelf.json", "tokenizer.json", "config.yaml", "curve.json", "curve.png"} <= names
+    assert "checkpoints" not in names
+    assert [point["step"] for point in curve(finished.out)["train"]] == list(range(1, 9))
+    assert [point["step"] for point in curve(finished.out)["valid"]] == [3, 6, 8]
+    card = (finished.out / "README.md").read_text()
+    best = max(point["ndcg@10"] for point in curve(finished.out)["valid"])
+    assert f"{best:.4f}" in card
+    assert load_reranker(finished.out, "cpu").spec.prompt == finished.prompt
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("step", [2, 5, 8])
+def test_killed_and_resumed_the_curve_is_the_uninterrupted_one(
+    config: FinetuneConfig, tmp_path: Path, step: int
+) -> None:
+    finetune(config)
+    killed = replace(config, out=tmp_path / "killed")
+    (tmp_path / "job").write_bytes(pickle.dumps((killed, step)))
+    code = subprocess.run([sys.executable, "-c", KILL, str(tmp_path / "job")], capture_output=True).returncode
+    assert code == -signal.SIGKILL
+    assert not (killed.out / "reshelf.json").exists()
+    finetune(killed)
+    assert curve(killed.out) == curve(config.out)
+    ours, theirs = (load_file(c.out / "adapter/adapter_model.safetensors") for c in (killed, config))
+    assert all(np.array_equal(ours[name], theirs[name]) for name in theirs)
+
+
+@pytest.mark.slow
+def test_it_learns_the_training_lists(config: FinetuneConfig) -> None:
+    config.optimiser.epochs, config.max_candidates, config.lora.dropout, config.patience = 25, 0, 0.0, 99
+    config.optimiser.learning_rate, config.eval_every = 1e-2, 50
+    finetune(config)
+    losses = [point["loss"] for point in curve(config.out)["train"]]
+    assert np.mean(losses[-10:]) < 0.8 * np.mean(losses[:10])
+
+
+def test_another_config_does_not_continue_an_unfinished_run(config: FinetuneConfig, tmp_path: Path) -> None:
+    (tmp_path / "job").write_bytes(pickle.dumps((config, 5)))
+    subprocess.run([sys.executable, "-c", KILL, str(tmp_path / "job")], capture_output=True)
+    with pytest.raises(InputError, match="unfinished run with another config"):
+        finetune(replace(config, seed=1))
+
+
+def test_bad_input_is_one_sentence_and_leaves_nothing(
+    config: FinetuneConfig, tmp_path: Path, data: RankingData
+) -> None:
+    def refused(match: str, **changes: object) -> None:
+        with pytest.raises(InputError, match=match) as caught:
+            finetune(replace(config, **changes))  # type: ignore[arg-type]
+        assert "\n" not in str(caught.value)
+
+    refused("is not there", data=tmp_path / "nowhere")
+    refused("no config.json", model=replace(config.model, base=str(tmp_path)))
+    refused("'thirst' is not|no levels|thirst", prompt=replace(config.prompt, features=["thirst"]))
+    bare = RankingData(
+        data.items, {s: [r.model_copy(update={"labels": None}) for r in data.lists[s]] for s in ("train", "valid")}
+    )
+    save_dataset_folder(tmp_path / "bare", bare)
+    refused("field labels", data=tmp_path / "bare")
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    refused("cannot write", out=blocked / "model")
+    assert not (config.out / "reshelf.json").exists()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_an_unwritable_folder_is_refused_before_training(config: FinetuneConfig, tmp_path: Path) -> None:
+    locked = tmp_path / "locked"
+    locked.mkdir(mode=0o500)
+    with pytest.raises(InputError, match="cannot write"):
+        finetune(replace(config, out=locked / "model"))
