@@ -92,7 +92,7 @@ def load_base(config: ModelConfig, device: str | None = None) -> tuple[Any, PreT
         bnb_4bit_compute_dtype=dtype,
     )
     try:
-        model, found = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             config.base,
             revision=config.revision,
             dtype=dtype,
@@ -105,6 +105,7 @@ def load_base(config: ModelConfig, device: str | None = None) -> tuple[Any, PreT
         )
     except (OSError, ValueError, SafetensorError) as error:
         raise InputError(f"no causal language model at {config.base!r}: {_first_line(error)}") from error
+    model, found = loaded
     if found["missing_keys"]:
         raise InputError(
             f"model.base {config.base!r}: its weights lack {min(found['missing_keys'])!r}; give a complete causal "
@@ -169,7 +170,7 @@ def _must_keep_items_apart(model: Any, base: str) -> None:
         except (NotImplementedError, TypeError) as error:
             raise InputError(f"model.base {base!r} cannot be a reranker: {_first_line(error)}") from error
         outputs.append(logits.float())
-    if not torch.allclose(*outputs, rtol=1e-3, atol=1e-4 * float(outputs[0].abs().max())):
+    if not torch.allclose(outputs[0], outputs[1], rtol=1e-3, atol=1e-4 * float(outputs[0].abs().max())):
         raise InputError(
             f"model.base {base!r} cannot be a reranker: not all of its layers are plain attention, so the products of "
             "a list would see each other; choose a model such as Qwen3, Llama, Mistral or Gemma"

@@ -242,7 +242,7 @@ class PromptBuilder:
 
     def _label_size(self, name: str) -> int:
         """Tokens of a field before its value."""
-        text = str(self._part.field(name, ""))
+        text = self._text("field", name, "")
         return len(self._encoder.template(text[: text.index(_OPEN)].removesuffix(" ")))
 
     def _cut(self, ids: list[int], room: int) -> list[int]:
@@ -250,7 +250,7 @@ class PromptBuilder:
         if len(ids) <= room:
             return ids
         for end in range(room, max(room - 4, -1), -1):
-            if not self._encoder.tokenizer.decode(ids[:end]).endswith("\ufffd"):
+            if not str(self._encoder.tokenizer.decode(ids[:end])).endswith("\ufffd"):
                 return ids[:end]
         return ids[:room]
 
@@ -269,9 +269,13 @@ class PromptBuilder:
             self._constant[part] = self._ids(*part)
         return self._constant[part]
 
+    def _text(self, part: str, *values: Any) -> str:
+        """One part of the template, with marks around what comes from outside."""
+        return str(getattr(self._part, part)(*values))
+
     def _ids(self, part: str, *values: Any) -> list[int]:
         """Ids of one part of the template: its own words read with control tokens, what comes from outside without."""
-        text = getattr(self._part, part)(*values)
+        text = self._text(part, *values)
         ids: list[int] = []
         space = ""
         for n, piece in enumerate(text.split(_OPEN)):

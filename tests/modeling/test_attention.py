@@ -1,0 +1,269 @@
+"""A list read as one sequence gives the scores and gradients of one prompt per candidate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import AttentionInterface
+
+from reshelf.modeling.attention import SHARED_PREFIX, shared_prefix_attention
+from reshelf.modeling.loading import LoraConfig, add_lora
+from reshelf.modeling.packing import pack
+from reshelf.modeling.score import score
+from reshelf.prompts.builder import ListPrompt, Trimmed
+
+FAMILIES = ["qwen3", "llama", "mistral", "gemma", "gemma2", "gemma3_text"]
+SHAPES = {
+    "one list": [(30, [5, 9, 2, 9])],
+    "items of one length": [(12, [6, 6, 6])],
+    "several lists": [(30, [5, 9, 2]), (3, [1, 14]), (17, [4, 4, 4, 4])],
+    "one candidate": [(8, [6])],
+    "one-token items and prefixes": [(1, [1, 1, 1]), (1, [3])],
+}
+
+
+def gradients(model: Any, loss: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Of every parameter but the vocabulary head, which `LabelHead` does not train."""
+    model.zero_grad()
+    loss.backward()
+    return {
+        name.replace("base_model.model.", ""): parameter.grad.clone()
+        for name, parameter in model.named_parameters()
+        if parameter.grad is not None and "lm_head" not in name
+    }
+
+
+def assert_same_gradients(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor], bound: float) -> None:
+    assert found.keys() == expected.keys()
+    assert any(float(g.norm()) > 0 for g in expected.values())
+    for name, gradient in expected.items():
+        assert float((found[name] - gradient).norm()) <= bound * float(gradient.norm()) + 1e-9, name
+
+
+class TestEqualsSeparatePrompts:
+    @pytest.mark.parametrize("shape", SHAPES)
+    @pytest.mark.parametrize("family", FAMILIES)
+    def test_scores_and_gradients(
+        self,
+        family: str,
+        shape: str,
+        tiny_model: Callable[..., Any],
+        with_head: Callable[[Any], Any],
+        make_lists: Callable[..., list[ListPrompt]],
+        separate: Callable[..., torch.Tensor],
+    ) -> None:
+        prompts = make_lists(*SHAPES[shape])
+        # The head is not trained; tied to the embeddings it would mix its own gradient into theirs.
+        plain = tiny_model(family, "eager", tie_word_embeddings=False)
+        shared = with_head(tiny_model(family, tie_word_embeddings=False))
+        expected = separate(plain, prompts)
+        found = score(shared, pack(prompts))
+        assert found.dtype == torch.float32
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+        weight = torch.linspace(-1, 2, len(expected))
+        assert_same_gradients(
+            gradients(shared, (found * weight).sum()), gradients(plain, (expected * weight).sum()), 1e-5
+        )
+
+    def test_a_candidate_matters(
+        self,
+        tiny_model: Callable[..., Any],
+        with_head: Callable[[Any], Any],
+        make_lists: Callable[..., list[ListPrompt]],
+    ) -> None:
+        """The scores above are not all alike, so that equality says something."""
+        found = score(with_head(tiny_model()), pack(make_lists(*SHAPES["several lists"])))
+        assert float(found.detach().std()) > 0.5
+
+    @pytest.mark.parametrize("heads", [1, 2, 4])
+    def test_grouped_queries(
+        self,
+        heads: int,
+        tiny_model: Callable[..., Any],
+        with_head: Callable[[Any], Any],
+        make_lists: Callable[..., list[ListPrompt]],
+        separate: Callable[..., torch.Tensor],
+    ) -> None:
+        prompts = make_lists(*SHAPES["several lists"])
+        expected = separate(tiny_model("llama", "eager", num_key_value_heads=heads), prompts)
+        found = score(with_head(tiny_model("llama", num_key_value_heads=heads)), pack(prompts))
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+
+    def test_gradient_checkpointing_with_lora(
+        self,
+        tiny_model: Callable[..., Any],
+        with_head: Callable[[Any], Any],
+        make_lists: Callable[..., list[ListPrompt]],
+        separate: Callable[..., torch.Tensor],
+    ) -> None:
+        prompts = make_lists(*SHAPES["several lists"])
+        shared, plain = (lora(model) for model in (with_head(tiny_model("qwen3")), tiny_model("qwen3", "eager")))
+        expected = separate(plain, prompts)
+        shared.gradient_checkpointing_enable({"use_reentrant": False})
+        shared.train()
+        calls = count_calls(shared.get_base_model().model.layers[0].self_attn)
+        found = score(shared, pack(prompts))
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+        mine = gradients(shared, found.sum())
+        assert len(calls) == 2, "checkpointing computes a layer once forward and once more backward"
+        assert_same_gradients(mine, gradients(plain, expected.sum()), 1e-5)
+
+    def test_bfloat16(
+        self,
+        tiny_model: Callable[..., Any],
+        with_head: Callable[[Any], Any],
+        make_lists: Callable[..., list[ListPrompt]],
+        separate: Callable[..., torch.Tensor],
+    ) -> None:
+        prompts = make_lists(*SHAPES["several lists"])
+        exact = separate(tiny_model("qwen3", "eager"), prompts)
+        found = score(with_head(tiny_model("qwen3").to(torch.bfloat16)), pack(prompts))
+        plain = separate(tiny_model("qwen3", "eager").to(torch.bfloat16), prompts)
+        assert found.dtype == torch.float32
+        # As far from the truth as bfloat16 itself is, and no farther.
+        assert float((found - exact).abs().mean()) < 2 * float((plain - exact).abs().mean()) + 0.05
+
+
+def lora(model: Any) -> Any:
+    torch.manual_seed(1)
+    model = add_lora(model, LoraConfig(rank=4, alpha=8, dropout=0.0))
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.1)
+    return model.eval()
+
+
+def count_calls(module: torch.nn.Module) -> list[int]:
+    calls: list[int] = []
+    module.register_forward_hook(lambda *_: calls.append(1))
+    return calls
+
+
+class TestJoint:
+    @pytest.mark.parametrize("family", FAMILIES)
+    def test_equals_one_causal_sequence(
+        self,
+        family: str,
+        tiny_model: Callable[..., Any],
+        with_head: Callable[[Any], Any],
+        make_lists: Callable[..., list[ListPrompt]],
+    ) -> None:
+        prompts = make_lists(*SHAPES["several lists"])
+        plain = tiny_model(family, "eager")
+        expected = []
+        for prompt in prompts:
+            ids = torch.from_numpy(np.concatenate([prompt.prefix, *prompt.items]).astype(np.int64))[None]
+            logits = plain(input_ids=ids, use_cache=False).logits[0]
+            ends = len(prompt.prefix) + np.cumsum([len(item) for item in prompt.items]) - 1
+            expected.append(logits[ends, 7] - logits[ends, 11])
+        found = score(with_head(tiny_model(family)), pack(prompts, joint=True))
+        torch.testing.assert_close(found, torch.cat(expected), rtol=1e-5, atol=1e-5)
+
+    def test_earlier_candidates_count(
+        self,
+        tiny_model: Callable[..., Any],
+        with_head: Callable[[Any], Any],
+        make_lists: Callable[..., list[ListPrompt]],
+    ) -> None:
+        model, prompts = with_head(tiny_model()), make_lists((10, [4, 4, 4]))
+        apart, together = (score(model, pack(prompts, joint=joint)) for joint in (False, True))
+        torch.testing.assert_close(apart[0], together[0], rtol=1e-5, atol=1e-5)
+        assert float((apart[1:] - together[1:]).abs().min()) > 1e-3
+
+
+@settings(max_examples=20)
+@given(data=st.data())
+def test_permuting_candidates_permutes_scores(
+    data: st.DataObject,
+    tiny_model: Callable[..., Any],
+    with_head: Callable[[Any], Any],
+    make_lists: Callable[..., list[ListPrompt]],
+) -> None:
+    lengths = data.draw(st.lists(st.integers(1, 7), min_size=1, max_size=6))
+    order = data.draw(st.permutations(range(len(lengths))))
+    (prompt,) = make_lists((data.draw(st.integers(1, 20)), lengths), seed=data.draw(st.integers(0, 99)))
+    moved = ListPrompt("moved", prompt.prefix, tuple(prompt.items[k] for k in order), Trimmed())
+    model = with_head(tiny_model())
+    with torch.no_grad():
+        torch.testing.assert_close(
+            score(model, pack([moved])), score(model, pack([prompt]))[order], rtol=1e-5, atol=1e-5
+        )
+
+
+class TestLimits:
+    def test_a_window_shorter_than_a_prompt_is_refused(
+        self,
+        tiny_model: Callable[..., Any],
+        with_head: Callable[[Any], Any],
+        make_lists: Callable[..., list[ListPrompt]],
+        separate: Callable[..., torch.Tensor],
+    ) -> None:
+        """Prompts as long as the window are right, and one token more is refused, not wrong."""
+        model = with_head(tiny_model("mistral", sliding_window=16))
+        fits, longer = make_lists((10, [6, 2]), (4, [1])), make_lists((10, [7, 2]))
+        expected = separate(tiny_model("mistral", "eager", sliding_window=16), fits)
+        torch.testing.assert_close(score(model, pack(fits)), expected, rtol=1e-5, atol=1e-5)
+        with pytest.raises(NotImplementedError, match="17 tokens is longer than the sliding window 16"):
+            score(model, pack(longer))
+        with pytest.raises(NotImplementedError, match="sliding window 16"):
+            score(model, pack(make_lists((10, [4, 4])), joint=True))
+
+    def test_soft_capped_attention_is_refused(
+        self,
+        tiny_model: Callable[..., Any],
+        with_head: Callable[[Any], Any],
+        make_lists: Callable[..., list[ListPrompt]],
+    ) -> None:
+        model = with_head(tiny_model("gemma2", attn_logit_softcapping=50.0))
+        with pytest.raises(NotImplementedError, match="soft-capped"):
+            score(model, pack(make_lists((10, [4]))))
+
+    @pytest.mark.parametrize(("option", "value"), [("dropout", 0.1), ("s_aux", torch.zeros(2))])
+    def test_what_it_cannot_do_is_refused(self, option: str, value: Any) -> None:
+        q = torch.randn(1, 2, 5, 8)
+        with pytest.raises(NotImplementedError, match="dropout" if option == "dropout" else "sinks"):
+            shared_prefix_attention(torch.nn.Module(), q, q, q, None, **{option: value})
+
+
+def test_there_is_no_dense_mask(
+    tiny_model: Callable[..., Any],
+    with_head: Callable[[Any], Any],
+    make_lists: Callable[..., list[ListPrompt]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Every layer gets no mask at all, and nothing the size of the row squared is made on the way."""
+    masks = []
+
+    def spy(*args: Any, **more: Any) -> Any:
+        masks.append(args[4])
+        return shared_prefix_attention(*args, **more)
+
+    monkeypatch.setitem(AttentionInterface._global_mapping, SHARED_PREFIX, spy)
+    prompts = make_lists((40, [10] * 60))
+    total = 40 + 600
+    with torch.no_grad(), LargestTensor() as largest:
+        score(with_head(tiny_model("qwen3")), pack(prompts))
+    assert masks == [None, None]
+    # Four heads of item tokens against the prefix and their own item; a dense mask or score matrix is 13 times this.
+    assert 4 * 600 * 50 <= largest.size < total * total
+
+
+class LargestTensor(torch.utils._python_dispatch.TorchDispatchMode):
+    """Remembers the most elements any operation's result had."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.size = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for tensor in result if isinstance(result, (tuple, list)) else (result,):
+            if isinstance(tensor, torch.Tensor):
+                self.size = max(self.size, tensor.numel())
+        return result

@@ -1,0 +1,215 @@
+"""A reranker folder gives back the scores it was saved with, or says in one sentence why it cannot."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from reshelf.data.schema import Item, RankingList
+from reshelf.errors import InputError
+from reshelf.finetune.tokenizer import train_tokenizer
+from reshelf.modeling.checkpoint import RerankerSpec, fingerprint, load_reranker, read_spec, save_reranker
+from reshelf.modeling.loading import LoraConfig, ModelConfig, add_lora, load_base, load_tokenizer
+from reshelf.modeling.packing import pack
+from reshelf.modeling.score import attach_head, score
+from reshelf.prompts.builder import PromptBuilder
+from reshelf.prompts.config import PromptConfig
+from reshelf.prompts.levels import FeatureLevels
+
+ITEMS = {f"p{n}": Item(item_id=f"p{n}", title=f"red oak chair №{n}", price=10.0 * n) for n in range(5)}
+LIST = RankingList(list_id="l", user_id="u", query="oak", candidates=tuple(ITEMS), scores=(5.0, 4.0, 3.0, 2.0, 1.0))
+PROMPT = PromptConfig(template="plain", features=["first_stage"])
+LEVELS = FeatureLevels({"first_stage": [1.5, 3.5]})
+
+
+@pytest.fixture(scope="session", params=["4-bit", "float32"])
+def saved(request: pytest.FixtureRequest, base_folder: Path, tmp_path_factory: Any) -> tuple[Path, np.ndarray]:
+    """A reranker folder, and the scores of LIST by the model that was saved in it."""
+    config = ModelConfig(base=str(base_folder), quantise=request.param == "4-bit", dtype="float32")
+    model, tokenizer = load_base(config, "cpu")
+    builder = PromptBuilder(tokenizer, PROMPT, ITEMS, LEVELS)
+    attach_head(model, *builder.label_ids)
+    torch.manual_seed(1)
+    model = add_lora(model, LoraConfig(rank=4, alpha=8, dropout=0.1)).eval()
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.1)
+    with torch.no_grad():
+        scores = score(model, pack([builder.build(LIST)])).numpy()
+    folder = tmp_path_factory.mktemp("reranker") / "model"
+    save_reranker(folder, model, tokenizer, RerankerSpec(config, PROMPT, LEVELS, "joint"))
+    return folder, scores
+
+
+@pytest.fixture
+def folder(saved: tuple[Path, np.ndarray], tmp_path: Path) -> Path:
+    """A copy of a saved folder, to be broken."""
+    return Path(shutil.copytree(saved[0], tmp_path / "model"))
+
+
+def load(folder: Path) -> np.ndarray:
+    trained = load_reranker(folder, "cpu")
+    with torch.no_grad():
+        return score(trained.model, pack([trained.builder(ITEMS).build(LIST)])).numpy()
+
+
+class TestRoundTrip:
+    def test_scores_are_the_same_to_the_bit(self, saved: tuple[Path, np.ndarray]) -> None:
+        found = load(saved[0])
+        assert float(found.std()) > 0.01
+        assert found.tolist() == saved[1].tolist()
+
+    def test_the_folder_needs_nothing_outside_it(self, folder: Path, saved: tuple[Path, np.ndarray]) -> None:
+        moved = folder.rename(folder.with_name("moved"))
+        assert read_spec(moved).model.base == str(moved / "base")
+        assert json.loads((moved / "reshelf.json").read_text())["model"]["base"] == "base"
+        assert load(moved).tolist() == saved[1].tolist()
+
+    def test_the_spec_comes_back(self, saved: tuple[Path, np.ndarray]) -> None:
+        trained = load_reranker(saved[0], "cpu")
+        assert trained.spec.prompt == PROMPT
+        assert trained.spec.levels == LEVELS
+        assert trained.spec.candidates == "joint"
+        assert set(trained.spec.fingerprint) == {"template", "prompt", "tokenizer", "labels"}
+        assert not trained.model.training
+
+    def test_weights_are_safetensors_only(self, saved: tuple[Path, np.ndarray]) -> None:
+        assert {p.suffix for p in saved[0].rglob("*") if p.is_file()} <= {".json", ".safetensors", ".jinja"}
+
+    def test_saving_a_loaded_one_again(self, folder: Path, saved: tuple[Path, np.ndarray]) -> None:
+        """In place too: the base must not delete itself."""
+        trained = load_reranker(folder, "cpu")
+        save_reranker(folder, trained.model, trained.tokenizer, trained.spec)
+        assert load(folder).tolist() == saved[1].tolist()
+
+    def test_a_save_that_was_cut_short_is_not_a_reranker(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        trained = load_reranker(folder, "cpu")
+
+        def fails(*_: Any, **__: Any) -> None:
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(trained.model, "save_pretrained", fails)
+        with pytest.raises(KeyboardInterrupt):
+            save_reranker(folder, trained.model, trained.tokenizer, trained.spec)
+        refused(folder, "is not a reranker folder")
+
+
+def change(folder: Path, *path: str, to: Any) -> None:
+    spec = json.loads((folder / "reshelf.json").read_text())
+    where = spec
+    for key in path[:-1]:
+        where = where[key]
+    where[path[-1]] = to
+    (folder / "reshelf.json").write_text(json.dumps(spec))
+
+
+def refused(folder: Path, match: str) -> None:
+    with pytest.raises(InputError, match=match) as caught:
+        load_reranker(folder, "cpu")
+    assert "\n" not in str(caught.value)
+
+
+class TestFingerprint:
+    def test_another_budget(self, folder: Path) -> None:
+        change(folder, "prompt", "item_tokens", to=17)
+        refused(folder, "the prompt is not what")
+
+    def test_other_levels(self, folder: Path) -> None:
+        change(folder, "levels", "edges", "first_stage", to=[1.5, 3.6])
+        refused(folder, "the prompt is not what")
+
+    def test_another_template(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        from reshelf.modeling import checkpoint
+
+        source = checkpoint.template_source
+        monkeypatch.setattr(checkpoint, "template_source", lambda config: source(config).replace("=>", "->"))
+        refused(folder, "the template is not what")
+
+    def test_another_tokenizer(self, folder: Path) -> None:
+        train_tokenizer(["quite other words", "history ;\nviewed query: product: =>"] * 9, 400).save_pretrained(folder)
+        refused(folder, "the tokenizer(?: and the labels)? is not what")
+
+    def test_other_label_words(self, folder: Path) -> None:
+        change(folder, "prompt", "positive", to="chair")
+        change(folder, "prompt", "negative", to="yes")
+        refused(folder, "the prompt and the labels is not what|label word")
+
+    def test_padding_asked_for_earlier_does_not_count(self, base_folder: Path) -> None:
+        """A tokenizer remembers it, but prompts are made without."""
+        tokenizer = load_tokenizer(str(base_folder))
+        before = fingerprint(tokenizer, PROMPT, LEVELS)
+        tokenizer(["red", "red oak chair"], padding=True, truncation=True, max_length=2)
+        assert fingerprint(tokenizer, PROMPT, LEVELS) == before
+
+
+class TestBrokenFolders:
+    def test_no_folder(self, tmp_path: Path) -> None:
+        refused(tmp_path / "nowhere", "nowhere is not a reranker folder: it has no reshelf.json")
+
+    def test_a_base_model_is_no_reranker(self, base_folder: Path) -> None:
+        refused(base_folder, "make one with `reshelf finetune`")
+
+    @pytest.mark.parametrize("text", ["", "{", "[]", "7", "null", '"x"', "{}", '{"format": 1}', "\xff"])
+    def test_a_spec_that_is_not_one(self, folder: Path, text: str) -> None:
+        (folder / "reshelf.json").write_bytes(text.encode("latin-1"))
+        refused(folder, "reshelf.json")
+
+    def test_a_truncated_spec(self, folder: Path) -> None:
+        text = (folder / "reshelf.json").read_text()
+        (folder / "reshelf.json").write_text(text[: len(text) // 2])
+        refused(folder, "reshelf.json cannot be read")
+
+    @pytest.mark.parametrize(
+        ("path", "value", "says"),
+        [
+            (("format",), 2, "field format"),
+            (("candidates",), "neither", "candidates"),
+            (("model", "dtype"), "float7", "dtype"),
+            (("model", "base"), 3, "base"),
+            (("prompt", "template"), "nothing", "template"),
+            (("prompt", "fields"), ["colour"], "fields"),
+            (("prompt", "item_tokens"), "many", "item_tokens"),
+            (("prompt", "new_option"), 1, "new_option"),
+            (("levels", "edges"), {"first_stage": "high"}, "edges"),
+            (("fingerprint",), None, "fingerprint"),
+        ],
+        ids=lambda value: ".".join(value) if isinstance(value, tuple) else "",
+    )
+    def test_a_field_with_a_wrong_value(self, folder: Path, path: tuple[str, ...], value: Any, says: str) -> None:
+        change(folder, *path, to=value)
+        refused(folder, says)
+
+    @pytest.mark.parametrize("name", ["adapter_config.json", "adapter_model.safetensors"])
+    def test_no_adapter(self, folder: Path, name: str) -> None:
+        (folder / "adapter" / name).unlink()
+        refused(folder, f"adapter has no {name}")
+
+    @pytest.mark.parametrize("name", ["adapter_config.json", "adapter_model.safetensors"])
+    def test_a_truncated_adapter(self, folder: Path, name: str) -> None:
+        path = folder / "adapter" / name
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+        refused(folder, "adapter cannot be read")
+
+    def test_an_adapter_with_a_weight_missing(self, folder: Path) -> None:
+        path = folder / "adapter" / "adapter_model.safetensors"
+        weights = load_file(path)
+        weights.pop(next(name for name in weights if "layers.1" in name))
+        save_file(weights, path, metadata={"format": "pt"})
+        refused(folder, "adapter cannot be read")
+
+    def test_an_adapter_of_another_shape(self, folder: Path, tiny_model: Callable[..., Any]) -> None:
+        other = add_lora(tiny_model("qwen3", hidden_size=128), LoraConfig(rank=4))
+        other.save_pretrained(str(folder / "adapter"))
+        refused(folder, "adapter cannot be read")
+
+    def test_no_base(self, folder: Path) -> None:
+        shutil.rmtree(folder / "base")
+        refused(folder, "base.* is not a model folder")

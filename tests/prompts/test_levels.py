@@ -1,0 +1,86 @@
+"""Candidate numbers as levels: in order, spread out where most are zero, and clipped where they are new."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from transformers import PreTrainedTokenizerFast
+
+from reshelf.data.schema import Item, RankingList
+from reshelf.errors import InputError
+from reshelf.prompts.builder import PromptBuilder
+from reshelf.prompts.config import PromptConfig
+from reshelf.prompts.fields import number
+from reshelf.prompts.levels import TOP, FeatureLevels, fit_levels
+
+NUMBERS = st.floats(-1e6, 1e6, allow_nan=False)
+
+
+def listed(values: list[float], **more: object) -> RankingList:
+    ids = tuple(f"p{n}" for n in range(len(values)))
+    return RankingList(list_id="l1", user_id="u", candidates=ids, features={"popularity": tuple(values)}, **more)  # type: ignore[arg-type]
+
+
+@given(seen=st.lists(NUMBERS, min_size=1, max_size=60), new=st.lists(NUMBERS, min_size=1, max_size=60))
+def test_levels_keep_the_order_and_stay_in_range(seen: list[float], new: list[float]) -> None:
+    levels = fit_levels([listed(seen)], ["popularity"])
+    values = sorted([*seen, *new])
+    found = levels.of(listed(values))["popularity"]
+    assert (np.diff(found) >= 0).all()
+    assert found.min() >= 0
+    assert found.max() <= TOP
+    of_seen = levels.of(listed(seen))["popularity"]
+    assert of_seen[int(np.argmin(seen))] == 0, "the lowest value seen is level 0"
+    assert levels.of(listed([min(seen) - 1.0]))["popularity"].tolist() == [0]
+    assert levels.of(listed([max(seen) + 1.0]))["popularity"][0] >= of_seen.max()
+
+
+def test_zero_inflated_values_still_use_all_levels() -> None:
+    """Quantiles over everything would put nineteen of twenty edges at zero."""
+    values = [0.0] * 950 + [float(n) for n in range(1, 1001)][:400]
+    found = fit_levels([listed(values)], ["popularity"]).of(listed(values))["popularity"]
+    assert set(found[:950]) == {0}
+    assert set(found[950:]) == set(range(1, TOP + 1))
+    counts = np.bincount(found[950:])[1:]
+    assert counts.max() <= 2 * counts.min()
+
+
+def test_a_constant_and_no_lists_at_all() -> None:
+    assert fit_levels([listed([3.0, 3.0])], ["popularity"]).of(listed([2.0, 3.0, 4.0]))["popularity"].tolist() == [
+        0,
+        0,
+        1,
+    ]
+    assert fit_levels([], ["popularity"]).of(listed([0.0, 1.0]))["popularity"].tolist() == [0, 1]
+
+
+def test_first_stage_means_the_scores() -> None:
+    ranking = listed([0.0, 0.0, 0.0], scores=(9.0, 5.0, 1.0))
+    found = fit_levels([ranking], ["first_stage"]).of(ranking)["first_stage"]
+    assert found[0] > found[1] > found[2] == 0
+
+
+@pytest.mark.parametrize(("name", "where"), [("stock", "features.stock"), ("first_stage", "scores")])
+def test_a_missing_feature_is_named(name: str, where: str, bytes_tokenizer: PreTrainedTokenizerFast) -> None:
+    ranking = listed([1.0])
+    expected = f"list l1, field {where}: missing, but the prompt's features name '{name}'"
+    with pytest.raises(InputError, match=expected):
+        fit_levels([ranking], [name])
+    items = {"p0": Item(item_id="p0", title="oak")}
+    config = PromptConfig(template="plain", features=[name])
+    builder = PromptBuilder(bytes_tokenizer, config, items, FeatureLevels({name: [1.0]}))
+    for call in (builder.build, builder.check):
+        with pytest.raises(InputError, match=expected):
+            call(ranking)
+    with pytest.raises(InputError, match=f"no levels known for '{name}'"):
+        PromptBuilder(bytes_tokenizer, config, items)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [(0, "0"), (4.99, "4.99"), (9.999, "10"), (39.94, "39.9"), (99.96, "100"), (12345.6, "12346"), (1e7, "10000000")],
+)
+def test_numbers_have_no_exponent(value: float, expected: str) -> None:
+    assert number(value) == expected
