@@ -25,7 +25,7 @@ from reshelf.data.history import KINDS, EventLog
 from reshelf.data.mapping import BuildConfig
 from reshelf.data.readers import NO_TIME
 from reshelf.data.schema import EventKind, Item
-from reshelf.data.splits import TRAIN
+from reshelf.data.splits import TRAIN, UNKNOWN
 from reshelf.data.store import SPLITS
 from reshelf.errors import InputError
 
@@ -141,6 +141,10 @@ def build_lists(
     Raises:
         InputError: the events cannot give such lists.
     """
+    if (log.split == UNKNOWN).all():
+        raise InputError(
+            "build: the events have no split; map events.split, or set split.by to time, user or leave_one_out"
+        )
     rng = np.random.default_rng(seed)
     choices = choices_of(log, event_grades(log, config.rating_thresholds), int(config.window_hours * _HOUR))
     found = np.full(len(choices.user), -1, dtype=np.int64)

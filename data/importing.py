@@ -37,7 +37,7 @@ from reshelf.data.mapping_file import load_mapping
 from reshelf.data.readers import NO_TIME, read_table
 from reshelf.data.schema import Item
 from reshelf.data.signals import COUNTED, SIGNALS, Ask, Signals, Texts
-from reshelf.data.splits import TRAIN, UNKNOWN, VALID, by_share, by_time, share, time_cuts
+from reshelf.data.splits import TEST, TRAIN, UNKNOWN, VALID, by_share, by_time, share, time_cuts
 from reshelf.data.store import SPLITS, RankingData, save_dataset_folder
 from reshelf.errors import InputError
 
@@ -104,6 +104,8 @@ def assemble(mapping: Mapping, root: Path, seed: int, books: Accounts, limit: in
         drafts += read_pairs(pairs, root, f"pairs.{i}", context)
     _assign_splits(drafts, mapping, log, seed)
     drafts = _cut(drafts, limit, books)
+    if log is not None:
+        _split_events(log, drafts)
     for draft in drafts:
         if log is not None and draft.history is None:
             draft.past = past_of(log, draft)
@@ -237,6 +239,14 @@ def _assign_splits(drafts: Sequence[Draft], mapping: Mapping, log: EventLog | No
                 draft.split = VALID
 
 
+def _split_events(log: EventLog, drafts: Sequence[Draft]) -> None:
+    """Events that no rule put into a split: those before the first valid or test list are train, the others test."""
+    held_out = [d.time for d in drafts if d.split in (VALID, TEST)]
+    if not (log.split == UNKNOWN).all() or not log.timed or not drafts or NO_TIME in held_out:
+        return
+    log.split = np.where(log.key < min(held_out, default=int(log.key.max()) + 1), TRAIN, TEST).astype(np.int8)
+
+
 def _cut(drafts: list[Draft], limit: int | None, books: Accounts) -> list[Draft]:
     if limit is None:
         return drafts
@@ -286,8 +296,14 @@ def _add_signals(
         raise InputError(f"signals: {unknown[0]!r} is unknown; there are {', '.join(SIGNALS)}")
     if not names:
         return
-    if log is None and (counted := [n for n in names if n in COUNTED]):
+    counted = [n for n in names if n in COUNTED]
+    if log is None and counted:
         raise InputError(f"signals: {counted[0]} is counted on events, and the mapping has no events table")
+    if counted and log is not None and not (log.split == TRAIN).any():
+        raise InputError(
+            f"signals: {counted[0]} is counted on train events, and there are none; "
+            "map events.split, or set split.by to time, user or leave_one_out"
+        )
     named = [" ".join((item.title, item.brand or "")) for item in catalogue]
     full = [" ".join((text, *item.category)) for text, item in zip(named, catalogue)]
     signals = Signals(Texts(named, full), log, spec.history, spec.decay, spec.recent_days)

@@ -86,7 +86,9 @@ def _explain(error: ValidationError) -> str:
 
 
 def _suggest(name: str) -> str:
-    kinds = [kind for kind in vars(vocabulary).values() if isinstance(kind, type) and hasattr(kind, "__dataclass_fields__")]
+    kinds = [
+        kind for kind in vars(vocabulary).values() if isinstance(kind, type) and hasattr(kind, "__dataclass_fields__")
+    ]
     near = difflib.get_close_matches(name, {f.name for kind in kinds for f in fields(kind)}, 1)
     return f"; did you mean {near[0]!r}?" if near else ""
 

@@ -140,7 +140,9 @@ class RawTable:
         """
         values = self._column(column)
         if pa.types.is_timestamp(values.type) or pa.types.is_date(values.type):
-            micro = pc.cast(pc.cast(values, pa.timestamp("us", tz=getattr(values.type, "tz", None))), pa.int64())
+            # not safe: a log in nanoseconds loses what lies below a microsecond
+            moments = pc.cast(values, pa.timestamp("us", tz=getattr(values.type, "tz", None)), safe=False)
+            micro = pc.cast(moments, pa.int64())
             return np.asarray(pc.fill_null(micro, NO_TIME).to_numpy(zero_copy_only=False), dtype=np.int64)
         result = np.full(len(values), NO_TIME, dtype=np.int64)
         if pa.types.is_integer(values.type) or pa.types.is_floating(values.type):

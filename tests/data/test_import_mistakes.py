@@ -87,6 +87,17 @@ MISTAKES: dict[str, tuple[Change, list[str]]] = {
     "grade that is none": (_map("lists", grades={"1": 9}), ["shop.yaml", "lists.0.grades", "9"]),
     "nothing to rank": (lambda shop: shop.mapping.pop("lists"), ["shop.yaml", "lists, pairs or build"]),
     "signal that is not there": (lambda s: s.mapping.update(signals={"names": ["luck"]}), ["'luck'", "popularity"]),
+    "counts without train events": (
+        lambda shop: (
+            shop.mapping.update(signals={"names": ["popularity"]}, split={"by": "column"})
+            or shop.tables.update(lists=[{**row, "part": "test", "ts": 1} for row in shop.tables["lists"]])
+        ),
+        ["signals: popularity", "train events"],
+    ),
+    "built lists without splits": (
+        lambda shop: shop.mapping.update(build={}) or shop.mapping.pop("lists"),
+        ["build", "no split"],
+    ),
     "query ids without queries": (_map("lists", query=None, query_id="text"), ["lists.0.query_id", "queries"]),
 }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
+import numpy as np
 import pytest
 from shop_tables import DAY, Shop, write_table
 
@@ -206,3 +207,14 @@ def test_times_may_be_text_or_numbers(shop: Shop) -> None:
     for row in (*shop.tables["events"], *shop.tables["lists"]):
         row["ts"] = datetime.fromtimestamp(row["ts"], timezone(timedelta(hours=2))).isoformat()
     assert shop.load().lists == expected
+
+
+def test_counts_are_made_on_what_came_before_the_first_held_out_list(shop: Shop) -> None:
+    shop.mapping["signals"] = {"names": ["popularity"]}
+    data = shop.load()
+    cut = min(row["ts"] for row in shop.tables["lists"] if row["part"] != "train")
+    ranking = data.lists["test"][0]
+    for candidate, value in zip(ranking.candidates, ranking.features["popularity"]):
+        who = {e["customer"] for e in shop.tables["events"] if e["sku"] == candidate and e["ts"] < cut}
+        assert value == pytest.approx(np.log1p(len(who)))
+    assert any(ranking.features["popularity"])

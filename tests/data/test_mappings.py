@@ -282,7 +282,7 @@ def test_real_sets_import(name: str, data_root: Path, tmp_path: Path) -> None:
     data = import_logs(ImportConfig(mapping=name, root=data_root, out=tmp_path / "out", limit=40, quiet=True))
     assert load_dataset_folder(tmp_path / "out").lists == data.lists
     for split, (size, query) in REAL[name].items():
-        assert len(data.lists[split]) == 40
+        assert 30 <= len(data.lists[split]) <= 40
         for ranking in data.lists[split]:
             assert len(ranking.candidates) >= size
             assert query in ranking.query
