@@ -1,6 +1,6 @@
 """A 4-bit reranker as plain weights: a sequence-classification checkpoint that any library loads.
 
-    write_dense(loaded, Path("merged"), merge=True, dtype="float32")
+    write_dense(trained, Path("merged"), merge=True, dtype="float32")
 
 The dense weights are the ones the adapter was trained over: the 4-bit base dequantised, not the original base it was
 made from. With `merge` the LoRA matrices are added to them in float32; without, the checkpoint is the base that serves
@@ -28,31 +28,31 @@ Dtype = Literal["float32", "bfloat16"]
 
 
 @torch.no_grad()
-def dense_model(loaded: TrainedReranker, merge: bool, dtype: Dtype = "float32") -> Any:
+def dense_model(trained: TrainedReranker, merge: bool, dtype: Dtype = "float32") -> Any:
     """The reranker as a transformers `…ForSequenceClassification` with one label, on the CPU.
 
     Raises:
         InputError: transformers has no such class for the base, or the base does more to its logits than a linear head.
     """
-    model = loaded.model
+    model = trained.model
     adapted = isinstance(model, PeftModel)
     causal = model.get_base_model() if adapted else model
     config = copy.deepcopy(causal.config)
     for name, plain in (("final_logit_softcapping", None), ("logits_scaling", 1.0), ("logit_scale", 1.0)):
         if getattr(config, name, plain) not in (plain, None):
             raise InputError(
-                f"model {loaded.spec.model.base}: {name} changes its logits, and no classifier head repeats that"
+                f"model {trained.spec.model.base}: {name} changes its logits, and no classifier head repeats that"
             )
     if hasattr(config, "quantization_config"):
         del config.quantization_config
     config.num_labels = 1
-    config.pad_token_id = _pad_id(loaded.tokenizer)
+    config.pad_token_id = _pad_id(trained.tokenizer)
     # Raw log-odds from sentence-transformers and from vLLM, which reads the same key; their default is a sigmoid.
     config.sentence_transformers = {"activation_fn": "torch.nn.modules.linear.Identity"}
     try:
         dense = AutoModelForSequenceClassification.from_config(config, dtype=torch.float32, attn_implementation="sdpa")
     except ValueError as error:
-        raise InputError(f"model {loaded.spec.model.base}: transformers has no sequence classifier for it") from error
+        raise InputError(f"model {trained.spec.model.base}: transformers has no sequence classifier for it") from error
     dense.eval()
     body = getattr(dense, dense.base_model_prefix)
     source = getattr(causal, causal.base_model_prefix)
@@ -62,10 +62,10 @@ def dense_model(loaded: TrainedReranker, merge: bool, dtype: Dtype = "float32") 
     return dense.to(DTYPES[dtype])
 
 
-def write_dense(loaded: TrainedReranker, folder: Path, merge: bool, dtype: Dtype = "float32") -> None:
+def write_dense(trained: TrainedReranker, folder: Path, merge: bool, dtype: Dtype = "float32") -> None:
     """Write `dense_model` and a tokenizer that reads a prompt's text as the prompt builder's ids, into `folder`."""
-    dense_model(loaded, merge, dtype).save_pretrained(folder)
-    plain_tokenizer(loaded.tokenizer).save_pretrained(folder)
+    dense_model(trained, merge, dtype).save_pretrained(folder)
+    plain_tokenizer(trained.tokenizer).save_pretrained(folder)
     for extra in ("chat_template.jinja", "generation_config.json"):
         (folder / extra).unlink(missing_ok=True)
 

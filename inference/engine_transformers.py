@@ -1,6 +1,6 @@
 """The engine that is always there: transformers, a list as one sequence, the prefix read once.
 
-    engine = TransformersEngine(loaded.model, joint=False)
+    engine = TransformersEngine(trained.model, joint=False)
     scores = engine.score(prompts)
 
 Lists are packed into forward passes of bounded size. A list too long for one pass is cut into groups of candidates,
@@ -27,7 +27,7 @@ class Budget:
 
     tokens: int = 16384
     """Tokens in one row."""
-    attention: int = 1 << 25
+    attention: int = 1 << 26
     """Attention weights of one list, heads x item tokens x tokens seen; a few float32 copies of them exist at once."""
 
 

@@ -1,6 +1,6 @@
 """The vLLM engine: token ids in, raw log-odds out, the prefix of a list computed once and found in the cache.
 
-    engine = VllmEngine(loaded)
+    engine = VllmEngine(trained)
     scores = engine.score(prompts)
     engine.cached_share        # part of the prompt tokens that came from the prefix cache
 
@@ -58,7 +58,7 @@ class VllmEngine:
     """Scores with vLLM in a process beside this one.
 
     Args:
-        loaded: the reranker, on any device; its weights are copied, and it is not needed after.
+        trained: the reranker; its weights are copied, and it is moved to the CPU to make room.
         settings: how vLLM runs.
 
     Raises:
@@ -68,24 +68,27 @@ class VllmEngine:
 
     name = "vllm"
 
-    def __init__(self, loaded: TrainedReranker, settings: VllmSettings | None = None) -> None:
+    def __init__(self, trained: TrainedReranker, settings: VllmSettings | None = None) -> None:
         settings = settings or VllmSettings()
-        if loaded.spec.candidates == "joint":
+        if trained.spec.candidates == "joint":
             raise InputError(
                 "engine vllm scores candidates independently and this reranker was trained with candidates: joint; "
                 "use engine transformers"
             )
-        dtype: Dtype = settings.dtype or loaded.spec.model.dtype
+        dtype: Dtype = settings.dtype or trained.spec.model.dtype
         merge = settings.lora == "merged"
         self._files = tempfile.TemporaryDirectory(prefix="reshelf-vllm-")
         weights = Path(self._files.name) / "weights"
-        write_dense(loaded, weights, merge, dtype)
+        write_dense(trained, weights, merge, dtype)
+        if trained.device != "cpu":
+            trained.model.to("cpu")
+            torch.cuda.empty_cache()
         options: dict[str, Any] = {}
         self._adapter = None
         if not merge:
-            options = {"enable_lora": True, "max_loras": 1, "max_lora_rank": _lora_rank(loaded)}
-        limit = loaded.model.config.get_text_config().max_position_embeddings
-        self._longest = settings.longest or min(loaded.builder({}).longest, limit)
+            options = {"enable_lora": True, "max_loras": 1, "max_lora_rank": _lora_rank(trained)}
+        limit = trained.model.config.get_text_config().max_position_embeddings
+        self._longest = settings.longest or min(trained.builder({}).longest, limit)
         try:
             self._llm = start_llm(weights, dtype, self._longest, settings, **options)
         except BaseException:
@@ -94,7 +97,7 @@ class VllmEngine:
         if not merge:
             from vllm.lora.request import LoRARequest
 
-            self._adapter = LoRARequest("reranker", 1, str(loaded.folder / ADAPTER))
+            self._adapter = LoRARequest("reranker", 1, str(trained.folder / ADAPTER))
         self._tokens = self._cached = 0
 
     def score(self, prompts: Sequence[ListPrompt]) -> list[np.ndarray]:
@@ -190,8 +193,8 @@ def stop_llm(llm: Any) -> None:
     llm.llm_engine.engine_core.shutdown()
 
 
-def _lora_rank(loaded: TrainedReranker) -> int:
-    config = loaded.model.peft_config["default"]
+def _lora_rank(trained: TrainedReranker) -> int:
+    config = trained.model.peft_config["default"]
     rank = max([config.r, *config.rank_pattern.values()])
     fitting = [r for r in _LORA_RANKS if r >= rank]
     if not fitting:

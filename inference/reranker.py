@@ -110,7 +110,7 @@ class Reranker:
             model: folder that `reshelf finetune` wrote, or a Hub id such as `shop/reranker`.
             engine: auto is vLLM where it is installed and there is a GPU, else transformers.
             catalogue: items by id, for candidates and history events given by id.
-            device: of the transformers engine, `cpu`, `cuda` or `cuda:1`; None is the GPU if there is one.
+            device: where the 4-bit model is loaded, `cpu`, `cuda` or `cuda:1`; None is the GPU if there is one.
             revision: branch, tag or commit on the Hub.
             vllm: how vLLM runs.
 
@@ -119,13 +119,13 @@ class Reranker:
         """
         chosen = choose_engine(engine)
         folder = _find(model, revision)
+        trained = load_reranker(folder, device)
+        made: Engine
         if chosen == "transformers":
-            loaded = load_reranker(folder, device)
-            made: Engine = TransformersEngine(loaded.model, joint=loaded.spec.candidates == "joint")
+            made = TransformersEngine(trained.model, joint=trained.spec.candidates == "joint")
         else:
-            loaded = load_reranker(folder, "cpu")
-            made = VllmEngine(loaded, vllm)
-        return cls(made, loaded.tokenizer, loaded.spec, catalogue)
+            made = VllmEngine(trained, vllm)
+        return cls(made, trained.tokenizer, trained.spec, catalogue)
 
     def rerank(
         self,
