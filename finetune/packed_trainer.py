@@ -6,12 +6,14 @@ from typing import Any
 
 from transformers import Trainer
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
+from transformers.utils.logging import disable_progress_bar
 
 
 class PackedTrainer(Trainer):
     """Batches are objects with `.to(device)`; losses are means over the batch; progress is shown by our callbacks."""
 
     def __init__(self, **arguments: Any) -> None:
+        disable_progress_bar()  # of shards written
         super().__init__(**arguments)
         self.remove_callback(ProgressCallback)
         self.remove_callback(PrinterCallback)

@@ -18,6 +18,7 @@ import peft
 import torch
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, PreTrainedTokenizerBase
+from transformers.utils.logging import disable_progress_bar
 
 from reshelf.errors import InputError
 from reshelf.modeling.attention import SHARED_PREFIX
@@ -81,6 +82,7 @@ def load_base(config: ModelConfig, device: str | None = None) -> tuple[Any, PreT
         InputError: there is no such model, its weights cannot be read or are not all there, or it is of a kind that
             cannot read a list as one sequence.
     """
+    disable_progress_bar()  # of shards; downloads keep theirs
     _must_exist(config.base)
     tokenizer = load_tokenizer(config.base, config.revision, config.trust_remote_code)
     device = device or pick_device()

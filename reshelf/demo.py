@@ -13,6 +13,7 @@ import sys
 import time
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -78,7 +79,7 @@ def _one_list(model: Path, console: Console) -> None:
     )
 
 
-def _share(report: dict, console: Console) -> None:  # type: ignore[type-arg]
+def _share(report: dict[str, Any], console: Console) -> None:
     values = {name: metrics["ndcg@10"] for name, metrics in report["systems"].items()}
     low, high = values["first_stage"], values["best_possible"]
     for name in ("base", "finetuned"):
