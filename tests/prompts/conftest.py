@@ -84,7 +84,7 @@ def items() -> dict[str, Item]:
     full = Item(
         item_id="chair", title="red oak chair, large (new)", brand="Nordvik", price=129.0, currency="EUR",
         price_level=4, rating=4.25, rating_count=12, category=("Home", "Chairs"),
-        attributes={"colour": "red", "material": "oak"}, description="A red chair. Made by Nordvik!",
+        attributes={"colour": "red", "material": "oak"}, description="A red chair. From Nordvik!",
     )  # fmt: skip
     bare = Item(item_id="oak", title="oak")
     chinese = Item(item_id="椅子", title="红色橡木椅子", brand="北欧", price=99.5, currency="CNY", price_level=1)

@@ -48,13 +48,13 @@ GOLDEN = {
         "bought red oak chair, large (new) by Nordvik 129 EUR +2 days ;\n"
         "rated red oak chair, large (new) by Nordvik 129 EUR 4.5 stars +1 days ;\nquery: oak chair ;\n",
         "product: red oak chair, large (new) by Nordvik 129 EUR $$$$ , rating 4.2/5 (12) , category Home > Chairs"
-        " , attributes colour: red, material: oak , description A red chair. Made by Nordvik! first_stage 1 =>",
+        " , attributes colour: red, material: oak , description A red chair. From Nordvik! first_stage 1 =>",
     ),
     ("plain", "zh"): (
         "历史 ;\n搜索 red chair ;\n浏览 oak ;\n购买 red oak chair, large (new) , 品牌 Nordvik , 价格 129 EUR +2 天 ;\n"
         "评分 red oak chair, large (new) , 品牌 Nordvik , 价格 129 EUR 4.5 星 +1 天 ;\n查询: oak chair ;\n",
         "商品: red oak chair, large (new) , 品牌 Nordvik , 价格 129 EUR $$$$ , 评分 4.2/5 (12) , 类目 Home > Chairs"
-        " , 属性 colour: red, material: oak , 描述 A red chair. Made by Nordvik! first_stage 1 =>",
+        " , 属性 colour: red, material: oak , 描述 A red chair. From Nordvik! first_stage 1 =>",
     ),
     ("qwen3", "en"): (
         SYSTEM
@@ -65,7 +65,7 @@ GOLDEN = {
         "<Query>: oak chair ;\n\n",
         "<Document>: red oak chair, large (new) | brand: Nordvik | price: 129 EUR | price level: $$$$"
         " | rating: 4.2/5 (12) | category: Home > Chairs | attributes: colour: red, material: oak"
-        " | description: A red chair. Made by Nordvik! | first_stage: 1 of 20" + ANSWER,
+        " | description: A red chair. From Nordvik! | first_stage: 1 of 20" + ANSWER,
     ),
     ("qwen3", "zh"): (
         SYSTEM + "<Instruct>: 根据顾客以往的行为和当前的搜索,判断顾客是否会想要该商品。\n\n<History>:\n"
@@ -75,7 +75,7 @@ GOLDEN = {
         "<Query>: oak chair ;\n\n",
         "<Document>: red oak chair, large (new) | 品牌: Nordvik | 价格: 129 EUR | 价位: $$$$"
         " | 评分: 4.2/5 (12) | 类目: Home > Chairs | 属性: colour: red, material: oak"
-        " | 描述: A red chair. Made by Nordvik! | first_stage: 1 / 20" + ANSWER,
+        " | 描述: A red chair. From Nordvik! | first_stage: 1 / 20" + ANSWER,
     ),
 }
 GENEROUS: dict[str, Any] = {"event_tokens": 400, "history_tokens": 4000, "item_tokens": 800}
