@@ -112,6 +112,7 @@ def test_a_run_of_events_on_one_item_is_one_choice(shop: Shop) -> None:
 
 
 def test_options_that_cannot_work_say_so(shop: Shop) -> None:
+    shop.mapping["split"] = {"by": "leave_one_out"}
     with pytest.raises(InputError, match=r"same_query.*query is none"):
         build(shop, negatives="same_query")
     with pytest.raises(InputError, match="no train choice follows a search"):
