@@ -86,17 +86,18 @@ def _places(
     now: np.ndarray,
     columns: Mapping[str, np.ndarray],
 ) -> Table:
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    table.add_column("before", justify="right")
-    table.add_column("after", justify="right")
-    table.add_column("product", overflow="ellipsis", no_wrap=True, max_width=50)
-    table.add_column("price", justify="right")
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), expand=True)
+    table.add_column("before", justify="right", no_wrap=True)
+    table.add_column("after", justify="right", no_wrap=True)
+    # The title gives way where the screen is narrow; a number cut short would be a wrong number.
+    table.add_column("product", overflow="ellipsis", no_wrap=True, ratio=1)
+    table.add_column("price", justify="right", no_wrap=True)
     if ranking.labels is not None:
-        table.add_column("did")
+        table.add_column("did", no_wrap=True)
     if ranking.utility is not None:
-        table.add_column("true utility", justify="right")
+        table.add_column("utility", justify="right", no_wrap=True)
     for name in columns:
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     for place in shown:
         item = items[ranking.candidates[place]]
         rank = _moved(int(place), int(now[place]))

@@ -21,6 +21,7 @@ from transformers.trainer_utils import get_last_checkpoint
 from reshelf.data.marketplace import MarketplaceConfig
 from reshelf.data.store import atomic, load_dataset_folder
 from reshelf.errors import InputError
+from reshelf.finetune.config import config_text
 from reshelf.finetune.muon import MuonAdamW
 from reshelf.finetune.packed_trainer import PackedTrainer
 from reshelf.finetune.progress import LossProgress
@@ -142,7 +143,7 @@ def make_base(config: BaseConfig) -> None:
     if (config.out / "config.json").exists():
         raise InputError(f"{config.out} already holds a model; delete it or choose another --out")
     with atomic(config.out / "README.md") as partial:
-        partial.write_text(_card(config, finished=False), encoding="utf-8")
+        partial.write_text(_card(config), encoding="utf-8")
     set_seed(config.seed)
     sources = _sources(config)
     tokenizer = train_tokenizer(vocabulary_text(sources, config.prompt), config.shape.vocabulary)
@@ -163,7 +164,7 @@ def make_base(config: BaseConfig) -> None:
     tokenizer.save_pretrained(config.out)
     model.save_pretrained(config.out, safe_serialization=True)
     with atomic(config.out / "README.md") as partial:
-        partial.write_text(_card(config, finished=True, loss=trainer.state.log_history[-2]["loss"]), encoding="utf-8")
+        partial.write_text(_card(config, trainer.state.log_history[-2]["loss"]), encoding="utf-8")
     shutil.rmtree(checkpoints, ignore_errors=True)
     size = sum(p.numel() for p in model.parameters())
     print(f"{config.out}: {size / 1e6:.1f} M parameters, {len(tokenizer)} tokens, {config.texts} texts read")
@@ -198,14 +199,26 @@ def _arguments(config: BaseConfig, checkpoints: Path) -> TrainingArguments:
     )
 
 
-def _card(config: BaseConfig, finished: bool, loss: float = float("nan")) -> str:
+def _card(config: BaseConfig, loss: float | None = None) -> str:
     source = f"the training lists of `{config.data}`" if config.data else f"{config.shops} simulated shops"
-    state = f"{config.texts} texts were read; the last training loss was {loss:.3f}." if finished else "Unfinished."
-    return f"""# A small base language model
+    state = "Unfinished." if loss is None else f"{config.texts} texts were read; the last training loss was {loss:.3f}."
+    shape = config.shape
+    return f"""---
+library_name: transformers
+pipeline_tag: text-generation
+---
 
-Qwen3 architecture, {config.shape.layers} layers of width {config.shape.hidden}, with its own byte-level BPE tokenizer,
-trained from nothing by `reshelf base` on catalogue and session text of {source}. {state}
+# A small base language model
+
+Qwen3 architecture, {shape.layers} layers of width {shape.hidden}, with its own byte-level BPE tokenizer, trained from
+nothing on catalogue and session text of {source}. {state}
 
 It knows how sessions go on (passed, clicked, carted, bought) and has never been asked to answer yes or no: that is
-what `reshelf finetune` teaches. Apache-2.0, as the project; no outside data went into a base of simulated shops.
+what `reshelf finetune` teaches. A base of simulated shops holds nobody's data and has the project's licence,
+Apache-2.0; another has whatever licence its data allows.
+
+Made by `reshelf base --config config.yaml` with this config:
+
+```yaml
+{config_text(config)}```
 """

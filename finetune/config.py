@@ -5,9 +5,11 @@ reshelf finetune --config finetune/demo.yaml --optimiser.learning_rate 1e-3
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
+
+import yaml
 
 from reshelf.errors import InputError
 from reshelf.modeling.loading import LoraConfig, ModelConfig
@@ -77,3 +79,14 @@ class FinetuneConfig:
                 raise InputError(f"{name} is {getattr(self, name)}; give a number of at least 1")
         if self.max_candidates == 1:
             raise InputError("max_candidates is 1; a list needs two candidates to learn from, or 0 for all")
+
+
+def config_text(config: Any) -> str:
+    """A config dataclass as the YAML that makes it again."""
+    return yaml.safe_dump(_plain(asdict(config)), sort_keys=False, allow_unicode=True)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}
+    return str(value) if isinstance(value, Path) else value

@@ -8,11 +8,7 @@ A run that was cut short goes on from its last checkpoint when the same command 
 from __future__ import annotations
 
 import shutil
-from dataclasses import asdict
-from pathlib import Path
-from typing import Any
 
-import yaml
 from transformers import TrainingArguments, set_seed
 from transformers.trainer_utils import get_last_checkpoint
 
@@ -20,7 +16,7 @@ from reshelf.data.store import RankingData, atomic, check_writable, load_dataset
 from reshelf.errors import InputError
 from reshelf.finetune.batches import ListDataset
 from reshelf.finetune.card import write_card, write_curve
-from reshelf.finetune.config import FinetuneConfig
+from reshelf.finetune.config import FinetuneConfig, config_text
 from reshelf.finetune.losses.listnet import listnet
 from reshelf.finetune.trainer import ListTrainer
 from reshelf.finetune.validation import METRIC, Validation
@@ -55,7 +51,7 @@ def finetune(config: FinetuneConfig) -> None:
     if not validation.examples:
         raise InputError(f"{config.data / 'valid.parquet'}, field labels: no list has a label above 0")
     with atomic(config.out / CONFIG) as partial:
-        partial.write_text(_text(config), encoding="utf-8")
+        partial.write_text(config_text(config), encoding="utf-8")
     trainer = ListTrainer(
         add_lora(model, config.lora),
         _arguments(config),
@@ -90,21 +86,15 @@ def _cut(data: RankingData, config: FinetuneConfig) -> None:
 def _check_unfinished(config: FinetuneConfig) -> None:
     """An unfinished run in the output folder must have the same config."""
     path = config.out / CONFIG
-    if (config.out / CHECKPOINTS).is_dir() and path.is_file() and path.read_text(encoding="utf-8") != _text(config):
+    if (
+        (config.out / CHECKPOINTS).is_dir()
+        and path.is_file()
+        and path.read_text(encoding="utf-8") != config_text(config)
+    ):
         raise InputError(
             f"{config.out} holds an unfinished run with another config ({path}); finish it, delete the folder, "
             "or choose another --out"
         )
-
-
-def _text(config: FinetuneConfig) -> str:
-    return yaml.safe_dump(_plain(asdict(config)), sort_keys=False, allow_unicode=True)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {k: _plain(v) for k, v in value.items()}
-    return str(value) if isinstance(value, Path) else value
 
 
 def _arguments(config: FinetuneConfig) -> TrainingArguments:

@@ -4,8 +4,8 @@
     scores = engine.score(prompts)
     engine.cached_share        # part of the prompt tokens that came from the prefix cache
 
-vLLM runs in a process of its own, started with `spawn`: a script that uses this engine needs the usual
-`if __name__ == "__main__":` guard. Its start-up messages go to a log file, which is shown when it does not start.
+vLLM runs in a process of its own, which does not import the calling script. Its start-up messages go to a log file,
+which is shown when it does not start.
 vLLM 0.32 does not load bitsandbytes weights, so it serves the dense weights the adapter was trained over
 (`inference.dense`), with the adapter merged into them or given by request.
 """
@@ -19,6 +19,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Literal
 
 import numpy as np
@@ -171,7 +172,7 @@ def start_llm(weights: Path, dtype: Dtype, longest: int, settings: VllmSettings,
         options["kv_cache_memory_bytes"] = max(64 * longest * per_token, 64 << 20)
     if settings.cache_gib is not None:
         options["kv_cache_memory_bytes"] = int(settings.cache_gib * (1 << 30))
-    with _quiet("vLLM did not start"):
+    with _quiet("vLLM did not start"), _without_main():
         from vllm import LLM
 
         return LLM(
@@ -203,6 +204,21 @@ def _lora_rank(trained: TrainedReranker) -> int:
 
 
 @contextmanager
+def _without_main() -> Iterator[None]:
+    """Let processes that start meanwhile not import the caller's script.
+
+    `spawn` runs the main script's imports again in every child. They can break it: once numba is imported, vLLM 0.32
+    on a CPU does not start (its search for kernels trips over an object of llvmlite).
+    """
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
+
+
+@contextmanager
 def _quiet(problem: str) -> Iterator[None]:
     """Send what this process and the processes it starts meanwhile print to a log file.
 
@@ -219,8 +235,10 @@ def _quiet(problem: str) -> Iterator[None]:
             yield
         except Exception as error:
             log.seek(0)
-            tail = log.read().decode(errors="replace").splitlines()[-40:]
-            raise RuntimeError("\n".join([f"{problem}: {error}", *tail])) from error
+            lines = log.read().decode(errors="replace").splitlines()
+            # The first traceback is the cause; those after it are other processes noticing.
+            first = next((n for n, line in enumerate(lines) if "Traceback" in line), max(0, len(lines) - 40))
+            raise RuntimeError("\n".join([f"{problem}: {error}", *lines[first : first + 40]])) from error
         finally:
             sys.stdout.flush()
             sys.stderr.flush()
