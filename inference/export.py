@@ -91,11 +91,13 @@ def export(config: ExportConfig) -> None:
         texts = as_text(prompts, folder)
         checks = []
         for check in _checks(config, folder, prompts, texts, reference, console):
-            console.print(check.line(), highlight=False)
+            console.print(check.line(), highlight=False, soft_wrap=True)
             checks.append(check)
         write_export_card(folder, config.dtype, config.tolerance, trained, checks, texts)
         _judge(config, checks, texts)
-    console.print(f"{config.out}: loads in vLLM, sentence-transformers and transformers", highlight=False)
+    console.print(
+        f"{config.out}: loads in vLLM, sentence-transformers and transformers", highlight=False, soft_wrap=True
+    )
 
 
 def _check(config: ExportConfig) -> None:
