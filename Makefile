@@ -1,7 +1,7 @@
 # make demo    finetune a reranker and watch it reorder lists, nothing but this machine needed (about 8 minutes of work)
 # make real    train and evaluate on the Amazon Beauty search lists in $(DATA) (within an hour on two cores)
 # make test    every check and every test
-# make check   static checks only        make clean   remove the environment and all results
+# make check   static checks only        make clean   remove the environment and caches; runs/ stays
 #
 # Each sets up .venv first, once. Without a GPU, and where pip does not already find a CPU build of torch:
 #   make demo PIP_TORCH_ARGS="--index-url https://download.pytorch.org/whl/cpu"
@@ -40,4 +40,4 @@ check: .venv/installed-dev
 	@touch $@
 
 clean:
-	rm -rf .venv runs build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
