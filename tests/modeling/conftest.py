@@ -40,7 +40,7 @@ OWN: dict[str, dict[str, Any]] = {
     "mistral": {"sliding_window": 256},
     "gemma": {"num_key_value_heads": 1},
     "gemma2": {"attn_logit_softcapping": None, "final_logit_softcapping": 30.0, "sliding_window": 256},
-    "gemma3_text": {"sliding_window": 256, "query_pre_attn_scalar": 16},
+    "gemma3_text": {"sliding_window": 256, "query_pre_attn_scalar": 24},
 }
 
 

@@ -325,3 +325,16 @@ def test_no_prompt_is_longer_than_the_builder_says(
         ranking(query=query, candidates=tuple(items), history=clicks(list(items)), features={"f": values})
     )
     assert len(prompt.prefix) + max(map(len, prompt.items)) <= builder.longest
+
+
+def test_the_bound_counts_the_longest_level(bytes_tokenizer: PreTrainedTokenizerFast, items: dict[str, Item]) -> None:
+    """Levels are not all as many tokens as the highest one."""
+    levels = FeatureLevels({"f": [float(n) for n in range(TOP)]})
+    bare, full = (
+        PromptBuilder(bytes_tokenizer, PromptConfig(template="plain", features=names), items, levels)
+        for names in ([], ["f"])
+    )
+    base = len(bare.build(ranking()).items[0])
+    extra = {len(full.build(ranking(features={"f": (float(n),)})).items[0]) - base for n in range(TOP + 1)}
+    assert len(extra) > 1
+    assert full.longest - bare.longest == max(extra)
