@@ -44,13 +44,19 @@ def values_of(ranking: RankingList, name: str) -> np.ndarray:
 
 
 def fit_levels(lists: Iterable[RankingList], names: Sequence[str]) -> FeatureLevels:
-    """Edges at the quantiles of each feature's values above its lowest one, from training lists only."""
+    """Edges of every feature's levels, from training lists only.
+
+    Half of them are quantiles of the values above the lowest one, half lie evenly over the whole range: quantiles alone
+    would put a number that is nearly always 1 (share of the query's words found) into a single level.
+    """
     lists = list(lists)
     edges = {}
     for name in names:
         values = np.concatenate([values_of(ranking, name) for ranking in lists]) if lists else np.zeros(1)
         low = values.min()
         above = values[values > low]
-        inner = np.quantile(above, np.arange(1, TOP) / TOP) if len(above) else []
-        edges[name] = [float(e) for e in np.unique([low, *inner])]
+        half = TOP // 2
+        quantiles = np.quantile(above, np.arange(1, half + 1) / (half + 1)) if len(above) else []
+        even = np.linspace(low, values.max(), half + 1)[:-1]
+        edges[name] = [float(e) for e in np.unique([*even, *quantiles])]
     return FeatureLevels(edges)
