@@ -10,16 +10,18 @@ PYTHON ?= python3
 PIP_TORCH_ARGS ?=
 DATA ?= ../shared/data
 RUN := .venv/bin
+BEAUTY := runs/beauty_search
 
 .PHONY: demo real test check clean
 
 demo: .venv/installed
 	$(RUN)/python -m reshelf.demo
 
+# What is finished already is not made again; `rm -r runs/beauty_search` starts over.
 real: .venv/installed
-	$(RUN)/reshelf data import --mapping amazon_beauty_search --root $(DATA) --out runs/beauty_search/data
-	$(RUN)/reshelf base --config finetune/beauty_base.yaml
-	$(RUN)/reshelf finetune --config finetune/beauty_search.yaml
+	test -e $(BEAUTY)/data/report.json || $(RUN)/reshelf data import --mapping amazon_beauty_search --root $(DATA) --out $(BEAUTY)/data
+	test -e $(BEAUTY)/base/config.json || $(RUN)/reshelf base --config finetune/beauty_base.yaml
+	test -e $(BEAUTY)/model/reshelf.json || $(RUN)/reshelf finetune --config finetune/beauty_search.yaml
 	$(RUN)/reshelf evaluate --config evaluation/beauty_search.yaml
 
 test: check
