@@ -15,7 +15,6 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-import os
 import shutil
 import warnings
 from collections.abc import Mapping
@@ -169,15 +168,8 @@ def load_reranker(folder: Path | str, device: str | None = None) -> TrainedReran
 
 
 def _copy_base(source: Path, target: Path) -> None:
-    """Put the base beside the adapter, by hard links where the file system allows."""
+    """Put the base beside the adapter: a later change of the original must not change a finished reranker."""
     if target.resolve() == source.resolve():
         return
     shutil.rmtree(target, ignore_errors=True)
-    shutil.copytree(source, target, copy_function=_link_or_copy, ignore=shutil.ignore_patterns(".*", "checkpoints"))
-
-
-def _link_or_copy(source: str, target: str) -> None:
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copy2(source, target)
+    shutil.copytree(source, target, ignore=shutil.ignore_patterns(".*", "checkpoints"))
