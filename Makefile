@@ -25,7 +25,7 @@ real: .venv/installed
 	$(RUN)/reshelf evaluate --config evaluation/beauty_search.yaml
 
 test: check
-	$(RUN)/pytest --data-root $(DATA)
+	$(RUN)/pytest tests --data-root=$(DATA)
 
 check: .venv/installed-dev
 	$(RUN)/ruff check .
