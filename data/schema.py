@@ -60,6 +60,11 @@ class Item(Record):
     image: str | None = None
     """Path or URL."""
 
+    @property
+    def price_text(self) -> str:
+        """`12.50 EUR`, or nothing where the price is missing."""
+        return "" if self.price is None else f"{self.price:.2f} {self.currency or ''}".strip()
+
 
 class EventKind(StrEnum):
     SEARCH = "search"

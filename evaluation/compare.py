@@ -64,18 +64,13 @@ def history_table(history: Sequence[Event], items: Mapping[str, Item], recent: i
             table.add_row(event.kind.value, plain(event.query or ""), "")
         else:
             item = items[event.item_id]
-            table.add_row(event.kind.value, plain(item.title), price(item))
+            table.add_row(event.kind.value, plain(item.title), item.price_text)
     return table
 
 
 def plain(text: str) -> Text:
     """Catalogue or shopper text as it is: no rich markup, no control characters that a terminal would obey."""
     return Text("".join(c if c.isprintable() else " " for c in text))
-
-
-def price(item: Item) -> str:
-    """`12.50 EUR`, or nothing where the price is missing."""
-    return "" if item.price is None else f"{item.price:.2f} {item.currency or ''}".strip()
 
 
 def _places(
@@ -101,7 +96,7 @@ def _places(
     for place in shown:
         item = items[ranking.candidates[place]]
         rank = _moved(int(place), int(now[place]))
-        row: list[RenderableType] = [str(place + 1), rank, plain(item.title), price(item)]
+        row: list[RenderableType] = [str(place + 1), rank, plain(item.title), item.price_text]
         if ranking.labels is not None:
             row.append(GRADES[ranking.labels[place]] if ranking.labels[place] else "")
         if ranking.utility is not None:

@@ -6,7 +6,6 @@ evaluate(EvaluateConfig(data=Path("runs/demo/data"), model=Path("runs/demo/model
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -18,7 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from reshelf.data.schema import Item, RankingList
-from reshelf.data.store import SPLITS, RankingData, load_dataset_folder
+from reshelf.data.store import SPLITS, RankingData, check_writable, load_dataset_folder
 from reshelf.errors import InputError
 from reshelf.evaluation.baselines.best_possible import BestPossible
 from reshelf.evaluation.baselines.first_stage import FirstStage
@@ -113,12 +112,7 @@ def check(config: EvaluateConfig) -> None:
         from reshelf.evaluation.reranker_system import check_reranker
 
         check_reranker(config.model)
-    try:
-        config.out.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=config.out):
-            pass
-    except OSError as error:
-        raise InputError(f"cannot write to {config.out}: {error.strerror}; choose another output folder") from error
+    check_writable(config.out)
 
 
 def sample(lists: list[RankingList], limit: int | None, seed: int) -> list[RankingList]:

@@ -16,14 +16,13 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from transformers import PreTrainedTokenizerBase, Qwen3Config, Qwen3ForCausalLM, TrainingArguments, set_seed
-from transformers.trainer_utils import get_last_checkpoint
 
 from reshelf.data.marketplace import MarketplaceConfig
-from reshelf.data.store import atomic, load_dataset_folder
+from reshelf.data.store import atomic, check_writable, load_dataset_folder
 from reshelf.errors import InputError
 from reshelf.finetune.config import config_text
 from reshelf.finetune.muon import MuonAdamW
-from reshelf.finetune.packed_trainer import PackedTrainer
+from reshelf.finetune.packed_trainer import PackedTrainer, packed_arguments
 from reshelf.finetune.progress import LossProgress
 from reshelf.finetune.sessions import (
     LoggedSource,
@@ -37,7 +36,7 @@ from reshelf.finetune.sessions import (
 from reshelf.finetune.start import start_with_matching
 from reshelf.finetune.tokenizer import train_tokenizer
 from reshelf.modeling.attention import SHARED_PREFIX
-from reshelf.modeling.loading import pick_device
+from reshelf.modeling.score import logits_at
 from reshelf.prompts.config import PromptConfig
 
 WORD_WEIGHT = 0.5
@@ -96,15 +95,8 @@ class TextTrainer(PackedTrainer):
     def compute_loss(  # type: ignore[override]
         self, model: Any, inputs: TextBatch, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> torch.Tensor:
-        packed = inputs.packed
         learned = torch.nonzero((inputs.words >= 0) | (inputs.outcomes >= 0))[:, 0]
-        logits = model(
-            input_ids=packed.input_ids,
-            position_ids=packed.position_ids,
-            layout=packed.layout,
-            logits_to_keep=learned,
-            use_cache=False,
-        ).logits[0]
+        logits = logits_at(model, inputs.packed, learned)
         outcomes = inputs.outcomes[learned]
         loss = WORD_WEIGHT * F.cross_entropy(logits, inputs.words[learned])
         return loss + F.cross_entropy(logits, outcomes) if bool((outcomes >= 0).any()) else loss
@@ -142,8 +134,7 @@ def make_base(config: BaseConfig) -> None:
     """
     if (config.out / "config.json").exists():
         raise InputError(f"{config.out} already holds a model; delete it or choose another --out")
-    with atomic(config.out / "README.md") as partial:
-        partial.write_text(_card(config), encoding="utf-8")
+    check_writable(config.out)
     set_seed(config.seed)
     sources = _sources(config)
     tokenizer = train_tokenizer(vocabulary_text(sources, config.prompt), config.shape.vocabulary)
@@ -159,12 +150,13 @@ def make_base(config: BaseConfig) -> None:
         callbacks=[LossProgress("pretraining")],
         optimizers=(MuonAdamW(model, config.learning_rate), None),
     )
-    trainer.train(resume_from_checkpoint=get_last_checkpoint(str(checkpoints)) if checkpoints.is_dir() else None)
+    trainer.train_or_resume()
     model.config._attn_implementation = "sdpa"
     tokenizer.save_pretrained(config.out)
     model.save_pretrained(config.out, safe_serialization=True)
+    last_loss = next(entry["loss"] for entry in reversed(trainer.state.log_history) if "loss" in entry)
     with atomic(config.out / "README.md") as partial:
-        partial.write_text(_card(config, trainer.state.log_history[-2]["loss"]), encoding="utf-8")
+        partial.write_text(_card(config, last_loss), encoding="utf-8")
     shutil.rmtree(checkpoints, ignore_errors=True)
     size = sum(p.numel() for p in model.parameters())
     print(f"{config.out}: {size / 1e6:.1f} M parameters, {len(tokenizer)} tokens, {config.texts} texts read")
@@ -177,7 +169,7 @@ def _sources(config: BaseConfig) -> list[Source]:
 
 
 def _arguments(config: BaseConfig, checkpoints: Path) -> TrainingArguments:
-    return TrainingArguments(
+    return packed_arguments(
         output_dir=str(checkpoints),
         per_device_train_batch_size=config.texts_per_step,
         max_steps=config.texts // config.texts_per_step,
@@ -190,18 +182,13 @@ def _arguments(config: BaseConfig, checkpoints: Path) -> TrainingArguments:
         save_strategy="steps",
         save_steps=config.save_every,
         save_total_limit=1,
-        remove_unused_columns=False,
-        dataloader_pin_memory=False,
-        use_cpu=pick_device() == "cpu",
         seed=config.seed,
         report_to="none",
-        disable_tqdm=True,
     )
 
 
-def _card(config: BaseConfig, loss: float | None = None) -> str:
+def _card(config: BaseConfig, loss: float) -> str:
     source = f"the training lists of `{config.data}`" if config.data else f"{config.shops} simulated shops"
-    state = "Unfinished." if loss is None else f"{config.texts} texts were read; the last training loss was {loss:.3f}."
     shape = config.shape
     return f"""---
 library_name: transformers
@@ -211,7 +198,8 @@ pipeline_tag: text-generation
 # A small base language model
 
 Qwen3 architecture, {shape.layers} layers of width {shape.hidden}, with its own byte-level BPE tokenizer, trained from
-nothing on catalogue and session text of {source}. {state}
+nothing on catalogue and session text of {source}.
+{config.texts} texts were read; the last training loss was {loss:.3f}.
 
 It knows how sessions go on (passed, clicked, carted, bought) and has never been asked to answer yes or no: that is
 what `reshelf finetune` teaches. A base of simulated shops holds nobody's data and has the project's licence,

@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
-from transformers import Trainer
+from transformers import Trainer, TrainingArguments
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
+from transformers.trainer_utils import get_last_checkpoint
 from transformers.utils.logging import disable_progress_bar
+
+from reshelf.modeling.loading import pick_device
+
+
+def packed_arguments(**arguments: Any) -> TrainingArguments:
+    """transformers' arguments for a PackedTrainer."""
+    return TrainingArguments(
+        remove_unused_columns=False,
+        dataloader_pin_memory=False,
+        use_cpu=pick_device() == "cpu",
+        disable_tqdm=True,
+        **arguments,
+    )
 
 
 class PackedTrainer(Trainer):
@@ -19,6 +34,11 @@ class PackedTrainer(Trainer):
         self.remove_callback(PrinterCallback)
         # Our losses are means already; Trainer must divide by the accumulation steps itself.
         self.model_accepts_loss_kwargs = False
+
+    def train_or_resume(self) -> None:
+        """Train, from the last checkpoint in the output folder where there is one."""
+        checkpoints = str(self.args.output_dir)
+        self.train(resume_from_checkpoint=get_last_checkpoint(checkpoints) if Path(checkpoints).is_dir() else None)
 
     def _prepare_inputs(self, inputs: Any) -> Any:
         return inputs.to(self.args.device)

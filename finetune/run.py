@@ -10,7 +10,6 @@ from __future__ import annotations
 import shutil
 
 from transformers import TrainingArguments, set_seed
-from transformers.trainer_utils import get_last_checkpoint
 
 from reshelf.data.store import RankingData, atomic, check_writable, load_dataset_folder
 from reshelf.errors import InputError
@@ -18,10 +17,11 @@ from reshelf.finetune.batches import ListDataset
 from reshelf.finetune.card import write_card, write_curve
 from reshelf.finetune.config import FinetuneConfig, config_text
 from reshelf.finetune.losses.listnet import listnet
+from reshelf.finetune.packed_trainer import packed_arguments
 from reshelf.finetune.trainer import ListTrainer
 from reshelf.finetune.validation import METRIC, Validation
 from reshelf.modeling.checkpoint import RerankerSpec, save_reranker
-from reshelf.modeling.loading import add_lora, load_base, pick_device
+from reshelf.modeling.loading import add_lora, load_base
 from reshelf.modeling.score import attach_head
 from reshelf.prompts.builder import PromptBuilder
 from reshelf.prompts.levels import fit_levels
@@ -61,13 +61,12 @@ def finetune(config: FinetuneConfig) -> None:
         config.candidates == "joint",
         config.patience,
     )
-    checkpoints = config.out / CHECKPOINTS
-    trainer.train(resume_from_checkpoint=get_last_checkpoint(str(checkpoints)) if checkpoints.is_dir() else None)
+    trainer.train_or_resume()
     spec = RerankerSpec(config.model, config.prompt, levels, config.candidates)
     save_reranker(config.out, trainer.accelerator.unwrap_model(trainer.model), tokenizer, spec)
     write_curve(config.out, trainer.state.log_history)
     write_card(config.out, config, data, trainer.state)
-    shutil.rmtree(checkpoints)
+    shutil.rmtree(config.out / CHECKPOINTS)
     best = trainer.state.best_metric
     print(f"{config.out}: best valid nDCG@10 {best:.4f} at step {trainer.state.best_global_step}")
 
@@ -99,7 +98,7 @@ def _check_unfinished(config: FinetuneConfig) -> None:
 
 def _arguments(config: FinetuneConfig) -> TrainingArguments:
     optimiser = config.optimiser
-    return TrainingArguments(
+    return packed_arguments(
         output_dir=str(config.out / CHECKPOINTS),
         per_device_train_batch_size=optimiser.lists_per_step,
         per_device_eval_batch_size=max(8, optimiser.lists_per_step),
@@ -112,7 +111,6 @@ def _arguments(config: FinetuneConfig) -> TrainingArguments:
         weight_decay=optimiser.weight_decay,
         gradient_checkpointing=optimiser.gradient_checkpointing,
         gradient_checkpointing_kwargs={"use_reentrant": False},
-        bf16=False,
         logging_steps=1,
         eval_strategy="steps",
         eval_steps=config.eval_every,
@@ -122,12 +120,7 @@ def _arguments(config: FinetuneConfig) -> TrainingArguments:
         load_best_model_at_end=True,
         metric_for_best_model=METRIC,
         greater_is_better=True,
-        remove_unused_columns=False,
-        dataloader_pin_memory=False,
-        use_cpu=pick_device() == "cpu",
         seed=config.seed,
         data_seed=config.seed,
         report_to=config.report_to or "none",
-        disable_tqdm=True,
-        save_only_model=False,
     )

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -63,6 +64,10 @@ class SimulatedSource:
         return next(self._simulator.shopper(number))
 
     def sample(self) -> Sequence[RankingList]:
+        return self._sample
+
+    @cached_property
+    def _sample(self) -> list[RankingList]:
         return [self.session(number) for number in range(200)]
 
 

@@ -1,7 +1,7 @@
 """transformers.Trainer over lists: shared-prefix batches, a listwise loss, nDCG@10 as the metric that decides.
 
-trainer = ListTrainer(model, arguments, train_dataset, validation, tokenizer)
-trainer.train(resume_from_checkpoint=True)
+trainer = ListTrainer(model, arguments, train_dataset, validation, listnet, joint=False, patience=5)
+trainer.train_or_resume()
 """
 
 from __future__ import annotations

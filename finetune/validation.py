@@ -1,6 +1,6 @@
 """nDCG@10 and loss on validation lists, during training.
 
-Validation(dataset).measure(model, batch_size=16, joint=False, loss=listnet)   # {"eval_loss": …, "eval_ndcg@10": …}
+Validation(dataset).measure(model, 16, joint=False, loss=listnet, device="cpu")   # {"eval_loss": …, "eval_ndcg@10": …}
 """
 
 from __future__ import annotations

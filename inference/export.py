@@ -20,7 +20,6 @@ from pathlib import Path
 import numpy as np
 import yaml
 from rich.console import Console
-from transformers.utils.logging import disable_progress_bar
 
 from reshelf.data.schema import Item, RankingList
 from reshelf.data.store import load_dataset_folder
@@ -76,7 +75,6 @@ def export(config: ExportConfig) -> None:
         ExportMismatchError: a difference is above the tolerance; nothing is left behind.
     """
     _check(config)
-    disable_progress_bar()  # transformers' own, of loading weights
     trained = load_reranker(config.model)
     if trained.spec.candidates == "joint":
         raise InputError(f"{config.model}: candidates: joint sees the whole list, which no pair classifier can do")

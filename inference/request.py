@@ -27,7 +27,6 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
-from transformers.utils.logging import disable_progress_bar
 
 from reshelf.data.schema import Event, Item, RankingList
 from reshelf.data.store import load_dataset_folder, read_records
@@ -71,7 +70,6 @@ def rerank(config: RerankConfig) -> None:
     """Reorder one list for one shopper and print it."""
     if config.top is not None and config.top < 1:
         raise InputError(f"top is {config.top}; give a number of at least 1")
-    disable_progress_bar()  # transformers' own, of loading weights
     catalogue, lists = _read_data(config)
     request = _request(config, lists)
     with Reranker.from_pretrained(config.model, config.engine, catalogue) as reranker:
@@ -136,8 +134,14 @@ def show(
             Text(f"▲{moved}", "green") if moved > 0 else Text(f"▼{-moved}", "red") if moved < 0 else Text("·", "dim")
         )
         item = entry.item
-        price = "" if item.price is None else f"{item.price:.2f} {item.currency or ''}".strip()
-        row = (str(entry.rank), str(entry.first_stage_rank), arrow, Text(item.title), price, f"{entry.score:+.3f}")
+        row = (
+            str(entry.rank),
+            str(entry.first_stage_rank),
+            arrow,
+            Text(item.title),
+            item.price_text,
+            f"{entry.score:+.3f}",
+        )
         table.add_row(*row)
     console.print(table)
     if ranked.trimmed.events:

@@ -23,6 +23,7 @@ from transformers.utils.logging import disable_progress_bar
 from reshelf.errors import InputError
 from reshelf.modeling.attention import SHARED_PREFIX
 from reshelf.modeling.packing import pack
+from reshelf.modeling.score import logits_at
 from reshelf.prompts.builder import ListPrompt, Trimmed
 
 
@@ -162,16 +163,9 @@ def _must_keep_items_apart(model: Any, base: str) -> None:
         ids = [np.array(part, dtype=np.int32) for part in ([1, 2], [other, other], [5, 6])]
         batch = pack([ListPrompt("", ids[0], tuple(ids[1:]), Trimmed())]).to(model.device)
         try:
-            logits = model(
-                input_ids=batch.input_ids,
-                position_ids=batch.position_ids,
-                layout=batch.layout,
-                logits_to_keep=batch.score_positions[-1:],
-                use_cache=False,
-            ).logits
+            outputs.append(logits_at(model, batch, batch.score_positions[-1:]).float())
         except (NotImplementedError, TypeError) as error:
             raise InputError(f"model.base {base!r} cannot be a reranker: {_first_line(error)}") from error
-        outputs.append(logits.float())
     if not torch.allclose(outputs[0], outputs[1], rtol=1e-3, atol=1e-4 * float(outputs[0].abs().max())):
         raise InputError(
             f"model.base {base!r} cannot be a reranker: not all of its layers are plain attention, so the products of "

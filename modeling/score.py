@@ -46,6 +46,17 @@ def attach_head(model: Any, positive_id: int, negative_id: int) -> None:
     model.set_output_embeddings(LabelHead(head.weight[[positive_id, negative_id]]))
 
 
+def logits_at(model: Any, batch: PackedBatch, rows: torch.Tensor) -> torch.Tensor:
+    """The head's outputs [R, head rows] at the tokens `rows` (int64 [R]) of a packed row; no other token meets it."""
+    return model(
+        input_ids=batch.input_ids,
+        position_ids=batch.position_ids,
+        layout=batch.layout,
+        logits_to_keep=rows,
+        use_cache=False,
+    ).logits[0]
+
+
 def score(model: Any, batch: PackedBatch) -> torch.Tensor:
     """Raw log-odds of every candidate, float32 [N], lists one after the other.
 
@@ -53,11 +64,5 @@ def score(model: Any, batch: PackedBatch) -> torch.Tensor:
         model: a causal LM (or its peft wrapper) loaded with the shared-prefix attention and a `LabelHead`.
         batch: packed lists on the model's device.
     """
-    logits = model(
-        input_ids=batch.input_ids,
-        position_ids=batch.position_ids,
-        layout=batch.layout,
-        logits_to_keep=batch.score_positions,
-        use_cache=False,
-    ).logits
-    return (logits[0, :, 0] - logits[0, :, 1]).float()
+    logits = logits_at(model, batch, batch.score_positions)
+    return (logits[:, 0] - logits[:, 1]).float()

@@ -156,7 +156,7 @@ class PromptBuilder:
     def _query(self, ranking: RankingList) -> list[int]:
         query = " ".join(ranking.query.split())
         if not query:
-            return self._ids("no_query")
+            return self._own("no_query")
         if query not in self._queries:
             size = len(self._encoder.data(" " + query))
             if size > self.config.query_tokens:
@@ -182,7 +182,7 @@ class PromptBuilder:
             # A block holds the whole budget: keep what fits rather than nothing.
             dropped = next(n for n in range(len(written) + 1) if sizes[n:].sum() <= config.history_tokens)
         kept = [i for ids, _ in written[dropped:] for i in ids]
-        ids = [*self._encoder.start, *self._ids("head"), *kept, *self._query(ranking)]
+        ids = [*self._encoder.start, *self._own("head"), *kept, *self._query(ranking)]
         return np.array(ids, dtype=np.int32), dropped, sum(lost for _, lost in written[dropped:])
 
     def _event(self, event: Event, before: Event | None, list_id: str) -> tuple[list[int], int]:
@@ -211,7 +211,7 @@ class PromptBuilder:
         if item_id not in self._items:
             item = self._lookup(item_id, list_id, "candidates")
             kept, lost = self._fit(self._fields(item, self.config.fields), self.config.item_tokens)
-            self._items[item_id] = np.array(self._ids("item") + kept, dtype=np.int32), lost
+            self._items[item_id] = np.array(self._own("item") + kept, dtype=np.int32), lost
         return self._items[item_id]
 
     def _lookup(self, item_id: str, list_id: str, field: str) -> Item:

@@ -83,7 +83,7 @@ def _share(report: dict[str, Any], console: Console) -> None:
     values = {name: metrics["ndcg@10"] for name, metrics in report["systems"].items()}
     low, high = values["first_stage"], values["best_possible"]
     for name in ("base", "finetuned"):
-        share = (values[name] - low) / (high - low)
+        share = report["gap_closed"][name]
         console.print(
             f"{name:<10} nDCG@10 {values[name]:.3f}: {share:6.1%} of the way from {low:.3f} to {high:.3f}",
             highlight=False,

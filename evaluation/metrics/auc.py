@@ -14,10 +14,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import datasets
 import evaluate
 import numpy as np
 from sklearn.metrics import roc_auc_score
+
+from reshelf.evaluation.metrics.ordering import lists_info
 
 DESCRIPTION = "Area under the ROC curve over all rows of all lists."
 INPUTS = """
@@ -44,17 +45,7 @@ class Auc(evaluate.Metric):
     """AUC over all rows."""
 
     def _info(self) -> evaluate.MetricInfo:
-        return evaluate.MetricInfo(
-            description=DESCRIPTION,
-            citation="",
-            inputs_description=INPUTS,
-            features=datasets.Features(
-                {
-                    "predictions": datasets.Sequence(datasets.Value("float64")),
-                    "references": datasets.Sequence(datasets.Value("int64")),
-                }
-            ),
-        )
+        return lists_info(DESCRIPTION, INPUTS)
 
     def _compute(
         self,

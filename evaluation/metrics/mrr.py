@@ -13,13 +13,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import datasets
 import evaluate
 import numpy as np
 import torch
 from torchmetrics.functional.retrieval import retrieval_reciprocal_rank
 
-from reshelf.evaluation.metrics.ordering import mean_or_none, rank_scores
+from reshelf.evaluation.metrics.ordering import lists_info, mean_or_none, rank_scores
 
 DESCRIPTION = "Mean reciprocal rank of the first relevant candidate; ties keep first-stage order."
 INPUTS = """
@@ -45,17 +44,7 @@ class Mrr(evaluate.Metric):
     """Mean reciprocal rank over lists."""
 
     def _info(self) -> evaluate.MetricInfo:
-        return evaluate.MetricInfo(
-            description=DESCRIPTION,
-            citation="",
-            inputs_description=INPUTS,
-            features=datasets.Features(
-                {
-                    "predictions": datasets.Sequence(datasets.Value("float64")),
-                    "references": datasets.Sequence(datasets.Value("int64")),
-                }
-            ),
-        )
+        return lists_info(DESCRIPTION, INPUTS)
 
     def _compute(
         self, predictions: list[list[float]], references: list[list[int]], relevant_from: int = 1

@@ -15,13 +15,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
-import datasets
 import evaluate
 import numpy as np
 import torch
 from torchmetrics.functional.retrieval import retrieval_normalized_dcg
 
-from reshelf.evaluation.metrics.ordering import exponential_gains, mean_or_none, rank_scores
+from reshelf.evaluation.metrics.ordering import exponential_gains, lists_info, mean_or_none, rank_scores
 
 DESCRIPTION = "Normalised discounted cumulative gain of the first k, mean over lists; ties keep first-stage order."
 INPUTS = """
@@ -51,17 +50,7 @@ class Ndcg(evaluate.Metric):
     """nDCG@k over lists."""
 
     def _info(self) -> evaluate.MetricInfo:
-        return evaluate.MetricInfo(
-            description=DESCRIPTION,
-            citation="",
-            inputs_description=INPUTS,
-            features=datasets.Features(
-                {
-                    "predictions": datasets.Sequence(datasets.Value("float64")),
-                    "references": datasets.Sequence(datasets.Value("float64")),
-                }
-            ),
-        )
+        return lists_info(DESCRIPTION, INPUTS, references="float64")
 
     def _compute(
         self,

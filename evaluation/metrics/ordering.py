@@ -1,4 +1,4 @@
-"""The rules all metrics share: how scores become an order, what a gain is, and what counts as relevant.
+"""What all metrics share: their inputs, how scores become an order, what a gain is, and what counts as relevant.
 
 pseudo = rank_scores([0.5, 0.9, 0.5])   # -> tensor [2., 3., 1.]: the tie keeps first-stage order
 gains = exponential_gains([0, 3, 1])    # -> [0., 7., 1.]
@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+import datasets
+import evaluate
 import numpy as np
 import torch
 
@@ -64,3 +66,20 @@ def mean_or_none(values: Sequence[float] | np.ndarray) -> float | None:
     known = np.asarray(values, dtype=np.float64)
     known = known[~np.isnan(known)]
     return float(known.mean()) if len(known) else None
+
+
+def lists_info(description: str, inputs: str, references: str = "int64", **more: str) -> evaluate.MetricInfo:
+    """What a metric over lists tells `evaluate`: scores and references are one sequence per list.
+
+    Args:
+        references: dtype of the labels or gains.
+        more: further inputs, one value per list, by name and dtype.
+    """
+    features = {
+        "predictions": datasets.Sequence(datasets.Value("float64")),
+        "references": datasets.Sequence(datasets.Value(references)),
+        **{name: datasets.Value(dtype) for name, dtype in more.items()},
+    }
+    return evaluate.MetricInfo(
+        description=description, citation="", inputs_description=inputs, features=datasets.Features(features)
+    )

@@ -13,13 +13,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import datasets
 import evaluate
 import numpy as np
 import torch
 from torchmetrics.functional.retrieval import retrieval_recall
 
-from reshelf.evaluation.metrics.ordering import mean_or_none, rank_scores
+from reshelf.evaluation.metrics.ordering import lists_info, mean_or_none, rank_scores
 
 DESCRIPTION = "Share of the relevant candidates among the first k, mean over lists; ties keep first-stage order."
 INPUTS = """
@@ -46,17 +45,7 @@ class Recall(evaluate.Metric):
     """Recall@k over lists."""
 
     def _info(self) -> evaluate.MetricInfo:
-        return evaluate.MetricInfo(
-            description=DESCRIPTION,
-            citation="",
-            inputs_description=INPUTS,
-            features=datasets.Features(
-                {
-                    "predictions": datasets.Sequence(datasets.Value("float64")),
-                    "references": datasets.Sequence(datasets.Value("int64")),
-                }
-            ),
-        )
+        return lists_info(DESCRIPTION, INPUTS)
 
     def _compute(
         self, predictions: list[list[float]], references: list[list[int]], k: int = 10, relevant_from: int = 1

@@ -13,12 +13,11 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import Any
 
-import datasets
 import evaluate
 import numpy as np
 
 from reshelf.evaluation.metrics.auc import auc_of_rows
-from reshelf.evaluation.metrics.ordering import mean_or_none
+from reshelf.evaluation.metrics.ordering import lists_info, mean_or_none
 
 DESCRIPTION = "Unweighted mean over users of the area under the ROC curve of the user's own rows."
 INPUTS = """
@@ -37,18 +36,7 @@ class Uauc(evaluate.Metric):
     """Mean of the users' own AUC."""
 
     def _info(self) -> evaluate.MetricInfo:
-        return evaluate.MetricInfo(
-            description=DESCRIPTION,
-            citation="",
-            inputs_description=INPUTS,
-            features=datasets.Features(
-                {
-                    "predictions": datasets.Sequence(datasets.Value("float64")),
-                    "references": datasets.Sequence(datasets.Value("int64")),
-                    "users": datasets.Value("string"),
-                }
-            ),
-        )
+        return lists_info(DESCRIPTION, INPUTS, users="string")
 
     def _compute(
         self,
