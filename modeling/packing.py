@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -20,19 +21,70 @@ from reshelf.prompts.builder import ListPrompt
 
 @dataclass(frozen=True)
 class ListLayout:
-    """Where one list lies in the row."""
+    """Where one list lies in the row. Its items are also seen as a block of `count` x `longest` slots."""
 
     start: int
     """First token of the prefix."""
     prefix: int
-    """Tokens in the prefix, P."""
-    items: int
-    """Tokens in all items together; 0 when joint."""
-    own: torch.Tensor | None
-    """int64 [K, L]: each item's tokens, counted from the first item token, padded at the end with the item's last
-    token; None when joint."""
-    valid: torch.Tensor | None
-    """bool [K, L]: which of `own` are real tokens; None when all are, or when joint."""
+    """Tokens in the prefix, P; the whole list when joint."""
+    items: int = 0
+    """Tokens in all items together, N; 0 when joint."""
+    count: int = 0
+    """Items, K; 0 when joint."""
+    longest: int = 0
+    """Tokens in the longest item, L; 0 when joint."""
+    slots: torch.Tensor | None = None
+    """int64 [N]: each item token's slot, k · L + its place in item k; None where every item fills its L slots."""
+
+    @property
+    def spans(self) -> tuple[slice, slice]:
+        """The tokens of the prefix and those of the items, as slices of the row."""
+        middle = self.start + self.prefix
+        return slice(self.start, middle), slice(middle, middle + self.items)
+
+    def blocks(self, x: torch.Tensor) -> torch.Tensor:
+        """[1, H, N, …] to [K, H, L, …], item by item; slots behind an item's end are 0."""
+        if self.slots is not None:
+            wide = x.new_zeros(*x.shape[:2], self.count * self.longest, *x.shape[3:])
+            x = wide.index_copy_(2, self.slots, x)
+        return x[0].unflatten(1, (self.count, self.longest)).transpose(0, 1)
+
+    def unblock(self, x: torch.Tensor) -> torch.Tensor:
+        """[K, H, L, …] to [1, H, N, …], the opposite of `blocks`."""
+        x = x.transpose(0, 1).flatten(1, 2)[None]
+        return x if self.slots is None else x.index_select(2, self.slots)
+
+
+@dataclass(frozen=True, eq=False)
+class Layout:
+    """What the tokens of a row may see: one part per list, in the order of the row."""
+
+    parts: tuple[ListLayout, ...]
+
+    @classmethod
+    def causal(cls, length: int) -> Layout:
+        """A row that is one plain causal sequence."""
+        return cls((ListLayout(0, length),))
+
+    def to(self, device: torch.device | str) -> Layout:
+        return Layout(
+            tuple(part if part.slots is None else replace(part, slots=part.slots.to(device)) for part in self.parts)
+        )
+
+    @property
+    def longest(self) -> int:
+        """Tokens in the longest prompt, prefix + item."""
+        return max(part.prefix + part.longest for part in self.parts)
+
+    @cached_property
+    def owners(self) -> torch.Tensor:
+        """int32 [2, T]: the list a token belongs to, and its item counted from 1; 0 means the prefix."""
+        lists, items = [], []
+        for n, part in enumerate(self.parts):
+            own = np.arange(part.items) if part.slots is None else part.slots.cpu().numpy()
+            lists.append(np.full(part.prefix + part.items, n))
+            items += [np.zeros(part.prefix), own // max(part.longest, 1) + 1]
+        return torch.from_numpy(np.stack([np.concatenate(lists), np.concatenate(items)]).astype(np.int32))
 
 
 @dataclass(frozen=True)
@@ -47,51 +99,56 @@ class PackedBatch:
     """int64 [N]: the last token of every candidate, all lists one after the other."""
     sizes: tuple[int, ...]
     """Candidates per list; they sum to N."""
-    layout: tuple[ListLayout, ...]
+    layout: Layout
 
     def to(self, device: torch.device | str) -> PackedBatch:
-        def move(tensor: torch.Tensor | None) -> torch.Tensor | None:
-            return None if tensor is None else tensor.to(device)
-
         return PackedBatch(
             self.input_ids.to(device),
             self.position_ids.to(device),
             self.score_positions.to(device),
             self.sizes,
-            tuple(replace(part, own=move(part.own), valid=move(part.valid)) for part in self.layout),
+            self.layout.to(device),
         )
+
+    @property
+    def padded_share(self) -> float:
+        """Empty slots beside all tokens of the row. They take part in an item's attention to itself, nothing else."""
+        empty = sum(part.count * part.longest - part.items for part in self.layout.parts)
+        return empty / (self.input_ids.shape[1] + empty)
 
 
 def pack(prompts: Sequence[ListPrompt], joint: bool = False) -> PackedBatch:
     """Lay lists out in one row.
 
     Args:
-        prompts: at least one list, each with at least one candidate.
+        prompts: at least one list, each with a prefix and at least one candidate.
         joint: candidates see those before them (plain causal attention).
     """
-    ids, positions, ends, layout = [], [], [], []
+    ids, positions, ends, parts = [], [], [], []
     start = 0
     for prompt in prompts:
         prefix = len(prompt.prefix)
         lengths = np.array([len(item) for item in prompt.items])
         offsets = np.cumsum(lengths) - lengths
-        total = prefix + int(lengths.sum())
+        items = int(lengths.sum())
         ids += [prompt.prefix, *prompt.items]
         ends.append(start + prefix + offsets + lengths - 1)
         if joint:
-            positions.append(np.arange(total))
-            layout.append(ListLayout(start, total, 0, None, None))
+            positions.append(np.arange(prefix + items))
+            parts.append(ListLayout(start, prefix + items))
         else:
-            inside = np.arange(lengths.max())
-            positions += [np.arange(prefix), *(prefix + inside[:n] for n in lengths)]
-            own = offsets[:, None] + np.minimum(inside, lengths[:, None] - 1)
-            valid = None if lengths.min() == lengths.max() else torch.from_numpy(inside < lengths[:, None])
-            layout.append(ListLayout(start, prefix, total - prefix, torch.from_numpy(own), valid))
-        start += total
+            inside = np.arange(items) - np.repeat(offsets, lengths)
+            positions += [np.arange(prefix), prefix + inside]
+            longest = int(lengths.max())
+            slots = None
+            if lengths.min() < longest:
+                slots = torch.from_numpy(np.repeat(np.arange(len(lengths)) * longest, lengths) + inside)
+            parts.append(ListLayout(start, prefix, items, len(lengths), longest, slots))
+        start += prefix + items
     return PackedBatch(
         input_ids=torch.from_numpy(np.concatenate(ids).astype(np.int64))[None],
         position_ids=torch.from_numpy(np.concatenate(positions).astype(np.int64))[None],
         score_positions=torch.from_numpy(np.concatenate(ends).astype(np.int64)),
         sizes=tuple(len(prompt.items) for prompt in prompts),
-        layout=tuple(layout),
+        layout=Layout(tuple(parts)),
     )

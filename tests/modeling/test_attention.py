@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 from transformers import AttentionInterface
 
 from reshelf.modeling.attention import SHARED_PREFIX, shared_prefix_attention
+from reshelf.modeling.attention_flex import flex
+from reshelf.modeling.attention_pieces import pieces
 from reshelf.modeling.loading import LoraConfig, add_lora
-from reshelf.modeling.packing import pack
+from reshelf.modeling.packing import Layout, pack
 from reshelf.modeling.score import score
 from reshelf.prompts.builder import ListPrompt, Trimmed
 
@@ -130,6 +132,70 @@ class TestEqualsSeparatePrompts:
         assert float((found - exact).abs().mean()) < 2 * float((plain - exact).abs().mean()) + 0.05
 
 
+@given(data=st.data())
+def test_pieces_equal_a_dense_mask(data: st.DataObject) -> None:
+    """Outputs and gradients over random rows, against one masked softmax over the whole row, in float64."""
+    lengths = st.lists(st.integers(1, 9), min_size=1, max_size=7)
+    shapes = data.draw(st.lists(st.tuples(st.integers(1, 40), lengths), min_size=1, max_size=3))
+    layout = layout_of(shapes, joint=data.draw(st.booleans()))
+    shared, groups = data.draw(st.sampled_from([1, 2, 3])), data.draw(st.sampled_from([1, 2]))
+    same_output_and_gradients(pieces, layout, shared * groups, groups, torch.float64, 1e-9)
+
+
+ROWS = {
+    "several lists": [(200, [5, 9, 2, 140]), (3, [1, 14]), (17, [4, 4, 4, 4])],
+    "one-token items": [(1, [1, 1, 1])],
+}
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_flex_equals_a_dense_mask(row: str) -> None:
+    """The forward pass alone: torch has no FlexAttention backward on a CPU."""
+    layout = layout_of(ROWS[row])
+    q, k, v = (torch.randn(1, heads, layout.owners.shape[1], 16) for heads in (4, 2, 2))
+    torch.testing.assert_close(flex(q, k, v, layout, 0.3), dense(q, k, v, layout, 0.3), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("row", ROWS)
+def test_flex_gradients_equal_a_dense_mask(row: str) -> None:
+    with torch.device("cuda"):
+        same_output_and_gradients(flex, layout_of(ROWS[row]), 4, 2, torch.float32, 1e-3)
+
+
+def layout_of(shapes: list[tuple[int, list[int]]], joint: bool = False) -> Layout:
+    ids = np.arange(200)
+    prompts = [ListPrompt("", ids[:prefix], tuple(ids[:n] for n in lengths), Trimmed()) for prefix, lengths in shapes]
+    return pack(prompts, joint).layout
+
+
+def same_output_and_gradients(
+    attend: Callable[..., torch.Tensor], layout: Layout, heads: int, groups: int, kind: torch.dtype, bound: float
+) -> None:
+    torch.manual_seed(0)
+    length = layout.owners.shape[1]
+    q, k, v = (torch.randn(1, n, length, 16, dtype=kind, requires_grad=True) for n in (heads, groups, groups))
+    weight = torch.randn(1, length, heads, 16, dtype=kind)
+    found, expected = attend(q, k, v, layout, 0.3), dense(q, k, v, layout, 0.3)
+    torch.testing.assert_close(found, expected, rtol=bound, atol=bound)
+    mine = torch.autograd.grad((found * weight).sum(), (q, k, v))
+    theirs = torch.autograd.grad((expected * weight).sum(), (q, k, v))
+    torch.testing.assert_close(mine, theirs, rtol=bound, atol=bound)
+
+
+def dense(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, layout: Layout, scale: float) -> torch.Tensor:
+    """The same attention the slow, obvious way: a mask of every pair of tokens, written out list by list."""
+    length = q.shape[2]
+    seen = torch.zeros(length, length, dtype=torch.bool)
+    lists, items = layout.owners.tolist()
+    for i in range(length):
+        for j in range(i + 1):
+            seen[i, j] = lists[i] == lists[j] and items[j] in (0, items[i])
+    heads = q.shape[1] // k.shape[1]
+    logits = (q @ k.repeat_interleave(heads, 1).transpose(2, 3) * scale).masked_fill(~seen, float("-inf"))
+    return (logits.softmax(3) @ v.repeat_interleave(heads, 1)).transpose(1, 2)
+
+
 def lora(model: Any) -> Any:
     torch.manual_seed(1)
     model = add_lora(model, LoraConfig(rank=4, alpha=8, dropout=0.0))
@@ -231,13 +297,13 @@ class TestLimits:
             shared_prefix_attention(torch.nn.Module(), q, q, q, None, **{option: value})
 
 
-def test_there_is_no_dense_mask(
+def test_nothing_grows_with_prefix_times_items(
     tiny_model: Callable[..., Any],
     with_head: Callable[[Any], Any],
     make_lists: Callable[..., list[ListPrompt]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Every layer gets no mask at all, and nothing the size of the row squared is made on the way."""
+    """No mask reaches a layer, and neither forward nor backward makes a tensor beyond tokens x the widest layer."""
     masks = []
 
     def spy(*args: Any, **more: Any) -> Any:
@@ -245,13 +311,13 @@ def test_there_is_no_dense_mask(
         return shared_prefix_attention(*args, **more)
 
     monkeypatch.setitem(AttentionInterface._global_mapping, SHARED_PREFIX, spy)
-    prompts = make_lists((40, [10] * 60))
-    total = 40 + 600
-    with torch.no_grad(), LargestTensor() as largest:
-        score(with_head(tiny_model("qwen3")), pack(prompts))
+    prompts = make_lists((400, [10] * 60))
+    model = with_head(tiny_model("qwen3"))
+    with LargestTensor() as largest:
+        score(model, pack(prompts)).sum().backward()
     assert masks == [None, None]
-    # Four heads of item tokens against the prefix and their own item; a dense mask or score matrix is 13 times this.
-    assert 4 * 600 * 50 <= largest.size < total * total
+    # Attention weights of the items to the prefix, or K copies of the prefix's keys, would be 4 to 10 times this.
+    assert largest.size == (400 + 600) * model.config.intermediate_size
 
 
 class LargestTensor(torch.utils._python_dispatch.TorchDispatchMode):

@@ -26,19 +26,21 @@ def test_the_layout_covers_every_token_once(
     total = sum(prefix + sum(lengths) for prefix, lengths in shapes)
     assert batch.input_ids.shape == batch.position_ids.shape == (1, total)
     seen = np.zeros(total, dtype=int)
-    for part, prompt in zip(batch.layout, prompts, strict=True):
+    for part, prompt in zip(batch.layout.parts, prompts, strict=True):
         seen[part.start : part.start + part.prefix] += 1
         assert batch.input_ids[0, part.start : part.start + part.prefix].tolist() == prompt.prefix.tolist()
         assert batch.position_ids[0, part.start : part.start + part.prefix].tolist() == list(range(part.prefix))
-        assert part.own is not None
         first = part.start + part.prefix
-        for k, item in enumerate(prompt.items):
-            row = first + part.own[k]
-            real = row if part.valid is None else row[part.valid[k]]
+        tokens = torch.arange(first, first + part.items)
+        blocks = part.blocks(tokens[None, None])[:, 0]
+        assert blocks.shape == (len(prompt.items), max(map(len, prompt.items)))
+        for row, item in zip(blocks, prompt.items, strict=True):
+            real = row[: len(item)]
             seen[real.numpy()] += 1
             assert batch.input_ids[0, real].tolist() == item.tolist()
             assert batch.position_ids[0, real].tolist() == list(range(part.prefix, part.prefix + len(item)))
-            assert set(row[len(item) :].tolist()) <= {int(row[len(item) - 1])}, "padding repeats the last token"
+            assert not row[len(item) :].any(), "slots behind an item's end are empty"
+        assert torch.equal(part.unblock(blocks[:, None]), tokens[None, None])
     assert (seen == 1).all()
 
 
@@ -61,8 +63,23 @@ def test_joint_lists_are_plain_text(
 ) -> None:
     batch = pack(make_lists(*shapes), joint=True)
     assert batch.position_ids[0].tolist() == [i for prefix, lengths in shapes for i in range(prefix + sum(lengths))]
-    assert all(part.own is None and part.items == 0 for part in batch.layout)
-    assert batch.layout[-1].start + batch.layout[-1].prefix == batch.input_ids.shape[1]
+    assert all(part.count == part.items == 0 for part in batch.layout.parts)
+    assert batch.layout.parts[-1].spans[0].stop == batch.input_ids.shape[1]
+    assert batch.padded_share == 0
+
+
+@given(shapes=SHAPES)
+def test_owners_and_padding(shapes: list[tuple[int, list[int]]], make_lists: Callable[..., list[ListPrompt]]) -> None:
+    """Every token knows its list and its item, and the empty slots are counted."""
+    batch = pack(make_lists(*shapes))
+    lists, items, empty = [], [], 0
+    for n, (prefix, lengths) in enumerate(shapes):
+        lists += [n] * (prefix + sum(lengths))
+        items += [0] * prefix + [k for k, length in enumerate(lengths, start=1) for _ in range(length)]
+        empty += sum(max(lengths) - length for length in lengths)
+    assert batch.layout.owners.tolist() == [lists, items]
+    assert batch.padded_share == empty / (len(lists) + empty)
+    assert batch.layout.longest == max(prefix + max(lengths) for prefix, lengths in shapes)
 
 
 def test_types_and_moving(make_lists: Callable[..., list[ListPrompt]]) -> None:
@@ -70,7 +87,5 @@ def test_types_and_moving(make_lists: Callable[..., list[ListPrompt]]) -> None:
     assert {t.dtype for t in (batch.input_ids, batch.position_ids, batch.score_positions)} == {torch.int64}
     moved = batch.to("meta")
     assert moved.input_ids.is_meta
-    assert moved.layout[0].own is not None
-    assert moved.layout[0].own.is_meta
-    assert moved.layout[0].valid is not None
-    assert moved.layout[0].valid.is_meta
+    assert moved.layout.parts[0].slots is not None
+    assert moved.layout.parts[0].slots.is_meta
