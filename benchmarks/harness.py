@@ -166,3 +166,21 @@ def _lines(path: str) -> list[str]:
         return Path(path).read_text(encoding="utf-8").splitlines()
     except OSError:
         return []
+
+
+def matmul_rate(size: int = 1024, runs: int = 10) -> float:
+    """Floating-point operations per second of a square matrix product: what the machine's linear algebra reaches."""
+    import torch
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    kind = torch.bfloat16 if device == "cuda" else torch.float32
+    size = size if device == "cpu" else 8192
+    a, b = (torch.randn(size, size, device=device, dtype=kind) for _ in range(2))
+
+    def multiply() -> None:
+        torch.matmul(a, b)
+        if device == "cuda":
+            torch.cuda.synchronize()
+
+    multiply()
+    return 2.0 * size**3 / min(timed(multiply) for _ in range(runs))

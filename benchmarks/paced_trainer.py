@@ -1,0 +1,30 @@
+"""Any transformers Trainer, step by step on demand: the time from one step's end to the next, data loading included.
+
+trainer.add_callback(PacedSteps(pace))
+trainer.train()
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from transformers import TrainerCallback
+
+from benchmarks.paced import Pace
+
+ENDLESS = {"max_steps": 100_000, "logging_strategy": "no", "save_strategy": "no", "report_to": "none"}
+"""Arguments of a trainer that stops when there are no more turns."""
+
+
+class PacedSteps(TrainerCallback):
+    """One optimiser step per turn."""
+
+    def __init__(self, pace: Pace) -> None:
+        self._pace = pace
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        control.should_training_stop = not self._pace.turn()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._pace.done()
+        control.should_training_stop = not self._pace.turn()
