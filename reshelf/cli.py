@@ -66,6 +66,11 @@ COMMANDS = {
         "reshelf.inference.request.rerank",
         "reorder one list for one shopper",
     ),
+    "batch": Command(
+        "reshelf.inference.batch.BatchConfig",
+        "reshelf.inference.batch.batch",
+        "score Parquet files of lists, any number of them",
+    ),
     "export": Command(
         "reshelf.inference.export.ExportConfig",
         "reshelf.inference.export.export",
