@@ -1,8 +1,12 @@
-"""The vLLM engine: token ids in, raw log-odds out, the prefix of a list computed once and found in the cache.
+"""The vLLM engine: token ids in, raw log-odds out, the prefix of a list computed once.
 
     engine = VllmEngine(trained)
     scores = engine.score(prompts)
     engine.cached_share        # part of the prompt tokens that came from the prefix cache
+
+A list is one request per candidate: the first one fills the prefix cache, the others find the prefix there, and so does
+the shopper's next list. A reranker trained with `candidates: joint` reads a list as one request (token_classify) and
+takes the classifier's value at every candidate's last token; vLLM does not read the cache for those.
 
 vLLM runs in a process of its own, which does not import the calling script. Its start-up messages go to a log file,
 which is shown when it does not start.
@@ -45,12 +49,15 @@ class VllmSettings:
     """Weights and computation; None is the type the reranker was trained in. Never left to vLLM, which would cast
     float32 checkpoints to float16."""
     longest: int | None = None
-    """Tokens of prefix + one item that must fit; None takes it from the reranker's budgets and the model's limit."""
+    """Tokens of one request that must fit: prefix + one item, or a whole joint list. None takes it from the reranker's
+    budgets and the model's limit; for joint lists `joint_tokens` and the model's limit."""
+    joint_tokens: int = 16384
+    """Tokens of the longest joint list."""
     batch_tokens: int = 8192
     """Tokens per engine step."""
     cache_gib: float | None = None
     """Memory of the prefix cache in GiB; None takes what `gpu_memory` leaves on a GPU, and room for 64 of the longest
-    prompts on a CPU."""
+    prompts, or 2 of the longest joint lists, on a CPU."""
     gpu_memory: float = 0.9
     """Share of the GPU's memory that vLLM may take."""
 
@@ -71,11 +78,7 @@ class VllmEngine:
 
     def __init__(self, trained: TrainedReranker, settings: VllmSettings | None = None) -> None:
         settings = settings or VllmSettings()
-        if trained.spec.candidates == "joint":
-            raise InputError(
-                "engine vllm scores candidates independently and this reranker was trained with candidates: joint; "
-                "use engine transformers"
-            )
+        self._joint = trained.spec.candidates == "joint"
         dtype: Dtype = settings.dtype or trained.spec.model.dtype
         merge = settings.lora == "merged"
         self._files = tempfile.TemporaryDirectory(prefix="reshelf-vllm-")
@@ -88,8 +91,13 @@ class VllmEngine:
         self._adapter = None
         if not merge:
             options = {"enable_lora": True, "max_loras": 1, "max_lora_rank": _lora_rank(trained)}
+        if self._joint:
+            from vllm.config import PoolerConfig
+
+            options["pooler_config"] = PoolerConfig(task="token_classify")
         limit = trained.model.config.get_text_config().max_position_embeddings
-        self._longest = settings.longest or min(trained.builder({}).longest, limit)
+        wanted = settings.joint_tokens if self._joint else trained.builder({}).longest
+        self._longest = settings.longest or min(wanted, limit)
         try:
             self._llm = start_llm(weights, dtype, self._longest, settings, **options)
         except BaseException:
@@ -99,7 +107,10 @@ class VllmEngine:
             from vllm.lora.request import LoRARequest
 
             self._adapter = LoRARequest("reranker", 1, str(trained.folder / ADAPTER))
-        self._tokens = self._cached = 0
+        self.prompt_tokens = 0
+        """Tokens of all requests so far."""
+        self.cached_tokens = 0
+        """Those of them that were found in the prefix cache."""
 
     def score(self, prompts: Sequence[ListPrompt]) -> list[np.ndarray]:
         """Raw log-odds of every candidate, float32 [K] per list, in the order of the candidates.
@@ -110,31 +121,51 @@ class VllmEngine:
         if not prompts:
             return []
         for prompt in prompts:
-            length = len(prompt.prefix) + max(map(len, prompt.items))
+            items = [len(item) for item in prompt.items]
+            length = len(prompt.prefix) + (sum(items) if self._joint else max(items))
             if length > self._longest:
                 raise InputError(f"list {prompt.list_id}: a prompt of {length} tokens, and vLLM holds {self._longest}")
+        return self._score_joint(prompts) if self._joint else self._score_apart(prompts)
+
+    def _score_apart(self, prompts: Sequence[ListPrompt]) -> list[np.ndarray]:
         # One list after the other, in order: vLLM schedules first come, first served and registers a prefix's blocks
         # as soon as its first request is scheduled, so the list's other requests find them.
         requests = [
-            {"prompt_token_ids": [*prefix, *item.tolist()]}
+            [*prefix, *item.tolist()]
             for prompt in prompts
             for prefix in [prompt.prefix.tolist()]
             for item in prompt.items
         ]
+        values = np.array([float(data[0]) for data in self._ask(requests, "classify")], dtype=np.float32)
+        return np.split(values, np.cumsum([len(prompt.items) for prompt in prompts])[:-1])
+
+    def _score_joint(self, prompts: Sequence[ListPrompt]) -> list[np.ndarray]:
+        scores = []
+        requests = [np.concatenate([prompt.prefix, *prompt.items]).tolist() for prompt in prompts]
+        for prompt, data in zip(prompts, self._ask(requests, "token_classify"), strict=True):
+            ends = len(prompt.prefix) + np.cumsum([len(item) for item in prompt.items]) - 1
+            scores.append(data[:, 0].float().numpy()[ends])
+        return scores
+
+    def _ask(self, requests: Sequence[list[int]], task: Literal["classify", "token_classify"]) -> list[torch.Tensor]:
+        """The classifier's own values, without the sigmoid that is vLLM's default: [1], or [tokens, 1]."""
         from vllm import PoolingParams
 
-        # The task's default is a sigmoid; use_activation=False gives the classifier's own value.
-        raw = PoolingParams(use_activation=False)
-        outputs = self._llm.classify(requests, pooling_params=raw, lora_request=self._adapter, use_tqdm=False)
-        self._tokens += sum(len(request["prompt_token_ids"]) for request in requests)
-        self._cached += sum(output.num_cached_tokens for output in outputs)
-        values = np.array([output.outputs.probs[0] for output in outputs], dtype=np.float32)
-        return np.split(values, np.cumsum([len(prompt.items) for prompt in prompts])[:-1])
+        outputs = self._llm.encode(
+            [{"prompt_token_ids": ids} for ids in requests],
+            pooling_params=PoolingParams(use_activation=False),
+            pooling_task=task,
+            lora_request=self._adapter,
+            use_tqdm=False,
+        )
+        self.prompt_tokens += sum(map(len, requests))
+        self.cached_tokens += sum(output.num_cached_tokens for output in outputs)
+        return [output.outputs.data for output in outputs]
 
     @property
     def cached_share(self) -> float:
         """Share of all prompt tokens so far that were found in the prefix cache."""
-        return self._cached / self._tokens if self._tokens else 0.0
+        return self.cached_tokens / self.prompt_tokens if self.prompt_tokens else 0.0
 
     def close(self) -> None:
         """Stop vLLM and remove the dense weights."""
@@ -169,7 +200,8 @@ def start_llm(weights: Path, dtype: Dtype, longest: int, settings: VllmSettings,
         # Compiling a graph takes longer than it saves on a CPU; whole blocks are cached, so they should be small.
         options |= {"enforce_eager": True, "block_size": 32}
         per_token = 2 * config.num_hidden_layers * config.num_key_value_heads * head * (4 if dtype == "float32" else 2)
-        options["kv_cache_memory_bytes"] = max(64 * longest * per_token, 64 << 20)
+        requests = 2 if "pooler_config" in options else 64
+        options["kv_cache_memory_bytes"] = max(requests * longest * per_token, 64 << 20)
     if settings.cache_gib is not None:
         options["kv_cache_memory_bytes"] = int(settings.cache_gib * (1 << 30))
     with _quiet("vLLM did not start"), _without_main():

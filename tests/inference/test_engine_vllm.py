@@ -64,20 +64,37 @@ def test_reads_a_prefix_once(reranker: Reranker, prompts: list[ListPrompt]) -> N
     engine = reranker.engine
     assert isinstance(engine, VllmEngine)
     fresh = dataclasses.replace(prompts[1], prefix=prompts[1].prefix[::-1].copy())
-    tokens, cached = engine._tokens, engine._cached
+    tokens, cached = engine.prompt_tokens, engine.cached_tokens
     engine.score([fresh])
     size = len(fresh.prefix)
     whole_blocks = size // 32 * 32
     assert whole_blocks >= 64
-    assert engine._cached - cached >= whole_blocks * (len(fresh.items) - 1)
-    assert engine._tokens - tokens == sum(size + len(item) for item in fresh.items)
+    assert engine.cached_tokens - cached >= whole_blocks * (len(fresh.items) - 1)
+    assert engine.prompt_tokens - tokens == sum(size + len(item) for item in fresh.items)
     assert 0 < engine.cached_share < 1
 
 
-def test_joint_rerankers_are_refused(loaded: TrainedReranker) -> None:
+@pytest.mark.vllm
+@pytest.mark.slow
+def test_joint_lists_are_one_request(loaded: TrainedReranker, prompts: list[ListPrompt]) -> None:
+    """A joint reranker gives transformers' scores, and an earlier candidate changes them."""
+    prompts = [p for p in prompts if len(p.prefix) + sum(map(len, p.items)) <= 1024]
+    assert {len(p.items) for p in prompts} >= {1, 7, 12}
     joint = dataclasses.replace(loaded, spec=dataclasses.replace(loaded.spec, candidates="joint"))
-    with pytest.raises(InputError, match="candidates: joint"):
-        VllmEngine(joint)
+    expected = TransformersEngine(loaded.model, joint=True).score(prompts)
+    engine = VllmEngine(joint)
+    try:
+        found = engine.score(prompts)
+        assert engine.prompt_tokens == sum(len(p.prefix) + sum(map(len, p.items)) for p in prompts)
+        with pytest.raises(InputError, match="a prompt of 1040 tokens, and vLLM holds 1024"):
+            engine.score([dataclasses.replace(prompts[0], prefix=np.zeros(1000, np.int32), items=(np.zeros(40, int),))])
+    finally:
+        engine.close()
+    for values, other in zip(found, expected, strict=True):
+        assert values.dtype == np.float32
+        np.testing.assert_allclose(values, other, atol=1e-3)
+    apart = TransformersEngine(loaded.model).score(prompts[:1])[0]
+    assert np.abs(apart - found[0]).max() > 1e-2
 
 
 @pytest.mark.vllm

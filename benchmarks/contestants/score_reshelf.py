@@ -1,0 +1,57 @@
+"""Reshelf's engines on a world's lists; the world is first turned into a reranker folder.
+
+python -m benchmarks.contestants.score_reshelf WORLD transformers|vllm|vllm-joint
+
+A turn names a list of the world: its number.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoTokenizer
+
+from benchmarks.paced import Pace
+from benchmarks.world import BASE, read_lists
+from reshelf.inference.engine_transformers import TransformersEngine
+from reshelf.inference.engine_vllm import VllmEngine, VllmSettings
+from reshelf.modeling.checkpoint import RerankerSpec, TrainedReranker
+from reshelf.modeling.loading import ModelConfig, load_base, pick_device
+from reshelf.modeling.score import attach_head
+from reshelf.prompts.config import PromptConfig
+from reshelf.prompts.levels import FeatureLevels
+
+
+def main(folder: Path, engine: str) -> None:
+    pace = Pace()
+    tokenizer = AutoTokenizer.from_pretrained(folder / BASE)
+    dtype: Any = "bfloat16" if torch.cuda.is_available() else "float32"
+    config = ModelConfig(str(folder / BASE), quantise=False, dtype=dtype)
+    model, _ = load_base(config)
+    attach_head(model, *(tokenizer.encode(word, add_special_tokens=False)[0] for word in ("yes", "no")))
+    spec = RerankerSpec(config, PromptConfig(template="plain"), FeatureLevels())
+    prompts = [entry.prompt() for entry in read_lists(folder)]
+    if engine == "vllm-joint":
+        spec = replace(spec, candidates="joint")
+    made: Any
+    if engine == "transformers":
+        made = TransformersEngine(model)
+    else:
+        longest = max(len(p.prefix) + max(map(len, p.items)) for p in prompts)
+        settings = VllmSettings() if engine == "vllm-joint" else VllmSettings(longest=longest)
+        made = VllmEngine(TrainedReranker(folder, model, tokenizer, spec, pick_device()), settings)
+    pace.ready()
+    while pace.turn():
+        scores = made.score([prompts[pace.task]])[0]
+        pace.done(
+            scores=scores.tolist(), cached=getattr(made, "cached_tokens", 0), tokens=getattr(made, "prompt_tokens", 0)
+        )
+    made.close()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2])
