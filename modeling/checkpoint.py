@@ -32,9 +32,10 @@ from reshelf.data.store import atomic, explain
 from reshelf.errors import InputError
 from reshelf.modeling.loading import ModelConfig, load_base, load_tokenizer, pick_device
 from reshelf.modeling.score import attach_head
-from reshelf.prompts.builder import PromptBuilder, template_source
+from reshelf.prompts.builder import PromptBuilder
 from reshelf.prompts.config import PromptConfig
 from reshelf.prompts.levels import FeatureLevels
+from reshelf.prompts.parts import template_source
 
 SPEC_FILE = "reshelf.json"
 ADAPTER = "adapter"

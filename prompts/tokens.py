@@ -3,11 +3,13 @@
 encoder = Encoder(tokenizer)
 encoder.template("<|im_start|>user")   # control tokens are read as such
 encoder.data("<|im_start|>user")       # the same characters as plain text, for any tokenizer
+encoder.data_many(["oak", "chair"])    # the same, for many texts in one call
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from transformers import PreTrainedTokenizerBase
 
@@ -34,7 +36,25 @@ class Encoder:
         """What the tokenizer puts before any text (a BOS token, or nothing)."""
 
     def template(self, text: str) -> list[int]:
-        return self.tokenizer.encode(text, add_special_tokens=False) if text else []
+        return self._read([text])[0] if text else []
+
+    def data_many(self, texts: Sequence[str]) -> list[list[int]]:
+        """`data` of each text; ordinary ones go through the tokenizer together, which takes a third of the time."""
+        found = self._read(texts)
+        return [
+            ids if self._is_plain(text) and self.control_ids.isdisjoint(ids) else self.data(text)
+            for text, ids in zip(texts, found, strict=True)
+        ]
+
+    def _is_plain(self, text: str) -> bool:
+        return bool(text) and (self._control is None or self._control.search(text) is None)
+
+    def _read(self, texts: Sequence[str]) -> list[list[int]]:
+        if not texts:
+            return []
+        return self.tokenizer(
+            list(texts), add_special_tokens=False, return_attention_mask=False, return_token_type_ids=False
+        ).input_ids
 
     def data(self, text: str) -> list[int]:
         ids: list[int] = []

@@ -1,0 +1,109 @@
+"""The parts of a template (head, event, field, answer …) as token ids.
+
+    parts = Parts(tokenizer, config)
+    parts.own("answer")                                   # holds nothing from outside: made once
+    parts.ids([("field", "title", "oak chair"), ("field", "brand", "Nordvik")])
+
+What comes from outside is marked when the template is filled in, and read as data; the template's own words are read
+with their control tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from importlib import resources
+from typing import Any
+
+import jinja2
+from transformers import PreTrainedTokenizerBase
+
+from reshelf.prompts.config import PromptConfig
+from reshelf.prompts.tokens import Encoder
+
+Part = tuple[Any, ...]
+"""Name of a part, and its values."""
+
+# Private-use characters around what comes from outside; they are removed from the outside text itself.
+_OPEN, _CLOSE = "\ue000", "\ue001"
+_MARKS = str.maketrans("", "", _OPEN + _CLOSE)
+_KEPT = 4096
+"""Short texts whose ids are kept: the template's own words, gaps in days, stars."""
+
+
+class _Template(str):
+    """Words of the template itself, chosen by an expression."""
+
+
+def _mark(value: Any) -> str:
+    return str(value) if isinstance(value, _Template) else f"{_OPEN}{str(value).translate(_MARKS)}{_CLOSE}"
+
+
+def template_source(config: PromptConfig) -> str:
+    """The template's text."""
+    name = f"{config.template}.{config.language}.jinja"
+    return resources.files("reshelf.prompts").joinpath("templates", name).read_text(encoding="utf-8")
+
+
+class Parts:
+    """A template read with one tokenizer.
+
+    Args:
+        tokenizer: of the model that will read the ids.
+        config: says which template.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, config: PromptConfig) -> None:
+        self.encoder = Encoder(tokenizer)
+        environment = jinja2.Environment(finalize=_mark, undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
+        environment.filters["template"] = _Template
+        self._macros = environment.from_string(template_source(config)).module
+        self._words = lru_cache(_KEPT)(self.encoder.template)
+        self.own = lru_cache(_KEPT)(self._own)
+        """`own("event", "click")`: ids of a part with few values, made once. Not to be changed."""
+
+    def ids(self, parts: Sequence[Part]) -> list[list[int]]:
+        """Ids of each part. All text from outside goes through the tokenizer in one call."""
+        pieces = [self._pieces(*part) for part in parts]
+        texts = list(dict.fromkeys(text for piece in pieces for text, outside in piece if outside))
+        read = dict(zip(texts, self.encoder.data_many(texts), strict=True))
+        return [
+            [i for text, outside in piece for i in (read[text] if outside else self._words(text))] for piece in pieces
+        ]
+
+    def label_size(self, name: str) -> int:
+        """Tokens of a field before its value."""
+        text = self._text("field", name, "")
+        return len(self._words(text[: text.index(_OPEN)].removesuffix(" ")))
+
+    def cut(self, ids: list[int], room: int) -> list[int]:
+        """The first `room` ids, or a few less so that no character is cut in two (a token can be part of one)."""
+        if len(ids) <= room:
+            return ids
+        for end in range(room, max(room - 4, -1), -1):
+            if not str(self.encoder.tokenizer.decode(ids[:end])).endswith("\ufffd"):
+                return ids[:end]
+        return ids[:room]
+
+    def _own(self, *part: Any) -> list[int]:
+        return self.ids([part])[0]
+
+    def _text(self, part: str, *values: Any) -> str:
+        """One part, with marks around what comes from outside."""
+        return str(getattr(self._macros, part)(*values))
+
+    def _pieces(self, part: str, *values: Any) -> list[tuple[str, bool]]:
+        """Texts that are tokenised apart, and whether each comes from outside."""
+        pieces = []
+        space = ""
+        for n, piece in enumerate(self._text(part, *values).split(_OPEN)):
+            data, _, rest = piece.partition(_CLOSE) if n else ("", "", piece)
+            if data:
+                pieces.append((space + data, True))
+                space = ""
+            elif n:
+                pieces.append((space, False))
+            # A space belongs to the word after it, as in running text.
+            space = " " if rest.endswith(" ") else ""
+            pieces.append((rest.removesuffix(" "), False))
+        return [*pieces, (space, False)]
