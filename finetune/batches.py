@@ -7,7 +7,7 @@ batch = collate([dataset[0], dataset[1]])
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,16 +16,20 @@ from torch.utils.data import Dataset
 
 from reshelf.data.schema import RankingList
 from reshelf.errors import InputError
+from reshelf.finetune.sharing import STAND_IN
 from reshelf.modeling.packing import PackedBatch, pack
 from reshelf.prompts.builder import ListPrompt, PromptBuilder
 
 
 @dataclass(frozen=True)
 class Example:
-    """A list as token ids with its grades, int64 [K]."""
+    """A list as token ids with its grades."""
 
     prompt: ListPrompt
     labels: np.ndarray
+    """int64 [K]."""
+    weight: float = 1.0
+    """Weight in the loss."""
 
 
 def thin(ranking: RankingList, limit: int, seed: Sequence[int]) -> RankingList:
@@ -70,6 +74,9 @@ class ListDataset(Dataset[Example]):
         self.epoch = epoch
 
     def __getitem__(self, n: int) -> Example:
+        """List `n`; for `STAND_IN` the first one, with weight 0."""
+        if n == STAND_IN:
+            return replace(self[0], weight=0.0)
         ranking = thin(self._lists[n], self._max, [self._seed, self.epoch, n])
         return Example(self._builder.build(ranking), np.array(ranking.labels, dtype=np.int64))
 
@@ -83,9 +90,11 @@ class Batch:
     """int64 [B, K], padded with 0."""
     mask: torch.Tensor
     """bool [B, K], True for real candidates."""
+    weights: torch.Tensor
+    """float32 [B], weight of each list in the loss."""
 
     def to(self, device: torch.device | str, **_: Any) -> Batch:
-        return Batch(self.packed.to(device), self.labels.to(device), self.mask.to(device))
+        return Batch(self.packed.to(device), self.labels.to(device), self.mask.to(device), self.weights.to(device))
 
 
 def collate(examples: Sequence[Example], joint: bool = False) -> Batch:
@@ -96,7 +105,8 @@ def collate(examples: Sequence[Example], joint: bool = False) -> Batch:
     for row, example in enumerate(examples):
         labels[row, : len(example.labels)] = torch.from_numpy(example.labels)
         mask[row, : len(example.labels)] = True
-    return Batch(pack([example.prompt for example in examples], joint), labels, mask)
+    weights = torch.tensor([example.weight for example in examples])
+    return Batch(pack([example.prompt for example in examples], joint), labels, mask, weights)
 
 
 def padded(scores: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:

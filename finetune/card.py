@@ -49,13 +49,13 @@ def _smooth(points: Sequence[dict[str, float]], width: int = 20) -> tuple[list[f
     ]
 
 
-def write_card(folder: Path, config: FinetuneConfig, data: RankingData, state: Any) -> None:
+def write_card(folder: Path, config: FinetuneConfig, data: RankingData, state: Any, processes: int) -> None:
     """The model card: what it was trained over and on, how, and how well it orders the validation lists."""
     valid = [entry for entry in state.log_history if METRIC in entry]
     rows = "\n".join(f"| {e['step']} | {e['eval_loss']:.4f} | {e[METRIC]:.4f} |" for e in valid)
     lora, optimiser = config.lora, config.optimiser
     lists = {split: len(data.lists[split]) for split in ("train", "valid")}
-    size = optimiser.lists_per_step * optimiser.accumulation
+    size = optimiser.lists_per_step * optimiser.accumulation * processes
     quantised = "4-bit NF4, double quantised (bitsandbytes)" if config.model.quantise else "not quantised"
     text = f"""---
 library_name: reshelf

@@ -14,14 +14,18 @@ from reshelf.modeling.loading import pick_device
 
 
 def packed_arguments(**arguments: Any) -> TrainingArguments:
-    """transformers' arguments for a PackedTrainer."""
-    return TrainingArguments(
+    """transformers' arguments for a PackedTrainer; under a launcher, this makes the processes know each other."""
+    made = TrainingArguments(
         remove_unused_columns=False,
         dataloader_pin_memory=False,
         use_cpu=pick_device() == "cpu",
         disable_tqdm=True,
+        ddp_find_unused_parameters=False,
         **arguments,
     )
+    # One process works on one GPU; with more in sight, Trainer would split our batches as if they were tensors.
+    made._n_gpu = min(made.n_gpu, 1)
+    return made
 
 
 class PackedTrainer(Trainer):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import shutil
 
-from transformers import TrainingArguments, set_seed
+from transformers import PreTrainedTokenizerBase, TrainingArguments, set_seed
 
 from reshelf.data.store import RankingData, atomic, check_writable, load_dataset_folder
 from reshelf.errors import InputError
@@ -18,13 +18,14 @@ from reshelf.finetune.card import write_card, write_curve
 from reshelf.finetune.config import FinetuneConfig, config_text
 from reshelf.finetune.losses.listnet import listnet
 from reshelf.finetune.packed_trainer import packed_arguments
+from reshelf.finetune.sharing import together
 from reshelf.finetune.trainer import ListTrainer
 from reshelf.finetune.validation import METRIC, Validation
 from reshelf.modeling.checkpoint import RerankerSpec, save_reranker
 from reshelf.modeling.loading import add_lora, load_base
 from reshelf.modeling.score import attach_head
 from reshelf.prompts.builder import PromptBuilder
-from reshelf.prompts.levels import fit_levels
+from reshelf.prompts.levels import FeatureLevels, fit_levels
 
 LOSSES = {"listnet": listnet}
 CHECKPOINTS = "checkpoints"
@@ -34,15 +35,40 @@ CONFIG = "config.yaml"
 def finetune(config: FinetuneConfig) -> None:
     """Train, keep the best checkpoint by nDCG@10, and write the reranker folder.
 
+    Under `accelerate launch` every process calls this; the main one writes.
+
     Raises:
         InputError: the data, the model or the output folder cannot be used, or the folder holds another run.
     """
+    arguments = _arguments(config)
+    main = arguments.process_index == 0
+    data, tokenizer, levels, trainer = together(lambda: _prepare(config, arguments))
+    if main:
+        with atomic(config.out / CONFIG) as partial:
+            partial.write_text(_run_text(config, arguments), encoding="utf-8")
+    trainer.train_or_resume()
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    if main:
+        spec = RerankerSpec(config.model, config.prompt, levels, config.candidates)
+        save_reranker(config.out, model, tokenizer, spec)
+        write_curve(config.out, trainer.state.log_history)
+        write_card(config.out, config, data, trainer.state, arguments.world_size)
+        shutil.rmtree(config.out / CHECKPOINTS)
+        best = trainer.state.best_metric
+        print(f"{config.out}: best valid nDCG@10 {best:.4f} at step {trainer.state.best_global_step}")
+    trainer.accelerator.wait_for_everyone()
+
+
+def _prepare(
+    config: FinetuneConfig, arguments: TrainingArguments
+) -> tuple[RankingData, PreTrainedTokenizerBase, FeatureLevels, ListTrainer]:
+    """Everything that can find bad input; writes nothing."""
     check_writable(config.out)
     data = load_dataset_folder(config.data, ("train", "valid"))
     _cut(data, config)
-    _check_unfinished(config)
+    _check_unfinished(config, arguments)
     set_seed(config.seed)
-    model, tokenizer = load_base(config.model)
+    model, tokenizer = load_base(config.model, str(arguments.device))
     levels = fit_levels(data.lists["train"], config.prompt.features)
     builder = PromptBuilder(tokenizer, config.prompt, data.items, levels)
     attach_head(model, *builder.label_ids)
@@ -50,25 +76,16 @@ def finetune(config: FinetuneConfig) -> None:
     validation = Validation(ListDataset(data.lists["valid"], builder))
     if not validation.examples:
         raise InputError(f"{config.data / 'valid.parquet'}, field labels: no list has a label above 0")
-    with atomic(config.out / CONFIG) as partial:
-        partial.write_text(config_text(config), encoding="utf-8")
     trainer = ListTrainer(
         add_lora(model, config.lora),
-        _arguments(config),
+        arguments,
         train,
         validation,
         LOSSES[config.loss],
         config.candidates == "joint",
         config.patience,
     )
-    trainer.train_or_resume()
-    spec = RerankerSpec(config.model, config.prompt, levels, config.candidates)
-    save_reranker(config.out, trainer.accelerator.unwrap_model(trainer.model), tokenizer, spec)
-    write_curve(config.out, trainer.state.log_history)
-    write_card(config.out, config, data, trainer.state)
-    shutil.rmtree(config.out / CHECKPOINTS)
-    best = trainer.state.best_metric
-    print(f"{config.out}: best valid nDCG@10 {best:.4f} at step {trainer.state.best_global_step}")
+    return data, tokenizer, levels, trainer
 
 
 def _cut(data: RankingData, config: FinetuneConfig) -> None:
@@ -82,17 +99,22 @@ def _cut(data: RankingData, config: FinetuneConfig) -> None:
             raise InputError(f"{config.data / f'{split}.parquet'}, field labels: no list has a label above 0")
 
 
-def _check_unfinished(config: FinetuneConfig) -> None:
-    """An unfinished run in the output folder must have the same config."""
+def _run_text(config: FinetuneConfig, arguments: TrainingArguments) -> str:
+    """`config.yaml`. A step number means other lists on another number of processes, so it says how many there were."""
+    return f"# processes: {arguments.world_size}\n{config_text(config)}"
+
+
+def _check_unfinished(config: FinetuneConfig, arguments: TrainingArguments) -> None:
+    """An unfinished run in the output folder must have the same config and number of processes."""
     path = config.out / CONFIG
     if (
         (config.out / CHECKPOINTS).is_dir()
         and path.is_file()
-        and path.read_text(encoding="utf-8") != config_text(config)
+        and path.read_text(encoding="utf-8") != _run_text(config, arguments)
     ):
         raise InputError(
-            f"{config.out} holds an unfinished run with another config ({path}); finish it, delete the folder, "
-            "or choose another --out"
+            f"{config.out} holds an unfinished run with another config or number of processes ({path}); finish it, "
+            "delete the folder, or choose another --out"
         )
 
 

@@ -11,23 +11,35 @@ from functools import partial
 from typing import Any
 
 import torch
+from accelerate import PartialState
+from accelerate.utils import reduce
+from torch.utils.data import DataLoader
 from transformers import EarlyStoppingCallback, TrainerCallback, TrainingArguments
 
 from reshelf.finetune.batches import Batch, ListDataset, collate, padded
 from reshelf.finetune.packed_trainer import PackedTrainer
 from reshelf.finetune.progress import TableProgress
+from reshelf.finetune.sharing import StepSampler
 from reshelf.finetune.validation import Validation
 from reshelf.modeling.score import score
 
 
 class _NewEpoch(TrainerCallback):
-    """Tells the data set which epoch it is, so that its draws differ between epochs and repeat on resuming."""
+    """Says which epoch it is, so that draws and order differ between epochs and repeat on resuming."""
 
-    def __init__(self, dataset: ListDataset) -> None:
-        self._dataset = dataset
+    def __init__(self, *told: ListDataset | StepSampler) -> None:
+        self._told = told
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self._dataset.set_epoch(int((state.epoch or 0) + 1e-3))  # resuming begins inside an epoch
+        for one in self._told:
+            one.set_epoch(int((state.epoch or 0) + 1e-3))  # resuming begins inside an epoch
+
+
+class _Saved(TrainerCallback):
+    """Nobody goes on, to read it or to overwrite it, before the main process has written a checkpoint."""
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        PartialState().wait_for_everyone()
 
 
 class ListTrainer(PackedTrainer):
@@ -53,26 +65,51 @@ class ListTrainer(PackedTrainer):
         joint: bool,
         patience: int,
     ) -> None:
+        self._sampler = StepSampler(
+            len(train_dataset), args.per_device_train_batch_size, args.seed, args.process_index, args.world_size
+        )
         super().__init__(
             model=model,
             args=args,
             train_dataset=train_dataset,
             eval_dataset=train_dataset,  # Trainer wants one; `evaluate` below uses `validation`
             data_collator=partial(collate, joint=joint),
-            callbacks=[_NewEpoch(train_dataset), EarlyStoppingCallback(patience), TableProgress()],
+            callbacks=[
+                _NewEpoch(train_dataset, self._sampler),
+                EarlyStoppingCallback(patience),
+                _Saved(),
+                *([TableProgress()] if args.process_index == 0 else []),
+            ],
         )
+        self.model_accepts_loss_kwargs = True  # `compute_loss` divides by the lists of the whole step
         self._validation = validation
         self._loss = loss
         self._joint = joint
 
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        """Batches as they are; accelerate would fill an epoch's last step with lists that have had their turn."""
+        lists: Any = self.train_dataset
+        return DataLoader(lists, batch_sampler=self._sampler, collate_fn=self.data_collator)
+
+    def _get_num_items_in_batch(self, batches: list[Batch], device: torch.device) -> torch.Tensor:  # type: ignore[override]
+        """Weight of all lists of an optimiser step: of every forward pass on every process."""
+        weight = torch.stack([batch.weights.sum() for batch in batches]).sum()
+        return reduce(weight.to(device), "sum")
+
     def compute_loss(  # type: ignore[override]
         self, model: Any, inputs: Batch, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> torch.Tensor:
+        """This batch's part of the mean over all lists of the step, times the number of processes.
+
+        The parts of a process are added up, and gradients are averaged over processes: what comes out is the mean over
+        lists, whatever share of them a process had.
+        """
         scores = padded(score(model, inputs.packed), inputs.mask)
-        return self._loss(scores, inputs.labels, inputs.mask, torch.ones(len(scores), device=scores.device))
+        mean = self._loss(scores, inputs.labels, inputs.mask, inputs.weights)
+        return mean * (inputs.weights.sum() / num_items_in_batch * self.args.world_size)
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
-        model = self.accelerator.unwrap_model(self.model)
+        model: Any = self.model
         metrics = self._validation.measure(
             model, self.args.per_device_eval_batch_size, self._joint, self._loss, self.args.device
         )

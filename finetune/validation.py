@@ -10,9 +10,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from accelerate import PartialState
+from accelerate.utils import gather_object
 from torchmetrics.functional.retrieval import retrieval_normalized_dcg
 
 from reshelf.finetune.batches import ListDataset, collate, padded
+from reshelf.finetune.sharing import share
 from reshelf.modeling.score import score
 
 METRIC = "eval_ndcg@10"
@@ -37,21 +40,26 @@ class Validation:
     def __init__(self, dataset: ListDataset) -> None:
         self.examples = [e for e in (dataset[n] for n in range(len(dataset))) if e.labels.any()]
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def measure(
         self, model: Any, batch_size: int, joint: bool, loss: Callable[..., torch.Tensor], device: torch.device | str
     ) -> dict[str, float]:
-        """Mean loss and nDCG@10 over the lists; `model` is left in evaluation mode."""
+        """Mean loss and nDCG@10 over the lists; `model` is left in evaluation mode.
+
+        Several processes share the lists; each returns the same numbers, those of all lists.
+        """
         model.eval()
+        state = PartialState()
         values, losses = [], []
-        for start in range(0, len(self.examples), batch_size):
-            examples = self.examples[start : start + batch_size]
-            batch = collate(examples, joint).to(device)
-            scores = score(model, batch.packed)
-            grid = padded(scores, batch.mask)
-            losses.append(
-                float(loss(grid, batch.labels, batch.mask, torch.ones(len(examples), device=device))) * len(examples)
-            )
-            for row, example in zip(grid.cpu().numpy(), examples):
+        step = batch_size * state.num_processes
+        for start in range(0, len(self.examples), step):
+            mine = share(self.examples[start : start + step], state.process_index, state.num_processes)
+            # Where a model is spread over processes all must take part; who has no list scores one for nothing.
+            batch = collate(mine or self.examples[:1], joint).to(device)
+            grid = padded(score(model, batch.packed), batch.mask)
+            if mine:
+                losses.append(float(loss(grid, batch.labels, batch.mask, batch.weights)) * len(mine))
+            for row, example in zip(grid.cpu().numpy(), mine):
                 values.append(ndcg(row[: len(example.labels)], example.labels))
+        values, losses = gather_object(values), gather_object(losses)
         return {"eval_loss": sum(losses) / len(values), METRIC: float(np.mean(values))}
