@@ -30,6 +30,7 @@ from reshelf.inference.engine_transformers import TransformersEngine
 from reshelf.inference.engine_vllm import VllmEngine, VllmSettings
 from reshelf.modeling.checkpoint import RerankerSpec, load_reranker
 from reshelf.prompts.builder import ListPrompt, PromptBuilder, Trimmed
+from reshelf.prompts.item_tokens import ItemTokens, catalogue_tokens
 
 R = TypeVar("R", bound=Record)
 _LISTS_AT_ONCE = 256
@@ -83,16 +84,22 @@ class Reranker:
         tokenizer: of the model.
         spec: the reranker's own description.
         catalogue: items by id, for candidates and history events given by id.
+        item_tokens: token ids of items, made once.
     """
 
     def __init__(
-        self, engine: Engine, tokenizer: Any, spec: RerankerSpec, catalogue: Mapping[str, Item] | None = None
+        self,
+        engine: Engine,
+        tokenizer: Any,
+        spec: RerankerSpec,
+        catalogue: Mapping[str, Item] | None = None,
+        item_tokens: ItemTokens | None = None,
     ) -> None:
         self.engine = engine
         self.spec = spec
         self.catalogue: Mapping[str, Item] = {} if catalogue is None else catalogue
         self._tokenizer = tokenizer
-        self._builder = self._new_builder(self.catalogue)
+        self._builder = PromptBuilder(tokenizer, spec.prompt, self.catalogue, spec.levels, item_tokens)
 
     @classmethod
     def from_pretrained(
@@ -103,6 +110,7 @@ class Reranker:
         device: str | None = None,
         revision: str | None = None,
         vllm: VllmSettings | None = None,
+        item_tokens: Path | None = None,
     ) -> Reranker:
         """Load a reranker folder, or one from the Hugging Face Hub.
 
@@ -113,19 +121,24 @@ class Reranker:
             device: where the 4-bit model is loaded, `cpu`, `cuda` or `cuda:1`; None is the GPU if there is one.
             revision: branch, tag or commit on the Hub.
             vllm: how vLLM runs.
+            item_tokens: file with the token ids of the whole catalogue; made here where it is not there or is stale.
 
         Raises:
-            InputError: no such model, not a reranker, another prompt fingerprint, or an engine that is not there.
+            InputError: no such model, not a reranker, another prompt fingerprint, an engine that is not there, or
+                `item_tokens` is something else.
         """
         chosen = choose_engine(engine)
         folder = _find(model, revision)
         trained = load_reranker(folder, device)
+        tokens = None
+        if item_tokens is not None:
+            tokens = catalogue_tokens(item_tokens, trained.tokenizer, trained.spec.prompt, (catalogue or {}).values())
         made: Engine
         if chosen == "transformers":
             made = TransformersEngine(trained.model, joint=trained.spec.candidates == "joint")
         else:
             made = VllmEngine(trained, vllm)
-        return cls(made, trained.tokenizer, trained.spec, catalogue)
+        return cls(made, trained.tokenizer, trained.spec, catalogue, tokens)
 
     def rerank(
         self,
@@ -185,7 +198,7 @@ class Reranker:
         items = ChainMap(given, self.catalogue)  # type: ignore[arg-type]
         # Items that are the catalogue's own share its cache of token ids; others are written for this request only.
         known = all(self.catalogue.get(item_id) == item for item_id, item in given.items())
-        prompt = (self._builder if known else self._new_builder(items)).build(ranking)
+        prompt = (self._builder if known else self._builder.over(items)).build(ranking)
         values = self._score([prompt])[0]
         order = np.argsort(-values, kind="stable")
         entries = tuple(
@@ -200,7 +213,7 @@ class Reranker:
             lists: any number.
             items: the catalogue of these lists; None is the reranker's own.
         """
-        builder = self._builder if items is None or items is self.catalogue else self._new_builder(items)
+        builder = self._builder if items is None or items is self.catalogue else self._builder.over(items)
         scores = []
         for start in range(0, len(lists), _LISTS_AT_ONCE):
             scores += self._score([builder.build(ranking) for ranking in lists[start : start + _LISTS_AT_ONCE]])
@@ -217,9 +230,6 @@ class Reranker:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
-
-    def _new_builder(self, items: Mapping[str, Item]) -> PromptBuilder:
-        return PromptBuilder(self._tokenizer, self.spec.prompt, items, self.spec.levels)
 
     def _score(self, prompts: Sequence[ListPrompt]) -> list[np.ndarray]:
         scores = self.engine.score(prompts)

@@ -34,6 +34,7 @@ from reshelf.modeling.loading import ModelConfig, load_base, load_tokenizer, pic
 from reshelf.modeling.score import attach_head
 from reshelf.prompts.builder import PromptBuilder
 from reshelf.prompts.config import PromptConfig
+from reshelf.prompts.item_tokens import ItemTokens
 from reshelf.prompts.levels import FeatureLevels
 from reshelf.prompts.parts import template_source
 
@@ -66,8 +67,8 @@ class TrainedReranker:
     spec: RerankerSpec
     device: str
 
-    def builder(self, items: Mapping[str, Item]) -> PromptBuilder:
-        return PromptBuilder(self.tokenizer, self.spec.prompt, items, self.spec.levels)
+    def builder(self, items: Mapping[str, Item], item_tokens: ItemTokens | None = None) -> PromptBuilder:
+        return PromptBuilder(self.tokenizer, self.spec.prompt, items, self.spec.levels, item_tokens)
 
 
 def fingerprint(tokenizer: PreTrainedTokenizerBase, prompt: PromptConfig, levels: FeatureLevels) -> dict[str, str]:

@@ -70,7 +70,8 @@ class ItemTokens:
         self._digests = _digests_of(batch)
         self._tokens, self._token_ends = _lists(batch.column("tokens"))
         self._events, self._event_ends = _lists(batch.column("event"))
-        self._sizes = batch.column("event_sizes").values.to_numpy().reshape(len(batch), -1)
+        sizes = batch.column("event_sizes")
+        self._sizes = sizes.values.to_numpy().reshape(len(batch), sizes.type.list_size)
         self._lost, self._event_lost = (batch.column(name).to_numpy() for name in ("lost", "event_lost"))
 
     @classmethod

@@ -61,6 +61,9 @@ class Parts:
         self._words = lru_cache(_KEPT)(self.encoder.template)
         self.own = lru_cache(_KEPT)(self._own)
         """`own("event", "click")`: ids of a part with few values, made once. Not to be changed."""
+        self.label_size = lru_cache(_KEPT)(self._label_size)
+        """`label_size("brand")`: tokens of a field before its value."""
+        self._is_whole = lru_cache(16 * _KEPT)(self._ends_whole)
 
     def ids(self, parts: Sequence[Part]) -> list[list[int]]:
         """Ids of each part. All text from outside goes through the tokenizer in one call."""
@@ -71,19 +74,22 @@ class Parts:
             [i for text, outside in piece for i in (read[text] if outside else self._words(text))] for piece in pieces
         ]
 
-    def label_size(self, name: str) -> int:
-        """Tokens of a field before its value."""
-        text = self._text("field", name, "")
-        return len(self._words(text[: text.index(_OPEN)].removesuffix(" ")))
-
     def cut(self, ids: list[int], room: int) -> list[int]:
         """The first `room` ids, or a few less so that no character is cut in two (a token can be part of one)."""
         if len(ids) <= room:
             return ids
         for end in range(room, max(room - 4, -1), -1):
-            if not str(self.encoder.tokenizer.decode(ids[:end])).endswith("\ufffd"):
+            # Most tokens end with a whole character, whatever stands before them.
+            if end == 0 or self._is_whole(ids[end - 1]) or self._ends_whole(*ids[:end]):
                 return ids[:end]
         return ids[:room]
+
+    def _ends_whole(self, *ids: int) -> bool:
+        return not str(self.encoder.tokenizer.decode(list(ids))).endswith("\ufffd")
+
+    def _label_size(self, name: str) -> int:
+        text = self._text("field", name, "")
+        return len(self._words(text[: text.index(_OPEN)].removesuffix(" ")))
 
     def _own(self, *part: Any) -> list[int]:
         return self.ids([part])[0]
