@@ -3,8 +3,9 @@
     engine = TransformersEngine(trained.model, joint=False)
     scores = engine.score(prompts)
 
-Lists are packed into forward passes of bounded size. A list too long for one pass is cut into groups of candidates,
-each behind its own copy of the prefix; scores do not depend on how lists are grouped.
+Lists are packed into forward passes of bounded size. A list too long for one pass is cut into groups of candidates.
+What a pass over one list computed for its prefix is kept for a while: the list's next group, and the same shopper's
+next request, begin where the part they have in common ends. Scores depend neither on the grouping nor on what is kept.
 """
 
 from __future__ import annotations
@@ -17,18 +18,19 @@ import numpy as np
 import torch
 
 from reshelf.modeling.packing import pack
+from reshelf.modeling.prefix_cache import Past, PrefixCache
 from reshelf.modeling.score import score
 from reshelf.prompts.builder import ListPrompt
 
 
 @dataclass(frozen=True)
 class Budget:
-    """Bounds of one forward pass."""
+    """Bounds of memory."""
 
     tokens: int = 16384
-    """Tokens in one row."""
-    attention: int = 1 << 26
-    """Attention weights of one list, heads x item tokens x tokens seen; a few float32 copies of them exist at once."""
+    """Tokens in one forward pass."""
+    prefix_bytes: int = 1 << 28
+    """Keys and values of prefixes kept for later lists; 0 for none."""
 
 
 class TransformersEngine:
@@ -37,7 +39,7 @@ class TransformersEngine:
     Args:
         model: as `load_reranker` gives it, on its device.
         joint: the model was trained with candidates that see those before them; its lists are never cut.
-        budget: bounds of one forward pass; memory grows with it, speed hardly beyond the default.
+        budget: bounds of memory; speed hardly grows beyond the default.
     """
 
     name = "transformers"
@@ -46,24 +48,40 @@ class TransformersEngine:
         self._model = model.eval()
         self._joint = joint
         self._budget = budget or Budget()
-        self._heads = model.config.get_text_config().num_attention_heads
+        self._prefixes = PrefixCache(self._budget.prefix_bytes)
+        self.prompt_tokens = 0
+        """Distinct tokens of all lists so far."""
+        self.cached_tokens = 0
+        """Those of them whose keys and values were known."""
 
     @torch.inference_mode()
     def score(self, prompts: Sequence[ListPrompt]) -> list[np.ndarray]:
         """Raw log-odds of every candidate, float32 [K] per list, in the order of the candidates."""
         scores: list[list[np.ndarray]] = [[] for _ in prompts]
-        device = self._model.device
         for group in self._passes(prompts):
-            batch = pack([part for _, part in group], joint=self._joint)
-            values = score(self._model, batch.to(device)).cpu().numpy()
-            pieces = np.split(values, np.cumsum(batch.sizes)[:-1])
-            for (row, _), piece in zip(group, pieces, strict=True):
+            values = np.split(self._pass([part for _, part in group]), np.cumsum([len(p.items) for _, p in group])[:-1])
+            for (row, _), piece in zip(group, values, strict=True):
                 scores[row].append(piece)
         return [np.concatenate(pieces) for pieces in scores]
+
+    def _pass(self, prompts: Sequence[ListPrompt]) -> np.ndarray:
+        """One forward pass. Alone, a list begins behind what is known of its prefix, and its prefix is kept."""
+        alone = len(prompts) == 1 and self._budget.prefix_bytes > 0
+        past = self._prefixes.find(prompts[0].prefix) if alone else None
+        keep = [Past(prompts[0].prefix)] if alone else []
+        batch = pack(prompts, self._joint, past, keep)
+        values = score(self._model, batch.to(self._model.device)).cpu().numpy()
+        for kept in keep:
+            self._prefixes.add(kept)
+        known = 0 if past is None else len(past)
+        self.prompt_tokens += known + batch.input_ids.shape[1]
+        self.cached_tokens += known
+        return values
 
     def close(self) -> None:
         """Let go of the model."""
         self._model = None
+        self._prefixes = PrefixCache(0)
 
     def _passes(self, prompts: Sequence[ListPrompt]) -> Iterator[list[tuple[int, ListPrompt]]]:
         """Lists, or groups of a list's candidates, that share a forward pass; with the list each belongs to."""
@@ -84,10 +102,7 @@ class TransformersEngine:
         if self._joint:
             yield prompt
             return
-        prefix = len(prompt.prefix)
-        longest = max(map(len, prompt.items))
-        seen = self._heads * longest * (prefix + longest)
-        count = max(1, min((self._budget.tokens - prefix) // longest, self._budget.attention // seen))
+        count = max(1, (self._budget.tokens - len(prompt.prefix)) // max(map(len, prompt.items)))
         # Groups of equal size rather than a full one and a small rest.
         groups = -(-len(prompt.items) // count)
         count = -(-len(prompt.items) // groups)

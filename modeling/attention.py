@@ -24,7 +24,7 @@ SHARED_PREFIX = "reshelf_shared_prefix"
 
 
 def shared_prefix_attention(
-    module: torch.nn.Module,
+    module: Any,
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
@@ -64,8 +64,25 @@ def shared_prefix_attention(
             f"a prompt of {layout.longest} tokens is longer than the sliding window {sliding_window}"
         )
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    past = None if layout.past is None else layout.past.layers[module.layer_idx]
+    if layout.keep:
+        _keep(module.layer_idx, key, value, layout)
     attend = flex if query.is_cuda else pieces
-    return attend(query, key, value, layout, scale), None
+    return attend(query, key, value, layout, scale, past), None
+
+
+def _keep(layer: int, key: torch.Tensor, value: torch.Tensor, layout: Layout) -> None:
+    """Fill `layout.keep` with one layer's keys and values of every prefix."""
+    for part, kept in zip(layout.parts, layout.keep, strict=True):
+        own = slice(part.start, part.start + len(kept) - layout.behind)
+        pair = key[:, :, own], value[:, :, own]
+        before = layout.past.layers[layer] if layout.past is not None else None
+        # Copies: a slice would hold the whole row's memory.
+        kept.layers[layer] = (
+            (pair[0].clone(), pair[1].clone())
+            if before is None
+            else (torch.cat([before[0], pair[0]], 2), torch.cat([before[1], pair[1]], 2))
+        )
 
 
 AttentionInterface.register(SHARED_PREFIX, shared_prefix_attention)

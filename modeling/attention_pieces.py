@@ -20,17 +20,28 @@ _forward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 _backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
 
 
-def pieces(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, layout: Layout, scale: float) -> torch.Tensor:
+def pieces(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    layout: Layout,
+    scale: float,
+    past: tuple[torch.Tensor, torch.Tensor] | None = None,
+) -> torch.Tensor:
     """Attention over a packed row.
 
     Args:
         query: [1, H, T, D].
         key: [1, H_kv, T, D], H a multiple of H_kv; `value` alike.
+        past: keys and values of `layout.past`, [1, H_kv, S, D]; no gradients then.
 
     Returns:
         [1, T, H, D].
     """
-    out: torch.Tensor = _Pieces.apply(query, key, value, layout, scale)
+    if past is None:
+        out: torch.Tensor = _Pieces.apply(query, key, value, layout, scale)
+    else:
+        out = _behind(query, key, value, layout.parts[0], scale, past)
     return out.transpose(1, 2)
 
 
@@ -50,13 +61,8 @@ class _Pieces(torch.autograd.Function):
             q, k, v = (x[:, :, prefix] for x in (query, key, value))
             out[:, :, prefix], lse[:, :, prefix] = _forward(q, _each(k, heads), _each(v, heads), 0.0, True, scale=scale)
             if part.count:
-                q, k_own, v_own = (x[:, :, items] for x in (query, key, value))
-                to_prefix, prefix_lse = _forward(_fold(q, k), k, v, 0.0, False, scale=scale)
-                blocks = (part.blocks(x) for x in (q, _each(k_own, heads), _each(v_own, heads)))
-                to_self, self_lse = _forward(*blocks, 0.0, True, scale=scale)
-                out[:, :, items], lse[:, :, items] = _merge(
-                    _unfold(to_prefix, heads), _unfold(prefix_lse, heads), part.unblock(to_self), part.unblock(self_lse)
-                )
+                own = tuple(x[:, :, items] for x in (query, key, value))
+                out[:, :, items], lse[:, :, items] = _items(part, own, k, v, scale)
         ctx.save_for_backward(query, key, value, out, lse)
         ctx.layout, ctx.scale = layout, scale
         return out
@@ -78,6 +84,47 @@ class _Pieces(torch.autograd.Function):
                 dk, dv = dk + dk_items, dv + dv_items
             d_query[:, :, prefix], d_key[:, :, prefix], d_value[:, :, prefix] = dq, dk, dv
         return d_query, d_key, d_value, None, None
+
+
+def _behind(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    part: ListLayout,
+    scale: float,
+    past: tuple[torch.Tensor, torch.Tensor],
+) -> torch.Tensor:
+    """[1, H, T, D]: one list whose prefix begins with `past`, which every token of the row sees."""
+    prefix, items = part.spans
+    heads = query.shape[1]
+    pieces = []
+    if part.prefix:
+        q, k, v = (x[:, :, prefix] for x in (query, key, value))
+        to_past, past_lse = _forward(_fold(q, past[0]), *past, 0.0, False, scale=scale)
+        to_self, self_lse = _forward(q, _each(k, heads), _each(v, heads), 0.0, True, scale=scale)
+        pieces.append(_merge(_unfold(to_past, heads), _unfold(past_lse, heads), to_self, self_lse)[0])
+    if part.count:
+        own = tuple(x[:, :, items] for x in (query, key, value))
+        k, v = (torch.cat([old, new[:, :, prefix]], 2) for old, new in zip(past, (key, value), strict=True))
+        pieces.append(_items(part, own, k, v, scale)[0])
+    return torch.cat(pieces, 2)
+
+
+def _items(
+    part: ListLayout, own: tuple[torch.Tensor, ...], k: torch.Tensor, v: torch.Tensor, scale: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Output [1, H, N, D] and log-sum-exp [1, H, N] of one list's items.
+
+    Args:
+        own: query, key and value of the item tokens.
+        k: keys of the prefix; `v` alike.
+    """
+    q, k_own, v_own = own
+    heads = q.shape[1]
+    to_prefix, prefix_lse = _forward(_fold(q, k), k, v, 0.0, False, scale=scale)
+    blocks = (part.blocks(x) for x in (q, _each(k_own, heads), _each(v_own, heads)))
+    to_self, self_lse = _forward(*blocks, 0.0, True, scale=scale)
+    return _merge(_unfold(to_prefix, heads), _unfold(prefix_lse, heads), part.unblock(to_self), part.unblock(self_lse))
 
 
 def _item_grads(

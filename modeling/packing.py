@@ -16,6 +16,7 @@ from functools import cached_property
 import numpy as np
 import torch
 
+from reshelf.modeling.prefix_cache import Past
 from reshelf.prompts.builder import ListPrompt
 
 
@@ -60,6 +61,10 @@ class Layout:
     """What the tokens of a row may see: one part per list, in the order of the row."""
 
     parts: tuple[ListLayout, ...]
+    past: Past | None = None
+    """The beginning of the only list's prefix, which is not in the row."""
+    keep: tuple[Past, ...] = ()
+    """Filled with the keys and values of each list's prefix."""
 
     @classmethod
     def causal(cls, length: int) -> Layout:
@@ -67,14 +72,18 @@ class Layout:
         return cls((ListLayout(0, length),))
 
     def to(self, device: torch.device | str) -> Layout:
-        return Layout(
-            tuple(part if part.slots is None else replace(part, slots=part.slots.to(device)) for part in self.parts)
-        )
+        parts = tuple(p if p.slots is None else replace(p, slots=p.slots.to(device)) for p in self.parts)
+        return replace(self, parts=parts)
+
+    @property
+    def behind(self) -> int:
+        """Tokens of `past`."""
+        return 0 if self.past is None else len(self.past)
 
     @property
     def longest(self) -> int:
         """Tokens in the longest prompt, prefix + item."""
-        return max(part.prefix + part.longest for part in self.parts)
+        return self.behind + max(part.prefix + part.longest for part in self.parts)
 
     @cached_property
     def owners(self) -> torch.Tensor:
@@ -117,28 +126,32 @@ class PackedBatch:
         return empty / (self.input_ids.shape[1] + empty)
 
 
-def pack(prompts: Sequence[ListPrompt], joint: bool = False) -> PackedBatch:
+def pack(
+    prompts: Sequence[ListPrompt], joint: bool = False, past: Past | None = None, keep: Sequence[Past] = ()
+) -> PackedBatch:
     """Lay lists out in one row.
 
     Args:
         prompts: at least one list, each with a prefix and at least one candidate.
         joint: candidates see those before them (plain causal attention).
+        past: with one list: the beginning of its prefix, read before; the row begins behind it.
+        keep: one for each list, to be filled with the keys and values of its prefix. No gradients then.
     """
     ids, positions, ends, parts = [], [], [], []
-    start = 0
+    start, behind = 0, 0 if past is None else len(past)
     for prompt in prompts:
-        prefix = len(prompt.prefix)
+        prefix = len(prompt.prefix) - behind
         lengths = np.array([len(item) for item in prompt.items])
         offsets = np.cumsum(lengths) - lengths
         items = int(lengths.sum())
-        ids += [prompt.prefix, *prompt.items]
+        ids += [prompt.prefix[behind:], *prompt.items]
         ends.append(start + prefix + offsets + lengths - 1)
         if joint:
-            positions.append(np.arange(prefix + items))
+            positions.append(behind + np.arange(prefix + items))
             parts.append(ListLayout(start, prefix + items))
         else:
             inside = np.arange(items) - np.repeat(offsets, lengths)
-            positions += [np.arange(prefix), prefix + inside]
+            positions += [behind + np.arange(prefix), behind + prefix + inside]
             longest = int(lengths.max())
             slots = None
             if lengths.min() < longest:
@@ -150,5 +163,5 @@ def pack(prompts: Sequence[ListPrompt], joint: bool = False) -> PackedBatch:
         position_ids=torch.from_numpy(np.concatenate(positions).astype(np.int64))[None],
         score_positions=torch.from_numpy(np.concatenate(ends).astype(np.int64)),
         sizes=tuple(len(prompt.items) for prompt in prompts),
-        layout=Layout(tuple(parts)),
+        layout=Layout(tuple(parts), past, tuple(keep)),
     )

@@ -48,7 +48,7 @@ def test_equals_separate_prompts(loaded: TrainedReranker, prompts: list[ListProm
     assert np.concatenate(scores).std() > 0.1
 
 
-@pytest.mark.parametrize("budget", [Budget(tokens=400), Budget(attention=4 * 60 * 900), Budget(tokens=1, attention=1)])
+@pytest.mark.parametrize("budget", [Budget(tokens=400), Budget(tokens=400, prefix_bytes=0), Budget(tokens=1)])
 def test_small_passes_give_the_same_scores(loaded: TrainedReranker, prompts: list[ListPrompt], budget: Budget) -> None:
     expected = TransformersEngine(loaded.model).score(prompts)
     engine = TransformersEngine(loaded.model, budget=budget)
@@ -90,3 +90,36 @@ def test_candidates_do_not_see_each_other(loaded: TrainedReranker, prompts: list
     turned = replace(prompt, items=prompt.items[::-1])
     scores = TransformersEngine(loaded.model).score([prompt, turned])
     np.testing.assert_allclose(scores[0], scores[1][::-1], atol=1e-5)
+
+
+def test_a_returning_shopper_is_not_read_again(loaded: TrainedReranker, prompts: list[ListPrompt]) -> None:
+    """Another query, then the same list again: the common beginning is known, and the scores stay those of one read."""
+    engine = TransformersEngine(loaded.model)
+    first = prompts[1]
+    engine.score([first])
+    assert engine.cached_tokens == 0
+    changed = first.prefix.copy()
+    changed[-3:] = first.prefix[-3:] ^ 1
+    for prompt, known in ((replace(first, prefix=changed), len(changed) - 3), (first, len(first.prefix))):
+        before = engine.cached_tokens
+        (found,) = engine.score([prompt])
+        assert engine.cached_tokens - before == known
+        np.testing.assert_allclose(found, separate(loaded, prompt), atol=1e-5)
+
+
+def test_a_long_list_reads_its_prefix_once(loaded: TrainedReranker, prompts: list[ListPrompt]) -> None:
+    engine = TransformersEngine(loaded.model, budget=Budget(tokens=600))
+    prompt = prompts[1]
+    (found,) = engine.score([prompt])
+    groups = len(list(engine._passes([prompt])))
+    assert groups > 2
+    assert engine.cached_tokens == (groups - 1) * len(prompt.prefix)
+    np.testing.assert_allclose(found, separate(loaded, prompt), atol=1e-5)
+
+
+def test_joint_lists_begin_behind_what_is_known(loaded: TrainedReranker, prompts: list[ListPrompt]) -> None:
+    engine, fresh = (TransformersEngine(loaded.model, joint=True) for _ in range(2))
+    engine.score([replace(prompts[0], items=prompts[0].items[::-1])])
+    (found,) = engine.score([prompts[0]])
+    assert engine.cached_tokens == len(prompts[0].prefix)
+    np.testing.assert_allclose(found, fresh.score([prompts[0]])[0], atol=1e-5)
