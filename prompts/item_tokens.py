@@ -81,6 +81,8 @@ class ItemTokens:
         Raises:
             InputError: it is not there, is broken, or is something else.
         """
+        if path.is_dir():
+            raise InputError(f"{path} is a folder; name a file in it")
         if not path.is_file():
             raise InputError(f"{path} is not there; make it with `catalogue_tokens`")
         try:
