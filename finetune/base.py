@@ -39,6 +39,7 @@ from reshelf.modeling.attention import SHARED_PREFIX
 from reshelf.modeling.score import logits_at
 from reshelf.prompts.config import PromptConfig
 
+CHECKPOINTS = "checkpoints"
 WORD_WEIGHT = 0.5
 """Weight of the next-token loss on histories and catalogue beside the loss on outcomes."""
 
@@ -135,14 +136,16 @@ def make_base(config: BaseConfig) -> None:
     if (config.out / "config.json").exists():
         raise InputError(f"{config.out} already holds a model; delete it or choose another --out")
     check_writable(config.out)
+    arguments = _arguments(config)
+    if arguments.world_size > 1:
+        raise InputError("`reshelf base` works in one process; start it without `accelerate launch`")
     set_seed(config.seed)
     sources = _sources(config)
     tokenizer = train_tokenizer(vocabulary_text(sources, config.prompt), config.shape.vocabulary)
     model = new_model(config.shape, tokenizer, config.seed)
-    checkpoints = config.out / "checkpoints"
     trainer = TextTrainer(
         model=model,
-        args=_arguments(config, checkpoints),
+        args=arguments,
         train_dataset=SessionStream(
             sources, tokenizer, config.prompt, config.texts, config.max_candidates, config.seed
         ),
@@ -157,7 +160,7 @@ def make_base(config: BaseConfig) -> None:
     last_loss = next(entry["loss"] for entry in reversed(trainer.state.log_history) if "loss" in entry)
     with atomic(config.out / "README.md") as partial:
         partial.write_text(_card(config, last_loss), encoding="utf-8")
-    shutil.rmtree(checkpoints, ignore_errors=True)
+    shutil.rmtree(config.out / CHECKPOINTS, ignore_errors=True)
     size = sum(p.numel() for p in model.parameters())
     print(f"{config.out}: {size / 1e6:.1f} M parameters, {len(tokenizer)} tokens, {config.texts} texts read")
 
@@ -168,9 +171,9 @@ def _sources(config: BaseConfig) -> list[Source]:
     return [SimulatedSource(config.marketplace, config.seed + 1000 + n) for n in range(config.shops)]
 
 
-def _arguments(config: BaseConfig, checkpoints: Path) -> TrainingArguments:
+def _arguments(config: BaseConfig) -> TrainingArguments:
     return packed_arguments(
-        output_dir=str(checkpoints),
+        output_dir=str(config.out / CHECKPOINTS),
         per_device_train_batch_size=config.texts_per_step,
         max_steps=config.texts // config.texts_per_step,
         learning_rate=config.learning_rate,

@@ -5,12 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from transformers import Trainer, TrainingArguments
+from accelerate import PartialState
+from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
-from transformers.trainer_utils import get_last_checkpoint
 from transformers.utils.logging import disable_progress_bar
 
 from reshelf.modeling.loading import pick_device
+
+COMPLETE = "complete"
+"""A file in a checkpoint's folder that is written last; a run killed while it saves leaves a folder without it."""
 
 
 def packed_arguments(**arguments: Any) -> TrainingArguments:
@@ -28,6 +31,15 @@ def packed_arguments(**arguments: Any) -> TrainingArguments:
     return made
 
 
+class _Complete(TrainerCallback):
+    """Marks a checkpoint as complete when every process has written its part; none goes on before."""
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        PartialState().wait_for_everyone()
+        if state.is_world_process_zero:
+            (Path(args.output_dir) / f"checkpoint-{state.global_step}" / COMPLETE).touch()
+
+
 class PackedTrainer(Trainer):
     """Batches are objects with `.to(device)`; losses are means over the batch; progress is shown by our callbacks."""
 
@@ -36,13 +48,15 @@ class PackedTrainer(Trainer):
         super().__init__(**arguments)
         self.remove_callback(ProgressCallback)
         self.remove_callback(PrinterCallback)
+        self.add_callback(_Complete())
         # Our losses are means already; Trainer must divide by the accumulation steps itself.
         self.model_accepts_loss_kwargs = False
 
     def train_or_resume(self) -> None:
-        """Train, from the last checkpoint in the output folder where there is one."""
-        checkpoints = str(self.args.output_dir)
-        self.train(resume_from_checkpoint=get_last_checkpoint(checkpoints) if Path(checkpoints).is_dir() else None)
+        """Train, from the last complete checkpoint in the output folder where there is one."""
+        complete = [file.parent for file in Path(str(self.args.output_dir)).glob(f"checkpoint-*/{COMPLETE}")]
+        last = max(complete, key=lambda folder: int(folder.name.removeprefix("checkpoint-")), default=None)
+        self.train(resume_from_checkpoint=str(last) if last else None)
 
     def _prepare_inputs(self, inputs: Any) -> Any:
         return inputs.to(self.args.device)

@@ -18,7 +18,7 @@ from reshelf.finetune.card import write_card, write_curve
 from reshelf.finetune.config import FinetuneConfig, config_text
 from reshelf.finetune.losses.listnet import listnet
 from reshelf.finetune.packed_trainer import packed_arguments
-from reshelf.finetune.sharing import together
+from reshelf.finetune.sharing import gather_adapter, is_spread, together
 from reshelf.finetune.trainer import ListTrainer
 from reshelf.finetune.validation import METRIC, Validation
 from reshelf.modeling.checkpoint import RerankerSpec, save_reranker
@@ -48,6 +48,7 @@ def finetune(config: FinetuneConfig) -> None:
             partial.write_text(_run_text(config, arguments), encoding="utf-8")
     trainer.train_or_resume()
     model = trainer.accelerator.unwrap_model(trainer.model)
+    gather_adapter(model)
     if main:
         spec = RerankerSpec(config.model, config.prompt, levels, config.candidates)
         save_reranker(config.out, model, tokenizer, spec)
@@ -68,7 +69,7 @@ def _prepare(
     _cut(data, config)
     _check_unfinished(config, arguments)
     set_seed(config.seed)
-    model, tokenizer = load_base(config.model, str(arguments.device))
+    model, tokenizer = load_base(config.model, str(arguments.device), is_spread())
     levels = fit_levels(data.lists["train"], config.prompt.features)
     builder = PromptBuilder(tokenizer, config.prompt, data.items, levels)
     attach_head(model, *builder.label_ids)

@@ -18,7 +18,8 @@ from typing import TypeVar
 
 import torch
 from accelerate import PartialState
-from accelerate.utils import gather_object
+from accelerate.utils import gather_object, parse_flag_from_env
+from torch.distributed.tensor import DTensor
 from torch.utils.data import Sampler
 
 from reshelf.errors import InputError
@@ -64,6 +65,19 @@ class StepSampler(Sampler[list[int]]):
         order = torch.randperm(self._lists, generator=torch.Generator().manual_seed(self._seed + self.epoch)).tolist()
         for start in range(0, self._lists, self._size):
             yield list(share(order[start : start + self._size], self._process, self._processes)) or [STAND_IN]
+
+
+def is_spread() -> bool:
+    """True where FSDP will spread the model over the processes: what `accelerate launch` leaves for them to see."""
+    return parse_flag_from_env("ACCELERATE_USE_FSDP")
+
+
+def gather_adapter(model: torch.nn.Module) -> None:
+    """Make trained weights whole again on every process where FSDP spread them; all processes must call this."""
+    for module in model.modules():
+        for name, weight in module.named_parameters(recurse=False):
+            if weight.requires_grad and isinstance(weight, DTensor):
+                module._parameters[name] = torch.nn.Parameter(weight.full_tensor())
 
 
 def together(prepare: Callable[[], T]) -> T:

@@ -11,7 +11,6 @@ from functools import partial
 from typing import Any
 
 import torch
-from accelerate import PartialState
 from accelerate.utils import reduce
 from torch.utils.data import DataLoader
 from transformers import EarlyStoppingCallback, TrainerCallback, TrainingArguments
@@ -33,13 +32,6 @@ class _NewEpoch(TrainerCallback):
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         for one in self._told:
             one.set_epoch(int((state.epoch or 0) + 1e-3))  # resuming begins inside an epoch
-
-
-class _Saved(TrainerCallback):
-    """Nobody goes on, to read it or to overwrite it, before the main process has written a checkpoint."""
-
-    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        PartialState().wait_for_everyone()
 
 
 class ListTrainer(PackedTrainer):
@@ -77,7 +69,6 @@ class ListTrainer(PackedTrainer):
             callbacks=[
                 _NewEpoch(train_dataset, self._sampler),
                 EarlyStoppingCallback(patience),
-                _Saved(),
                 *([TableProgress()] if args.process_index == 0 else []),
             ],
         )

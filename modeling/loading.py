@@ -76,8 +76,15 @@ def load_tokenizer(base: str, revision: str | None = None, trust_remote_code: bo
     return tokenizer
 
 
-def load_base(config: ModelConfig, device: str | None = None) -> tuple[Any, PreTrainedTokenizerBase]:
+def load_base(
+    config: ModelConfig, device: str | None = None, spread: bool = False
+) -> tuple[Any, PreTrainedTokenizerBase]:
     """The base model with shared-prefix attention, in evaluation mode, and its tokenizer.
+
+    Args:
+        device: where to; `pick_device()` where None.
+        spread: store 4-bit weights as numbers of `config.dtype`, the only kind that FSDP can spread over GPUs. The bits
+            are the same.
 
     Raises:
         InputError: there is no such model, its weights cannot be read or are not all there, or it is of a kind that
@@ -93,6 +100,7 @@ def load_base(config: ModelConfig, device: str | None = None) -> tuple[Any, PreT
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=dtype,
+        bnb_4bit_quant_storage=dtype if spread else torch.uint8,
     )
     try:
         loaded: Any = AutoModelForCausalLM.from_pretrained(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 from reshelf.data.marketplace import MarketplaceConfig, simulate_folder
 from reshelf.data.store import RankingData, load_dataset_folder
@@ -27,6 +29,15 @@ def short_prompt() -> PromptConfig:
         history_tokens=60,
         history_block=2,
     )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Models this small are slower on two threads, and many times slower where those wait for a busy core."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

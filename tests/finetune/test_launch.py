@@ -38,6 +38,22 @@ def training_step(self, *args, **kwargs):
 ListTrainer.training_step = training_step
 sys.exit(main(sys.argv[1:]))
 """
+GLOO_AS_GPUS = """
+import sys, torch
+from accelerate.state import DistributedType, PartialState
+import reshelf.finetune.run as run
+from reshelf.cli import main
+torch.distributed.init_process_group("gloo")
+PartialState._prepare_backend = lambda self, *args: ("gloo", DistributedType.MULTI_GPU)
+PartialState.set_device = lambda self: setattr(self, "device", torch.device("cpu"))
+gather = run.gather_adapter
+def look(model):
+    shares = {p.to_local().numel() / p.numel() for p in model.parameters()}  # of a process, every parameter a DTensor
+    print("shares", sorted(shares), {str(p.dtype) for p in model.parameters()})
+    gather(model)
+run.gather_adapter = look
+sys.exit(main(sys.argv[1:]))
+"""
 ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
 
 
@@ -45,9 +61,10 @@ def curve(folder: Path) -> dict:
     return json.loads((folder / "curve.json").read_text())
 
 
-def launch(*words: str | Path) -> subprocess.CompletedProcess[str]:
+def launch(*words: str | Path, kind: str = "ddp") -> subprocess.CompletedProcess[str]:
     """Run the documented command with two processes; without a GPU they talk over gloo."""
-    start = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", ROOT / "finetune/accelerate/ddp.yaml"]
+    file = ROOT / "finetune" / "accelerate" / f"{kind}.yaml"
+    start = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", file]
     command = [str(word) for word in (*start, "--num_processes", "2", "--main_process_port", "0", *words)]
     return subprocess.run(command, env=ONE_THREAD, cwd=ROOT, capture_output=True, text=True, timeout=300)
 
@@ -71,18 +88,39 @@ def test_two_processes_killed_and_resumed_do_what_one_does(config: FinetuneConfi
     assert done.stdout.count("best valid nDCG@10") == 1
     assert done.stdout.count("step     6 ") == 1
 
-    ours, theirs = curve(two.out), curve(config.out)
-    assert len(theirs["train"]) == 6
+    assert len(curve(config.out)["train"]) == 6
+    same(two.out, config.out)
+
+
+@pytest.mark.slow
+def test_a_four_bit_model_spread_by_fsdp_does_what_one_process_does(config: FinetuneConfig, tmp_path: Path) -> None:
+    """accelerate offers FSDP to GPUs alone; told that two gloo processes are two of them, all the rest is real."""
+    config.lora.dropout, config.optimiser.epochs, config.train_lists = 0.0, 1, 20
+    config.optimiser.gradient_checkpointing = True
+    finetune(config)
+    two = copy.deepcopy(config)
+    two.out, two.optimiser.lists_per_step = tmp_path / "two", 3
+    (tmp_path / "two.yaml").write_text(config_text(two))
+    (tmp_path / "gloo.py").write_text(GLOO_AS_GPUS)
+    done = launch(tmp_path / "gloo.py", "finetune", "--config", tmp_path / "two.yaml", kind="fsdp")
+    assert done.returncode == 0, done.stderr
+    assert "shares [0.5] {'torch.float32'}" in done.stdout, "4-bit weights are float32 to FSDP, and each has half"
+    same(two.out, config.out)
+
+
+def same(two: Path, one: Path) -> None:
+    """Both runs left the same curve, adapter and files."""
+    ours, theirs = curve(two), curve(one)
     for part in ("train", "valid"):
         assert [point["step"] for point in ours[part]] == [point["step"] for point in theirs[part]]
         for name in ("loss", "ndcg@10") if part == "valid" else ("loss",):
             values = ([point[name] for point in one[part]] for one in (ours, theirs))
             np.testing.assert_allclose(*values, rtol=0, atol=1e-5)
-    weights = [load_file(c.out / "adapter/adapter_model.safetensors") for c in (two, config)]
+    weights = [load_file(folder / "adapter/adapter_model.safetensors") for folder in (two, one)]
     assert weights[0].keys() == weights[1].keys()
     for name, expected in weights[1].items():
         np.testing.assert_allclose(weights[0][name], expected, rtol=0, atol=1e-4)
-    assert {path.name for path in two.out.iterdir()} == {path.name for path in config.out.iterdir()}
+    assert {path.name for path in two.iterdir()} == {path.name for path in one.iterdir()}
 
 
 @pytest.mark.slow

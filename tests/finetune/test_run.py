@@ -25,14 +25,14 @@ KILL = """
 import os, pickle, signal, sys
 from reshelf.finetune.run import finetune
 from reshelf.finetune.trainer import ListTrainer
-config, step = pickle.load(open(sys.argv[1], "rb"))
-original, seen = ListTrainer.training_step, [0]
-def training_step(self, *args, **kwargs):
+config, method, call = pickle.load(open(sys.argv[1], "rb"))
+original, seen = getattr(ListTrainer, method), [0]
+def killing(self, *args, **kwargs):
     seen[0] += 1
-    if seen[0] == step:
+    if seen[0] == call:
         os.kill(os.getpid(), signal.SIGKILL)
     return original(self, *args, **kwargs)
-ListTrainer.training_step = training_step
+setattr(ListTrainer, method, killing)
 finetune(config)
 """
 
@@ -60,13 +60,17 @@ def test_leaves_a_reranker_a_curve_and_a_card(finished: FinetuneConfig) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("step", [2, 5, 8])
+@pytest.mark.parametrize(
+    ("method", "call"),
+    [("training_step", 2), ("training_step", 5), ("training_step", 8), ("_save_optimizer_and_scheduler", 2)],
+)
 def test_killed_and_resumed_the_curve_is_the_uninterrupted_one(
-    config: FinetuneConfig, tmp_path: Path, step: int
+    config: FinetuneConfig, tmp_path: Path, method: str, call: int
 ) -> None:
+    """Killed before the first checkpoint, between two, after the last, and while one is being written."""
     finetune(config)
     killed = replace(config, out=tmp_path / "killed")
-    (tmp_path / "job").write_bytes(pickle.dumps((killed, step)))
+    (tmp_path / "job").write_bytes(pickle.dumps((killed, method, call)))
     code = subprocess.run([sys.executable, "-c", KILL, str(tmp_path / "job")], capture_output=True).returncode
     assert code == -signal.SIGKILL
     assert not (killed.out / "reshelf.json").exists()
@@ -86,7 +90,7 @@ def test_it_learns_the_training_lists(config: FinetuneConfig) -> None:
 
 
 def test_another_config_does_not_continue_an_unfinished_run(config: FinetuneConfig, tmp_path: Path) -> None:
-    (tmp_path / "job").write_bytes(pickle.dumps((config, 5)))
+    (tmp_path / "job").write_bytes(pickle.dumps((config, "training_step", 5)))
     subprocess.run([sys.executable, "-c", KILL, str(tmp_path / "job")], capture_output=True)
     with pytest.raises(InputError, match="unfinished run with another config"):
         finetune(replace(config, seed=1))
