@@ -1,6 +1,7 @@
 # make demo    finetune a reranker and watch it reorder lists, nothing but this machine needed (about 8 minutes of work)
 # make real    train and evaluate on the Amazon Beauty search lists in $(DATA) (within an hour on two cores)
 # make test    every check and every test
+# make bench NAME=train_step    one benchmark, into benchmarks/results (benchmarks/README.md lists them)
 # make check   static checks only        make clean   remove the environment and caches; runs/ stays
 #
 # Each sets up .venv first, once. Without a GPU, and where pip does not already find a CPU build of torch:
@@ -11,8 +12,10 @@ PIP_TORCH_ARGS ?=
 DATA ?= ../shared/data
 RUN := .venv/bin
 BEAUTY := runs/beauty_search
+NAME ?= none
+ARGS ?=
 
-.PHONY: demo real test check clean
+.PHONY: demo real test check bench clean
 
 demo: .venv/installed
 	$(RUN)/python -m reshelf.demo
@@ -41,5 +44,10 @@ check: .venv/installed-dev
 	$(PYTHON) install.py .venv --dev
 	@touch $@
 
+# ARGS="--help" says what a benchmark can be asked for.
+bench: .venv/installed-dev
+	@test -f benchmarks/$(NAME).py || { echo "make bench needs NAME: train_step, score_list, batch, prompts or logs" >&2; exit 2; }
+	$(RUN)/python -m benchmarks.$(NAME) $(ARGS)
+
 clean:
-	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf .venv .venv-peers build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

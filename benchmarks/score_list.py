@@ -3,10 +3,10 @@
     make bench NAME=score_list                     # about 15 minutes on two cores
     python -m benchmarks.score_list --quick        # the main table alone; nothing is written
 
-All contestants score the same lists with the same Qwen3, float32 on a CPU (bfloat16 on a GPU), each in a process of its
-own, in turns. Every turn is a shopper that was not seen before, so nothing but a list's own prefix can be cached. Scores
-are compared as well as times. `bare` is a plain causal forward pass over the same distinct tokens. A repeated shopper
-has 480 tokens of history in common with the list before, and a new query.
+All contestants score the same lists with the same Qwen3, float32 on a CPU (bfloat16 on a GPU), each in a process of
+its own, in turns. Every turn is a shopper that was not seen before, so nothing but a list's own prefix can be cached.
+Scores are compared as well as times. `bare` is a plain causal forward pass over the same distinct tokens. A repeated
+shopper has 480 tokens of history in common with the list before, and a new query.
 """
 
 from __future__ import annotations

@@ -7,7 +7,6 @@ The world's model is first written as the sequence classifier that vLLM wants.
 
 from __future__ import annotations
 
-import os
 import sys
 import tempfile
 from pathlib import Path
@@ -19,6 +18,7 @@ from transformers import AutoTokenizer
 from benchmarks.paced import Pace
 from benchmarks.world import BASE, read_lists
 from reshelf.inference.dense import write_dense
+from reshelf.inference.engine_vllm import stop_llm
 from reshelf.modeling.checkpoint import RerankerSpec, TrainedReranker
 from reshelf.modeling.loading import ModelConfig, load_base
 from reshelf.modeling.score import attach_head
@@ -51,7 +51,7 @@ def main(folder: Path, cached: bool) -> None:
                 entry.prefix, entry.texts, pooling_params=PoolingParams(use_activation=False), use_tqdm=False
             )
             pace.done(scores=[output.outputs.score for output in outputs])
-    os._exit(0)  # vLLM's processes end with this one
+        stop_llm(llm)
 
 
 if __name__ == "__main__":
