@@ -31,6 +31,7 @@ import numpy as np
 import pyarrow as pa
 import tokenizers
 import transformers
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from transformers import PreTrainedTokenizerBase
 
@@ -180,7 +181,7 @@ def build_item_tokens(
     done = map(_Chunks(tokenizer, config), chunks) if few else _in_processes(chunks, tokenizer, config, workers)
     bar = Progress(
         TextColumn("tokens of the catalogue"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
-        disable=len(items) < _SMALL,
+        console=Console(stderr=True), disable=len(items) < _SMALL,
     )  # fmt: skip
     batches = []
     with bar:

@@ -29,6 +29,7 @@ from reshelf.prompts.config import FIELDS, PromptConfig
 from reshelf.prompts.fields import field_text
 from reshelf.prompts.item_tokens import ItemTokens, build_item_tokens, catalogue_tokens, item_fingerprint
 from reshelf.prompts.items import ItemWriter
+from reshelf.prompts.tokens import Encoder
 
 Clicks = Callable[[Sequence[str]], tuple[Event, ...]]
 CONFIG = PromptConfig(template="plain", item_tokens=20, event_tokens=16)
@@ -189,10 +190,11 @@ class TestStale:
 
     def test_another_special_token(self, bytes_tokenizer: PreTrainedTokenizerFast) -> None:
         """The same backend, but another notion of what is a control token."""
-        other = PreTrainedTokenizerFast(tokenizer_object=bytes_tokenizer.backend_tokenizer, eos_token="oak")
-        same_again = PreTrainedTokenizerFast(tokenizer_object=bytes_tokenizer.backend_tokenizer)
-        marks = {item_fingerprint(t, CONFIG) for t in (other, same_again)}
-        assert len(marks) == 2
+        backend = bytes_tokenizer.backend_tokenizer
+        both = [PreTrainedTokenizerFast(tokenizer_object=backend, **more) for more in ({}, {"unk_token": "<think>"})]
+        assert len({tokenizer.backend_tokenizer.to_str() for tokenizer in both}) == 1
+        assert len({Encoder(tokenizer).control_ids for tokenizer in both}) == 2
+        assert len({item_fingerprint(tokenizer, CONFIG) for tokenizer in both}) == 2
 
     def test_other_code(
         self, bytes_tokenizer: PreTrainedTokenizerFast, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
