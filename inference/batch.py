@@ -59,6 +59,9 @@ class BatchConfig:
     """auto, transformers or vllm; auto is vLLM where it is installed and there is a GPU, else transformers."""
     shard_lists: int = 1024
     """Lists per output file: what is repeated after a crash, and what memory holds a few times."""
+    item_tokens: Path | None = None
+    """File of the catalogue's token ids, made first on all cores where it is not there or is stale, for this job and
+    the next; where not given, items are tokenised as they come."""
     ray: bool = False
     """Run on Ray: on the cluster of RAY_ADDRESS or the one this machine belongs to, else on this machine. All
     machines must see the same files."""
@@ -76,13 +79,15 @@ class Job:
     engine: Literal["transformers", "vllm"]
     files: tuple[InputFile, ...]
     shard_lists: int
+    item_tokens: Path | None
 
     def reader(self) -> ShardReader:
         return ShardReader(self.files, self.shard_lists)
 
     def scorer(self) -> ShardScorer:
         """Loads the catalogue and the model."""
-        return ShardScorer(self.model, read_catalogue(self.catalogue), self.engine, self.out, self.reader())
+        items = read_catalogue(self.catalogue)
+        return ShardScorer(self.model, items, self.engine, self.out, self.reader(), self.item_tokens)
 
 
 def batch(config: BatchConfig, console: Console | None = None) -> dict[str, Any]:
@@ -131,7 +136,8 @@ def plan(config: BatchConfig) -> Job:
     engine = choose_engine(config.engine)
     if engine == "vllm" and spec.candidates == "joint":
         raise InputError("engine vllm does not score a reranker with candidates: joint; use engine transformers")
-    return Job(model.absolute(), items.absolute(), config.out.absolute(), engine, files, config.shard_lists)
+    tokens = config.item_tokens.absolute() if config.item_tokens else None
+    return Job(model.absolute(), items.absolute(), config.out.absolute(), engine, files, config.shard_lists, tokens)
 
 
 def describe_job(job: Job) -> dict[str, Any]:

@@ -21,6 +21,10 @@ import numpy as np
 
 from reshelf.errors import InputError
 from reshelf.inference.batch_output import Tally
+from reshelf.inference.batch_rows import read_catalogue
+from reshelf.inference.batch_score import make_item_tokens
+from reshelf.modeling.checkpoint import read_spec
+from reshelf.modeling.loading import load_tokenizer
 
 if TYPE_CHECKING:
     from reshelf.inference.batch import Job
@@ -61,6 +65,10 @@ def on_ray(job: Job, todo: list[int], workers: int | None) -> Iterator[Iterator[
         import ray.data
     except ImportError as error:
         raise InputError("Ray is not installed; `pip install reshelf[ray]`, or leave --ray out") from error
+    if job.item_tokens is not None:
+        # Here, or every actor would make the file.
+        spec, tokenizer = read_spec(job.model), load_tokenizer(str(job.model))
+        make_item_tokens(job.item_tokens, tokenizer, spec.prompt, read_catalogue(job.catalogue))
     started = not ray.is_initialized()
     if started:
         ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR, configure_logging=True)

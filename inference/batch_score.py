@@ -10,6 +10,7 @@ builds what comes next. The rows of the output are in the order of the input.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -29,6 +30,8 @@ from reshelf.inference.engine_transformers import TransformersEngine
 from reshelf.inference.engine_vllm import VllmEngine
 from reshelf.modeling.checkpoint import load_reranker
 from reshelf.prompts.builder import ListPrompt, PromptBuilder
+from reshelf.prompts.config import PromptConfig
+from reshelf.prompts.item_tokens import ItemTokens, catalogue_tokens
 
 TOKENS_PER_CALL = {"transformers": 1 << 15, "vllm": 1 << 19}
 """Prefixes and items handed to the engine at once. vLLM needs many requests to stay busy."""
@@ -65,22 +68,23 @@ class ShardScorer:
         engine: which to use.
         out: folder of the shards.
         reader: of the job's input.
+        item_tokens: file of the catalogue's token ids, made here where it is not there or is stale.
 
     Raises:
-        InputError: as `load_reranker`, or the engine cannot serve this model.
+        InputError: as `load_reranker` and `catalogue_tokens`, or the engine cannot serve this model.
     """
 
     def __init__(
         self, model: Path, items: Mapping[str, Item], engine: Literal["transformers", "vllm"], out: Path,
-        reader: ShardReader,
+        reader: ShardReader, item_tokens: Path | None = None,
     ) -> None:  # fmt: skip
         trained = load_reranker(model)
-        self._builder = trained.builder(items)
-        self._engine: Engine = (
-            VllmEngine(trained)
-            if engine == "vllm"
-            else TransformersEngine(trained.model, joint=trained.spec.candidates == "joint")
-        )
+        tokens = None
+        if item_tokens is not None:
+            tokens = make_item_tokens(item_tokens, trained.tokenizer, trained.spec.prompt, items)
+        self._builder = trained.builder(items, tokens)
+        self._trained = trained
+        self._engine: Engine = VllmEngine(trained) if engine == "vllm" else self._transformers()
         self._tokens = TOKENS_PER_CALL[engine]
         self._out = out
         self._reader = reader
@@ -136,7 +140,13 @@ class ShardScorer:
         shard.rejects.sort(key=lambda one: (one.file, one.row))
         tally = write_shard(self._out, shard.number, columns(shard.scored), shard.rejects)
         assert tally.rows == shard.rows, "a row was lost or doubled"
+        if isinstance(self._engine, TransformersEngine):
+            # Kept prefixes change scores in their last bits; begun anew, a resumed job gives the very same shard.
+            self._engine = self._transformers()
         return tally
+
+    def _transformers(self) -> TransformersEngine:
+        return TransformersEngine(self._trained.model, joint=self._trained.spec.candidates == "joint")
 
     def _score(self, prompts: Sequence[ListPrompt]) -> Sequence[np.ndarray | InputError]:
         """Scores of every list, or why it has none (too long for the engine)."""
@@ -149,6 +159,11 @@ class ShardScorer:
                 return [error]
             half = len(prompts) // 2
             return [*self._score(prompts[:half]), *self._score(prompts[half:])]
+
+
+def make_item_tokens(path: Path, tokenizer: Any, prompt: PromptConfig, items: Mapping[str, Item]) -> ItemTokens:
+    """Open the file of the catalogue's token ids, made first on all cores where it is not there or is stale."""
+    return catalogue_tokens(path, tokenizer, prompt, items.values(), workers=len(os.sched_getaffinity(0)))
 
 
 def arrange(rows: Sequence[Row]) -> list[Row]:

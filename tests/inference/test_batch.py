@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from io import StringIO
@@ -16,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
+from safetensors.torch import load_file, save_file
 
 from reshelf.cli import main
 from reshelf.data.schema import Item, RankingList
@@ -146,6 +148,18 @@ class TestScores:
         for row in scores_of(tmp_path / "out"):
             np.testing.assert_allclose(row["scores"], expected[row["list_id"]], atol=1e-5)
 
+    def test_a_file_of_item_tokens_changes_nothing_but_is_there_for_the_next_job(
+        self, run: Any, tmp_path: Path, lists: list[RankingList]
+    ) -> None:
+        path = write(tmp_path / "in.parquet", [to_row(one) for one in lists])
+        tokens = tmp_path / "tokens" / "items.arrow"
+        run(path, tmp_path / "without")
+        run(path, tmp_path / "first", item_tokens=tokens)
+        made = tokens.stat().st_mtime_ns
+        run(path, tmp_path / "second", item_tokens=tokens)
+        assert tokens.stat().st_mtime_ns == made
+        assert scores_of(tmp_path / "first") == scores_of(tmp_path / "second") == scores_of(tmp_path / "without")
+
     def test_equal_list_ids_are_different_rows(self, run: Any, tmp_path: Path, lists: list[RankingList]) -> None:
         path = write(tmp_path / "in.parquet", [to_row(lists[0])] * 3)
         run(path, shard_lists=2)
@@ -220,6 +234,41 @@ class TestBadRows:
         assert [(one["row"], one["field"]) for one in rejects_of(tmp_path / "out")] == [(1, "row"), (2, "row")]
         assert "not UTF-8" in rejects_of(tmp_path / "out")[0]["reason"]
         assert [row["row"] for row in scores_of(tmp_path / "out")] == [0, 3]
+
+    def test_scores_that_are_no_numbers(
+        self, run: Any, tmp_path: Path, lists: list[RankingList], reranker_folder: Path
+    ) -> None:
+        """A model whose weights are broken gives rejects, not NaN in the output."""
+        shutil.copytree(reranker_folder, tmp_path / "model")
+        weights = tmp_path / "model" / "adapter" / "adapter_model.safetensors"
+        tensors = load_file(weights)
+        next(iter(tensors.values())).fill_(float("nan"))
+        save_file(tensors, weights)
+        run(write(tmp_path / "in.parquet", [to_row(one) for one in lists]), model=str(tmp_path / "model"))
+        assert scores_of(tmp_path / "out") == []
+        found = [(one["row"], one["field"], one["reason"]) for one in rejects_of(tmp_path / "out")]
+        assert found == [(n, "score", "the model gave a score that is not a number") for n in range(len(lists))]
+
+    @pytest.mark.vllm
+    @pytest.mark.slow
+    def test_lists_too_long_for_vllm(
+        self, run: Any, tmp_path: Path, lists: list[RankingList], reranker_folder: Path,
+        expected: dict[str, np.ndarray],
+    ) -> None:  # fmt: skip
+        """The others of the same call are scored."""
+        shutil.copytree(reranker_folder, tmp_path / "model")
+        config = tmp_path / "model" / "base" / "config.json"
+        config.write_text(json.dumps(json.loads(config.read_text()) | {"max_position_embeddings": 128}))
+        path = write(tmp_path / "in.parquet", [to_row(one) for one in lists])
+        run(path, model=str(tmp_path / "model"), engine="vllm")
+        rows, rejects = scores_of(tmp_path / "out"), rejects_of(tmp_path / "out")
+        assert rows
+        assert rejects
+        assert sorted(one["row"] for one in (*rows, *rejects)) == list(range(len(lists)))
+        assert {one["field"] for one in rejects} == {"prompt"}
+        assert all("tokens, and vLLM holds 128" in one["reason"] for one in rejects)
+        for row in rows:
+            np.testing.assert_allclose(row["scores"], expected[row["list_id"]], atol=1e-3)
 
     def test_all_rows_bad_is_a_finished_job(self, run: Any, tmp_path: Path, good: dict[str, Any]) -> None:
         path = write(tmp_path / "in.parquet", [good | {"list_id": None}] * 3)
@@ -296,6 +345,14 @@ class TestRefused:
         refused("catalogue: .* is not there", path, catalogue=tmp_path / "items.parquet")
         refused("is not a reranker folder", path, model=str(tmp_path))
         refused("is not there", path, model=str(tmp_path / "model"))
+
+    def test_ray_that_is_not_installed(
+        self, run: Any, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setitem(sys.modules, "ray", None)
+        with pytest.raises(InputError, match=r"pip install reshelf\[ray\]"):
+            run(path, ray=True)
+        assert scores_of(tmp_path / "out") == []
 
     def test_a_catalogue_with_an_id_twice(
         self, run: Any, path: Path, tmp_path: Path, catalogue: dict[str, Item]
