@@ -23,11 +23,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from rich.console import Console
+from transformers import AutoTokenizer
 
 from benchmarks.harness import Samples, alternate, show, timed, write_result
 from reshelf.data.marketplace.vocabulary import COLOURS
 from reshelf.data.schema import Event, EventKind, Item, RankingList
-from reshelf.modeling.loading import load_tokenizer
 from reshelf.prompts.builder import PromptBuilder
 from reshelf.prompts.config import PromptConfig
 from reshelf.prompts.item_tokens import ItemTokens, build_item_tokens
@@ -49,7 +49,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=5, help="runs that count; one more warms up")
     args = parser.parse_args()
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # one thread
-    tokenizer = load_tokenizer(str(TOKENIZER))
+    tokenizer = AutoTokenizer.from_pretrained(TOKENIZER)
     items = {item.item_id: item for item in make_items(args.items)}
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as name:

@@ -163,9 +163,11 @@ class PromptBuilder:
             found = self._items[item_id]
             if isinstance(found, int):
                 assert self.item_tokens is not None
-                found = self.item_tokens[found]
-            tokens.append(found.tokens)
-            lost += found.lost
+                ids, cut = self.item_tokens.candidate(found)
+            else:
+                ids, cut = found.tokens, found.lost
+            tokens.append(ids)
+            lost += cut
         return tokens, lost
 
     def _find(self, item_ids: Iterable[str], list_id: str, field: str) -> None:

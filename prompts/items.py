@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import numpy as np
 from transformers import PreTrainedTokenizerBase
@@ -84,7 +85,7 @@ class ItemWriter:
         flat = item.event.tolist()
         if len(flat) <= room:
             return flat, item.event_lost
-        ends = np.cumsum(item.event_sizes).tolist()
+        ends = list(accumulate(item.event_sizes.tolist()))
         fields = [
             (name, flat[start:end])
             for name, start, end in zip(self.config.event_fields, [0, *ends], ends, strict=False)
