@@ -20,9 +20,9 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 
 from reshelf.data.accounts import Accounts
 from reshelf.data.drafts import Draft
-from reshelf.data.given import event_grades
 from reshelf.data.history import KINDS, EventLog
 from reshelf.data.mapping import BuildConfig
+from reshelf.data.pairs import event_grades
 from reshelf.data.readers import NO_TIME
 from reshelf.data.schema import EventKind, Item
 from reshelf.data.splits import TRAIN, UNKNOWN
@@ -146,7 +146,9 @@ def build_lists(
             "build: the events have no split; map events.split, or set split.by to time, user or leave_one_out"
         )
     rng = np.random.default_rng(seed)
-    choices = choices_of(log, event_grades(log, config.rating_thresholds), int(config.window_hours * _HOUR))
+    choices = choices_of(
+        log, event_grades(log.kind, log.value, config.rating_thresholds), int(config.window_hours * _HOUR)
+    )
     found = np.full(len(choices.user), -1, dtype=np.int64)
     if config.query == "category":
         pool = category_pool(items)

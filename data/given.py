@@ -1,10 +1,9 @@
-"""Result lists that the shop's tables already hold: one row per list, or one row per (list, item).
+"""Result lists that the shop's tables already hold, one row per list; `data.pairs` reads one row per product.
 
-    drafts = read_lists(spec, root, "lists.0", context);   drafts = read_pairs(spec, root, "pairs.0", context)
+    drafts = read_lists(spec, root, "lists.0", context)
 
 Errors: a missing id, an empty list, an unknown candidate, a label that is missing, NaN or without a grade, a history
-event at or after the list's time, columns of different lengths, a list whose rows are in two splits.
-Dropped, counted: an item that comes again in a list of pairs (its best label is kept).
+event at or after the list's time, columns of different lengths.
 """
 
 from __future__ import annotations
@@ -12,24 +11,25 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 from pydantic import ValidationError
 
 from reshelf.data.accounts import Accounts
 from reshelf.data.drafts import ANYONE, Draft
-from reshelf.data.history import KINDS, EventLog
-from reshelf.data.mapping import ListsTable, Outcomes, PairsTable, SplitConfig
+from reshelf.data.history import EventLog
+from reshelf.data.mapping import ListsTable, Outcomes, SplitConfig
 from reshelf.data.readers import NO_TIME, RawTable, parse_time, read_table, to_datetime
 from reshelf.data.schema import MAX_GRADE, Event, EventKind
 from reshelf.data.splits import UNKNOWN, from_names
 from reshelf.data.store import SPLITS, explain
 
-GRADE_OF_KIND = {EventKind.CLICK: 1, EventKind.CART: 2, EventKind.PURCHASE: 3}
-_HOUR = 3_600_000_000
+_FIRST, _LAST = -62_135_596_800_000_000, 253_402_300_799_999_999  # the years 1 to 9999, in microseconds
 
 
 @dataclass(frozen=True)
@@ -46,17 +46,7 @@ class Context:
     books: Accounts
 
 
-def event_grades(log: EventLog, rating_thresholds: Sequence[float]) -> npt.NDArray[np.int8]:
-    """Grade of every event: by its kind, a rating by its stars."""
-    table = np.array([GRADE_OF_KIND.get(kind, 0) for kind in KINDS], dtype=np.int8)
-    grades = table[log.kind]
-    rated = log.kind == KINDS.index(EventKind.RATING)
-    grades[rated] = np.searchsorted(np.asarray(rating_thresholds), log.value[rated], side="right")
-    grades[rated & np.isnan(log.value)] = 0
-    return grades
-
-
-def _columns(spec: Outcomes, *more: str | None) -> list[str]:
+def columns_of(spec: Outcomes, *more: str | None) -> list[str]:
     shared = (
         spec.list_id,
         spec.user_id,
@@ -70,18 +60,21 @@ def _columns(spec: Outcomes, *more: str | None) -> list[str]:
     return [c for c in (*shared, *more) if c]
 
 
-class _Shared:
+class Shared:
     """The columns that lists and pairs share, read once."""
 
     def __init__(self, spec: Outcomes, raw: RawTable, context: Context) -> None:
         n = len(raw)
         self.spec, self.raw, self.context = spec, raw, context
-        self.list_ids = raw.ids(spec.list_id).to_pylist() if spec.list_id else None
-        self.users = raw.ids(spec.user_id).to_pylist() if spec.user_id else [ANYONE] * n
+        self.list_id = raw.ids(spec.list_id) if spec.list_id else None
+        self.user = raw.ids(spec.user_id) if spec.user_id else pa.array([ANYONE] * n, pa.string())
         self.times = raw.times(spec.time, spec.time_unit) if spec.time else np.full(n, NO_TIME, dtype=np.int64)
         if spec.time and (self.times == NO_TIME).any():
             raw.fail(int(np.argmax(self.times == NO_TIME)), spec.time, "the time is missing; give one or drop the row")
-        self.queries = self._queries(n)
+        absurd = (self.times != NO_TIME) & ((self.times < _FIRST) | (self.times > _LAST))
+        if spec.time and absurd.any():
+            raw.fail(int(np.argmax(absurd)), spec.time, "the time is not in the years 1 to 9999; correct time_unit")
+        self.query = self._query(n)
         self.splits = np.full(n, SPLITS.index(spec.in_split) if spec.in_split else UNKNOWN, dtype=np.int8)
         if spec.split:
             names = raw.texts(spec.split)
@@ -91,17 +84,29 @@ class _Shared:
         self.histories = raw.lists(spec.history, "|") if spec.history else None
         self.history_times = raw.lists(spec.history_times, "|") if spec.history_times else None
 
-    def _queries(self, n: int) -> list[str]:
+    def _query(self, n: int) -> pa.StringArray:
         spec, raw = self.spec, self.raw
         if spec.query:
-            return [text or "" for text in raw.texts(spec.query)]
+            return raw.text(spec.query).fill_null("")
         if not spec.query_id:
-            return [""] * n
+            return pa.array([""] * n, pa.string())
         ids, table = raw.ids(spec.query_id).to_pylist(), self.context.queries or {}
         for i, query_id in enumerate(ids):
             if query_id not in table:
                 raw.fail(i, spec.query_id, f"query {query_id!r} is not in the queries table")
-        return [table[query_id] for query_id in ids]
+        return pa.array([table[query_id] for query_id in ids], pa.string())
+
+    @cached_property
+    def list_ids(self) -> list[str] | None:
+        return None if self.list_id is None else self.list_id.to_pylist()
+
+    @cached_property
+    def users(self) -> list[str]:
+        return self.user.to_pylist()
+
+    @cached_property
+    def queries(self) -> list[str]:
+        return self.query.to_pylist()
 
     def rows_of(self, ids: Sequence[str | None], i: int, column: str) -> npt.NDArray[np.int32]:
         """Catalogue rows of ids that must be known."""
@@ -154,7 +159,7 @@ def _id(value: Any) -> str:
     )
 
 
-def _grade(spec: Outcomes, value: Any, raw: RawTable, i: int, column: str) -> int:
+def grade(spec: Outcomes, value: Any, raw: RawTable, i: int, column: str) -> int:
     missing = (
         value is None or value == "" or (isinstance(value, float) and math.isnan(value)) or str(value).lower() == "nan"
     )
@@ -184,11 +189,11 @@ def read_lists(spec: ListsTable, root: Path, part: str, context: Context) -> lis
     """
     books = context.books
     raw = read_table(
-        spec, root, _columns(spec, spec.candidates, spec.labels, spec.target, spec.scores, spec.positions), part
+        spec, root, columns_of(spec, spec.candidates, spec.labels, spec.target, spec.scores, spec.positions), part
     )
     books.read(part, raw.n_read)
     books.drop(part, "not chosen by where", raw.n_read - len(raw))
-    shared = _Shared(spec, raw, context)
+    shared = Shared(spec, raw, context)
     candidates = raw.lists(spec.candidates, spec.list_separator)
     parallel = {
         name: raw.lists(column, spec.list_separator)
@@ -213,7 +218,7 @@ def read_lists(spec: ListsTable, root: Path, part: str, context: Context) -> lis
         scores = _floats(parallel["scores"][i], raw, i, spec.scores)[:cut] if spec.scores else None
         places = _floats(parallel["positions"][i], raw, i, spec.positions)[:cut] if spec.positions else None
         if targets is None:
-            grades = [_grade(spec, v, raw, i, spec.labels or "") for v in parallel["labels"][i] or []][:cut]
+            grades = [grade(spec, v, raw, i, spec.labels or "") for v in parallel["labels"][i] or []][:cut]
             ids = ids[:cut]
         else:
             ids = ids[:cut]
@@ -254,124 +259,3 @@ def _floats(values: list[Any] | None, raw: RawTable, i: int, column: str | None)
     if not np.isfinite(result).all():
         raw.fail(i, column or "", "value is NaN or infinite")
     return result
-
-
-def read_pairs(spec: PairsTable, root: Path, part: str, context: Context) -> list[Draft]:
-    """Rows of one list put together, in order of position, else of score, else of the file.
-
-    Raises:
-        InputError: see above; names file, row and field.
-    """
-    books = context.books
-    raw = read_table(spec, root, _columns(spec, spec.item_id, spec.label, spec.score, spec.position), part)
-    books.read(part, raw.n_read)
-    books.drop(part, "not chosen by where", raw.n_read - len(raw))
-    shared = _Shared(spec, raw, context)
-    items = raw.ids(spec.item_id).to_pylist()
-    scores = raw.numbers(spec.score) if spec.score else None
-    places = raw.numbers(spec.position) if spec.position else None
-    for name, values in ((spec.score, scores), (spec.position, places)):
-        if name and values is not None and np.isnan(values).any():
-            raw.fail(int(np.argmax(np.isnan(values))), name, "the number is missing or NaN")
-    labels = _labels(spec, raw, shared, items, context)
-    kept = 0
-    drafts = []
-    for rows in _groups(spec, shared, len(raw)):
-        first = rows[0]
-        if places is not None:
-            rows = sorted(rows, key=lambda i: places[i])
-        elif scores is not None:
-            rows = sorted(rows, key=lambda i: -scores[i])
-        other = next((i for i in rows if shared.splits[i] != shared.splits[first]), None)
-        if other is not None:
-            raw.fail(
-                other,
-                spec.split or "",
-                f"the list is in {SPLITS[shared.splits[first]]} by {raw.place(first)}; a list has one split",
-            )
-        best: dict[str, int] = {}
-        chosen = []
-        for i in rows:
-            if items[i] in best:
-                books.drop(part, "item again in the same list, best label kept", 1)
-            else:
-                chosen.append(i)
-            best[items[i]] = max(best.get(items[i], 0), int(labels[i]))
-        kept += len(chosen)
-        drafts.append(
-            Draft(
-                list_id=shared.list_ids[first] if shared.list_ids else f"{part}-{int(raw.rows[first])}",
-                place=raw.place(first),
-                user_id=shared.users[first],
-                time=int(shared.times[first]),
-                query=shared.queries[first],
-                split=int(shared.splits[first]),
-                candidates=np.concatenate([shared.rows_of([items[i]], i, spec.item_id) for i in chosen]),
-                labels=np.array([best[items[i]] for i in chosen], dtype=np.int8),
-                history=shared.history(first),
-                scores=None if scores is None else scores[chosen],
-                positions=None if places is None else places[chosen].astype(np.int64),
-            )
-        )
-    books.keep(part, kept)
-    return drafts
-
-
-def _groups(spec: PairsTable, shared: _Shared, n: int) -> list[list[int]]:
-    """Rows of each list, lists in order of first appearance, rows in file order (sessions: in time order)."""
-    if spec.each_row:
-        return [[i] for i in range(n)]
-    groups: dict[Any, list[int]] = {}
-    if spec.session_hours is not None:
-        pause = spec.session_hours * _HOUR
-        latest: dict[Any, int] = {}
-        number: dict[Any, int] = {}
-        for i in np.argsort(shared.times, kind="stable").tolist():
-            who = (shared.users[i], shared.queries[i], int(shared.splits[i]))
-            if who not in latest or shared.times[i] - latest[who] > pause:
-                number[who] = number.get(who, -1) + 1
-            latest[who] = int(shared.times[i])
-            groups.setdefault((who, number[who]), []).append(i)
-        return sorted(groups.values(), key=min)
-    for i in range(n):
-        key = (
-            shared.list_ids[i]
-            if shared.list_ids
-            else (shared.users[i], shared.queries[i], int(shared.times[i]), int(shared.splits[i]))
-        )
-        groups.setdefault(key, []).append(i)
-    return list(groups.values())
-
-
-def _labels(
-    spec: PairsTable, raw: RawTable, shared: _Shared, items: list[str], context: Context
-) -> npt.NDArray[np.int8]:
-    if spec.label:
-        column = raw.columns[spec.label].to_pylist()
-        return np.fromiter(
-            (_grade(spec, v, raw, i, spec.label) for i, v in enumerate(column)), dtype=np.int8, count=len(raw)
-        )
-    log = context.log
-    assert log is not None, "a mapping without labels has events"
-    grades = event_grades(log, context.rating_thresholds)
-    labels = np.zeros(len(raw), dtype=np.int8)
-    if log.list_id is not None and shared.list_ids is not None:
-        best: dict[tuple[str, int], int] = {}
-        for e in np.flatnonzero(grades).tolist():
-            if (list_id := log.list_id[e]) is not None:
-                best[list_id, int(log.item[e])] = max(int(grades[e]), best.get((list_id, int(log.item[e])), 0))
-        for i, item_id in enumerate(items):
-            labels[i] = best.get((shared.list_ids[i], context.rows.get(item_id, -1)), 0)
-        return labels
-    window = int(spec.outcome_hours * _HOUR)
-    for i, item_id in enumerate(items):
-        user = log.codes.get(shared.users[i])
-        if user is None or shared.times[i] == NO_TIME:
-            continue
-        span = log.span(user)
-        low, high = np.searchsorted(log.key[span], [shared.times[i], shared.times[i] + window])
-        found = np.arange(span.start + low, span.start + high)
-        found = found[log.item[found] == context.rows.get(item_id, -1)]
-        if len(found):
-            labels[i] = grades[found].max()
-    return labels

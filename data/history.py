@@ -31,7 +31,8 @@ from reshelf.errors import InputError
 
 KINDS = tuple(EventKind)
 _SEARCH = KINDS.index(EventKind.SEARCH)
-_DAY = 86_400_000_000
+REPEATED = "repeated row"
+DAY = 86_400_000_000
 Int64 = npt.NDArray[np.int64]
 
 
@@ -95,32 +96,46 @@ class EventLog:
         return event
 
 
-def read_events(
-    spec: EventsTable, root: Path, item_ids: list[str], split: SplitConfig, books: Accounts, seed: int
-) -> EventLog:
-    """Read, clean, sort and split the events table.
+@dataclass
+class EventRows:
+    """What can be said of the rows of an events table one by one; arrays run parallel."""
+
+    user: pa.StringArray
+    item: npt.NDArray[np.int32]
+    """Row of the catalogue; -1 for a search."""
+    kind: npt.NDArray[np.int8]
+    key: Int64
+    value: npt.NDArray[np.float64]
+    query: pa.StringArray | None
+    keep: npt.NDArray[np.bool_]
+
+
+def columns_of(spec: EventsTable) -> list[str]:
+    """The columns that are read."""
+    names = ("user_id", "item_id", "time", "order", "kind_column", "query", "value", "list_id", "split")
+    return [c for n in names if (c := getattr(spec, n))]
+
+
+def check_rows(
+    raw: RawTable, position: Int64 | None, spec: EventsTable, item_ids: pa.StringArray, books: Accounts
+) -> EventRows:
+    """Check events one by one; those to drop, counted by reason, are no longer in `keep`.
 
     Raises:
         InputError: names file, row and field.
     """
-    names = ("user_id", "item_id", "time", "order", "kind_column", "query", "value", "list_id", "split")
-    raw = read_table(spec, root, [c for n in names if (c := getattr(spec, n))], "events")
-    raw, position = _explode(raw, spec)
-    books.read("events", raw.n_read)
-    books.drop("events", "not chosen by where", raw.n_read - len(raw))
     n = len(raw)
-    users = pc.dictionary_encode(raw.ids(spec.user_id))
-    user = users.indices.to_numpy(zero_copy_only=False).astype(np.int32)
+    user = raw.ids(spec.user_id)
     kind = _kinds(raw, spec)
     item_text = raw.ids(spec.item_id, required=False)
     no_item = item_text.is_null().to_numpy(zero_copy_only=False)
     if bool((bad := no_item & (kind != _SEARCH) & (kind >= 0)).any()):
         raw.fail(int(np.argmax(bad)), spec.item_id, "the id is missing; give one or drop the row")
-    found = pc.fill_null(pc.index_in(item_text, value_set=pa.array(item_ids, pa.string())), -1)
+    found = pc.fill_null(pc.index_in(item_text, value_set=item_ids), -1)
     item = found.to_numpy(zero_copy_only=False).astype(np.int32)
     item[kind == _SEARCH] = -1
     value = raw.numbers(spec.value) if spec.value else np.full(n, np.nan)
-    query = raw.texts(spec.query) if spec.query else None
+    query = raw.text(spec.query) if spec.query else None
     keep = np.ones(n, dtype=bool)
 
     def drop(bad: npt.NDArray[np.bool_], reason: str) -> None:
@@ -130,18 +145,40 @@ def read_events(
     drop(kind < 0, "kind not mapped")
     drop((item < 0) & (kind != _SEARCH), "item not in the catalogue")
     if query is not None:
-        drop((kind == _SEARCH) & np.array([q is None for q in query]), "search without a query")
+        drop((kind == _SEARCH) & query.is_null().to_numpy(zero_copy_only=False), "search without a query")
     key = _keys(raw, spec, position, drop)
+    infinite = np.isinf(value)
+    books.repair("events", "value is infinite, now missing", int((infinite & keep).sum()))
+    value[infinite] = np.nan
+    return EventRows(user, item, kind, key, value, query, keep)
+
+
+def read_events(
+    spec: EventsTable, root: Path, item_ids: list[str], split: SplitConfig, books: Accounts, seed: int
+) -> EventLog:
+    """Read, clean, sort and split the events table.
+
+    Raises:
+        InputError: names file, row and field.
+    """
+    raw = read_table(spec, root, columns_of(spec), "events")
+    raw, position = explode(raw, spec)
+    books.read("events", raw.n_read)
+    books.drop("events", "not chosen by where", raw.n_read - len(raw))
+    rows = check_rows(raw, position, spec, pa.array(item_ids, pa.string()), books)
+    users = pc.dictionary_encode(rows.user)
+    user = users.indices.to_numpy(zero_copy_only=False).astype(np.int32)
+    item, kind, key, keep = rows.item, rows.kind, rows.key, rows.keep
+    query = rows.query.to_pylist() if rows.query is not None else None
     if spec.time:
-        drop(
-            _too_busy(user, key, keep, spec.max_per_day), f"shopper with more than {spec.max_per_day} events on one day"
-        )
-    drop(_repeated(user, item, kind, key, query, keep, bool(spec.time or spec.order)), "repeated row")
+        busy = keep & _too_busy(user, key, keep, spec.max_per_day)
+        books.drop("events", too_busy(spec), int(busy.sum()))
+        keep &= ~busy
+    again = _repeated(user, item, kind, key, query, keep, bool(spec.time or spec.order))
+    books.drop("events", REPEATED, int(again.sum()))
+    keep &= ~again
     if not keep.any():
-        raise InputError(
-            f"{raw.files[0]}: none of {raw.n_read} events is usable ({books.reasons('events')}); "
-            "correct events in the mapping"
-        )
+        raise none_usable(raw.files[0], raw.n_read, books)
     order = np.flatnonzero(keep)
     order = order[np.lexsort((order, key[order], user[order]))]
     texts = users.dictionary.to_pylist()
@@ -153,7 +190,7 @@ def read_events(
         kind=kind[order],
         key=key[order],
         timed=spec.time is not None,
-        value=value[order],
+        value=rows.value[order],
         query=None if query is None else [query[i] for i in order],
         list_id=_picked(raw, spec.list_id, order),
         split=np.full(len(order), UNKNOWN, dtype=np.int8),
@@ -165,7 +202,18 @@ def read_events(
     return log
 
 
-def _explode(raw: RawTable, spec: EventsTable) -> tuple[RawTable, Int64 | None]:
+def too_busy(spec: EventsTable) -> str:
+    """Why a bot's events are dropped."""
+    return f"shopper with more than {spec.max_per_day} events on one day"
+
+
+def none_usable(file: Path, n_read: int, books: Accounts) -> InputError:
+    return InputError(
+        f"{file}: none of {n_read} events is usable ({books.reasons('events')}); correct events in the mapping"
+    )
+
+
+def explode(raw: RawTable, spec: EventsTable) -> tuple[RawTable, Int64 | None]:
     """One row per shopper with a list of items becomes one row per event; its place in the list is its order."""
     column = raw.columns[spec.item_id]
     if not (pa.types.is_list(column.type) or pa.types.is_large_list(column.type)):
@@ -185,7 +233,9 @@ def _kinds(raw: RawTable, spec: EventsTable) -> npt.NDArray[np.int8]:
     if not spec.kind_column:
         return np.full(len(raw), KINDS.index(spec.kind), dtype=np.int8)
     table = {kind.value: code for code, kind in enumerate(KINDS)} | {t: KINDS.index(k) for t, k in spec.kinds.items()}
-    return np.fromiter((table.get(t or "", -1) for t in raw.texts(spec.kind_column)), dtype=np.int8, count=len(raw))
+    named = pc.dictionary_encode(raw.text(spec.kind_column))
+    codes = np.array([*(table.get(text, -1) for text in named.dictionary.to_pylist()), -1], dtype=np.int8)
+    return codes[pc.fill_null(named.indices, len(codes) - 1).to_numpy(zero_copy_only=False)]
 
 
 def _keys(raw: RawTable, spec: EventsTable, position: Int64 | None, drop: object) -> Int64:
@@ -209,7 +259,7 @@ def _keys(raw: RawTable, spec: EventsTable, position: Int64 | None, drop: object
 def _too_busy(
     user: npt.NDArray[np.int32], key: Int64, keep: npt.NDArray[np.bool_], limit: int
 ) -> npt.NDArray[np.bool_]:
-    day = key // _DAY
+    day = key // DAY
     kept = np.flatnonzero(keep)
     if not len(kept):
         return np.zeros(len(user), dtype=bool)

@@ -10,7 +10,7 @@ What stops the import (InputError: file, row, field): a column, file or mapping 
 item or list id that comes twice; an empty list; an unknown candidate; a missing, NaN or unmapped label; a history event
 at or after its list's time; a value that is no number or time where one is needed. These mean that the mapping or the
 export is wrong, and a guess would train on nonsense.
-What is repaired or dropped, and counted: what every real log has; see `data.items`, `data.history`, `data.given`.
+What is repaired or dropped, and counted: what every real log has; see `data.items`, `data.history`, `data.pairs`.
 """
 
 from __future__ import annotations
@@ -27,18 +27,21 @@ import numpy as np
 from rich.console import Console
 
 from reshelf.data.accounts import Accounts
-from reshelf.data.build import QueryPool, build_lists
+from reshelf.data.build import build_lists
 from reshelf.data.drafts import ANYONE, Draft, finish, past_of
-from reshelf.data.given import Context, read_lists, read_pairs
+from reshelf.data.given import Context, read_lists
 from reshelf.data.history import EventLog, read_events
 from reshelf.data.items import read_items
 from reshelf.data.mapping import BuildConfig, Mapping
 from reshelf.data.mapping_file import load_mapping
-from reshelf.data.readers import NO_TIME, read_table
+from reshelf.data.pairs import read_pairs
+from reshelf.data.queries import read_item_queries, read_queries
+from reshelf.data.readers import NO_TIME
 from reshelf.data.schema import Item
-from reshelf.data.signals import COUNTED, SIGNALS, Ask, Signals, Texts
-from reshelf.data.splits import TEST, TRAIN, UNKNOWN, VALID, by_share, by_time, share, time_cuts
-from reshelf.data.store import SPLITS, RankingData, save_dataset_folder
+from reshelf.data.signals import Ask, make_signals
+from reshelf.data.splits import TEST, TRAIN, UNKNOWN, VALID, by_share, by_time, no_split, share, time_cuts
+from reshelf.data.store import SPLITS, RankingData, load_dataset_folder, save_dataset_folder
+from reshelf.data.stream import stream_folder, why_not
 from reshelf.errors import InputError
 
 
@@ -64,27 +67,39 @@ class ImportConfig:
 
 
 def import_logs(config: ImportConfig) -> RankingData:
-    """Read, check, build and write a data set folder; returns what was written.
+    """`import_folder`, and what it wrote.
+
+    Raises:
+        InputError: as `import_folder`.
+    """
+    import_folder(config)
+    return load_dataset_folder(config.out)
+
+
+def import_folder(config: ImportConfig) -> None:
+    """Read, check, build and write a data set folder. A shop's impression log is streamed (`data.stream`), however
+    large it is; everything else is put together in memory.
 
     Raises:
         InputError: the mapping or the data is at fault, or `out` cannot be written.
     """
     mapping = load_mapping(config.mapping, config.changes)
+    root, books, console = config.root or Path(mapping.root), Accounts(), Console(quiet=config.quiet)
     partial = _prepare(config.out)
     try:
-        books = Accounts()
-        data = assemble(mapping, config.root or Path(mapping.root), config.seed, books, config.limit)
-        save_dataset_folder(partial, data)
+        if reason := why_not(mapping):
+            console.print(f"All of it is read into memory, for {reason}; only impression logs are streamed.")
+            save_dataset_folder(partial, assemble(mapping, root, config.seed, books, config.limit))
+        else:
+            stream_folder(mapping, root, partial, config.seed, books, config.limit, config.quiet)
         report = {"mapping": config.mapping, "changes": config.changes, "seed": config.seed, **books.to_json()}
         (partial / "report.json").write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         _put(partial, config.out)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    if not config.quiet:
-        console = Console()
-        books.show(console)
-        console.print(f"{len(data.items):,} items and {sum(map(len, data.lists.values())):,} lists are in {config.out}")
-    return data
+    books.show(console)
+    lists = sum(facts["lists"] for facts in books.lists.values())
+    console.print(f"{books.rows_kept['items']:,} items and {lists:,} lists are in {config.out}")
 
 
 def assemble(mapping: Mapping, root: Path, seed: int, books: Accounts, limit: int | None = None) -> RankingData:
@@ -93,7 +108,7 @@ def assemble(mapping: Mapping, root: Path, seed: int, books: Accounts, limit: in
     catalogue = list(items.values())
     ids = list(items)
     log = read_events(mapping.events, root, ids, mapping.split, books, seed) if mapping.events else None
-    queries = _queries(mapping, root, books)
+    queries = read_queries(mapping, root, books)
     build = mapping.build or BuildConfig()
     rows = {item_id: row for row, item_id in enumerate(ids)}
     context = Context(rows, queries, log, mapping.split, build.rating_thresholds, books)
@@ -112,7 +127,7 @@ def assemble(mapping: Mapping, root: Path, seed: int, books: Accounts, limit: in
     if mapping.build and log is not None:
         if limit is not None:
             build.max_lists = {s: min(limit, build.max_lists.get(s, limit)) for s in SPLITS}
-        pool = _item_queries(mapping, root, rows, queries, books)
+        pool = read_item_queries(mapping, root, rows, queries, books)
         drafts += build_lists(build, log, catalogue, pool, books, seed)
     if mapping.split.guard_users:
         drafts = _guard(drafts, books)
@@ -166,46 +181,6 @@ def _put(partial: Path, out: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _queries(mapping: Mapping, root: Path, books: Accounts) -> dict[str, str] | None:
-    spec = mapping.queries
-    if spec is None:
-        return None
-    raw = read_table(spec, root, [spec.query_id, spec.query], "queries")
-    books.read("queries", raw.n_read)
-    books.drop("queries", "not chosen by where", raw.n_read - len(raw))
-    result: dict[str, str] = {}
-    for i, (query_id, text) in enumerate(zip(raw.ids(spec.query_id).to_pylist(), raw.texts(spec.query))):
-        if query_id in result:
-            raw.fail(i, spec.query_id, f"query {query_id!r} is there already; query ids must be unique")
-        if text is None:
-            raw.fail(i, spec.query, "the text is missing")
-        result[query_id] = text
-    books.keep("queries", len(result))
-    return result
-
-
-def _item_queries(
-    mapping: Mapping, root: Path, rows: dict[str, int], queries: dict[str, str] | None, books: Accounts
-) -> QueryPool | None:
-    spec = mapping.item_queries
-    if spec is None:
-        return None
-    raw = read_table(spec, root, [spec.item_id, spec.query_id], "item_queries")
-    books.read("item_queries", raw.n_read)
-    books.drop("item_queries", "not chosen by where", raw.n_read - len(raw))
-    members: dict[str, list[int]] = {}
-    for i, (item, query) in enumerate(zip(raw.ids(spec.item_id).to_pylist(), raw.ids(spec.query_id).to_pylist())):
-        if queries is not None and query not in queries:
-            raw.fail(i, spec.query_id, f"query {query!r} is not in the queries table")
-        if item not in rows:
-            books.drop("item_queries", "item not in the catalogue", 1)
-            continue
-        members.setdefault(query, []).append(rows[item])
-        books.keep("item_queries", 1)
-    texts = [query if queries is None else queries[query] for query in members]
-    return QueryPool(texts, [np.array(found, dtype=np.int32) for found in members.values()])
-
-
 def _assign_splits(drafts: Sequence[Draft], mapping: Mapping, log: EventLog | None, seed: int) -> None:
     """Give every list without a split of its own one by the mapping's rule."""
     rule = mapping.split
@@ -226,10 +201,7 @@ def _assign_splits(drafts: Sequence[Draft], mapping: Mapping, log: EventLog | No
             keys = [d.user_id if rule.by == "user" else d.query for d in open_ones]
             codes = by_share(keys, rule.valid, rule.test, seed)
         else:
-            raise InputError(
-                f"{open_ones[0].place}: the list has no split; "
-                "map a split column, set in_split, or split.by to time, user or query"
-            )
+            raise no_split(open_ones[0].place)
         for draft, code in zip(open_ones, codes):
             draft.split = int(code)
     if rule.valid_from_train > 0 and not any(d.split == VALID for d in drafts):
@@ -290,23 +262,9 @@ def _add_signals(
     drafts: Sequence[Draft], mapping: Mapping, catalogue: Sequence[Item], log: EventLog | None, rows: dict[str, int]
 ) -> None:
     spec = mapping.signals
-    names = list(dict.fromkeys([*spec.names, *spec.first_stage]))
-    unknown = [n for n in names if n not in SIGNALS]
-    if unknown:
-        raise InputError(f"signals: {unknown[0]!r} is unknown; there are {', '.join(SIGNALS)}")
-    if not names:
+    signals = make_signals(spec, catalogue, log)
+    if signals is None:
         return
-    counted = [n for n in names if n in COUNTED]
-    if log is None and counted:
-        raise InputError(f"signals: {counted[0]} is counted on events, and the mapping has no events table")
-    if counted and log is not None and not (log.split == TRAIN).any():
-        raise InputError(
-            f"signals: {counted[0]} is counted on train events, and there are none; "
-            "map events.split, or set split.by to time, user or leave_one_out"
-        )
-    named = [" ".join((item.title, item.brand or "")) for item in catalogue]
-    full = [" ".join((text, *item.category)) for text, item in zip(named, catalogue)]
-    signals = Signals(Texts(named, full), log, spec.history, spec.decay, spec.recent_days)
     asks = []
     for draft in drafts:
         if draft.history is not None:
@@ -316,7 +274,7 @@ def _add_signals(
             history = past[past >= 0].astype(np.int64)
         user = log.codes.get(draft.user_id, -1) if log is not None and draft.split == TRAIN else -1
         asks.append(Ask(history, draft.candidates, draft.query, draft.time, user))
-    for draft, values in zip(drafts, signals.compute(asks, names)):
+    for draft, values in zip(drafts, signals.compute(asks, list(dict.fromkeys([*spec.names, *spec.first_stage])))):
         if spec.first_stage:
             draft.scores = sum((w * values[n] for n, w in spec.first_stage.items()), np.zeros(len(draft.candidates)))
         draft.features = {name: values[name] for name in spec.names}

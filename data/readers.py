@@ -8,9 +8,6 @@ Text tables are read as text, so that the id `007` stays `007`. Rows are counted
 
 from __future__ import annotations
 
-import csv
-import gzip
-import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,16 +18,13 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
+from reshelf.data.files import LINE, Piece, concat, find_files, joined, read_pieces
 from reshelf.data.mapping import Table
 from reshelf.errors import InputError
 
-_LINE = ""  # no column is called this; the line numbers of a text file travel under it
 NO_TIME = np.iinfo(np.int64).min
 _MISSING_NUMBERS = {"", "nan", "na", "n/a", "null", "none", "-", "—"}
-_CSV_READER = type(csv.reader([]))
-_TEXT_ENDINGS = {".csv": ",", ".tsv": "\t", ".dat": ",", ".txt": ","}
 _PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000}
 
 Int64 = npt.NDArray[np.int64]
@@ -50,9 +44,11 @@ class RawTable:
     rows: Int64
     """Original row of each kept row."""
     lines: Int64 | None
-    """Line of each row of `rows`' numbering in its text file; None for Parquet."""
+    """Line of each row of `rows`' numbering, from `first` on, in its text file; None for Parquet."""
     n_read: int
     """Rows before `where`."""
+    first: int = 0
+    """The row that `lines` begins with: not 0 for a later piece of a table."""
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -61,7 +57,7 @@ class RawTable:
         """`events.csv row 4 (line 6)` for the kept row `i`."""
         row = int(self.rows[i])
         which = int(np.searchsorted(self.starts, row, side="right")) - 1
-        line = f" (line {self.lines[row]})" if self.lines is not None else ""
+        line = f" (line {self.lines[row - self.first]})" if self.lines is not None else ""
         return f"{self.files[which]} row {row - self.starts[which]}{line}"
 
     def fail(self, i: int, column: str, what: str) -> NoReturn:
@@ -92,13 +88,17 @@ class RawTable:
 
     def texts(self, column: str) -> list[str | None]:
         """A column as text; missing, empty and NaN are None."""
+        return self.text(column).to_pylist()
+
+    def text(self, column: str) -> pa.StringArray:
+        """`texts` as an Arrow column; what is missing is null."""
         values = self._column(column)
         if pa.types.is_nested(values.type):
-            joined = [_join(v) for v in values.to_pylist()]
-            return [v or None for v in joined]
+            return pa.array([joined(v) or None for v in values.to_pylist()], pa.string())
         if pa.types.is_floating(values.type):
             values = pc.if_else(pc.is_nan(values), pa.scalar(None, values.type), values)
-        return [v or None for v in pc.utf8_trim_whitespace(pc.cast(values, pa.string())).to_pylist()]
+        text = pc.utf8_trim_whitespace(pc.cast(values, pa.string()))
+        return pc.if_else(pc.equal(text, ""), pa.scalar(None, pa.string()), text)
 
     def lists(self, column: str, separator: str) -> list[list[Any] | None]:
         """A list column; text is divided at `separator`."""
@@ -120,8 +120,13 @@ class RawTable:
             return np.full(len(values), np.nan)
         if not (pa.types.is_string(values.type) or pa.types.is_decimal(values.type)):
             self.fail(0, column, f"is {values.type}, expected numbers")
+        text = pc.cast(values, pa.string())
+        try:
+            return np.array(pc.cast(text, pa.float64()).to_numpy(zero_copy_only=False), dtype=np.float64)
+        except pa.ArrowInvalid:
+            pass  # something in it is no plain number; value by value, then
         result = np.full(len(values), np.nan)
-        for i, value in enumerate(pc.cast(values, pa.string()).to_pylist()):
+        for i, value in enumerate(text.to_pylist()):
             if value is None or value.strip().lower() in _MISSING_NUMBERS:
                 continue
             try:
@@ -188,27 +193,6 @@ def to_datetime(micro: int) -> datetime | None:
     )
 
 
-def find_files(spec: Table, root: Path, part: str) -> list[Path]:
-    """The files a table's `file` stands for, in name order.
-
-    Raises:
-        InputError: there are none.
-    """
-    path = root / spec.file
-    if path.is_dir():
-        files = sorted(p for p in path.iterdir() if p.is_file() and not p.name.startswith((".", "_")))
-    elif any(c in spec.file for c in "*?["):
-        base = Path(root.anchor) if Path(spec.file).is_absolute() else root
-        files = sorted(
-            p for p in base.glob(str(Path(spec.file).relative_to(base) if Path(spec.file).is_absolute() else spec.file))
-        )
-    else:
-        files = [path] if path.is_file() else []
-    if not files:
-        raise InputError(f"{path} is not there; correct {part}.file in the mapping, or give the right --root")
-    return files
-
-
 def read_table(spec: Table, root: Path, columns: Iterable[str], part: str) -> RawTable:
     """Read the named columns (and those of `where`) of all files of a table.
 
@@ -219,151 +203,43 @@ def read_table(spec: Table, root: Path, columns: Iterable[str], part: str) -> Ra
     files = find_files(spec, root, part)
     pieces, starts, total = [], [], 0
     for file in files:
-        piece = _READERS[_kind(file)](file, spec, wanted, part)
+        piece = next(read_pieces(file, spec, wanted, part))
         starts.append(total)
         total += len(piece[wanted[0]])
         pieces.append(piece)
-    merged = {name: _concat([p[name] for p in pieces]) for name in wanted}
-    lines = np.concatenate([p[_LINE].to_numpy() for p in pieces]) if all(_LINE in p for p in pieces) else None
+    merged = {name: concat([p[name] for p in pieces]) for name in wanted}
+    if all(LINE in p for p in pieces):
+        merged[LINE] = pa.concat_arrays([p[LINE] for p in pieces])
+    return _chosen(spec, part, merged, files, starts, 0)
+
+
+def read_batches(spec: Table, root: Path, columns: Iterable[str], part: str, size: int) -> Iterator[RawTable]:
+    """`read_table` in pieces of at most `size` rows, none of them over two files; rows are numbered through.
+
+    Raises:
+        InputError: as `read_table`, when it comes to the mistake.
+    """
+    wanted = list(dict.fromkeys([*columns, *spec.where]))
+    files, starts, total = find_files(spec, root, part), [], 0
+    for file in files:
+        starts.append(total)
+        for piece in read_pieces(file, spec, wanted, part, size):
+            yield _chosen(spec, part, piece, files[: len(starts)], starts, total)
+            total += len(piece[wanted[0]])
+
+
+def _chosen(spec: Table, part: str, piece: Piece, files: list[Path], starts: list[int], first: int) -> RawTable:
+    """The rows that `where` accepts."""
+    columns = {name: column for name, column in piece.items() if name != LINE}
+    lines = piece[LINE].to_numpy() if LINE in piece else None
+    total = len(next(iter(columns.values())))
     keep = np.ones(total, dtype=bool)
     for name, accepted in spec.where.items():
         values = accepted if isinstance(accepted, list) else [accepted]
         texts = [str(v).lower() if isinstance(v, bool) else str(v) for v in values]
-        keep &= pc.is_in(pc.cast(merged[name], pa.string()), value_set=pa.array(texts)).to_numpy(zero_copy_only=False)
+        keep &= pc.is_in(pc.cast(columns[name], pa.string()), value_set=pa.array(texts)).to_numpy(zero_copy_only=False)
     rows = np.flatnonzero(keep)
     if len(rows) < total:
         index = pa.array(rows)
-        merged = {name: column.take(index) for name, column in merged.items()}
-    return RawTable(part, merged, files, starts, rows, lines, total)
-
-
-def _kind(file: Path) -> str:
-    endings = [s.lower() for s in file.suffixes if s.lower() != ".gz"]
-    ending = endings[-1] if endings else ""
-    if ending in (".parquet", ".pq"):
-        return "parquet"
-    if ending in (".jsonl", ".json", ".ndjson"):
-        return "jsonl"
-    if ending in _TEXT_ENDINGS:
-        return "text"
-    raise InputError(f"{file}: unknown kind of file; use .parquet, .jsonl, .csv, .tsv, .dat or .txt (each also .gz)")
-
-
-def _need(file: Path, there: Iterable[str], wanted: list[str], part: str) -> None:
-    there = list(there)
-    for name in wanted:
-        if name not in there:
-            raise InputError(
-                f"{file}: there is no column {name!r} (there are {', '.join(there)}); correct {part} in the mapping"
-            )
-
-
-def _read_parquet(file: Path, spec: Table, wanted: list[str], part: str) -> dict[str, pa.Array]:
-    try:
-        source = pq.ParquetFile(file)
-        _need(file, source.schema_arrow.names, wanted, part)
-        table = source.read(wanted).combine_chunks()
-    except (pa.ArrowException, OSError) as error:
-        raise InputError(f"{file} cannot be read as Parquet: {' '.join(str(error).split())}") from error
-    return {name: _one(table.column(name)) for name in wanted}
-
-
-def _read_jsonl(file: Path, spec: Table, wanted: list[str], part: str) -> dict[str, pa.Array]:
-    values: dict[str, list[Any]] = {name: [] for name in wanted}
-    seen: set[str] = set()
-    numbers: list[int] = []
-    for number, line in enumerate(_lines(file, spec.encoding), 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise InputError(f"{file} line {number} is not JSON: {error.msg}") from error
-        if not isinstance(row, dict):
-            raise InputError(f"{file} line {number} is not a JSON object")
-        seen.update(row)
-        numbers.append(number)
-        for name in wanted:
-            values[name].append(row.get(name))
-    if not seen.issuperset(wanted):
-        _need(file, sorted(seen), wanted, part)
-    return {name: _from_python(column) for name, column in values.items()} | {_LINE: pa.array(numbers, pa.int64())}
-
-
-def _read_text(file: Path, spec: Table, wanted: list[str], part: str) -> dict[str, pa.Array]:
-    endings = [s.lower() for s in file.suffixes if s.lower() != ".gz"]
-    separator = spec.separator or _TEXT_ENDINGS[endings[-1]]
-    lines = _lines(file, spec.encoding)
-    rows: Any
-    if len(separator) == 1:
-        csv.field_size_limit(1 << 30)
-        rows = csv.reader(lines, delimiter=separator)
-    else:
-        rows = (line.rstrip("\r\n").split(separator) for line in lines)
-    header = spec.header or next(rows, [])
-    if header and not spec.header:
-        header[0] = header[0].removeprefix("\ufeff")
-    _need(file, header, wanted, part)
-    places = [header.index(name) for name in wanted]
-    columns: list[list[str | None]] = [[] for _ in wanted]
-    numbers: list[int] = []
-    line = 0 if spec.header else 1
-    for row in rows:
-        line = rows.line_num if isinstance(rows, _CSV_READER) else line + 1
-        if not row or row == [""]:
-            continue
-        if len(row) != len(header):
-            raise InputError(
-                f"{file} line {line}: {len(row)} columns where the header has {len(header)}; "
-                "quote the separator inside values"
-            )
-        for column, place in zip(columns, places):
-            column.append(row[place] or None)
-        numbers.append(line)
-    result = {name: pa.array(column, pa.string()) for name, column in zip(wanted, columns)}
-    return result | {_LINE: pa.array(numbers, pa.int64())}
-
-
-_READERS = {"parquet": _read_parquet, "jsonl": _read_jsonl, "text": _read_text}
-
-
-def _lines(file: Path, encoding: str) -> Iterator[str]:
-    opener = gzip.open if file.suffix.lower() == ".gz" else open
-    try:
-        with opener(file, "rt", encoding=encoding, newline="") as text:
-            yield from text
-    except (UnicodeDecodeError, LookupError) as error:
-        raise InputError(f"{file} is not {encoding} text; set its encoding in the mapping ({error})") from error
-    except OSError as error:
-        raise InputError(f"{file} cannot be read: {error}") from error
-
-
-def _from_python(values: list[Any]) -> pa.Array:
-    """JSON values as Arrow; a column of mixed kinds becomes text."""
-    try:
-        return pa.array(values)
-    except (pa.ArrowInvalid, pa.ArrowTypeError):
-        return pa.array([None if v is None else _join(v) if isinstance(v, list | dict) else str(v) for v in values])
-
-
-def _join(value: Any) -> str:
-    if isinstance(value, list):
-        return " ".join(str(v) for v in value if v is not None)
-    if isinstance(value, dict):
-        return "; ".join(f"{k}: {v}" for k, v in value.items() if v is not None)
-    return "" if value is None else str(value)
-
-
-def _one(column: pa.ChunkedArray) -> pa.Array:
-    array = column.combine_chunks()
-    if isinstance(array, pa.ChunkedArray):
-        array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], array.type)
-    if pa.types.is_dictionary(array.type):
-        array = array.dictionary_decode()
-    return pc.cast(array, pa.string()) if pa.types.is_large_string(array.type) else array
-
-
-def _concat(arrays: list[pa.Array]) -> pa.Array:
-    if len({a.type for a in arrays}) == 1:
-        return pa.concat_arrays(arrays)
-    return pa.concat_arrays([pc.cast(a, pa.string()) for a in arrays])
+        columns = {name: column.take(index) for name, column in columns.items()}
+    return RawTable(part, columns, files, list(starts), rows + first, lines, total, first)

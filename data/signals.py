@@ -31,8 +31,11 @@ from sklearn.preprocessing import normalize
 from sklearn.utils.extmath import randomized_svd
 
 from reshelf.data.history import EventLog
+from reshelf.data.mapping import SignalsConfig
 from reshelf.data.readers import NO_TIME
+from reshelf.data.schema import Item
 from reshelf.data.splits import TRAIN
+from reshelf.errors import InputError
 
 SIGNALS = ("popularity", "recent", "cobought", "taste", "match", "query_match", "bm25")
 COUNTED = ("popularity", "recent", "cobought", "taste")
@@ -265,6 +268,31 @@ class Signals:
                 )
             result.append(known[ask.query][ask.candidates])
         return result
+
+
+def make_signals(spec: SignalsConfig, catalogue: Sequence[Item], log: EventLog | None) -> Signals | None:
+    """What a mapping asks for; None where it asks for nothing.
+
+    Raises:
+        InputError: a signal is unknown, or there are no train events to count.
+    """
+    names = list(dict.fromkeys([*spec.names, *spec.first_stage]))
+    unknown = [n for n in names if n not in SIGNALS]
+    if unknown:
+        raise InputError(f"signals: {unknown[0]!r} is unknown; there are {', '.join(SIGNALS)}")
+    if not names:
+        return None
+    counted = [n for n in names if n in COUNTED]
+    if log is None and counted:
+        raise InputError(f"signals: {counted[0]} is counted on events, and the mapping has no events table")
+    if counted and log is not None and not (log.split == TRAIN).any():
+        raise InputError(
+            f"signals: {counted[0]} is counted on train events, and there are none; "
+            "map events.split, or set split.by to time, user or leave_one_out"
+        )
+    named = [" ".join((item.title, item.brand or "")) for item in catalogue]
+    full = [" ".join((text, *item.category)) for text, item in zip(named, catalogue)]
+    return Signals(Texts(named, full), log, spec.history, spec.decay, spec.recent_days)
 
 
 def _pick(matrix: sp.csr_matrix, asks: Sequence[Ask]) -> list[Float64]:

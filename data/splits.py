@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from reshelf.data.store import SPLITS
+from reshelf.errors import InputError
 
 UNKNOWN = -1
 TRAIN, VALID, TEST = range(3)
@@ -65,3 +66,10 @@ def from_names(values: Sequence[str | None], names: Mapping[str, str]) -> tuple[
     codes = np.fromiter((table.get(v or "", UNKNOWN) for v in values), dtype=np.int8, count=len(values))
     wrong = np.flatnonzero(codes == UNKNOWN)
     return codes, int(wrong[0]) if len(wrong) else None
+
+
+def no_split(place: str) -> InputError:
+    """What is wrong with a list at `place` that no rule puts into a split."""
+    return InputError(
+        f"{place}: the list has no split; map a split column, set in_split, or split.by to time, user or query"
+    )

@@ -33,7 +33,7 @@ class Command:
 COMMANDS = {
     "data import": Command(
         "reshelf.data.importing.ImportConfig",
-        "reshelf.data.importing.import_logs",
+        "reshelf.data.importing.import_folder",
         "turn a shop's own tables into ranking lists",
     ),
     "data simulate": Command(

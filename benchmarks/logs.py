@@ -1,0 +1,190 @@
+"""Claim: 10 million events become lists in at most 2 minutes and 8 GiB on two cores.
+
+    make bench NAME=logs
+    python -m benchmarks.logs --events 10000000 --lists 200000 --runs 1
+
+A made-up but shop-like log, the same at every run: views, clicks, carts, purchases and searches of shoppers with a heavy
+tail over 90 days, 100,000 products of which few are popular, an impression log of 20 products per list, and what every
+log has: repeated rows, delisted products, missing times, kinds nobody mapped, bots. `reshelf data import` runs on it as a
+process of its own with the shipped mapping `shop`, without signals and with the three it names; seconds are those of the
+whole process, GiB its peak resident memory. At a smaller size the streamed import takes turns with the one in memory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.csv
+from rich.console import Console
+
+from benchmarks.harness import Samples, alternate, show, timed, write_result
+
+DAYS, SHOWN = 90, 20
+START = 1_750_000_000_000
+DAY_MS = 86_400_000
+KINDS = np.array(["pageview", "result_click", "add_to_cart", "order", "query", "heartbeat"])
+SHARES = (0.66, 0.10, 0.05, 0.02, 0.165, 0.005)
+WORDS = np.array(
+    "steel oak bamboo cotton linen wool leather glass small large light warm dark slim soft travel garden kitchen "
+    "desk lamp mug jacket bottle tent scarf shelf pillow kettle chair backpack board case cover stand holder".split()
+)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--events", type=int, default=10_000_000)
+    parser.add_argument("--lists", type=int, default=200_000)
+    parser.add_argument("--items", type=int, default=100_000)
+    parser.add_argument("--small", type=int, default=500_000, help="events of the comparison; lists and items in scale")
+    parser.add_argument("--runs", type=int, default=5, help="runs of the comparison that count; the large size runs once")
+    args = parser.parse_args()
+    rows: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        sizes = {"events": args.events, "lists": args.lists, "items": args.items, "small": args.small}
+        make_log(folder / "large", args.events, args.lists, args.items)
+        for what, changes in (("no signals", {"signals.names": []}), ("shop.yaml", {})):
+            rows.append(imported(folder / "large", f"streamed, {what}", args.events, changes))
+        share = args.small / args.events
+        make_log(folder / "small", args.small, max(1, int(args.lists * share)), max(1000, int(args.items * share)))
+        calls = {way: partial(import_in_process, folder / "small", way) for way in ("streamed", "in memory")}
+        times = alternate(calls, args.runs)
+    for way, samples in times.items():
+        rates = Samples(tuple(args.small / value for value in samples.values))
+        rows.append({"import": f"{way}, {args.small:,} events", "seconds": samples, "events/s": rates})
+    show(f"{args.events:,} events and {args.lists:,} lists of {SHOWN}", rows)
+    ratios = {"streamed_vs_in_memory": times["in memory"].median / times["streamed"].median}
+    Console().print(ratios)
+    rows.append({"logs_seconds_10m": rows[0]["seconds"], "logs_peak_gib": rows[0]["GiB"]})
+    write_result("logs", rows, ratios, sizes)
+
+
+def imported(folder: Path, name: str, events: int, changes: dict[str, Any]) -> dict[str, Any]:
+    """One run of the command, as a process of its own."""
+    out = folder / "out"
+    command = [sys.executable, "-m", "reshelf.cli", "data", "import", "--mapping", "shop"]
+    command += ["--root", str(folder), "--out", str(out), "--quiet", "true", "--changes", json.dumps(changes)]
+    seconds = timed(lambda: subprocess.run(command, check=True) and None)
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
+    report = json.loads((out / "report.json").read_text(encoding="utf-8"))
+    lists = sum(facts["lists"] for facts in report["lists"].values())
+    return {"import": name, "seconds": seconds, "events/s": events / seconds, "lists": lists, "GiB": peak}
+
+
+def make_log(folder: Path, events: int, lists: int, items: int) -> None:
+    """products.csv, events.parquet and impressions.parquet, with the columns of data/mappings/shop.yaml."""
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    users = max(10, events // 25)
+    _write_items(folder / "products.csv", rng, items)
+    shop = duckdb.connect(config={"threads": 2, "memory_limit": "3GB", "temp_directory": str(folder)})
+    who = _skewed(rng, users, lists, 1.0)
+    when = START + np.sort(_moments(rng, lists))
+    asked = _skewed(rng, 20_000, lists, 0.8)
+    shown = (_skewed(rng, items, lists * SHOWN, 0.7).reshape(lists, SHOWN) + 7919 * asked[:, None]) % items
+    text = "concat_ws(' ', words[1 + asked % 39], words[1 + (asked // 39) % 39], nullif(asked // 1521, 0))"
+    words = pa.table({"words": pa.array([WORDS.tolist()])})
+    table = pa.table(
+        {
+            "list": np.repeat(np.arange(lists), SHOWN), "who": np.repeat(who, SHOWN), "when": np.repeat(when, SHOWN),
+            "asked": np.repeat(asked, SHOWN), "sku": shown.ravel(), "rank": np.tile(np.arange(1, SHOWN + 1), lists),
+        }
+    )  # fmt: skip
+    shop.execute(
+        f"COPY (SELECT 'r' || list AS request, 'c' || who AS customer, \"when\" AS time, {text} AS text, "
+        f"'s' || sku AS sku, rank FROM \"table\", words) TO '{folder}/impressions.parquet'"
+    )
+    parts = [_outcomes(rng, who, when, shown)]
+    bots = 3
+    robots = 1200 * bots
+    other = events - len(parts[0]["who"]) - robots
+    kind = rng.choice(len(KINDS), other, p=SHARES).astype(np.int8)
+    parts.append(
+        {
+            "who": _skewed(rng, users, other, 1.0), "when": START + _moments(rng, other), "kind": kind,
+            "sku": _skewed(rng, items, other, 0.7), "list": np.full(other, -1),
+        }
+    )  # fmt: skip
+    parts.append(
+        {
+            "who": users + np.arange(robots) % bots, "when": START + 40 * DAY_MS + np.arange(robots) * 1000,
+            "kind": np.zeros(robots, dtype=np.int8), "sku": np.arange(robots) % items, "list": np.full(robots, -1),
+        }
+    )  # fmt: skip
+    columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    order = np.argsort(columns["when"], kind="stable")
+    order[1::200] = order[0::200][: len(order[1::200])]  # said again
+    columns = {name: values[order] for name, values in columns.items()}
+    columns["sku"][3::500] = items + 5
+    columns["asked"] = (columns["who"] * 31 + columns["sku"]) % 20_000
+    log = pa.table(columns | {"lost": np.arange(len(order)) % 100_000 == 17})
+    kinds = "['" + "', '".join(KINDS) + "']"
+    shop.execute(
+        f"COPY (SELECT 'c' || who AS customer, CASE WHEN kind <> 4 THEN 's' || sku END AS sku, "
+        f"CASE WHEN NOT lost THEN \"when\" END AS time, ({kinds})[1 + kind] AS action, "
+        f"CASE WHEN kind = 4 THEN {text} END AS text, CASE WHEN list >= 0 THEN 'r' || list END AS request "
+        f"FROM log, words) TO '{folder}/events.parquet'"
+    )
+    shop.close()
+
+
+def _write_items(path: Path, rng: np.random.Generator, items: int) -> None:
+    chosen = WORDS[rng.integers(0, len(WORDS), (items, 6))]
+    text = {
+        "sku": [f"s{n}" for n in range(items)],
+        "name": [" ".join(words) for words in chosen.tolist()],
+        "category": [f"{words[0]} > {words[1]}" for words in chosen.tolist()],
+        "brand": [f"brand {n % 500}" for n in range(items)],
+        "price": np.round(rng.lognormal(3, 1, items), 2),
+        "currency": ["EUR"] * items,
+        "stars": np.round(rng.uniform(1, 5, items), 1),
+        "ratings": rng.integers(0, 5000, items),
+        "description": [" ".join(words[::-1]) + "." for words in chosen.tolist()],
+        "colour": chosen[:, 2].tolist(),
+        "size": rng.choice(["S", "M", "L"], items).tolist(),
+    }
+    pa.csv.write_csv(pa.table(text), path)
+
+
+def _skewed(rng: np.random.Generator, n: int, size: int, tail: float) -> npt.NDArray[np.int64]:
+    """Draws from n things of which few are frequent: frequency falls with rank to the power -tail, less at the top."""
+    weights = (np.arange(n) + 50.0) ** -tail
+    return np.searchsorted(np.cumsum(weights) / weights.sum(), rng.random(size)).clip(0, n - 1)
+
+
+def _moments(rng: np.random.Generator, size: int) -> npt.NDArray[np.int64]:
+    """Milliseconds since the start, more of them in the evening."""
+    hour = np.clip(rng.normal(17, 4, size), 0, 23.99)
+    return rng.integers(0, DAYS, size) * DAY_MS + (hour * 3_600_000).astype(np.int64)
+
+
+def _outcomes(
+    rng: np.random.Generator, who: npt.NDArray[np.int64], when: npt.NDArray[np.int64], shown: npt.NDArray[np.int64]
+) -> dict[str, npt.NDArray[Any]]:
+    """Clicks on what was shown, some of which go on to the cart and to an order."""
+    at = np.argwhere(rng.random(shown.shape) < 0.12 / np.sqrt(np.arange(1, SHOWN + 1)))
+    cart = at[rng.random(len(at)) < 0.2]
+    bought = cart[rng.random(len(cart)) < 0.4]
+    parts = [(at, 1, 20_000), (cart, 2, 60_000), (bought, 3, 300_000)]
+    rows = np.concatenate([part for part, _, _ in parts])
+    later = np.concatenate([np.full(len(part), delay) for part, _, delay in parts])
+    return {
+        "who": who[rows[:, 0]], "when": when[rows[:, 0]] + later, "sku": shown[rows[:, 0], rows[:, 1]], "list": rows[:, 0],
+        "kind": np.concatenate([np.full(len(part), kind, dtype=np.int8) for part, kind, _ in parts]),
+    }  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
