@@ -218,7 +218,7 @@ def _finish(out: Path, done: Tally, rows: int, seconds: float, console: Console)
             soft_wrap=True,
         )
         for name, found in sorted(done.rejected.items()):
-            line = Text(f"  {found['rows']:,} by {name}, such as {found['first']}", "yellow")
+            line = Text(f"  {found['rows']:,} by {name}, such as {found['example']}", "yellow")
             console.print(line, soft_wrap=True)
     return report
 

@@ -56,7 +56,7 @@ class Tally:
 
     lists: int = 0
     rejected: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """By field: `rows`, and `first`, one of them in words."""
+    """By field: `rows`, and `example`, one of them in words."""
 
     @property
     def rows(self) -> int:
@@ -65,7 +65,7 @@ class Tally:
     def add(self, other: Tally) -> None:
         self.lists += other.lists
         for name, found in other.rejected.items():
-            mine = self.rejected.setdefault(name, {"rows": 0, "first": found["first"]})
+            mine = self.rejected.setdefault(name, {"rows": 0, "example": found["example"]})
             mine["rows"] += found["rows"]
 
 
@@ -138,7 +138,7 @@ def write_json(path: Path, values: Mapping[str, Any]) -> None:
 def read_finished(out: Path) -> dict[int, Tally]:
     """Finished shards. A file that cannot be read (cut off when the machine lost power) is not one."""
     finished = {}
-    for path in out.glob("scores-*.parquet"):
+    for path in sorted(out.glob("scores-*.parquet")):
         shard = int(path.stem.removeprefix("scores-"))
         try:
             finished[shard] = Tally(**json.loads(pq.read_metadata(path).metadata[_TALLY]))
@@ -157,7 +157,7 @@ def write_shard(out: Path, shard: int, columns: Mapping[str, Sequence[Any]], rej
     tally = Tally(len(columns["row"]))
     for one in rejects:
         words = f"{one.file} row {one.row}, {one.reason}"
-        tally.add(Tally(rejected={one.field: {"rows": 1, "first": words}}))
+        tally.add(Tally(rejected={one.field: {"rows": 1, "example": words}}))
     side = out / f"rejected-{shard:05}.jsonl"
     if rejects:
         with atomic(side) as partial, partial.open("w", encoding="utf-8") as lines:
