@@ -23,7 +23,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from rich.console import Console
-from transformers import AutoTokenizer
 
 from benchmarks.harness import Samples, alternate, show, timed, write_result
 from reshelf.data.marketplace.vocabulary import COLOURS
@@ -44,11 +43,14 @@ BRANDS = tuple(f"{a}{b}" for a in ("Nord", "Alta", "Velo", "Mira", "Kano", "Sol"
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--items", type=int, default=20_000, help="items of the catalogue, 20000 or more")
+    parser.add_argument("--items", type=int, default=40_000, help="items of the catalogue, 20000 or more")
     parser.add_argument("--large", type=int, nargs="+", default=[100_000, 1_000_000], help="rows of files to open")
     parser.add_argument("--runs", type=int, default=5, help="runs that count; one more warms up")
     args = parser.parse_args()
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # one thread
+    # Here, because worker processes import this file, and this imports torch.
+    from transformers import AutoTokenizer
+
     tokenizer = AutoTokenizer.from_pretrained(TOKENIZER)
     items = {item.item_id: item for item in make_items(args.items)}
     rows: list[dict[str, Any]] = []
