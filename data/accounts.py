@@ -16,6 +16,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from reshelf.errors import InputError
+
 
 @dataclass
 class Accounts:
@@ -44,7 +46,12 @@ class Accounts:
 
     def reasons(self, table: str) -> str:
         """`item not in the catalogue: 12, repeated row: 3`, what was dropped of a table."""
-        return ", ".join(f"{reason}: {n}" for reason, n in self.dropped.get(table, {}).items())
+        return ", ".join(f"{reason}: {n}" for reason, n in sorted(self.dropped.get(table, {}).items()))
+
+    def nothing_left(self) -> InputError:
+        """What is wrong where every list was dropped, with the reasons."""
+        dropped = {table: dict(counts) for table, counts in self.dropped.items()}
+        return InputError(f"no list is left of this import ({dropped}); check the mapping")
 
     def check(self) -> None:
         """Raises:

@@ -141,9 +141,7 @@ def assemble(mapping: Mapping, root: Path, seed: int, books: Accounts, limit: in
             books.lists[split] = _facts(of_split)
     books.check()
     if not data.lists:
-        raise InputError(
-            f"no list is left of this import ({ {t: dict(c) for t, c in books.dropped.items()} }); check the mapping"
-        )
+        raise books.nothing_left()
     return data
 
 

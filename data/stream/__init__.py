@@ -79,6 +79,8 @@ def stream_folder(
 
             lists = split_lists(lists, events.log, work, mapping, seed, limit, place)
             signals = make_signals(mapping.signals, list(items.values()), events.log)
+            if not len(lists):
+                raise books.nothing_left()
             write_records(folder / "items.parquet", items.values(), ITEM_SCHEMA)
             texts = (work.queries.texts(), work.users.texts(), work.lists.texts())
             source = Source(lists, events, pa.array(ids, pa.string()), *texts, mapping, signals)

@@ -109,6 +109,7 @@ def _stage(
     work.base.execute(_SAID)
     known = pa.array(item_ids, pa.string())
     n_read = first = 0
+    work.books.read("events", 0)
     for raw in read_batches(spec, root, columns_of(spec), "events", work.rows):
         work.progress.advance(task, raw.n_read)
         raw, position = explode(raw, spec)

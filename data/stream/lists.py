@@ -101,6 +101,7 @@ def _stage(work: Work, spec: PairsTable, root: Path, part: str, context: Context
         'CREATE OR REPLACE TABLE shown ("row" BIGINT, list INTEGER, "user" INTEGER, "time" BIGINT, query INTEGER, '
         "split TINYINT, item INTEGER, place DOUBLE, score DOUBLE)"
     )
+    work.books.read(part, 0)
     for raw in read_batches(spec, root, shown_columns(spec), part, work.rows):
         work.progress.advance(task, raw.n_read)
         work.books.read(part, raw.n_read)

@@ -40,7 +40,7 @@ def split_lists(
     Raises:
         InputError: a list without a split, or a list id that comes twice; names file, row and field.
     """
-    rule, books = mapping.split, work.books
+    rule = mapping.split
     unknown = lists.split == UNKNOWN
     if unknown.any():
         if rule.by == "time" and log.cuts:
@@ -71,10 +71,6 @@ def split_lists(
         stays = (lists.split == latest[lists.user]) | (lists.user == anyone)
         lists = _count(lists, stays, work, "lists before guard_users", "shopper also in a later split")
     _check_ids(lists, work, place)
-    if not len(lists):
-        raise InputError(
-            f"no list is left of this import ({ {t: dict(c) for t, c in books.dropped.items()} }); check the mapping"
-        )
     return lists
 
 
