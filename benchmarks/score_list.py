@@ -39,7 +39,7 @@ CONTESTANTS: dict[str, tuple[str, list[str], bool]] = {
 }
 OURS = ("reshelf transformers", "reshelf vLLM", "reshelf vLLM, joint")
 SLOW = ("LLM.score, cache off", "CrossEncoder.predict", "FlagLLMReranker")
-SWEEPS = {"candidates": (10, 100, 300, 1000), "prefix": (8, 512, 1024, 2000)}
+SWEEPS = {"candidates": (10, 100, 300, 1000), "prefix": (8, 1024, 2000)}
 
 
 class Lists:
@@ -49,8 +49,8 @@ class Lists:
         self.all: list[TextList] = []
         self.places: dict[str, list[int]] = {}
         self._tokenizer = tokenizer
-        self._add("main", shape_lists(tokenizer, PREFIX, ITEM, CANDIDATES, 1 + 4 * runs))
-        self._add("repeated shopper", self._same_shopper(1 + 4 * runs))
+        self._add("main", shape_lists(tokenizer, PREFIX, ITEM, CANDIDATES, 1 + 2 * runs))
+        self._add("repeated shopper", self._same_shopper(1 + 2 * runs))
         for n, size in enumerate(() if quick else SWEEPS["candidates"]):
             self._add(f"candidates {size}", shape_lists(tokenizer, PREFIX, ITEM, size, 1 + runs, seed=100 + n))
         for n, size in enumerate(() if quick else SWEEPS["prefix"]):
@@ -70,7 +70,7 @@ class Lists:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--runs", type=int, default=5, help="lists per slow contestant that count; fast ones get 4 times"
+        "--runs", type=int, default=5, help="lists per slow contestant that count; fast ones get twice"
     )
     parser.add_argument("--quick", action="store_true", help="the main table alone; nothing is written")
     parser.add_argument("--shape", default="small", help="small, Qwen3-0.6B or Qwen3-4B")
@@ -87,7 +87,7 @@ def main() -> None:
         for who, (script, options, peer) in CONTESTANTS.items():
             with console.status(f"starting {who}"):
                 workers[who] = stack.enter_context(Worker(script, world, *options, peer=peer))
-        turns = {who: args.runs if who in SLOW else 4 * args.runs for who in workers}
+        turns = {who: args.runs if who in SLOW else 2 * args.runs for who in workers}
         facts = _take_turns(workers, lists, "main", turns, console)
         _must_agree(facts)
         _must_have_cached(facts["reshelf vLLM"])
@@ -172,12 +172,10 @@ def _row(who: str, seconds: Samples, lists: Lists, name: str, shape: str, rate: 
 def _sweep(
     name: str, workers: dict[str, Worker], lists: Lists, args: argparse.Namespace, rate: float, console: Console
 ) -> list[dict[str, Any]]:
-    """Our engines everywhere; CrossEncoder where it takes less than a minute."""
+    """Our engines everywhere; CrossEncoder where it takes seconds."""
     entry = lists.all[lists.places[name][0]]
     separate = sum(len(entry.prefix_ids) + len(item) for item in entry.item_ids)
-    chosen = [*OURS, *(["CrossEncoder.predict"] if separate < 150_000 else [])]
-    if entry.tokens > 16384:
-        chosen.remove("reshelf vLLM, joint")
+    chosen = [*OURS[:2], *(["CrossEncoder.predict"] if separate < 60_000 else [])]
     some = {who: workers[who] for who in chosen}
     facts = _take_turns(some, lists, name, dict.fromkeys(some, args.runs), console)
     return [_row(who, _seconds(taken), lists, name, args.shape, rate) for who, taken in facts.items()]

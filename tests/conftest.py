@@ -16,6 +16,8 @@ hypothesis.settings.register_profile("reshelf", derandomize=True, deadline=None,
 hypothesis.settings.load_profile("reshelf")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+# Tiny models gain nothing from a second thread, and lose minutes to it on a busy machine.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -1,0 +1,95 @@
+"""The measured leaderboard: `benchmarks/README.md` made from the result files, so that the two cannot differ.
+
+python -m benchmarks.leaderboard
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.harness import RESULTS
+
+README = Path(__file__).parent / "README.md"
+NAMES = ("train_step", "score_list", "batch", "prompts", "logs")
+CLAIMS: dict[str, tuple[str, str]] = {
+    "train_vs_sentence_transformers": ("training lists/s, times sentence-transformers' CrossEncoderTrainer", "≥ 8"),
+    "train_vs_flagembedding": ("training lists/s, times FlagEmbedding's decoder-only finetune", "≥ 8"),
+    "train_limit": ("the limit of both, counting operations", ""),
+    "train_memory_vs_peers": ("training peak memory above the model's own, share of the leaner peer's", "≤ 0.25"),
+    "train_share_of_bare": ("speed of a bare forward + backward of the distinct tokens", "≥ 0.8"),
+    "score_vs_crossencoder": ("transformers engine, times CrossEncoder.predict", "≥ 7"),
+    "score_vs_flagembedding": ("transformers engine, times FlagEmbedding's LLM reranker", ""),
+    "score_share_of_bare": ("speed of a bare forward pass over the distinct tokens", ""),
+    "vllm_vs_uncached": ("vLLM engine, times LLM.score with the prefix cache off", "≥ 8"),
+    "vllm_vs_llm_score": ("vLLM engine, times LLM.score as documented, cache on", "≥ 1"),
+    "vllm_joint_vs_independent": ("one-request joint scoring, times the vLLM engine's independent scoring", ""),
+    "repeated_shopper_transformers": ("p50 of a returning shopper with a new query, share of a new shopper's", "< 1"),
+    "repeated_shopper_vllm": ("the same on vLLM", "< 1"),
+    "batch_share_of_engine": ("`reshelf batch` lists/s, share of the bare engine's", "≥ 0.9"),
+}
+"""Ratio to what it says and what was wanted of it."""
+
+
+def render(results: Sequence[dict[str, Any]]) -> str:
+    """The page, from the contents of result files."""
+    lines = [
+        "# Benchmarks",
+        "",
+        "One script per claim. `make bench NAME=…` runs it, prints its table and writes `results/NAME.json`;",
+        "`python -m benchmarks.leaderboard` makes this page from those files. Contestants take turns within one run,",
+        "so a claim is a ratio of medians of the same minutes on the same machine. Peers are installed by the script",
+        "into an environment of their own and used as their documentation says. Times are seconds: median",
+        "(lowest–highest).",
+        "",
+        "| claim | wanted | measured | command |",
+        "| --- | ---: | ---: | --- |",
+    ]
+    for result in results:
+        for name, (text, wanted) in CLAIMS.items():
+            if name in result["ratios"]:
+                lines.append(f"| {text} | {wanted} | **{result['ratios'][name]:.3g}** | `{result['command']}` |")
+    lines += ["", "On a GPU: not yet measured. The scripts run there as they are (`--shape Qwen3-0.6B`).", ""]
+    for result in results:
+        lines += _section(result)
+    return "\n".join(lines)
+
+
+def _section(result: dict[str, Any]) -> list[str]:
+    machine = result["machine"]
+    where = f"{machine['cores']} cores of {machine['cpu']}, {machine['memory_gib']} GiB"
+    versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
+    lines = [f"## {result['name']}", "", f"`{result['command']}` · {result['date']} · {where} · {versions}", ""]
+    if result["sizes"]:
+        sizes = (f"{name} {_cell(value)}" for name, value in result["sizes"].items())
+        lines += ["Sizes: " + ", ".join(sizes) + ".", ""]
+    columns: list[str] = []
+    for row in result["rows"]:
+        if list(row) != columns:
+            columns = list(row)
+            lines += ["", f"| {' | '.join(columns)} |", "| --- |" + " ---: |" * (len(columns) - 1)]
+        lines.append("| " + " | ".join(_cell(row[column]) for column in columns) + " |")
+    others = {name: value for name, value in result["ratios"].items() if name not in CLAIMS}
+    if others:
+        lines += ["", "Other ratios: " + ", ".join(f"{name} {value:.3g}" for name, value in others.items()) + "."]
+    return [*lines, ""]
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, dict) and "median" in value:
+        return f"{value['median']:.4g} ({value['low']:.4g}–{value['high']:.4g})"
+    if isinstance(value, float):
+        return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.4g}"
+    return "" if value is None else str(value)
+
+
+def read_results() -> list[dict[str, Any]]:
+    """The result files that are there, in the order of the page."""
+    paths = (RESULTS / f"{name}.json" for name in NAMES)
+    return [json.loads(path.read_text(encoding="utf-8")) for path in paths if path.exists()]
+
+
+if __name__ == "__main__":
+    README.write_text(render(read_results()), encoding="utf-8")
