@@ -38,7 +38,7 @@ from reshelf.prompts.levels import fit_levels
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--lists", type=int, default=60, help="lists of about 60 candidates")
+    parser.add_argument("--lists", type=int, default=60, help="lists of 40 candidates")
     parser.add_argument("--runs", type=int, default=5, help="turns of each that count; one more warms up")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
@@ -62,13 +62,13 @@ def main() -> None:
 
 def make_reranker(folder: Path, lists: int) -> None:
     """A data set folder `data` and a random reranker `model`, as `reshelf data simulate` and `finetune` leave them."""
-    config = MarketplaceConfig(train_lists=20, valid_lists=1, test_lists=lists, candidates=60, items_per_category=120)
+    config = MarketplaceConfig(train_lists=20, valid_lists=1, test_lists=lists, candidates=40)
     data = simulate(config)
     save_dataset_folder(folder / "data", data)
     make_world(folder, [], simulated_tokenizer())
     spec = RerankerSpec(
         ModelConfig(base=str(folder / BASE), dtype="float32"),
-        PromptConfig(template="plain", features=["first_stage"]),
+        PromptConfig("plain", fields=["title", "brand", "price"], features=["first_stage"]),
         fit_levels(data.lists["train"], ["first_stage"]),
     )
     model, tokenizer = load_base(spec.model, "cpu")
