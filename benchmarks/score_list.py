@@ -69,9 +69,7 @@ class Lists:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--runs", type=int, default=5, help="lists per slow contestant that count; fast ones get twice"
-    )
+    parser.add_argument("--runs", type=int, default=5, help="lists per slow contestant that count; fast ones get twice")
     parser.add_argument("--quick", action="store_true", help="the main table alone; nothing is written")
     parser.add_argument("--shape", default="small", help="small, Qwen3-0.6B or Qwen3-4B")
     args = parser.parse_args()
