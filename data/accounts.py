@@ -50,7 +50,7 @@ class Accounts:
 
     def nothing_left(self) -> InputError:
         """What is wrong where every list was dropped, with the reasons."""
-        dropped = {table: dict(counts) for table, counts in self.dropped.items()}
+        dropped = {table: dict(sorted(counts.items())) for table, counts in sorted(self.dropped.items())}
         return InputError(f"no list is left of this import ({dropped}); check the mapping")
 
     def check(self) -> None:

@@ -110,6 +110,17 @@ class EventRows:
     keep: npt.NDArray[np.bool_]
 
 
+def lower_bound(values: Int64, low: Int64, high: Int64, wanted: Int64) -> Int64:
+    """`np.searchsorted(values[low:high], wanted) + low` for many slices, each of them sorted, at once."""
+    low, high = low.copy(), high.copy()
+    last = max(len(values) - 1, 0)
+    while (low < high).any():
+        middle = (low + high) // 2
+        below = (low < high) & (values[np.minimum(middle, last)] < wanted)
+        low, high = np.where(below, middle + 1, low), np.where(below, high, np.minimum(middle, high))
+    return low
+
+
 def columns_of(spec: EventsTable) -> list[str]:
     """The columns that are read."""
     names = ("user_id", "item_id", "time", "order", "kind_column", "query", "value", "list_id", "split")

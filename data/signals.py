@@ -22,6 +22,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -30,7 +32,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.preprocessing import normalize
 from sklearn.utils.extmath import randomized_svd
 
-from reshelf.data.history import EventLog
+from reshelf.data.history import EventLog, lower_bound
 from reshelf.data.mapping import SignalsConfig
 from reshelf.data.readers import NO_TIME
 from reshelf.data.schema import Item
@@ -95,11 +97,11 @@ class Signals:
         self.taken.sum_duplicates()
         self.taken.data[:] = 1.0
         self.counts = np.asarray(self.taken.sum(axis=0)).ravel()
-        self._together: sp.csr_matrix | None = None
+        self._factors_of: dict[int, Float64] = {}
 
     def compute(self, asks: Sequence[Ask], names: Iterable[str]) -> list[dict[str, Float64]]:
         """For every list, its signals by name, float64 [K] each."""
-        columns = {name: self._one(name, asks) for name in names}
+        columns = {name: self._one(name, asks) for name in names} if asks else {}
         return [{name: values[i] for name, values in columns.items()} for i in range(len(asks))]
 
     def _one(self, name: str, asks: Sequence[Ask]) -> list[Float64]:
@@ -112,10 +114,9 @@ class Signals:
         if name == "taste":
             return self._taste(asks)
         if name == "match":
-            vectors = TfidfVectorizer(sublinear_tf=True).fit_transform(self.texts.named).tocsr()
-            return self._batched(asks, lambda some: self._match(some, vectors))
+            return self._batched(asks, self._match)
         if name == "cobought":
-            return self._batched(asks, self._cobought)
+            return self._cobought(asks)
         if name == "recent":
             return (
                 self._recent_by_time(asks) if self.log is not None and self.log.timed else self._recent_by_order(asks)
@@ -127,7 +128,8 @@ class Signals:
         if ask.leave_out < 0:
             return np.zeros(len(items))
         row = self.taken.indices[self.taken.indptr[ask.leave_out] : self.taken.indptr[ask.leave_out + 1]]
-        return np.isin(items, row).astype(np.float64)
+        at = np.minimum(np.searchsorted(row, items), max(len(row) - 1, 0))
+        return (row[at] == items).astype(np.float64) if len(row) else np.zeros(len(items))
 
     def _weights(self, ask: Ask) -> tuple[npt.NDArray[np.int64], Float64]:
         """The latest history items and their weights; the very latest weighs one."""
@@ -157,53 +159,52 @@ class Signals:
 
     def _recent_by_time(self, asks: Sequence[Ask]) -> list[Float64]:
         """Train events strictly before the list, in a window that ends with it or with the train split."""
+        key, starts, end = self._by_item
+        sizes = [len(ask.candidates) for ask in asks]
+        items = np.concatenate([ask.candidates for ask in asks])
+        now = np.repeat([end if ask.time == NO_TIME else min(ask.time, end) for ask in asks], sizes)
+        low, high = starts[items], starts[items + 1]
+        window = int(self.recent_days * _DAY)
+        counts = lower_bound(key, low, high, now) - lower_bound(key, low, high, now - window)
+        return np.split(np.log1p(counts.astype(np.float64)), np.cumsum(sizes)[:-1])
+
+    @cached_property
+    def _by_item(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], int]:
+        """Times of the train events sorted by item and time, where each item's begin, and the end of all."""
         assert self.log is not None
         order = self.train[np.lexsort((self.log.key[self.train], self.log.item[self.train]))]
-        item, key = self.log.item[order], self.log.key[order]
-        starts = np.searchsorted(item, np.arange(self.taken.shape[1] + 1))
-        end = int(key.max()) + 1 if len(key) else 0
-        result = []
-        for ask in asks:
-            now = end if ask.time == NO_TIME else min(ask.time, end)
-            counts = np.zeros(len(ask.candidates))
-            for k, candidate in enumerate(ask.candidates.tolist()):
-                times = key[starts[candidate] : starts[candidate + 1]]
-                low, high = np.searchsorted(times, [now - int(self.recent_days * _DAY), now])
-                counts[k] = high - low
-            result.append(np.log1p(counts))
-        return result
+        key = self.log.key[order]
+        starts = np.searchsorted(self.log.item[order], np.arange(self.taken.shape[1] + 1))
+        return key, starts, int(key.max()) + 1 if len(key) else 0
+
+    @cached_property
+    def _takers(self) -> sp.csr_matrix:
+        """The shoppers of every item: `taken`, turned round."""
+        return self.taken.T.tocsr()
 
     def _cobought(self, asks: Sequence[Ask]) -> list[Float64]:
-        """Weighted sum over the history of cosine(candidate, history item), as sets of the shoppers who took them."""
-        if self._together is None:
-            together = (self.taken.T @ self.taken).tocsr()
-            together.setdiag(0)
-            together.eliminate_zeros()
-            self._together = together
-        rows, cols, values, own_sum = [], [], [], np.zeros(len(asks))
-        for i, ask in enumerate(asks):
-            recent, weights = self._weights(ask)
-            own = self._own(ask, recent)
-            scaled = weights / np.sqrt(np.maximum(self.counts[recent] - own, 1.0))
-            own_sum[i] = float((scaled * own).sum())
-            rows.append(np.full(len(recent), i))
-            cols.append(recent)
-            values.append(scaled)
-        shape = (len(asks), self.taken.shape[1])
-        profiles = sp.csr_matrix((np.concatenate(values), (np.concatenate(rows), np.concatenate(cols))), shape=shape)
-        found = _pick(profiles @ self._together, asks)
+        """Weighted sum over the history of cosine(candidate, history item), as sets of the shoppers who took them.
+
+        List by list: who took what of its history, and how many of those took the candidate. A matrix of all items
+        with all items would be simpler, and for a shop with a few busy shoppers too large for any memory.
+        """
+        first, who = self._takers.indptr, self._takers.indices
+        weight_of = np.zeros(self.taken.shape[0])  # of every shopper, for one list at a time
         result = []
-        for i, ask in enumerate(asks):
-            own = self._own(ask, ask.candidates)
-            itself = np.zeros(len(own))
-            if own.any() and len(ask.history):
-                # a candidate is not counted as bought together with itself, so nothing of it is to be taken out
-                recent, weights = self._weights(ask)
-                mine = self._own(ask, recent)
-                scaled = weights * mine / np.sqrt(np.maximum(self.counts[recent] - mine, 1.0))
-                itself = ((recent[None, :] == ask.candidates[:, None]) * scaled).sum(axis=1)
-            left = found[i] - own * (own_sum[i] - itself)
-            result.append(np.maximum(left, 0.0) / np.sqrt(np.maximum(self.counts[ask.candidates] - own, 1.0)))
+        for ask in asks:
+            recent, weights = self._weights(ask)
+            scaled = weights / np.sqrt(np.maximum(self.counts[recent] - self._own(ask, recent), 1.0))
+            for item, weight in zip(recent.tolist(), scaled.tolist()):
+                weight_of[who[first[item] : first[item + 1]]] += weight
+            if ask.leave_out >= 0:
+                weight_of[ask.leave_out] = 0.0
+            counts = self.counts[ask.candidates] - self._own(ask, ask.candidates)
+            found = np.array([weight_of[who[first[c] : first[c + 1]]].sum() for c in ask.candidates.tolist()])
+            # a candidate is not counted as bought together with itself
+            found -= ((recent[None, :] == ask.candidates[:, None]) * scaled).sum(axis=1) * counts
+            result.append(np.maximum(found, 0.0) / np.sqrt(np.maximum(counts, 1.0)))
+            for item in recent.tolist():
+                weight_of[who[first[item] : first[item + 1]]] = 0.0
         return result
 
     def _profiles(self, asks: Sequence[Ask]) -> sp.csr_matrix:
@@ -213,9 +214,16 @@ class Signals:
         columns, weights = (np.concatenate(parts) for parts in zip(*pairs))
         return sp.csr_matrix((weights, (rows, columns)), shape=(len(asks), self.taken.shape[1]))
 
-    def _match(self, asks: Sequence[Ask], vectors: sp.csr_matrix) -> list[Float64]:
-        profiles = normalize((self._profiles(asks) @ vectors).tocsr())
-        return [np.asarray((vectors[ask.candidates] @ profiles[i].T).todense()).ravel() for i, ask in enumerate(asks)]
+    @cached_property
+    def _vectors(self) -> sp.csr_matrix:
+        return TfidfVectorizer(sublinear_tf=True).fit_transform(self.texts.named).tocsr()
+
+    def _match(self, asks: Sequence[Ask]) -> list[Float64]:
+        profiles = normalize((self._profiles(asks) @ self._vectors).tocsr())
+        sizes = [len(ask.candidates) for ask in asks]
+        rows = self._vectors[np.concatenate([ask.candidates for ask in asks])]
+        found = np.asarray(rows.multiply(profiles[np.repeat(np.arange(len(asks)), sizes)]).sum(axis=1)).ravel()
+        return np.split(found, np.cumsum(sizes)[:-1])
 
     def _taste(self, asks: Sequence[Ask]) -> list[Float64]:
         """Sum over the history of the cosine of item factors; a train list uses factors made without its fold."""
@@ -224,7 +232,9 @@ class Signals:
         mine = np.array([fold_of[ask.leave_out] if ask.leave_out >= 0 else _FOLDS for ask in asks])
         for fold in np.unique(mine):
             rows = np.flatnonzero(mine == fold)
-            factors = self._factors(self.taken[fold_of != fold])
+            if fold not in self._factors_of:
+                self._factors_of[fold] = self._factors(self.taken[fold_of != fold])
+            factors = self._factors_of[fold]
             profiles = self._profiles([asks[i] for i in rows]) @ factors
             for profile, i in zip(profiles, rows):
                 result[i] = factors[asks[i].candidates] @ profile
@@ -242,31 +252,39 @@ class Signals:
         _, strength, items = randomized_svd(scaled.tocsr(), size, n_iter=4, random_state=0)
         return normalize(items.T * strength)
 
+    @cached_property
+    def _words(self) -> list[frozenset[str]]:
+        return [frozenset(_WORD.findall(text.lower())) for text in self.texts.full]
+
     def _query_match(self, asks: Sequence[Ask]) -> list[Float64]:
-        words = [frozenset(_WORD.findall(text.lower())) for text in self.texts.full]
         result = []
         for ask in asks:
             query = frozenset(_WORD.findall(ask.query.lower()))
-            found = [len(query & words[c]) / len(query) if query else 0.0 for c in ask.candidates.tolist()]
+            found = [len(query & self._words[c]) / len(query) if query else 0.0 for c in ask.candidates.tolist()]
             result.append(np.array(found))
         return result
+
+    @cached_property
+    def _index(self) -> Any:
+        import bm25s
+
+        index = bm25s.BM25()
+        index.index(bm25s.tokenize(list(self.texts.full), stopwords="en", show_progress=False), show_progress=False)
+        return index
 
     def _bm25(self, asks: Sequence[Ask]) -> list[Float64]:
         """BM25 (Lucene's variant, k1 1.5, b 0.75)."""
         import bm25s
 
-        index = bm25s.BM25()
-        index.index(bm25s.tokenize(list(self.texts.full), stopwords="en", show_progress=False), show_progress=False)
-        known: dict[str, Float64] = {}
-        result = []
-        for ask in asks:
-            if ask.query not in known:
-                tokens = bm25s.tokenize([ask.query], stopwords="en", show_progress=False, return_ids=False)[0]
-                tokens = [t for t in tokens if t in index.vocab_dict]
-                known[ask.query] = (
-                    np.asarray(index.get_scores(tokens), dtype=np.float64) if tokens else np.zeros(len(self.texts.full))
-                )
-            result.append(known[ask.query][ask.candidates])
+        result: list[Float64] = [np.zeros(0)] * len(asks)
+        scores = np.zeros(0)
+        by_query = sorted(range(len(asks)), key=lambda i: asks[i].query)  # the scores of all items, for one query only
+        for before, i in zip([-1, *by_query], by_query):
+            if before < 0 or asks[before].query != asks[i].query:
+                tokens = bm25s.tokenize([asks[i].query], stopwords="en", show_progress=False, return_ids=False)[0]
+                tokens = [t for t in tokens if t in self._index.vocab_dict]
+                scores = np.zeros(len(self.texts.full)) if not tokens else self._index.get_scores(tokens)
+            result[i] = np.asarray(scores, dtype=np.float64)[asks[i].candidates]
         return result
 
 
@@ -293,18 +311,3 @@ def make_signals(spec: SignalsConfig, catalogue: Sequence[Item], log: EventLog |
     named = [" ".join((item.title, item.brand or "")) for item in catalogue]
     full = [" ".join((text, *item.category)) for text, item in zip(named, catalogue)]
     return Signals(Texts(named, full), log, spec.history, spec.decay, spec.recent_days)
-
-
-def _pick(matrix: sp.csr_matrix, asks: Sequence[Ask]) -> list[Float64]:
-    """Entries of row i at the candidates of list i, without a dense matrix."""
-    matrix.sort_indices()
-    n = matrix.shape[1]
-    keys = np.repeat(np.arange(matrix.shape[0], dtype=np.int64), np.diff(matrix.indptr)) * n + matrix.indices
-    result = []
-    for i, ask in enumerate(asks):
-        wanted = i * n + ask.candidates.astype(np.int64)
-        at = np.searchsorted(keys, wanted)
-        at[at == len(keys)] = 0
-        hit = keys[at] == wanted if len(keys) else np.zeros(len(wanted), dtype=bool)
-        result.append(np.where(hit, matrix.data[at] if len(keys) else 0.0, 0.0))
-    return result

@@ -18,7 +18,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from reshelf.data.history import KINDS, EventLog
+from reshelf.data.history import KINDS, EventLog, lower_bound
 from reshelf.data.mapping import Mapping
 from reshelf.data.signals import Ask, Signals
 from reshelf.data.splits import TRAIN
@@ -53,13 +53,8 @@ class Source:
     @cached_property
     def high(self) -> Int64:
         """Where those strictly before the list end, int64 [L]."""
-        low, high = (bound.copy() for bound in self._bounds)
-        key, last = self.events.log.key, max(len(self.events.log) - 1, 0)
-        while (low < high).any():  # one step of all binary searches at once
-            middle = (low + high) // 2
-            earlier = (low < high) & (key[np.minimum(middle, last)] < self.lists.time)
-            low, high = np.where(earlier, middle + 1, low), np.where(earlier, high, np.minimum(middle, high))
-        return low
+        low, high = self._bounds
+        return lower_bound(self.events.log.key, low, high, self.lists.time)
 
     @cached_property
     def _bounds(self) -> tuple[Int64, Int64]:

@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 import yaml
-from shop_tables import Shop
+from impressions import WAYS, outcome
+from shop_tables import DAY, Shop
 
 from reshelf.data.importing import ImportConfig, import_logs
+from reshelf.data.mapping_file import load_mapping
 from reshelf.data.store import load_dataset_folder
 from reshelf.errors import InputError
 
@@ -112,6 +114,73 @@ def test_a_mistake_is_one_sentence_and_leaves_nothing(shop: Shop, name: str) -> 
     assert "\n" not in message
     for word in words:
         assert word in message
+    _nothing_left(shop)
+
+
+def _impressions(shop: Shop) -> None:
+    """Two lists of three products in an impression log, instead of lists."""
+    del shop.mapping["lists"], shop.tables["lists"]
+    shop.mapping["pairs"] = [
+        {
+            "file": "shown", "list_id": "id", "user_id": "customer", "time": "ts", "item_id": "sku",
+            "position": "rank", "split": "part",
+        }
+    ]  # fmt: skip
+    shop.tables["shown"] = [
+        {"id": f"q{n}", "customer": f"u{n}", "ts": (103 + 10 * n) * DAY, "sku": f"00{k}", "rank": k, "part": "train"}
+        for n in range(2)
+        for k in (1, 2, 3)
+    ]
+
+
+def _second_table(shop: Shop) -> None:
+    shop.tables["more"] = [dict(shop.tables["shown"][4], id="z"), dict(shop.tables["shown"][4])]
+    shop.mapping["pairs"].append(dict(shop.mapping["pairs"][0], file="more"))
+
+
+IMPRESSION_MISTAKES: dict[str, tuple[Change, list[str]]] = {
+    "column that is not there": (_map("pairs", time="when"), ["shown.jsonl", "'when'", "pairs.0"]),
+    "file that is not there": (_map("pairs", file="seen.csv"), ["seen.csv", "pairs.0.file"]),
+    "missing shopper id": (_set("events", 4, customer=None), ["events.jsonl row 4 (line 5)", "field customer"]),
+    "missing event item id": (_set("events", 4, sku=" "), ["events.jsonl row 4 (line 5)", "field sku", "missing"]),
+    "event time that is none": (_set("events", 4, ts="soon"), ["events.jsonl row 4", "field ts", "'soon'"]),
+    "no usable event": (_map("events", earliest="2020-01-01"), ["events.jsonl", "none of 30 events", "before 2020"]),
+    "missing list id": (_set("shown", 4, id=None), ["shown.jsonl row 4 (line 5)", "field id", "missing"]),
+    "missing product": (_set("shown", 4, sku=None), ["shown.jsonl row 4", "field sku", "missing"]),
+    "unknown product": (_set("shown", 4, sku="xx"), ["shown.jsonl row 4", "field sku", "'xx'", "catalogue"]),
+    "missing time": (_set("shown", 4, ts=None), ["shown.jsonl row 4", "field ts", "missing"]),
+    "time in another unit": (_set("shown", 4, ts=1_700_000_000_000), ["shown.jsonl row 4", "field ts", "time_unit"]),
+    "missing position": (_set("shown", 4, rank=None), ["shown.jsonl row 4", "field rank", "missing"]),
+    "position that is none": (_set("shown", 4, rank=0), ["shown.jsonl row 4", "field rank", "count positions from 1"]),
+    "position that is no number": (_set("shown", 4, rank="top"), ["shown.jsonl row 4", "field rank", "'top'"]),
+    "unknown split": (_set("shown", 4, part="dev"), ["shown.jsonl row 4", "field part", "'dev'", "split.names"]),
+    "list in two splits": (_set("shown", 4, part="test"), ["shown.jsonl row 4", "field part", "row 3", "one split"]),
+    "list id in two tables": (_second_table, ["more.jsonl row 1", "'q1'", "shown.jsonl row 3", "unique"]),
+    "no split": (lambda shop: shop.mapping["pairs"][0].pop("split"), ["shown.jsonl row 0", "no split"]),
+    "signal that is not there": (lambda s: s.mapping.update(signals={"names": ["luck"]}), ["'luck'", "popularity"]),
+    "nothing left": (_map("pairs", where={"part": "gone"}), ["no list is left", "not chosen by where"]),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("name", IMPRESSION_MISTAKES)
+def test_a_mistake_in_an_impression_log_is_the_same_sentence_both_ways(shop: Shop, name: str, way: str) -> None:
+    _impressions(shop)
+    change, words = IMPRESSION_MISTAKES[name]
+    change(shop)
+    mapping = load_mapping(shop.write())
+    message = outcome(way, mapping, shop.folder, rows=2).error
+    assert message is not None
+    for word in words:
+        assert word in message
+    assert message == outcome("in memory", mapping, shop.folder).error
+
+
+def test_a_mistake_in_a_streamed_log_leaves_nothing(shop: Shop) -> None:
+    _impressions(shop)
+    _set("shown", 4, sku="xx")(shop)
+    with pytest.raises(InputError, match=r"shown\.csv row 4 \(line 6\), field sku"):
+        shop.load("csv")
     _nothing_left(shop)
 
 

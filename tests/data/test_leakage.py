@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from impressions import WAYS, outcome
 from shop_tables import Shop, write_table
 
 from reshelf.data.accounts import Accounts
 from reshelf.data.history import EventLog
 from reshelf.data.importing import assemble
-from reshelf.data.mapping import BuildConfig, EventsTable, ItemsTable, Mapping, SignalsConfig, SplitConfig
+from reshelf.data.mapping import BuildConfig, EventsTable, ItemsTable, Mapping, PairsTable, SignalsConfig, SplitConfig
 from reshelf.data.signals import Ask, Signals, Texts
 from reshelf.data.store import SPLITS, RankingData
 from reshelf.errors import InputError
@@ -121,6 +122,55 @@ def test_books_add_up_and_splits_are_disjoint(log: list[tuple[int, int, int, str
         users = [{r.user_id for r in lists} for lists in data.lists.values()]
         assert sum(map(len, users)) == len(set().union(*users))
     assert all(len(r.candidates) <= 4 for lists in data.lists.values() for r in lists)
+
+
+@pytest.mark.parametrize("way", WAYS)
+@given(logs, st.lists(st.tuples(st.integers(0, 4), st.integers(0, 60)), min_size=1, max_size=6, unique=True))
+@settings(suppress_health_check=[HealthCheck.too_slow], max_examples=25, deadline=None)
+def test_an_impression_log_knows_what_came_before_and_learns_from_what_came_after(
+    way: str, log: list[tuple[int, int, int, str]], shown: list[tuple[int, int]]
+) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        root = Path(name)
+        write_table(root / "items.jsonl", ITEMS)
+        rows = [
+            {"user": f"u{u}", "item": f"p{i}", "time": START + t, "kind": kind, "query": f"leaf {i}"}
+            for u, i, t, kind in log
+        ]
+        write_table(root / "events.jsonl", rows)
+        lists = [
+            {"list": f"l{n}", "user": f"u{u}", "time": START + t * HOUR // 2, "item": f"p{i}"}
+            for n, (u, t) in enumerate(shown)
+            for i in range(9)
+        ]
+        write_table(root / "shown.jsonl", lists)
+        mapping = Mapping(
+            items=ItemsTable(file="items.jsonl", item_id="id", title="title"),
+            events=EventsTable(
+                file="events.jsonl", user_id="user", item_id="item", time="time", kind_column="kind", query="query"
+            ),
+            pairs=[
+                PairsTable(
+                    file="shown.jsonl", list_id="list", user_id="user", time="time", item_id="item", outcome_hours=3
+                )
+            ],
+            split=SplitConfig(by="user", valid=0.2, test=0.2),
+        )
+        found = outcome(way, mapping, root)
+    assert found.error is None
+    seen = {row["list_id"]: row for name, table in found.tables.items() if name != "items" for row in table}
+    assert len(seen) == len(shown)
+    grades = {"click": 1, "cart": 2, "purchase": 3}
+    for n, (user, half_hours) in enumerate(shown):
+        row, now = seen[f"l{n}"], half_hours * HOUR // 2
+        before = {(t, kind, i) for u, i, t, kind in log if u == user and t < now}
+        assert len(row["history"]) == len(before)
+        assert {
+            (e["time"].timestamp() - START, e["kind"], int((e["item_id"] or e["query"])[-1])) for e in row["history"]
+        } == before
+        assert [e["time"] for e in row["history"]] == sorted(e["time"] for e in row["history"])
+        after = [(i, grades.get(kind, 0)) for u, i, t, kind in log if u == user and now <= t < now + 3 * HOUR]
+        assert row["labels"] == [max((grade for i, grade in after if i == item), default=0) for item in range(9)]
 
 
 def test_time_splits_do_not_overlap(shop: Shop) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -12,11 +11,8 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
-from shop_tables import write_table
-
-sys.path.insert(0, str(Path(__file__).parent))
-
 from impressions import Outcome, outcome
+from shop_tables import write_table
 
 from reshelf.data.mapping import EventsTable, ItemsTable, Mapping, PairsTable, SignalsConfig, SplitConfig
 
@@ -117,7 +113,7 @@ def _mapping(options: dict[str, Any], ending: str) -> Mapping:
 
 
 def _assert_equal(streamed: Outcome, reference: Outcome) -> None:
-    assert streamed.error == reference.error
+    assert streamed.error == reference.error, (streamed.error, reference.error)
     assert streamed.report == reference.report
     assert list(streamed.tables) == list(reference.tables)
     for name, rows in reference.tables.items():

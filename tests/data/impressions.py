@@ -1,4 +1,4 @@
-"""Both ways of importing an impression log, for tests that hold them equal. Imported by the tests beside it."""
+"""Both ways of importing an impression log, streamed and in memory, for tests of either. Imported by the tests."""
 
 from __future__ import annotations
 
