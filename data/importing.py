@@ -38,6 +38,7 @@ from reshelf.data.pairs import read_pairs
 from reshelf.data.queries import read_item_queries, read_queries
 from reshelf.data.readers import NO_TIME
 from reshelf.data.schema import Item
+from reshelf.data.outcomes import OUTCOMES, Outcomes, Shown
 from reshelf.data.signals import Ask, make_signals
 from reshelf.data.splits import TEST, TRAIN, UNKNOWN, VALID, by_share, by_time, no_split, share, time_cuts
 from reshelf.data.store import SPLITS, RankingData, load_dataset_folder, save_dataset_folder
@@ -272,12 +273,24 @@ def _add_signals(
             history = past[past >= 0].astype(np.int64)
         user = log.codes.get(draft.user_id, -1) if log is not None and draft.split == TRAIN else -1
         asks.append(Ask(history, draft.candidates, draft.query, draft.time, user))
-    for draft, values in zip(drafts, signals.compute(asks, list(dict.fromkeys([*spec.names, *spec.first_stage])))):
+    names = list(dict.fromkeys([*spec.names, *spec.first_stage]))
+    values_of = signals.compute(asks, [name for name in names if name not in OUTCOMES])
+    if any(name in OUTCOMES for name in names):
+        values_of = [a | b for a, b in zip(values_of, _outcomes(drafts, catalogue), strict=True)]
+    for draft, values in zip(drafts, values_of):
         if spec.first_stage:
             draft.scores = sum((w * values[n] for n, w in spec.first_stage.items()), np.zeros(len(draft.candidates)))
         draft.features = {name: values[name] for name in spec.names}
         if spec.first_stage and draft.scores is not None:
             draft.reorder(np.argsort(-draft.scores, kind="stable"))
+
+
+def _outcomes(drafts: Sequence[Draft], catalogue: Sequence[Item]) -> list[dict[str, np.ndarray]]:
+    """Signals counted on the labels of the train lists, for every list."""
+    shown = [Shown(draft.user_id, draft.candidates, draft.labels > 0) for draft in drafts]
+    train = [one for one, draft in zip(shown, drafts, strict=True) if draft.split == TRAIN]
+    outcomes = Outcomes(train, [item.category for item in catalogue])
+    return [outcomes.compute([one], draft.split == TRAIN)[0] for one, draft in zip(shown, drafts, strict=True)]
 
 
 def _facts(lists: Sequence[Any]) -> dict[str, Any]:

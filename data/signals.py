@@ -8,8 +8,10 @@ recent       log(1 + events on the item of late): in the `recent_days` before th
 cobought     cosine between the shoppers who took the candidate and those who took a history item, summed
 taste        the same between factors of the shopper-item matrix, which also sees items never taken together
 match        TF-IDF cosine between the candidate's title and brand and those of the history
+category_match  how much of the history lies in the candidate's categories: mean over them of the share of history items
 query_match  share of the query's words that the candidate's title, brand or category holds
 bm25         BM25 of the query against title, brand and category
+query_chars, query_cover, query_topic: see `data.query_signals`; approval, leniency and more: see `data.outcomes`
 
 Recent history counts more: an item has `decay` times the weight of the next younger one. So that a number means the
 same in training as later, a train list is scored as if its own shopper had never been counted: without that, the
@@ -34,16 +36,24 @@ from sklearn.utils.extmath import randomized_svd
 
 from reshelf.data.history import EventLog, lower_bound
 from reshelf.data.mapping import SignalsConfig
+from reshelf.data.outcomes import OUTCOMES
+from reshelf.data.query_signals import QUERY_SIGNALS, QuerySignals
 from reshelf.data.readers import NO_TIME
 from reshelf.data.schema import Item
 from reshelf.data.splits import TRAIN
 from reshelf.errors import InputError
 
-SIGNALS = ("popularity", "recent", "cobought", "taste", "match", "query_match", "bm25")
+SIGNALS = (
+    "popularity", "recent", "cobought", "taste", "match", "category_match", "query_match", "bm25", *QUERY_SIGNALS,
+)  # fmt: skip
+PERSONAL = ("cobought", "taste", "match", "category_match")
+"""Those that are 0 for a shopper without history."""
 COUNTED = ("popularity", "recent", "cobought", "taste")
 """Those that need events."""
 _BATCH = 512
 _FACTORS = 64
+_DESCRIPTION = 2000
+"""Characters of a description that count."""
 _FOLDS = 5
 _DAY = 86_400_000_000
 _WORD = re.compile(r"\w+")
@@ -72,6 +82,10 @@ class Texts:
     """Title and brand."""
     full: Sequence[str]
     """Title, brand and category."""
+    categories: Sequence[Sequence[str]]
+    """Levels of the category path, or categories without an order."""
+    whole: Sequence[str]
+    """Title, brand, category and the beginning of the description."""
 
 
 class Signals:
@@ -111,10 +125,14 @@ class Signals:
             return self._query_match(asks)
         if name == "bm25":
             return self._bm25(asks)
+        if name in QUERY_SIGNALS:
+            return self._queries.compute(name, [a.query for a in asks], [a.candidates for a in asks])
         if name == "taste":
             return self._taste(asks)
         if name == "match":
             return self._batched(asks, self._match)
+        if name == "category_match":
+            return self._category_match(asks)
         if name == "cobought":
             return self._cobought(asks)
         if name == "recent":
@@ -225,6 +243,26 @@ class Signals:
         found = np.asarray(rows.multiply(profiles[np.repeat(np.arange(len(asks)), sizes)]).sum(axis=1)).ravel()
         return np.split(found, np.cumsum(sizes)[:-1])
 
+    @cached_property
+    def _in_category(self) -> sp.csr_matrix:
+        """1 where an item lies in a category, scaled so that an item's row adds up to one: [items, categories]."""
+        names = {name: code for code, name in enumerate(dict.fromkeys(c for path in self.texts.categories for c in path))}
+        sets = [[names[c] for c in dict.fromkeys(path)] for path in self.texts.categories]
+        rows = np.repeat(np.arange(len(sets)), [len(one) for one in sets])
+        columns = np.array([code for one in sets for code in one], dtype=np.int64)
+        weights = np.repeat([1 / max(len(one), 1) for one in sets], [len(one) for one in sets])
+        return sp.csr_matrix((weights, (rows, columns)), shape=(len(sets), max(len(names), 1)))
+
+    def _category_match(self, asks: Sequence[Ask]) -> list[Float64]:
+        every = self._in_category
+        there = every.sign()
+        result = []
+        for ask in asks:
+            recent, weights = self._weights(ask)
+            shares = there[recent].T @ (weights / weights.sum()) if len(recent) else np.zeros(every.shape[1])
+            result.append(np.asarray(every[ask.candidates] @ shares, dtype=np.float64))
+        return result
+
     def _taste(self, asks: Sequence[Ask]) -> list[Float64]:
         """Sum over the history of the cosine of item factors; a train list uses factors made without its fold."""
         result: list[Float64] = [np.zeros(len(ask.candidates)) for ask in asks]
@@ -265,6 +303,10 @@ class Signals:
         return result
 
     @cached_property
+    def _queries(self) -> QuerySignals:
+        return QuerySignals(self.texts.full, self.texts.whole)
+
+    @cached_property
     def _index(self) -> Any:
         import bm25s
 
@@ -295,9 +337,9 @@ def make_signals(spec: SignalsConfig, catalogue: Sequence[Item], log: EventLog |
         InputError: a signal is unknown, or there are no train events to count.
     """
     names = list(dict.fromkeys([*spec.names, *spec.first_stage]))
-    unknown = [n for n in names if n not in SIGNALS]
+    unknown = [n for n in names if n not in SIGNALS + OUTCOMES]
     if unknown:
-        raise InputError(f"signals: {unknown[0]!r} is unknown; there are {', '.join(SIGNALS)}")
+        raise InputError(f"signals: {unknown[0]!r} is unknown; there are {', '.join(SIGNALS + OUTCOMES)}")
     if not names:
         return None
     counted = [n for n in names if n in COUNTED]
@@ -310,4 +352,6 @@ def make_signals(spec: SignalsConfig, catalogue: Sequence[Item], log: EventLog |
         )
     named = [" ".join((item.title, item.brand or "")) for item in catalogue]
     full = [" ".join((text, *item.category)) for text, item in zip(named, catalogue)]
-    return Signals(Texts(named, full), log, spec.history, spec.decay, spec.recent_days)
+    whole = [" ".join((text, (item.description or "")[:_DESCRIPTION])) for text, item in zip(full, catalogue)]
+    texts = Texts(named, full, [item.category for item in catalogue], whole)
+    return Signals(texts, log, spec.history, spec.decay, spec.recent_days)

@@ -26,7 +26,7 @@ from reshelf.data.store import RankingData
 from reshelf.finetune.batches import thin
 from reshelf.modeling.packing import PackedBatch, pack
 from reshelf.prompts.builder import ListPrompt, PromptBuilder
-from reshelf.prompts.config import FIELDS, PromptConfig
+from reshelf.prompts.config import WHOLE, PromptConfig
 from reshelf.prompts.fields import field_text
 from reshelf.prompts.levels import TOP, fit_levels
 
@@ -118,7 +118,7 @@ class SessionStream(Dataset[Text]):
         self._max = max_candidates
         self._seed = seed
         self._length = length
-        entry = replace(prompt, fields=list(FIELDS), features=[], item_tokens=96)
+        entry = replace(prompt, fields=list(WHOLE), features=[], item_tokens=96)
         levels = [fit_levels(source.sample(), prompt.features) for source in sources]
         self._sessions = [PromptBuilder(tokenizer, prompt, s.items, edges) for s, edges in zip(sources, levels)]
         self._entries = [PromptBuilder(tokenizer, entry, source.items) for source in sources]
@@ -181,7 +181,7 @@ def vocabulary_text(sources: Sequence[Source], prompt: PromptConfig) -> Iterator
     """Text to train the tokenizer on: every catalogue entry, the template's own words, outcomes and small numbers."""
     for source in sources:
         for item in source.items.values():
-            yield " ".join(["product:", *(f"{name} {field_text(item, name)}" for name in FIELDS), "=>"])
+            yield " ".join(["product:", *(f"{name} {field_text(item, name)}" for name in WHOLE), "=>"])
     queries = [ranking.query for source in sources for ranking in source.sample()]
     own = "history ;\nviewed clicked carted bought searched rated ;\nquery: ;\nproduct: days stars"
     levels = " ".join(f"; {name} {level}" for name in prompt.features for level in range(TOP + 1))

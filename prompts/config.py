@@ -10,8 +10,11 @@ from typing import Literal
 
 from reshelf.errors import InputError
 
-FIELDS = ("title", "brand", "price", "price_level", "rating", "category", "attributes", "description")
-"""Cheap fields before long ones: an item that is too long loses tokens from the last field first."""
+WHOLE = ("title", "brand", "price", "price_level", "rating", "category", "attributes", "description")
+"""Everything there is to say of an item, once. Cheap fields before long ones: an item that is too long loses tokens
+from the last field first."""
+FIELDS = (*WHOLE, "leaf")
+"""All names there are. `leaf` is the last level of the category path, for when the rest of it is the same everywhere."""
 
 
 @dataclass
@@ -26,7 +29,7 @@ class PromptConfig:
     """Label word for "wanted"; one token of the vocabulary."""
     negative: str = "no"
     """Label word for "not wanted"; one token of the vocabulary."""
-    fields: list[str] = field(default_factory=lambda: list(FIELDS))
+    fields: list[str] = field(default_factory=lambda: list(WHOLE))
     """Item fields of a candidate, in this order: title, brand, price, price_level, rating, category, attributes,
     description."""
     event_fields: list[str] = field(default_factory=lambda: ["title", "brand", "price"])

@@ -21,6 +21,8 @@ def field_text(item: Item, name: str) -> str:
             text += f" ({number(item.rating_count)})"
     elif name == "category":
         text = " > ".join(item.category)
+    elif name == "leaf":
+        text = item.category[-1] if item.category else ""
     elif name == "attributes":
         text = ", ".join(f"{key}: {value}" for key, value in item.attributes.items())
     elif name == "description":

@@ -50,7 +50,7 @@ _CHUNK = 1000
 _SMALL = 20_000
 """Fewer items than this are done before worker processes have started."""
 _DIGEST = 16
-_READ = {"price": ("price", "currency"), "rating": ("rating", "rating_count")}
+_READ = {"price": ("price", "currency"), "rating": ("rating", "rating_count"), "leaf": ("category",)}
 """What of an item a prompt field is made from, where that is not what has its name."""
 
 

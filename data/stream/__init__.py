@@ -22,6 +22,7 @@ from reshelf.data.accounts import Accounts
 from reshelf.data.given import Context
 from reshelf.data.items import read_items
 from reshelf.data.mapping import BuildConfig, Mapping
+from reshelf.data.outcomes import OUTCOMES
 from reshelf.data.queries import read_queries
 from reshelf.data.signals import make_signals
 from reshelf.data.store import ITEM_SCHEMA, SPLITS, write_records
@@ -40,6 +41,8 @@ def why_not(mapping: Mapping) -> str | None:
         return "it splits events by itself"
     if mapping.lists or mapping.build or mapping.item_queries:
         return "it has more than an impression log"
+    if any(name in OUTCOMES for name in (*mapping.signals.names, *mapping.signals.first_stage)):
+        return "its signals are counted on how lists ended"
     for i, spec in enumerate(mapping.pairs):
         if spec.label or spec.history or spec.each_row or spec.session_hours is not None or not spec.time:
             return f"pairs.{i} is no impression log with times"

@@ -254,7 +254,7 @@ def signals_of(people: list[list[int]]) -> Signals:
         split=np.zeros(n, dtype=np.int8),
         item_ids=[str(i) for i in range(9)],
     )
-    return Signals(Texts([""] * 9, [""] * 9), log)
+    return Signals(Texts([""] * 9, [""] * 9, [()] * 9, [""] * 9), log)
 
 
 @given(st.lists(st.lists(st.integers(0, 8), min_size=3, max_size=7, unique=True), min_size=2, max_size=8))
