@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from reshelf.data.store import RankingData, atomic
 from reshelf.finetune.config import FinetuneConfig
-from reshelf.finetune.validation import METRIC
+from reshelf.finetune.validation import METRIC, Metric
+from reshelf.modeling.calibration import Calibration
 
 CURVE, CURVE_PLOT, CARD = "curve.json", "curve.png", "README.md"
+METRIC_NAMES: dict[Metric, str] = {"ndcg@10": "nDCG@10", "auc": "AUC"}
+"""As people write them."""
 
 
-def write_curve(folder: Path, log: Sequence[dict[str, Any]]) -> None:
+def write_curve(folder: Path, log: Sequence[dict[str, Any]], metric: Metric = "ndcg@10") -> None:
     """`curve.json`: training loss by step and validation figures; `curve.png`: the same to look at."""
     train = [{"step": e["step"], "loss": e["loss"]} for e in log if "loss" in e]
-    valid = [{"step": e["step"], "loss": e["eval_loss"], "ndcg@10": e[METRIC]} for e in log if METRIC in e]
+    valid = [{"step": e["step"], "loss": e["eval_loss"], metric: e[f"eval_{metric}"]} for e in log if METRIC in e]
     with atomic(folder / CURVE) as partial:
         partial.write_text(json.dumps({"train": train, "valid": valid}, indent=1), encoding="utf-8")
     import matplotlib
@@ -33,8 +37,8 @@ def write_curve(folder: Path, log: Sequence[dict[str, Any]]) -> None:
     left.plot([e["step"] for e in valid], [e["loss"] for e in valid], "o-", color="tab:orange", label="valid")
     left.set(xlabel="optimiser step", ylabel="loss")
     left.legend(frameon=False)
-    right.plot([e["step"] for e in valid], [e["ndcg@10"] for e in valid], "o-", color="tab:orange")
-    right.set(xlabel="optimiser step", ylabel="nDCG@10 on valid")
+    right.plot([e["step"] for e in valid], [e[metric] for e in valid], "o-", color="tab:orange")
+    right.set(xlabel="optimiser step", ylabel=f"{METRIC_NAMES[metric]} on valid")
     for axes in (left, right):
         axes.spines[["top", "right"]].set_visible(False)
     with atomic(folder / CURVE_PLOT) as partial:
@@ -49,10 +53,52 @@ def _smooth(points: Sequence[dict[str, float]], width: int = 20) -> tuple[list[f
     ]
 
 
-def write_card(folder: Path, config: FinetuneConfig, data: RankingData, state: Any, processes: int) -> None:
+def _loss(config: FinetuneConfig) -> str:
+    distil = config.distil
+    if not distil.feature:
+        return config.loss
+    how = f"{distil.loss}, temperature {distil.temperature}" if distil.loss == "kl" else distil.loss
+    return f"{1 - distil.weight:g} × {config.loss} + {distil.weight:g} × distillation ({how}) from `{distil.feature}`"
+
+
+def _scale(config: FinetuneConfig) -> str:
+    if config.loss == "bce":
+        return "It was trained to be one scale for all lists."
+    return "Only differences within one list mean anything."
+
+
+def _correction(config: FinetuneConfig) -> str:
+    if config.propensities is None:
+        return "not corrected for"
+    limit = f"at most {config.max_inverse_propensity:g}"
+    return f"labels weighted by inverse propensity, {limit}, from `{config.propensities}`"
+
+
+def _changes(config: FinetuneConfig) -> str:
+    return ", ".join(f"{name} {value}" for name, value in asdict(config.augment).items() if value) or "none"
+
+
+def _calibrated(config: FinetuneConfig, calibration: Calibration | None) -> str:
+    if calibration is not None:
+        return f"{calibration.method}, on all candidates of the validation lists"
+    return "none" if config.calibration == "none" else "none: all validation candidates had the same outcome"
+
+
+def write_card(
+    folder: Path,
+    config: FinetuneConfig,
+    data: RankingData,
+    state: Any,
+    processes: int,
+    calibration: Calibration | None = None,
+) -> None:
     """The model card: what it was trained over and on, how, and how well it orders the validation lists."""
     valid = [entry for entry in state.log_history if METRIC in entry]
-    rows = "\n".join(f"| {e['step']} | {e['eval_loss']:.4f} | {e[METRIC]:.4f} |" for e in valid)
+    metric, value = METRIC_NAMES[config.metric], f"eval_{config.metric}"
+    rows = "\n".join(f"| {e['step']} | {e['eval_loss']:.4f} | {e[value]:.4f} |" for e in valid)
+    meaning = "is not a calibrated probability"
+    if calibration is not None:
+        meaning += ", but `probability` of a ranked item is made from it by what validation lists showed"
     lora, optimiser = config.lora, config.optimiser
     lists = {split: len(data.lists[split]) for split in ("train", "valid")}
     size = optimiser.lists_per_step * optimiser.accumulation * processes
@@ -66,8 +112,8 @@ pipeline_tag: text-ranking
 # A reranker finetuned with Reshelf
 
 It reads a shopper's history, a query and a product, and answers with logit({config.prompt.positive}) −
-logit({config.prompt.negative}): higher means this shopper will want it more. Only differences within one list mean
-anything; the number is not a calibrated probability.
+logit({config.prompt.negative}): higher means this shopper will want it more. {_scale(config)}
+The number {meaning}.
 
     from reshelf import Reranker
     reranker = Reranker.from_pretrained("{folder}")
@@ -79,7 +125,10 @@ anything; the number is not a calibrated probability.
 | base | `{config.model.base}`, {quantised}, {config.model.dtype} |
 | trained part | LoRA on all linear layers, rank {lora.rank}, alpha {lora.alpha}, dropout {lora.dropout} |
 | data | `{config.data}`: {lists["train"]} training and {lists["valid"]} validation lists, {len(data.items)} products |
-| loss | {config.loss}, candidates {config.candidates} |
+| loss | {_loss(config)}, candidates {config.candidates} |
+| position bias | {_correction(config)} |
+| random changes | {_changes(config)} |
+| calibration | {_calibrated(config, calibration)} |
 | steps | {state.global_step}, {size} lists each, learning rate {optimiser.learning_rate} |
 | seed | {config.seed} |
 | prompt | {config.prompt.template}, {config.prompt.language}; item fields: {", ".join(config.prompt.fields)} |
@@ -88,13 +137,13 @@ The exact config is in `config.yaml`, the prompt and its fingerprint in `reshelf
 
 ## Validation
 
-The checkpoint with the best nDCG@10 was kept: step {state.best_global_step}, {state.best_metric:.4f}.
+The checkpoint with the best {metric} was kept: step {state.best_global_step}, {state.best_metric:.4f}.
 
-| step | loss | nDCG@10 |
+| step | loss | {metric} |
 |---|---|---|
 {rows}
 
-![Loss and nDCG@10]({CURVE_PLOT})
+![Loss and {metric}]({CURVE_PLOT})
 
 ## Limits
 

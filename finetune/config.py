@@ -5,6 +5,7 @@ reshelf finetune --config finetune/demo.yaml --optimiser.learning_rate 1e-3
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -12,6 +13,7 @@ from typing import Any, Literal
 import yaml
 
 from reshelf.errors import InputError
+from reshelf.finetune.augment import AugmentConfig
 from reshelf.modeling.loading import LoraConfig, ModelConfig
 from reshelf.prompts.config import PromptConfig
 
@@ -39,6 +41,28 @@ class OptimiserConfig:
 
 
 @dataclass
+class DistilConfig:
+    """Learning from a teacher's scores beside the labels."""
+
+    feature: str = ""
+    """Name of the list feature that carries the teacher's scores; empty for no teacher. Training lists without a
+    positive label are used too then."""
+    loss: Literal["kl", "margin_mse", "bce"] = "kl"
+    """kl: the teacher's softmax over the list. margin_mse: its differences between candidates, in its own scale. bce:
+    its log-odds, each candidate alone."""
+    weight: float = 0.5
+    """Share of this loss; the rest is the loss on labels."""
+    temperature: float = 1.0
+    """What scores are divided by before the softmax of kl: higher lets the candidates at the bottom count."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.weight <= 1:
+            raise InputError(f"distil.weight is {self.weight}; give a share between 0 and 1")
+        if not 0 < self.temperature < math.inf:
+            raise InputError(f"distil.temperature is {self.temperature}; give a number above 0")
+
+
+@dataclass
 class FinetuneConfig:
     """Finetune a reranker from a data set folder."""
 
@@ -54,8 +78,19 @@ class FinetuneConfig:
     """How a list is written."""
     candidates: Literal["independent", "joint"] = "independent"
     """independent: a candidate sees the prefix and itself. joint: also the candidates before it."""
-    loss: Literal["listnet"] = "listnet"
-    """Training loss."""
+    loss: Literal["listnet", "bce", "ranknet", "lambda", "list_mle", "position_list_mle"] = "listnet"
+    """Loss on labels. listnet: softmax over the list. bce: each candidate alone, also in lists without a positive.
+    ranknet: pairs. lambda: pairs, by what they are worth to nDCG. list_mle: likelihood of the order; position_list_mle:
+    the first places above all."""
+    distil: DistilConfig = field(default_factory=DistilConfig)
+    """Learning from a teacher."""
+    propensities: Path | None = None
+    """File of how likely shoppers look at each shown place (`reshelf data propensities`): clicks at places that few
+    look at count more. None for no correction."""
+    max_inverse_propensity: float = 10.0
+    """No click counts more than this many times."""
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    """Random changes to training lists."""
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
     """Steps and their size."""
     max_candidates: int = 0
@@ -66,8 +101,14 @@ class FinetuneConfig:
     """Use only the first so many validation lists; 0 for all."""
     eval_every: int = 50
     """Optimiser steps between validations; a checkpoint is kept at each."""
+    metric: Literal["ndcg@10", "auc"] = "ndcg@10"
+    """What the best checkpoint is best in. ndcg@10: order within lists that have a positive label. auc: of wanted
+    against other candidates of all validation lists, for lists that hold one candidate each."""
+    calibration: Literal["isotonic", "platt", "none"] = "isotonic"
+    """How scores become probabilities for people, fitted on the validation lists. isotonic needs some thousand
+    candidates, platt has two parameters. The order of candidates never depends on it."""
     patience: int = 5
-    """Stop after this many validations in a row without a better nDCG@10."""
+    """Stop after this many validations in a row without a better `metric`."""
     seed: int = 0
     """The same seed gives the same curve."""
     report_to: list[str] = field(default_factory=list)
@@ -77,6 +118,8 @@ class FinetuneConfig:
         for name in ("eval_every", "patience"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}; give a number of at least 1")
+        if not self.max_inverse_propensity >= 1:
+            raise InputError(f"max_inverse_propensity is {self.max_inverse_propensity}; give a number of at least 1")
         if self.max_candidates == 1:
             raise InputError("max_candidates is 1; a list needs two candidates to learn from, or 0 for all")
 

@@ -8,32 +8,63 @@ A run that was cut short goes on from its last checkpoint when the same command 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 
+import numpy as np
+import torch
 from transformers import PreTrainedTokenizerBase, TrainingArguments, set_seed
 
+from reshelf.data.propensities_file import read_propensities
 from reshelf.data.store import RankingData, atomic, check_writable, load_dataset_folder
 from reshelf.errors import InputError
-from reshelf.finetune.batches import ListDataset
-from reshelf.finetune.card import write_card, write_curve
-from reshelf.finetune.config import FinetuneConfig, config_text
+from reshelf.finetune.batches import Extras, ListDataset
+from reshelf.finetune.card import METRIC_NAMES, write_card, write_curve
+from reshelf.finetune.config import DistilConfig, FinetuneConfig, config_text
+from reshelf.finetune.losses.bce import bce
+from reshelf.finetune.losses.kl import kl
+from reshelf.finetune.losses.lambda_loss import lambda_loss
+from reshelf.finetune.losses.list_mle import list_mle, position_aware_list_mle
 from reshelf.finetune.losses.listnet import listnet
+from reshelf.finetune.losses.margin_mse import margin_mse
+from reshelf.finetune.losses.mean import candidates, with_positive, with_two_candidates, with_two_grades
+from reshelf.finetune.losses.ranknet import ranknet
+from reshelf.finetune.losses.teacher_bce import teacher_bce
 from reshelf.finetune.packed_trainer import packed_arguments
 from reshelf.finetune.sharing import gather_adapter, is_spread, together
-from reshelf.finetune.trainer import ListTrainer
-from reshelf.finetune.validation import METRIC, Validation
+from reshelf.finetune.trainer import Counts, ListTrainer, Teaching
+from reshelf.finetune.validation import Validation
+from reshelf.modeling.calibration import Calibration, fit_calibration
 from reshelf.modeling.checkpoint import RerankerSpec, save_reranker
 from reshelf.modeling.loading import add_lora, load_base
 from reshelf.modeling.score import attach_head
 from reshelf.prompts.builder import PromptBuilder
 from reshelf.prompts.levels import FeatureLevels, fit_levels
 
-LOSSES = {"listnet": listnet}
+LOSSES: dict[str, Callable[..., torch.Tensor]] = {
+    "listnet": listnet,
+    "bce": bce,
+    "ranknet": ranknet,
+    "lambda": lambda_loss,
+    "list_mle": list_mle,
+    "position_list_mle": position_aware_list_mle,
+}
+COUNTS: dict[str, Counts] = {
+    "listnet": with_positive,
+    "bce": candidates,
+    "ranknet": with_two_grades,
+    "lambda": with_two_grades,
+    "list_mle": with_two_grades,
+    "position_list_mle": with_two_grades,
+}
+"""How much a list counts in each of them."""
 CHECKPOINTS = "checkpoints"
 CONFIG = "config.yaml"
 
 
 def finetune(config: FinetuneConfig) -> None:
-    """Train, keep the best checkpoint by nDCG@10, and write the reranker folder.
+    """Train, keep the best checkpoint by `config.metric`, calibrate it, and write the reranker folder.
 
     Under `accelerate launch` every process calls this; the main one writes.
 
@@ -42,29 +73,37 @@ def finetune(config: FinetuneConfig) -> None:
     """
     arguments = _arguments(config)
     main = arguments.process_index == 0
-    data, tokenizer, levels, trainer = together(lambda: _prepare(config, arguments))
+    data, tokenizer, levels, validation, trainer = together(lambda: _prepare(config, arguments))
     if main:
         with atomic(config.out / CONFIG) as partial:
             partial.write_text(_run_text(config, arguments), encoding="utf-8")
     trainer.train_or_resume()
+    calibration = _calibration(config, validation, trainer)
     model = trainer.accelerator.unwrap_model(trainer.model)
     gather_adapter(model)
     if main:
-        spec = RerankerSpec(config.model, config.prompt, levels, config.candidates)
+        spec = RerankerSpec(config.model, config.prompt, levels, config.candidates, calibration=calibration)
         save_reranker(config.out, model, tokenizer, spec)
-        write_curve(config.out, trainer.state.log_history)
-        write_card(config.out, config, data, trainer.state, arguments.world_size)
+        write_curve(config.out, trainer.state.log_history, config.metric)
+        write_card(config.out, config, data, trainer.state, arguments.world_size, calibration)
         shutil.rmtree(config.out / CHECKPOINTS)
         best = trainer.state.best_metric
-        print(f"{config.out}: best valid nDCG@10 {best:.4f} at step {trainer.state.best_global_step}")
+        name = METRIC_NAMES[config.metric]
+        print(f"{config.out}: best valid {name} {best:.4f} at step {trainer.state.best_global_step}")
     trainer.accelerator.wait_for_everyone()
 
 
 def _prepare(
     config: FinetuneConfig, arguments: TrainingArguments
-) -> tuple[RankingData, PreTrainedTokenizerBase, FeatureLevels, ListTrainer]:
+) -> tuple[RankingData, PreTrainedTokenizerBase, FeatureLevels, Validation, ListTrainer]:
     """Everything that can find bad input; writes nothing."""
     check_writable(config.out)
+    extras = Extras(
+        config.distil.feature,
+        None if config.propensities is None else read_propensities(config.propensities),
+        config.max_inverse_propensity,
+        config.augment,
+    )
     data = load_dataset_folder(config.data, ("train", "valid"))
     _cut(data, config)
     _check_unfinished(config, arguments)
@@ -73,10 +112,9 @@ def _prepare(
     levels = fit_levels(data.lists["train"], config.prompt.features)
     builder = PromptBuilder(tokenizer, config.prompt, data.items, levels)
     attach_head(model, *builder.label_ids)
-    train = ListDataset(data.lists["train"], builder, config.max_candidates, config.seed)
-    validation = Validation(ListDataset(data.lists["valid"], builder))
-    if not validation.examples:
-        raise InputError(f"{config.data / 'valid.parquet'}, field labels: no list has a label above 0")
+    train = ListDataset(data.lists["train"], builder, config.max_candidates, config.seed, extras)
+    validation = Validation(ListDataset(data.lists["valid"], builder), config.metric)
+    _check_outcomes(validation, config.data / "valid.parquet")
     trainer = ListTrainer(
         add_lora(model, config.lora),
         arguments,
@@ -85,15 +123,47 @@ def _prepare(
         LOSSES[config.loss],
         config.candidates == "joint",
         config.patience,
+        _teaching(config.distil),
+        COUNTS[config.loss],
     )
-    return data, tokenizer, levels, trainer
+    return data, tokenizer, levels, validation, trainer
+
+
+def _teaching(config: DistilConfig) -> Teaching | None:
+    if not config.feature:
+        return None
+    if config.loss == "bce":
+        return Teaching(teacher_bce, config.weight, candidates)
+    loss = partial(kl, temperature=config.temperature) if config.loss == "kl" else margin_mse
+    return Teaching(loss, config.weight, with_two_candidates)
+
+
+def _check_outcomes(validation: Validation, path: Path) -> None:
+    """What the metric cannot do without."""
+    if not any(example.labels.any() for example in validation.examples):
+        raise InputError(f"{path}, field labels: no list has a label above 0; validation needs some")
+    if validation.metric == "auc" and all(example.labels.all() for example in validation.examples):
+        raise InputError(f"{path}, field labels: all are above 0; give candidates with label 0, which metric auc needs")
+
+
+def _calibration(config: FinetuneConfig, validation: Validation, trainer: ListTrainer) -> Calibration | None:
+    """Fitted to what the best model says of all validation lists; None where none is wanted or outcomes do not vary.
+
+    Lists without a positive label are in it too: a shopper who wants nothing is an outcome. All processes must call it.
+    """
+    if config.calibration == "none":
+        return None
+    wanted = np.concatenate([example.labels > 0 for example in validation.every])
+    if wanted.all() or not wanted.any():
+        return None
+    return fit_calibration(np.concatenate(trainer.validation_scores()), wanted, config.calibration)
 
 
 def _cut(data: RankingData, config: FinetuneConfig) -> None:
-    """Keep the number of lists asked for; training lists without a positive label teach nothing."""
+    """Keep the number of lists asked for; in those without a positive label, only bce and a teacher teach anything."""
     for split, limit in (("train", config.train_lists), ("valid", config.valid_lists)):
         lists = data.lists[split]
-        if split == "train":
+        if split == "train" and not config.distil.feature and config.loss != "bce":
             lists = [ranking for ranking in lists if ranking.labels is None or any(ranking.labels)]
         data.lists[split] = lists[:limit] if limit else lists
         if not data.lists[split]:
@@ -141,7 +211,7 @@ def _arguments(config: FinetuneConfig) -> TrainingArguments:
         save_steps=config.eval_every,
         save_total_limit=2,
         load_best_model_at_end=True,
-        metric_for_best_model=METRIC,
+        metric_for_best_model=f"eval_{config.metric}",
         greater_is_better=True,
         seed=config.seed,
         data_seed=config.seed,

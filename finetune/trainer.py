@@ -1,4 +1,4 @@
-"""transformers.Trainer over lists: shared-prefix batches, a listwise loss, nDCG@10 as the metric that decides.
+"""transformers.Trainer over lists: shared-prefix batches, losses on labels and a teacher, validation decides.
 
 trainer = ListTrainer(model, arguments, train_dataset, validation, listnet, joint=False, patience=5)
 trainer.train_or_resume()
@@ -7,20 +7,26 @@ trainer.train_or_resume()
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate.utils import reduce
 from torch.utils.data import DataLoader
 from transformers import EarlyStoppingCallback, TrainerCallback, TrainingArguments
 
 from reshelf.finetune.batches import Batch, ListDataset, collate, padded
+from reshelf.finetune.losses.mean import with_positive, with_two_candidates
 from reshelf.finetune.packed_trainer import PackedTrainer
 from reshelf.finetune.progress import TableProgress
 from reshelf.finetune.sharing import StepSampler
 from reshelf.finetune.validation import Validation
 from reshelf.modeling.score import score
+
+Counts = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+"""How much each list counts in a loss: a function of `finetune.losses.mean`."""
 
 
 class _NewEpoch(TrainerCallback):
@@ -34,6 +40,18 @@ class _NewEpoch(TrainerCallback):
             one.set_epoch(int((state.epoch or 0) + 1e-3))  # resuming begins inside an epoch
 
 
+@dataclass(frozen=True)
+class Teaching:
+    """Distillation beside the labels."""
+
+    loss: Callable[..., torch.Tensor]
+    """A function of `finetune.losses` on a teacher's scores."""
+    weight: float
+    """Its share; the rest is the loss on labels."""
+    counts: Counts = with_two_candidates
+    """How much a list counts in `loss`."""
+
+
 class ListTrainer(PackedTrainer):
     """Trains `score` on lists.
 
@@ -41,10 +59,12 @@ class ListTrainer(PackedTrainer):
         model: peft model with a `LabelHead`.
         args: transformers' arguments.
         train_dataset: lists with labels.
-        validation: lists for nDCG@10.
-        loss: a function of `finetune.losses`.
+        validation: lists whose metrics decide.
+        loss: a function of `finetune.losses` on labels.
         joint: candidates see those before them.
         patience: validations without progress before training stops.
+        teaching: how to learn from the teacher's scores that batches carry; None to leave them alone.
+        counts: how much a list counts in `loss`.
     """
 
     def __init__(
@@ -56,6 +76,8 @@ class ListTrainer(PackedTrainer):
         loss: Callable[..., torch.Tensor],
         joint: bool,
         patience: int,
+        teaching: Teaching | None = None,
+        counts: Counts = with_positive,
     ) -> None:
         self._sampler = StepSampler(
             len(train_dataset), args.per_device_train_batch_size, args.seed, args.process_index, args.world_size
@@ -72,9 +94,11 @@ class ListTrainer(PackedTrainer):
                 *([TableProgress()] if args.process_index == 0 else []),
             ],
         )
-        self.model_accepts_loss_kwargs = True  # `compute_loss` divides by the lists of the whole step
+        self.model_accepts_loss_kwargs = True  # `compute_loss` divides by what the whole step counts
         self._validation = validation
         self._loss = loss
+        self._teaching = teaching
+        self._counts = counts
         self._joint = joint
 
     def get_train_dataloader(self) -> DataLoader[Any]:
@@ -83,9 +107,14 @@ class ListTrainer(PackedTrainer):
         return DataLoader(lists, batch_sampler=self._sampler, collate_fn=self.data_collator)
 
     def _get_num_items_in_batch(self, batches: list[Batch], device: torch.device) -> torch.Tensor:  # type: ignore[override]
-        """Weight of all lists of an optimiser step: of every forward pass on every process."""
-        weight = torch.stack([batch.weights.sum() for batch in batches]).sum()
-        return reduce(weight.to(device), "sum")
+        """What an optimiser step counts, over every forward pass on every process: [labels, teacher], float32."""
+        return reduce(torch.stack([self._counted(batch) for batch in batches]).sum(0).to(device), "sum")
+
+    def _counted(self, batch: Batch) -> torch.Tensor:
+        """What a batch counts in the loss on labels and in that on the teacher's scores, float32 [2]."""
+        taught = with_two_candidates if self._teaching is None else self._teaching.counts
+        parts = [batch.weights * counts(batch.labels, batch.mask) for counts in (self._counts, taught)]
+        return torch.stack([part.sum() for part in parts])
 
     def compute_loss(  # type: ignore[override]
         self, model: Any, inputs: Batch, return_outputs: bool = False, num_items_in_batch: Any = None
@@ -93,18 +122,30 @@ class ListTrainer(PackedTrainer):
         """This batch's part of the mean over all lists of the step, times the number of processes.
 
         The parts of a process are added up, and gradients are averaged over processes: what comes out is the mean over
-        lists, whatever share of them a process had.
+        what teaches, lists or candidates, whatever share of them a process had: for the loss on labels and for that on
+        the teacher's scores, each over its own.
         """
         scores = padded(score(model, inputs.packed), inputs.mask)
-        mean = self._loss(scores, inputs.labels, inputs.mask, inputs.weights)
-        return mean * (inputs.weights.sum() / num_items_in_batch * self.args.world_size)
+        on_labels, on_teacher = self._counted(inputs) / num_items_in_batch.clamp_min(1e-12)
+        mean = self._loss(scores, inputs.labels, inputs.mask, inputs.weights, inputs.inverse_propensity)
+        loss = mean * (on_labels * self.args.world_size)
+        if self._teaching is None:
+            return loss
+        taught = self._teaching.loss(scores, inputs.teacher, inputs.mask, inputs.weights)
+        taught = taught * (on_teacher * self.args.world_size)
+        return (1 - self._teaching.weight) * loss + self._teaching.weight * taught
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         model: Any = self.model
         metrics = self._validation.measure(
-            model, self.args.per_device_eval_batch_size, self._joint, self._loss, self.args.device
+            model, self.args.per_device_eval_batch_size, self._joint, self._loss, self.args.device, self._counts
         )
         model.train()
         self.log(dict(metrics))
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
+
+    def validation_scores(self) -> list[np.ndarray]:
+        """`Validation.scores` of the model as it is now; after `train`, that is the best one. All processes call it."""
+        model: Any = self.model
+        return self._validation.scores(model, self.args.per_device_eval_batch_size, self._joint, self.args.device)

@@ -10,7 +10,6 @@ Candidates are items, dicts with an item's fields, or ids from the catalogue.
 
 from __future__ import annotations
 
-import math
 from collections import ChainMap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -47,11 +46,8 @@ class RankedItem:
     """1 is best."""
     first_stage_rank: int
     """Where it was before, 1 was first."""
-
-    @property
-    def probability(self) -> float:
-        """Sigmoid of the score, for people; not calibrated."""
-        return 1 / (1 + math.exp(-self.score)) if self.score > -700 else 0.0
+    probability: float | None = None
+    """How likely it is wanted, for people: the order never comes from it. None where the model was not calibrated."""
 
 
 @dataclass(frozen=True)
@@ -201,8 +197,11 @@ class Reranker:
         prompt = (self._builder if known else self._builder.over(items)).build(ranking)
         values = self._score([prompt])[0]
         order = np.argsort(-values, kind="stable")
+        calibration = self.spec.calibration
+        chances = [None] * len(ids) if calibration is None else calibration.probability(values).tolist()
         entries = tuple(
-            RankedItem(items[ids[k]], float(values[k]), place, int(k) + 1) for place, k in enumerate(order, start=1)
+            RankedItem(items[ids[k]], float(values[k]), place, int(k) + 1, chances[k])
+            for place, k in enumerate(order, start=1)
         )
         return RankedList(entries, prompt.trimmed)
 

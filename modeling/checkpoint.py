@@ -30,6 +30,7 @@ from transformers import PreTrainedTokenizerBase
 from reshelf.data.schema import Item
 from reshelf.data.store import atomic, explain
 from reshelf.errors import InputError
+from reshelf.modeling.calibration import Calibration
 from reshelf.modeling.loading import ModelConfig, load_base, load_tokenizer, pick_device
 from reshelf.modeling.score import attach_head
 from reshelf.prompts.builder import PromptBuilder
@@ -55,6 +56,8 @@ class RerankerSpec:
     """joint: a candidate also sees those before it."""
     fingerprint: dict[str, str] = field(default_factory=dict)
     """SHA-256 by part: template, prompt, tokenizer, labels."""
+    calibration: Calibration | None = None
+    """From scores to probabilities for people; None where it was not fitted."""
 
 
 @dataclass
@@ -120,12 +123,20 @@ def read_spec(folder: Path) -> RerankerSpec:
             raise InputError(f"{path}, field format: this version of reshelf reads format {FORMAT}")
         # Pydantic knows which values fields may have, the classes which fields there are.
         spec = TypeAdapter(RerankerSpec).validate_python(raw)
-        parts = {"model": ModelConfig, "prompt": PromptConfig, "levels": FeatureLevels}
+        parts: dict[str, type] = {"model": ModelConfig, "prompt": PromptConfig, "levels": FeatureLevels}
+        if raw.get("calibration") is not None:
+            parts["calibration"] = Calibration
         RerankerSpec(**raw | {name: kind(**raw[name]) for name, kind in parts.items()})
     except ValidationError as error:
         raise InputError(f"{path}, {explain(error)}") from error
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path} cannot be read: {error!r}; restore the file or finetune again") from error
+    made = spec.calibration
+    if made is not None and made.method == "isotonic" and not 0 < len(made.scores) == len(made.probabilities):
+        raise InputError(
+            f"{path}, field calibration: scores and probabilities differ in number or are empty; restore the file or "
+            "finetune again"
+        )
     if spec.model.base == BASE:
         spec.model.base = str(folder / BASE)
     return spec

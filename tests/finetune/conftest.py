@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from reshelf.finetune.sessions import LoggedSource, vocabulary_text
 from reshelf.finetune.tokenizer import train_tokenizer
 from reshelf.modeling.loading import LoraConfig, ModelConfig
 from reshelf.prompts.config import PromptConfig
+
+sys.path.insert(0, str(Path(__file__).parent))  # for losses_given
 
 SHAPE = ShapeConfig(hidden=64, layers=2, heads=2, intermediate=128, vocabulary=700)
 

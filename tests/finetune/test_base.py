@@ -20,7 +20,7 @@ from reshelf.data.marketplace import MarketplaceConfig
 from reshelf.data.store import RankingData
 from reshelf.errors import InputError
 from reshelf.finetune.base import BaseConfig, ShapeConfig, make_base, new_model
-from reshelf.finetune.muon import MuonAdamW
+from reshelf.finetune.muon import Muon, MuonAdamW
 from reshelf.finetune.sessions import (
     OUTCOMES,
     LoggedSource,
@@ -164,3 +164,20 @@ def test_leaves_a_folder_that_transformers_loads_and_resumes_after_a_kill(shop: 
     assert all(np.array_equal(ours[name], theirs[name]) for name in theirs)
     with pytest.raises(InputError, match="already holds a model"):
         make_base(whole)
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (4, 12), (12, 4)])
+def test_our_muon_is_torchs_in_float32(shape: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    start = torch.randn(shape)
+    mine, theirs = torch.nn.Parameter(start.clone()), torch.nn.Parameter(start.clone())
+    settings = {"lr": 0.1, "weight_decay": 0.05, "adjust_lr_fn": "match_rms_adamw"}
+    ours, reference = Muon([mine], **settings), torch.optim.Muon([theirs], **settings)  # type: ignore[arg-type]
+    for _ in range(3):
+        gradient = torch.randn(shape)
+        mine.grad, theirs.grad = gradient.clone(), gradient.clone()
+        ours.step()
+        reference.step()
+    # torch orthogonalises in bfloat16
+    assert torch.allclose(mine, theirs, atol=0.02)
+    assert not torch.allclose(mine, start, atol=0.1)

@@ -9,7 +9,8 @@ import torch
 from reshelf.data.schema import RankingList
 from reshelf.data.store import RankingData
 from reshelf.errors import InputError
-from reshelf.finetune.batches import ListDataset, collate, padded, thin
+from reshelf.finetune.augment import AugmentConfig
+from reshelf.finetune.batches import Extras, ListDataset, collate, inverse_propensity, padded, thin
 from reshelf.finetune.sessions import LoggedSource, vocabulary_text
 from reshelf.finetune.tokenizer import train_tokenizer
 from reshelf.prompts.builder import PromptBuilder
@@ -73,3 +74,47 @@ def test_lists_without_labels_or_with_a_long_query_are_refused(data: RankingData
 def test_labels_are_numbers_of_the_list(data: RankingData, builder: PromptBuilder) -> None:
     example = ListDataset(data.lists["train"], builder)[2]
     assert np.array_equal(example.labels, data.lists["train"][2].labels)
+
+
+LOOKS = np.array([1.0, 0.5, 0.25, 0.05])
+
+
+def test_inverse_propensities_are_those_of_the_shown_places_of_positives() -> None:
+    shown = ranking(6, (0, 2, 3)).model_copy(update={"positions": (3, 1, 2, 60, 5, 4)})
+    found = inverse_propensity(shown, LOOKS, 10.0)
+    assert found.dtype == np.float32
+    assert found.tolist() == [4, 1, 2, 10, 1, 1]  # place 60 is like the last one, 1/20, cut off at 10
+
+
+def test_places_are_those_before_thinning_and_shuffling(data: RankingData, builder: PromptBuilder) -> None:
+    whole = data.lists["train"][0]
+    labels = tuple([0] * (len(whole.candidates) - 1) + [1])
+    last = whole.model_copy(update={"positions": None, "labels": labels})
+    looks = 1 / np.arange(1.0, len(labels) + 1)
+    for augment in (AugmentConfig(), AugmentConfig(shuffle=True)):
+        extras = Extras(propensities=looks, max_inverse_propensity=100.0, augment=augment)
+        example = ListDataset([last], builder, 3, extras=extras)[0]
+        assert example.inverse_propensity is not None
+        assert len(example.labels) == 3
+        assert example.inverse_propensity[example.labels == 1].tolist() == [len(labels)]
+        assert (example.inverse_propensity[example.labels == 0] == 1).all()
+
+
+def test_a_teachers_scores_stay_with_their_candidates(data: RankingData, builder: PromptBuilder) -> None:
+    lists = []
+    for whole in data.lists["train"][:2]:
+        teacher = tuple(float(len(ids)) for ids in builder.build(whole).items)
+        lists.append(whole.model_copy(update={"features": {"teacher": teacher}}))
+    extras = Extras(teacher="teacher", augment=AugmentConfig(shuffle=True))
+    dataset = ListDataset([lists[0], lists[1].only([0, 1, 2])], builder, 5, extras=extras)
+    batch = collate([dataset[0], dataset[1]])
+    assert batch.teacher is not None
+    for row, example in zip(batch.teacher, (dataset[0], dataset[1])):
+        lengths = [float(len(ids)) for ids in example.prompt.items]
+        assert row.tolist() == lengths + [0.0] * (5 - len(lengths))
+    moved = batch.to("cpu")
+    assert moved.teacher is not None
+    assert torch.equal(moved.teacher, batch.teacher)
+    assert torch.equal(moved.inverse_propensity, torch.ones(2, 5))
+    with pytest.raises(InputError, match=rf"{lists[0].list_id}, field features\.teacher: missing"):
+        ListDataset(data.lists["train"], builder, extras=extras)

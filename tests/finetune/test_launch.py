@@ -21,6 +21,8 @@ from safetensors.numpy import load_file
 from reshelf.config import load_yaml
 from reshelf.finetune.config import FinetuneConfig, config_text
 from reshelf.finetune.run import finetune
+from reshelf.modeling.calibration import Calibration
+from reshelf.modeling.checkpoint import read_spec
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = sorted((ROOT / "finetune" / "accelerate").glob("*.yaml"))
@@ -121,6 +123,15 @@ def same(two: Path, one: Path) -> None:
     for name, expected in weights[1].items():
         np.testing.assert_allclose(weights[0][name], expected, rtol=0, atol=1e-4)
     assert {path.name for path in two.iterdir()} == {path.name for path in one.iterdir()}
+    scores = np.linspace(-3, 3, 7)
+    chances = [found.probability(scores) for found in map(_calibration, (two, one))]
+    np.testing.assert_allclose(*chances, rtol=0, atol=1e-3)
+
+
+def _calibration(folder: Path) -> Calibration:
+    found = read_spec(folder).calibration
+    assert found is not None
+    return found
 
 
 @pytest.mark.slow

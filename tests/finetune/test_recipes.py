@@ -42,7 +42,13 @@ def trainable(config: FinetuneConfig, data: RankingData, joint: bool) -> tuple[A
 def loss_and_gradients(model: Any, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     torch.manual_seed(1)  # of the dropout
     model.zero_grad()
-    loss = listnet(padded(score(model, batch.packed), batch.mask), batch.labels, batch.mask, batch.weights)
+    loss = listnet(
+        padded(score(model, batch.packed), batch.mask),
+        batch.labels,
+        batch.mask,
+        batch.weights,
+        batch.inverse_propensity,
+    )
     loss.backward()
     return loss.detach(), {name: w.grad.clone() for name, w in model.named_parameters() if w.requires_grad}
 

@@ -1,0 +1,115 @@
+"""What validation measures and keeps: nDCG@10 or AUC, and the scores of every list."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from reshelf.data.store import RankingData, save_dataset_folder
+from reshelf.errors import InputError
+from reshelf.finetune.batches import ListDataset
+from reshelf.finetune.config import FinetuneConfig
+from reshelf.finetune.losses.bce import bce
+from reshelf.finetune.losses.mean import candidates
+from reshelf.finetune.run import finetune
+from reshelf.finetune.validation import AUC, METRIC, Validation, ndcg
+from reshelf.modeling.loading import load_base
+from reshelf.modeling.packing import pack
+from reshelf.modeling.score import attach_head, score
+from reshelf.prompts.builder import PromptBuilder
+
+
+@pytest.fixture
+def single(data: RankingData) -> RankingData:
+    """The shop's lists cut into lists of one candidate each."""
+    return RankingData(
+        data.items,
+        {
+            split: [
+                r.only([k]).model_copy(update={"list_id": f"{r.list_id}-{k}"})
+                for r in data.lists[split]
+                for k in range(len(r.candidates))
+            ]
+            for split in ("train", "valid")
+        },
+    )
+
+
+def tools(config: FinetuneConfig, data: RankingData) -> tuple[Any, PromptBuilder]:
+    model, tokenizer = load_base(replace(config.model, quantise=False), "cpu")
+    builder = PromptBuilder(tokenizer, config.prompt, data.items)
+    attach_head(model, *builder.label_ids)
+    return model, builder
+
+
+def alone(model: Any, builder: PromptBuilder, lists: list[Any]) -> list[np.ndarray]:
+    with torch.no_grad():
+        return [score(model, pack([builder.build(ranking)])).numpy() for ranking in lists]
+
+
+def test_scores_are_of_every_list_in_its_order_and_ndcg_of_those_with_a_positive(
+    config: FinetuneConfig, data: RankingData
+) -> None:
+    model, builder = tools(config, data)
+    lists = [r.model_copy(update={"labels": (0,) * len(r.candidates)} if n % 3 == 1 else {})
+             for n, r in enumerate(data.lists["valid"])]  # fmt: skip
+    lists[0] = lists[0].only(range(3))
+    validation = Validation(ListDataset(lists, builder))
+    found, expected = validation.scores(model, 3, False, "cpu"), alone(model, builder, lists)
+    assert len(found) == len(lists)
+    for mine, theirs in zip(found, expected):
+        assert mine.dtype == np.float32
+        np.testing.assert_allclose(mine, theirs, atol=1e-4)
+    metrics = validation.measure(model, 3, False, bce, "cpu", candidates)
+    judged = [ndcg(s, np.array(r.labels)) for s, r in zip(expected, lists) if any(r.labels or ())]
+    assert 0 < len(judged) < len(lists)
+    assert metrics[METRIC] == pytest.approx(np.mean(judged), abs=1e-4)
+    assert AUC not in metrics
+
+
+def test_auc_is_the_share_of_pairs_over_all_lists_in_the_right_order(config: FinetuneConfig, data: RankingData) -> None:
+    model, builder = tools(config, data)
+    lists = [r.model_copy(update={"labels": (0,) * len(r.candidates)} if n % 3 == 1 else {})
+             for n, r in enumerate(data.lists["valid"])]  # fmt: skip
+    validation = Validation(ListDataset(lists, builder), "auc")
+    assert len(validation.examples) == len(lists)
+    metrics = validation.measure(model, 4, False, bce, "cpu", candidates)
+    scores = np.concatenate(validation.scores(model, 4, False, "cpu"))
+    labels = np.concatenate([r.labels for r in lists])
+    pairs = [(a > b) + 0.5 * (a == b) for a in scores[labels > 0] for b in scores[labels == 0]]
+    assert metrics[AUC] == pytest.approx(np.mean(pairs), abs=1e-6)
+    logs = torch.nn.functional.binary_cross_entropy_with_logits(torch.tensor(scores), torch.tensor(labels / 3).float())
+    assert metrics["eval_loss"] == pytest.approx(float(logs), rel=1e-4), "every candidate weighs the same"
+
+
+def test_the_checkpoint_with_the_best_auc_is_kept_of_lists_that_hold_one_candidate(
+    config: FinetuneConfig, single: RankingData, tmp_path: Path
+) -> None:
+    save_dataset_folder(tmp_path / "single", single)
+    config = replace(config, data=tmp_path / "single", loss="bce", metric="auc", train_lists=64, valid_lists=64)
+    config.optimiser.lists_per_step, config.optimiser.epochs = 16, 2
+    finetune(config)
+    found = [point["auc"] for point in json.loads((config.out / "curve.json").read_text())["valid"]]
+    card = (config.out / "README.md").read_text()
+    assert len(set(found)) > 1
+    assert (
+        f"The checkpoint with the best AUC was kept: step {[3, 6, 8][int(np.argmax(found))]}, {max(found):.4f}" in card
+    )
+    assert "| step | loss | AUC |" in card
+
+
+def test_what_a_metric_cannot_do_without_is_one_sentence(
+    config: FinetuneConfig, data: RankingData, tmp_path: Path
+) -> None:
+    for label, metric, match in ((0, "ndcg@10", "no list"), (0, "auc", "no list"), (1, "auc", "all are above 0")):
+        same = [r.model_copy(update={"labels": (label,) * len(r.candidates)}) for r in data.lists["valid"]]
+        folder = tmp_path / f"{label}{metric}"
+        save_dataset_folder(folder, RankingData(data.items, {"train": data.lists["train"], "valid": same}))
+        with pytest.raises(InputError, match=rf"valid\.parquet, field labels: {match}"):
+            finetune(replace(config, data=folder, metric=metric))  # type: ignore[arg-type]
