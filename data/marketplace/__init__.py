@@ -2,8 +2,8 @@
 
     reshelf data simulate --out runs/shop --seed 1 --train_lists 2000
 
-`vocabulary` holds the words, `catalogue` makes the products, `shoppers` the hidden tastes and the choice model, and
-`simulation` the lists and the data set folder.
+`vocabulary` holds the words, `catalogue` makes the products, `pictures` draws them, `shoppers` has the hidden tastes
+and the choice model, and `simulation` the lists and the data set folder.
 """
 
 from reshelf.data.marketplace.simulation import MarketplaceConfig, Simulator, simulate, simulate_folder

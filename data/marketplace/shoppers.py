@@ -5,12 +5,18 @@ The wish of a shopper for a product, in log-odds:
     w = b·[brand liked] + c·[colour liked] + m·[material liked] − p·|price level − preferred level|
         + 0.5·(stars − 4) + 1.2·[what the query asked for] − 4·[another category than the query's]
         − 0.6·(log price − median log price of the list's products in the category)
+        − context·(h − mean h) / sd h,    h = share of the same colour + share of the same brand
 
-The last term depends on the other products shown: a price that is low *for this list* helps. Somebody who looks at
-the product (examines it) clicks with probability σ(w − 2), puts it in the cart after a click with σ(w − 2), and buys
-what is in the cart with σ(w − 1). A product at place r is examined with probability r^(−η), the position-based model
-(Craswell et al., WSDM 2008). The expected utility of a product is the probability that a shopper who examines it buys
-it.
+The last two terms depend on the other products shown. A price that is low *for this list* helps. And what is rare
+stands out (the isolation effect, von Restorff 1933): h adds up the shares of the *other* products in the list and the
+query's category that have the product's colour, and that have its brand; mean and standard deviation run over the
+list's products in the category, and the term is 0 for products of other categories and where all h are equal. `context`
+is 0 unless asked for.
+
+Somebody who looks at the product (examines it) clicks with probability σ(w − 2), puts it in the cart after a click
+with σ(w − 2), and buys what is in the cart with σ(w − 1). A product shown at place r is examined with probability
+r^(−η), the position-based model (Craswell et al., WSDM 2008). The expected utility of a product is the probability that
+a shopper who examines it buys it.
 """
 
 from __future__ import annotations
@@ -89,18 +95,38 @@ def wish(shop: Shop, taste: Taste, rows: np.ndarray) -> np.ndarray:
     )
 
 
-def wish_in_list(shop: Shop, taste: Taste, rows: np.ndarray, category: int, asked: np.ndarray) -> np.ndarray:
+def wish_in_list(
+    shop: Shop, taste: Taste, rows: np.ndarray, category: int, asked: np.ndarray, context: float = 0.0
+) -> np.ndarray:
     """The whole wish for the products of one list, float64 [len(rows)].
 
     Args:
         rows: the list's products.
         category: what the query is about.
         asked: bool [len(rows)], whether the product has the colour or material that the query names.
+        context: weight of standing out, in log-odds per standard deviation.
     """
     inside = shop.category[rows] == category
     price = shop.log_price[rows]
     median = np.median(price[inside]) if inside.any() else np.median(price)
-    return wish(shop, taste, rows) + 1.2 * asked - 4.0 * ~inside - 0.6 * np.where(inside, price - median, 0.0)
+    wishes = wish(shop, taste, rows) + 1.2 * asked - 4.0 * ~inside - 0.6 * np.where(inside, price - median, 0.0)
+    if context:
+        wishes[inside] += context * standing_out(shop, rows[inside])
+    return wishes
+
+
+def standing_out(shop: Shop, rows: np.ndarray) -> np.ndarray:
+    """How rare a product's colour and brand are among the other products of its list, float64 [len(rows)].
+
+    Mean 0 and standard deviation 1 over the list; all 0 where none is rarer than another.
+    """
+    if len(rows) < 2:
+        return np.zeros(len(rows))
+    # in whole numbers, so that equal crowds are equal; the product itself counts as 1 in both
+    same = sum((kind[rows][:, None] == kind[rows]).sum(axis=1) - 1 for kind in (shop.colour, shop.brand))
+    crowd = np.asarray(same) / (len(rows) - 1)
+    spread = crowd.std()
+    return np.zeros(len(rows)) if np.ptp(same) == 0 else (crowd.mean() - crowd) / spread
 
 
 def sigmoid(x: np.ndarray) -> np.ndarray:
@@ -112,14 +138,22 @@ def expected_utility(wishes: np.ndarray) -> np.ndarray:
     return sigmoid(wishes - 2) ** 2 * sigmoid(wishes - 1)
 
 
-def behave(wishes: np.ndarray, position_bias: float, rng: np.random.Generator, decisiveness: float = 1.0) -> np.ndarray:
-    """One shopper's grades for a list shown in the order given: 0 none, 1 click, 2 cart, 3 purchase; int64 [K].
+def behave(
+    wishes: np.ndarray,
+    position_bias: float,
+    rng: np.random.Generator,
+    decisiveness: float = 1.0,
+    places: np.ndarray | None = None,
+) -> np.ndarray:
+    """One shopper's grades for a list: 0 none, 1 click, 2 cart, 3 purchase; int64 [K].
 
-    `decisiveness` multiplies the log-odds: far above 1, shoppers do exactly what they wish.
+    `decisiveness` multiplies the log-odds: far above 1, shoppers do exactly what they wish. `places` int [K] are the
+    1-based places where the products are shown; without them, they are shown in the order given.
     """
     n = len(wishes)
+    places = np.arange(1, n + 1) if places is None else places
     likely, sure = sigmoid(decisiveness * (wishes - 2)), sigmoid(decisiveness * (wishes - 1))
-    examined = rng.random(n) < np.arange(1, n + 1) ** -position_bias
+    examined = rng.random(n) < places ** -float(position_bias)
     clicked = examined & (rng.random(n) < likely)
     carted = clicked & (rng.random(n) < likely)
     bought = carted & (rng.random(n) < sure)

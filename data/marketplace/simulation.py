@@ -6,7 +6,7 @@ data = simulate(MarketplaceConfig(seed=1, train_lists=200, valid_lists=50, test_
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -15,15 +15,19 @@ import numpy as np
 
 from reshelf.data.marketplace import shoppers
 from reshelf.data.marketplace.catalogue import Shop, make_catalogue
+from reshelf.data.marketplace.pictures import picture_path, write_pictures
 from reshelf.data.marketplace.vocabulary import CATEGORIES, COLOURS, DEPARTMENTS
 from reshelf.data.schema import Event, EventKind, Item, RankingList
-from reshelf.data.store import RankingData, save_dataset_folder
+from reshelf.data.store import RankingData, atomic, save_dataset_folder
+from reshelf.errors import InputError
 
 OPENING = datetime(2026, 1, 1, tzinfo=UTC)
 NOISE = 0.1
 """Share of past events that follow no taste: presents, accidents, somebody else on the sofa."""
 IN_STOCK = 0.5
 """Share of the catalogue that can be delivered when a list is made."""
+RANDOMISED_FILE = "randomised.txt"
+"""The ids of the lists that were shown in random order, one a line, beside the lists of a data set folder."""
 KINDS = {1: EventKind.CLICK, 2: EventKind.CART, 3: EventKind.PURCHASE}
 
 
@@ -55,12 +59,27 @@ class MarketplaceConfig:
     """Exponent η: a product at place r is looked at with probability r^(-η); 0 switches the bias off."""
     decisiveness: float = 1.0
     """Factor on the log-odds of clicking, carting and buying; far above 1, shoppers do exactly what they wish."""
+    promotion: float = 0.0
+    """How strongly the shop shows dear products first: at 1, the dearest fifth of a category starts level with the top
+    of the list from its end. Clicks follow the places shown, candidates stay in first-stage order."""
+    randomised: float = 0.0
+    """Share of lists shown in random order, from 0 to 1; their ids go to randomised.txt."""
+    context: float = 0.0
+    """How strongly a product stands out by a colour and brand that are rare in its list: log-odds per standard
+    deviation of how common they are among the list's other products."""
+    images: bool = False
+    """Whether to draw a small picture of every product (images/<item_id>.png)."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.randomised <= 1:
+            raise InputError(f"randomised is {self.randomised}; it is a share of the lists, so give 0 to 1")
 
 
 class Simulator:
     """An endless, reproducible stream of shoppers in one shop.
 
-    Shopper number n depends on the seed and n alone, so a longer run begins like a shorter one.
+    Shopper number n depends on the seed and n alone, so a longer run begins like a shorter one. `shown_at_random`
+    collects the ids of the lists made so far that were shown in random order.
     """
 
     def __init__(self, config: MarketplaceConfig) -> None:
@@ -70,6 +89,10 @@ class Simulator:
         self._bm25 = bm25s.BM25()
         self._bm25.index(bm25s.tokenize(texts, stopwords=None, show_progress=False), show_progress=False)
         self._scores: dict[str, np.ndarray] = {}
+        self.shown_at_random: set[str] = set()
+        if config.images:
+            pictured = {key: i.model_copy(update={"image": picture_path(i)}) for key, i in self.shop.items.items()}
+            self.shop = replace(self.shop, items=pictured)
 
     @property
     def items(self) -> dict[str, Item]:
@@ -84,9 +107,25 @@ class Simulator:
         rows = np.argsort(-(scores + ties), kind="stable")[: self.config.candidates]
         return rows, scores[rows]
 
+    def places(self, rows: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, bool]:
+        """Where the shop shows the first stage's products `rows`, and whether it did so at random.
+
+        The shown order sorts by rank percentile (0 first, 1 last) less promotion · (price level - 1) / 4.
+
+        Returns:
+            int64 [K], 1-based places, parallel to `rows`; and whether they are a random order.
+        """
+        n = len(rows)
+        at_random = self.config.randomised > 0 and rng.random() < self.config.randomised
+        if at_random:
+            return rng.permutation(n) + 1, True
+        key = np.arange(n) / max(n - 1, 1) - self.config.promotion * (self.shop.level[rows] - 1) / 4
+        return np.argsort(np.argsort(key, kind="stable")) + 1, False
+
     def shopper(self, number: int) -> Iterator[RankingList]:
         """The lists of one shopper, in the order of time."""
         rng = np.random.default_rng([self.config.seed, 1, number])
+        shown_rng = np.random.default_rng([self.config.seed, 2, number])  # apart: the shopper stays who they are
         shop = self.shop
         taste = shoppers.draw_taste(shop, rng)
         categories = shoppers.own_categories(taste)
@@ -100,11 +139,15 @@ class Simulator:
             query, asked_colour, asked_material = self._query(category, rng)
             rows, scores = self.first_stage(query, rng)
             asked = (shop.colour[rows] == asked_colour) | (shop.material[rows] == asked_material)
-            wishes = shoppers.wish_in_list(shop, taste, rows, category, asked)
-            labels = shoppers.behave(wishes, self.config.position_bias, rng, self.config.decisiveness)
+            wishes = shoppers.wish_in_list(shop, taste, rows, category, asked, self.config.context)
+            places, at_random = self.places(rows, shown_rng)
+            labels = shoppers.behave(wishes, self.config.position_bias, rng, self.config.decisiveness, places)
             ids = tuple(str(i) for i in shop.ids[rows])
+            list_id = f"s{self.config.seed}-{number}-{n}"
+            if at_random:
+                self.shown_at_random.add(list_id)
             yield RankingList(
-                list_id=f"s{self.config.seed}-{number}-{n}",
+                list_id=list_id,
                 user_id=f"s{self.config.seed}-{number}",
                 time=now,
                 query=query,
@@ -112,7 +155,7 @@ class Simulator:
                 candidates=ids,
                 labels=tuple(int(x) for x in labels),
                 scores=tuple(float(s) for s in scores),
-                positions=tuple(range(1, len(ids) + 1)),
+                positions=tuple(int(p) for p in places),
                 utility=tuple(float(u) for u in shoppers.expected_utility(wishes)),
             )
             for row in np.flatnonzero(labels):
@@ -145,7 +188,11 @@ class Simulator:
 
 def simulate(config: MarketplaceConfig) -> RankingData:
     """A data set whose train, valid and test lists come from different shoppers."""
-    simulator = Simulator(config)
+    return _fill(Simulator(config))
+
+
+def _fill(simulator: Simulator) -> RankingData:
+    config = simulator.config
     data = RankingData(simulator.items)
     number = 0
     for split, wanted in (("train", config.train_lists), ("valid", config.valid_lists), ("test", config.test_lists)):
@@ -161,7 +208,14 @@ def simulate(config: MarketplaceConfig) -> RankingData:
 
 def simulate_folder(config: MarketplaceConfig) -> None:
     """Simulate and write the data set folder."""
-    data = simulate(config)
+    simulator = Simulator(config)
+    data = _fill(simulator)
     save_dataset_folder(config.out, data)
+    if config.images:
+        write_pictures(config.out, data.items)
+    if config.randomised:
+        kept = [r.list_id for lists in data.lists.values() for r in lists if r.list_id in simulator.shown_at_random]
+        with atomic(config.out / RANDOMISED_FILE) as partial:
+            partial.write_text("".join(f"{name}\n" for name in kept), encoding="utf-8")
     sizes = ", ".join(f"{len(lists)} {split}" for split, lists in data.lists.items())
     print(f"{config.out}: {len(data.items)} products, lists: {sizes}")
