@@ -3,13 +3,13 @@
     system = LambdaMart();  system.fit(data);  system.scores(data, lists)
 
 Burges, "From RankNet to LambdaRank to LambdaMART", 2010. Tree sizes, and whether trees are fitted to the order of
-lists (lambdarank) or to single products (cross_entropy), are chosen on the validation lists, with early stopping: by nDCG@10,
-or by AUC over all rows where validation lists hold one candidate each.
+lists (lambdarank) or to single products (cross_entropy), are chosen on the validation lists, with early stopping: by
+nDCG@10, or by AUC over all rows where validation lists hold one candidate each.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from typing import Any
@@ -25,7 +25,7 @@ Table = Callable[[RankingList], np.ndarray]
 LEAVES = (7, 31)
 OBJECTIVES = ("lambdarank", "cross_entropy")
 _TOP_GAIN = 2.0**MAX_GRADE - 1
-_ROUNDS, _PATIENCE, _RATE = 1500, 60, 0.05
+_ROUNDS, _PATIENCE, _RATE = 1500, 40, 0.06
 _COMMON = {
     "learning_rate": _RATE, "min_data_in_leaf": 50, "lambda_l2": 5.0, "feature_fraction": 0.8,
     "bagging_fraction": 0.8, "bagging_freq": 1, "lambdarank_truncation_level": 20, "label_gain": [0, 1, 3, 7],
@@ -53,9 +53,17 @@ class LambdaMart:
 
 
 def fit_trees(
-    table: Table, train: Sequence[RankingList], valid: Sequence[RankingList], seed: int
+    table: Table,
+    train: Sequence[RankingList],
+    valid: Sequence[RankingList],
+    seed: int,
+    settled: Mapping[str, Any] | None = None,
 ) -> tuple[Any, dict[str, Any]]:
-    """The best of a small search, and what it was: objective, leaves, trees and the metric on `valid`."""
+    """The best of a small search, and what it was: objective, leaves, trees and the metric on `valid`.
+
+    Args:
+        settled: what an earlier search chose, to leave out the search.
+    """
     import lightgbm as lgb
 
     train, valid = ([one for one in lists if one.labels is not None] for lists in (train, valid))
@@ -65,7 +73,8 @@ def fit_trees(
     labels, held_labels = (np.concatenate([np.asarray(one.labels) for one in lists]) for lists in (train, valid))
     measure = _measure(held_labels, held_sizes)
     best: tuple[float, Any, dict[str, Any]] | None = None
-    for objective, leaves in product(OBJECTIVES, LEAVES):
+    search = product(OBJECTIVES, LEAVES) if settled is None else [(settled["objective"], settled["leaves"])]
+    for objective, leaves in search:
         settings = _COMMON | {"objective": objective, "num_leaves": leaves, "seed": seed, "metric": "None"}
         # Grades for lists; gains between 0 and 1 for single products.
         target = labels if objective == "lambdarank" else (2.0**labels - 1) / _TOP_GAIN

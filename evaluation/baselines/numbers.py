@@ -17,6 +17,8 @@ import numpy as np
 from reshelf.data.schema import Item, RankingList
 from reshelf.errors import InputError
 
+TEACHER = "teacher"
+"""The feature that `reshelf teach` writes: for training rerankers, never an input of a system."""
 ITEM_NUMBERS = ("price", "price_level", "rating", "rating_count")
 REQUEST_NUMBERS = ("history_length", "query_words", "candidates")
 
@@ -33,9 +35,9 @@ class Numbers:
 
     @classmethod
     def of(cls, lists: Sequence[RankingList], items: Mapping[str, Item]) -> Numbers:
-        """The features that all of these lists have."""
+        """The features that all of these lists have, without a teacher's scores."""
         shared = set.intersection(*(set(one.features) for one in lists)) if lists else set()
-        names = tuple(name for name in lists[0].features if name in shared) if lists else ()
+        names = tuple(name for name in lists[0].features if name in shared and name != TEACHER) if lists else ()
         return cls(names, all(one.scores is not None for one in lists), items)
 
     @property

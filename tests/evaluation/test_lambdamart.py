@@ -1,0 +1,137 @@
+"""LambdaMART over a list's numbers, and the teacher that also counts words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from reshelf.data.schema import Event, EventKind, Item, RankingList
+from reshelf.data.store import RankingData, load_dataset_folder, save_dataset_folder
+from reshelf.errors import InputError
+from reshelf.evaluation.baselines.lambdamart import LambdaMart, fit_trees
+from reshelf.evaluation.baselines.numbers import TEACHER, Numbers
+from reshelf.evaluation.teacher import TeachConfig, fold, teach, with_teacher
+from reshelf.evaluation.text_numbers import TextNumbers
+from reshelf.finetune.validation import ndcg
+
+BRANDS = ("nord", "halden", "tarn", "solane")
+
+
+def shop(lists: dict[str, int], single: bool = False) -> RankingData:
+    """Each shopper bought one brand and wants it again; a feature tells half of the rest."""
+    rng = np.random.default_rng(3)
+    items = {f"i{n}": Item(item_id=f"i{n}", title=f"{BRANDS[n % 4]} thing {n}", price=float(n)) for n in range(80)}
+    made: dict[str, list[RankingList]] = {}
+    for split, count in lists.items():
+        made[split] = []
+        for n in range(count):
+            brand = int(rng.integers(4))
+            past = [f"i{4 * int(k) + brand}" for k in rng.choice(20, 3, replace=False)]
+            chosen = rng.choice(80, 1 if single else 8, replace=False)
+            hint = rng.normal(size=len(chosen))
+            wish = 2.0 * (chosen % 4 == brand) + hint
+            labels = np.where(wish > (0.7 if single else np.sort(wish)[-2]), 3, 0)
+            made[split].append(
+                RankingList(
+                    list_id=f"{split}{n}",
+                    user_id=f"u{split}{n}",
+                    history=tuple(Event(kind=EventKind.PURCHASE, item_id=item) for item in past),
+                    candidates=tuple(f"i{c}" for c in chosen),
+                    labels=tuple(labels.tolist()),
+                    features={"hint": tuple(hint.tolist())},
+                )
+            )
+    return RankingData(items, made)
+
+
+def mean_ndcg(scores: list[np.ndarray], lists: list[RankingList]) -> float:
+    return float(np.mean([ndcg(s, np.array(one.labels)) for s, one in zip(scores, lists) if any(one.labels or ())]))
+
+
+@pytest.fixture(scope="module")
+def data() -> RankingData:
+    return shop({"train": 400, "valid": 80, "test": 80})
+
+
+def test_it_reads_the_numbers_and_is_the_same_twice(data: RankingData) -> None:
+    system = LambdaMart()
+    system.fit(data)
+    test = data.lists["test"]
+    scores = system.scores(data, test)
+    by_hint = mean_ndcg([np.array(one.features["hint"]) for one in test], test)
+    assert mean_ndcg(scores, test) > by_hint - 0.02
+    assert by_hint > 0.6, "the feature is worth something"
+    again = LambdaMart()
+    again.fit(data)
+    assert all(np.array_equal(a, b) for a, b in zip(scores, again.scores(data, test)))
+    assert set(system.chosen) == {"objective", "leaves", "trees", "valid"}
+
+
+def test_lists_of_one_candidate_are_learned_by_auc() -> None:
+    data = shop({"train": 600, "valid": 200, "test": 200}, single=True)
+    table = Numbers.of(data.lists["train"], data.items).table
+    _, chosen = fit_trees(table, data.lists["train"], data.lists["valid"], 0)
+    assert 0.6 < chosen["valid"] <= 1
+
+
+def test_a_missing_feature_and_a_teacher_are_told_apart(data: RankingData) -> None:
+    train = [with_teacher(one, np.zeros(len(one.candidates))) for one in data.lists["train"]]
+    numbers = Numbers.of(train, data.items)
+    assert TEACHER not in numbers.names
+    assert numbers.table(train[0]).shape == (8, len(numbers.names))
+    with pytest.raises(InputError, match=r"features\.hint"):
+        numbers.table(train[0].model_copy(update={"features": {}}))
+
+
+def test_words_tell_the_brand(data: RankingData) -> None:
+    texts = TextNumbers(data.items, data.lists["train"])
+    one = data.lists["test"][0]
+    table = texts.table(one, own=False)
+    brand = int((one.history[0].item_id or "")[1:]) % 4
+    same = np.array([int(c[1:]) % 4 == brand for c in one.candidates])
+    column = 2 + 2 * 3  # after two columns of the title: category, its parent, then the brand's share
+    np.testing.assert_array_equal(table[:, column], same)
+    assert texts.table(one.model_copy(update={"history": ()}), own=False).shape == table.shape
+
+
+def test_own_shopper_does_not_count_as_what_follows_what(data: RankingData) -> None:
+    """Closed form against counting without the shopper."""
+    one = data.lists["train"][0]
+    others = data.lists["train"][1:]
+    closed = TextNumbers(data.items, data.lists["train"]).table(one, own=True)
+    apart = TextNumbers(data.items, others).table(one, own=True)
+    after = slice(2 + 6 * 3, 2 + 7 * 3)
+    assert (closed[:, after] > 0).sum() == (apart[:, after] > 0).sum()
+
+
+def test_teaching_writes_out_of_fold_scores_that_beat_the_numbers_alone(data: RankingData, tmp_path: Path) -> None:
+    save_dataset_folder(tmp_path, data)
+    teach(TeachConfig(tmp_path, folds=2), Console(quiet=True))
+    taught = load_dataset_folder(tmp_path)
+    for split, lists in taught.lists.items():
+        scores = [np.array(one.features[TEACHER]) for one in lists]
+        hints = [np.array(one.features["hint"]) for one in lists]
+        assert mean_ndcg(scores, lists) > mean_ndcg(hints, lists) + 0.05, split
+    # A label of a train list changes the scores of lists in other folds only.
+    flipped = RankingData(data.items, dict(data.lists))
+    one = data.lists["train"][0]
+    changed = one.model_copy(update={"labels": tuple(3 - y for y in one.labels or ())})
+    flipped.lists["train"] = [changed, *data.lists["train"][1:]]
+    save_dataset_folder(tmp_path, flipped)
+    teach(TeachConfig(tmp_path, folds=2), Console(quiet=True))
+    again = load_dataset_folder(tmp_path)
+    mine = fold(one, 2)
+    for before, after in zip(taught.lists["train"], again.lists["train"]):
+        if fold(before, 2) == mine:
+            assert before.features[TEACHER] == pytest.approx(after.features[TEACHER], abs=1e-9)
+
+
+def test_mistakes(data: RankingData, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="folds"):
+        teach(TeachConfig(tmp_path, folds=1))
+    save_dataset_folder(tmp_path, RankingData(data.items, {"train": data.lists["train"]}))
+    with pytest.raises(InputError, match="valid"):
+        teach(TeachConfig(tmp_path))
