@@ -34,11 +34,11 @@ from reshelf.data.history import EventLog, read_events
 from reshelf.data.items import read_items
 from reshelf.data.mapping import BuildConfig, Mapping
 from reshelf.data.mapping_file import load_mapping
+from reshelf.data.outcomes import OUTCOMES, Outcomes, Shown
 from reshelf.data.pairs import read_pairs
 from reshelf.data.queries import read_item_queries, read_queries
 from reshelf.data.readers import NO_TIME
 from reshelf.data.schema import Item
-from reshelf.data.outcomes import OUTCOMES, Outcomes, Shown
 from reshelf.data.signals import Ask, make_signals
 from reshelf.data.splits import TEST, TRAIN, UNKNOWN, VALID, by_share, by_time, no_split, share, time_cuts
 from reshelf.data.store import SPLITS, RankingData, load_dataset_folder, save_dataset_folder

@@ -246,7 +246,8 @@ class Signals:
     @cached_property
     def _in_category(self) -> sp.csr_matrix:
         """1 where an item lies in a category, scaled so that an item's row adds up to one: [items, categories]."""
-        names = {name: code for code, name in enumerate(dict.fromkeys(c for path in self.texts.categories for c in path))}
+        known = dict.fromkeys(category for path in self.texts.categories for category in path)
+        names = {name: code for code, name in enumerate(known)}
         sets = [[names[c] for c in dict.fromkeys(path)] for path in self.texts.categories]
         rows = np.repeat(np.arange(len(sets)), [len(one) for one in sets])
         columns = np.array([code for one in sets for code in one], dtype=np.int64)

@@ -14,7 +14,7 @@ WHOLE = ("title", "brand", "price", "price_level", "rating", "category", "attrib
 """Everything there is to say of an item, once. Cheap fields before long ones: an item that is too long loses tokens
 from the last field first."""
 FIELDS = (*WHOLE, "leaf")
-"""All names there are. `leaf` is the last level of the category path, for when the rest of it is the same everywhere."""
+"""All names there are. `leaf` is the last level of the category path, for when the rest is much the same everywhere."""
 
 
 @dataclass

@@ -41,6 +41,11 @@ COMMANDS = {
         "reshelf.data.marketplace.simulate_folder",
         "make a marketplace with known tastes",
     ),
+    "data propensities": Command(
+        "reshelf.data.propensities.PropensityConfig",
+        "reshelf.data.propensities.estimate",
+        "estimate how likely each place of a list is looked at",
+    ),
     "data show": Command(
         "reshelf.data.show.ShowConfig",
         "reshelf.data.show.show",

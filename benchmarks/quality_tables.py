@@ -1,0 +1,97 @@
+"""From scores to the numbers of a quality table: metrics with intervals, paired differences, RMSE after calibration.
+
+result = table(made, data.lists["test"], ks=[10]);  result["reshelf"]["ndcg@10"]       # [mean, low, high]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from sklearn.isotonic import IsotonicRegression
+
+from benchmarks.quality_systems import Made
+from reshelf.data.schema import RankingList
+from reshelf.data.store import RankingData
+from reshelf.evaluation.bootstrap import interval, resample
+from reshelf.evaluation.measure import Measurement, Truth, measure, summarise
+
+RESAMPLES = 2000
+MAIN = "reshelf"
+Row = list[float]
+
+
+def table(made: Mapping[str, Made], lists: Sequence[RankingList], ks: Sequence[int]) -> dict[str, dict[str, Row]]:
+    """system -> metric -> [mean, low, high] on the test lists; 95 % bootstrap over lists."""
+    truth = Truth.of(lists)
+    result: dict[str, dict[str, Row]] = {name: {} for name in made}
+    for k in ks:
+        measured = {name: measure(one.scores["test"], truth, k) for name, one in made.items()}
+        summary = summarise(measured, truth, k, RESAMPLES, 0)
+        for name, bounds in summary["intervals"].items():
+            means = summary["systems"][name]
+            result[name] |= {m: [means[m], *bounds[m]] for m in bounds if means[m] is not None}
+    return result
+
+
+def differences(made: Mapping[str, Made], lists: Sequence[RankingList]) -> dict[str, dict[str, Row]]:
+    """other system -> metric -> [mean, low, high] of reshelf minus it: paired by list, for UAUC by shopper."""
+    truth = Truth.of(lists)
+    measured: dict[str, Measurement] = {name: measure(one.scores["test"], truth, 10) for name, one in made.items()}
+    main = measured.get(MAIN)
+    result: dict[str, dict[str, Row]] = {}
+    for name, other in measured.items():
+        if main is None or name == MAIN:
+            continue
+        found = {m: main.per_list[m] - other.per_list[m] for m in ("ndcg@10", "mrr") if m in main.per_list}
+        found |= {m: main.per_user[m] - other.per_user[m] for m in main.per_user}
+        result[name] = {
+            m: list(interval(values, resample(len(values), RESAMPLES, 0)))
+            for m, values in found.items()
+            if not np.isnan(values).all()
+        }
+    return result
+
+
+def relevance_of(root: Path, lists: Sequence[RankingList]) -> np.ndarray:
+    """Home Depot's mean relevance of every candidate, 1 to 3, as its raters gave it: float64 [all candidates]."""
+    columns = pq.read_table(root / "homedepot_search" / "pairs.parquet", columns=["query", "item_id", "relevance"])
+    given = {
+        (query, str(item)): value
+        for query, item, value in zip(*(columns[name].to_pylist() for name in columns.column_names), strict=True)
+    }
+    return np.array([given[one.query, item] for one in lists for item in one.candidates])
+
+
+def rmse(made: Made, truth: Mapping[str, np.ndarray], data: RankingData) -> Row:
+    """Root mean squared error of test scores turned into relevance by an isotonic fit on the validation lists."""
+    fitted = IsotonicRegression(out_of_bounds="clip").fit(np.concatenate(made.scores["valid"]), truth["valid"])
+    errors = (fitted.predict(np.concatenate(made.scores["test"])) - truth["test"]) ** 2
+    sizes = np.array([len(one.candidates) for one in data.lists["test"]])
+    sums = np.add.reduceat(errors, np.cumsum([0, *sizes[:-1]]))
+    weights = resample(len(sizes), RESAMPLES, 0).astype(np.float64)
+    means = np.sqrt((weights @ sums) / (weights @ sizes))
+    return [float(np.sqrt(errors.mean())), *np.quantile(means, [0.025, 0.975]).tolist()]
+
+
+def show(result: Mapping[str, Mapping[str, Row]], details: Mapping[str, Any], console: Console) -> None:
+    """The table on the screen, best system last, with what Reshelf is ahead of each."""
+    metrics = [m for m in next(iter(result.values())) if any(m in row for row in result.values())]
+    main = "auc" if "uauc" in metrics and "ndcg@10" not in metrics else metrics[0]
+    paired = details["paired"]
+    ahead = next((m for m in ("ndcg@10", "uauc") if any(m in row for row in paired.values())), main)
+    view = Table(box=box.SIMPLE_HEAD, title=details["command"], caption=f"reshelf ahead: paired difference in {ahead}")
+    for head in ("system", *metrics, "reshelf ahead"):
+        view.add_column(head, justify="left" if head == "system" else "right")
+    for name, row in sorted(result.items(), key=lambda pair: pair[1].get(main, [0.0])[0]):
+        cells = [f"{row[m][0]:.4f}\n{row[m][1]:.3f}–{row[m][2]:.3f}" if m in row else "" for m in metrics]
+        gap = paired.get(name, {}).get(ahead)
+        cells.append(f"{gap[0]:+.4f}\n{gap[1]:+.3f}…{gap[2]:+.3f}" if gap else "")
+        view.add_row(name, *cells, style="bold" if name == MAIN else "")
+    console.print(view)
