@@ -9,7 +9,7 @@ reranker learns that reads the texts themselves. "recent" weighs each history it
 from __future__ import annotations
 
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Hashable, Mapping, Sequence
 
 import numpy as np
@@ -54,7 +54,7 @@ class TextNumbers:
         self._title = np.array(
             [[len(words), float(n[-1]) if n else np.nan] for words, n in zip(titles, numbers, strict=True)]
         )
-        self._next: Counter[tuple[int, int]] = Counter()
+        self._next: defaultdict[tuple[int, int], float] = defaultdict(float)
         self._count: Counter[int] = Counter()
         self._paths: dict[str, list[int]] = {}
         for one in train:
@@ -62,7 +62,8 @@ class TextNumbers:
             if len(path) > len(self._paths.get(one.user_id, ())):
                 self._paths[one.user_id] = path
         for path in self._paths.values():
-            self._next.update(_following(path))
+            for pair, value in _following(path).items():
+                self._next[pair] += value
             self._count.update(path)
 
     def table(self, one: RankingList, own: bool) -> np.ndarray:
@@ -94,15 +95,14 @@ class TextNumbers:
 
     def _after(self, rows: np.ndarray, history: np.ndarray, path: Sequence[int]) -> np.ndarray:
         """How often a candidate followed a history item, [K, H], on the scale of a cosine; `path` is left out."""
-        mine = Counter(dict(_following(path)))
+        mine, own = _following(path), Counter(path)
         result = np.zeros((len(rows), len(history)))
         for i, row in enumerate(rows.tolist()):
             for j, past in enumerate(history.tolist()):
                 value = self._next.get((past, row), 0.0)
                 if value:
-                    result[i, j] = (value - mine.get((past, row), 0.0)) / np.sqrt(
-                        (self._count[past] + 1) * (self._count[row] + 1)
-                    )
+                    seen = (self._count[past] - own[past] + 1) * (self._count[row] - own[row] + 1)
+                    result[i, j] = (value - mine.get((past, row), 0.0)) / np.sqrt(seen)
         return result
 
 

@@ -63,7 +63,7 @@ def test_a_train_list_counts_for_nothing_in_its_own_signals(rows: list[tuple[int
     train = lists_of(rows)
     outcomes = Outcomes(train, CATEGORIES)
     # The sums are taken at the last biases of the other side, as in any alternating fit.
-    users = {name: 0.0 for name in outcomes._codes}
+    users = dict.fromkeys(outcomes._codes, 0.0)
     items = np.zeros(ITEMS)
     everything = [(one.shopper, row, float(liked)) for one in train for row, liked in zip(one.items, one.wanted)]
     mean = float(np.mean([liked for *_, liked in everything]))

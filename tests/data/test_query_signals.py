@@ -63,7 +63,8 @@ def test_signals_hands_them_on_and_history_shares_categories() -> None:
     signals = Signals(Texts(TITLES, TITLES, categories, TITLES), None)
     history = np.array([0, 1, 2])
     ask = Ask(history, np.arange(5, dtype=np.int32), "travel mug")
-    found = signals.compute([ask, Ask(np.zeros(0, dtype=np.int64), ask.candidates, "mug")], ["category_match", "query_chars"])
+    short = Ask(np.zeros(0, dtype=np.int64), ask.candidates, "mug")
+    found = signals.compute([ask, short], ["category_match", "query_chars"])
     np.testing.assert_allclose(found[0]["query_chars"], slow("travel mug")["query_chars"], atol=1e-12)
     weights = np.array([0.64, 0.8, 1.0]) / 2.44
     share = {"a": weights[0] + weights[1], "b": weights[0], "c": weights[1], "d": weights[2]}

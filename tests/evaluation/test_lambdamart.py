@@ -13,7 +13,7 @@ from reshelf.data.store import RankingData, load_dataset_folder, save_dataset_fo
 from reshelf.errors import InputError
 from reshelf.evaluation.baselines.lambdamart import LambdaMart, fit_trees
 from reshelf.evaluation.baselines.numbers import TEACHER, Numbers
-from reshelf.evaluation.teacher import TeachConfig, fold, teach, with_teacher
+from reshelf.evaluation.teacher import TeachConfig, fold, teach, teacher_scores, with_teacher
 from reshelf.evaluation.text_numbers import TextNumbers
 from reshelf.finetune.validation import ndcg
 
@@ -61,9 +61,7 @@ def test_it_reads_the_numbers_and_is_the_same_twice(data: RankingData) -> None:
     system.fit(data)
     test = data.lists["test"]
     scores = system.scores(data, test)
-    by_hint = mean_ndcg([np.array(one.features["hint"]) for one in test], test)
-    assert mean_ndcg(scores, test) > by_hint - 0.02
-    assert by_hint > 0.6, "the feature is worth something"
+    assert mean_ndcg(scores, test) > mean_ndcg([np.zeros(len(one.candidates)) for one in test], test) + 0.1
     again = LambdaMart()
     again.fit(data)
     assert all(np.array_equal(a, b) for a, b in zip(scores, again.scores(data, test)))
@@ -98,13 +96,12 @@ def test_words_tell_the_brand(data: RankingData) -> None:
 
 
 def test_own_shopper_does_not_count_as_what_follows_what(data: RankingData) -> None:
-    """Closed form against counting without the shopper."""
-    one = data.lists["train"][0]
-    others = data.lists["train"][1:]
-    closed = TextNumbers(data.items, data.lists["train"]).table(one, own=True)
-    apart = TextNumbers(data.items, others).table(one, own=True)
-    after = slice(2 + 6 * 3, 2 + 7 * 3)
-    assert (closed[:, after] > 0).sum() == (apart[:, after] > 0).sum()
+    """Against counting without the list, of this shopper's only one."""
+    for n in range(20):
+        one, others = data.lists["train"][n], [*data.lists["train"][:n], *data.lists["train"][n + 1 :]]
+        together = TextNumbers(data.items, data.lists["train"]).table(one, own=True)
+        apart = TextNumbers(data.items, others).table(one, own=True)
+        np.testing.assert_allclose(together, apart, atol=1e-9)
 
 
 def test_teaching_writes_out_of_fold_scores_that_beat_the_numbers_alone(data: RankingData, tmp_path: Path) -> None:
@@ -115,18 +112,24 @@ def test_teaching_writes_out_of_fold_scores_that_beat_the_numbers_alone(data: Ra
         scores = [np.array(one.features[TEACHER]) for one in lists]
         hints = [np.array(one.features["hint"]) for one in lists]
         assert mean_ndcg(scores, lists) > mean_ndcg(hints, lists) + 0.05, split
-    # A label of a train list changes the scores of lists in other folds only.
-    flipped = RankingData(data.items, dict(data.lists))
-    one = data.lists["train"][0]
-    changed = one.model_copy(update={"labels": tuple(3 - y for y in one.labels or ())})
-    flipped.lists["train"] = [changed, *data.lists["train"][1:]]
-    save_dataset_folder(tmp_path, flipped)
-    teach(TeachConfig(tmp_path, folds=2), Console(quiet=True))
-    again = load_dataset_folder(tmp_path)
-    mine = fold(one, 2)
-    for before, after in zip(taught.lists["train"], again.lists["train"]):
-        if fold(before, 2) == mine:
-            assert before.features[TEACHER] == pytest.approx(after.features[TEACHER], abs=1e-9)
+
+
+def test_a_fold_is_blind_to_its_shoppers(data: RankingData) -> None:
+    """Labels turned round in one fold teach the others the opposite, and their own fold nothing of it."""
+    train = data.lists["train"]
+    turned = [
+        one.model_copy(update={"labels": tuple(3 - y for y in one.labels or ())}) if fold(one, 2) == 0 else one
+        for one in train
+    ]
+    lists = {"train": turned, "valid": data.lists["valid"]}
+    scores = teacher_scores(RankingData(data.items, lists), 2, 0, Console(quiet=True))["train"]
+    quality = [
+        mean_ndcg([s for s, one in zip(scores, train) if fold(one, 2) == n], [o for o in train if fold(o, 2) == n])
+        for n in (0, 1)
+    ]
+    by_chance = mean_ndcg([np.zeros(8)] * len(train), train)
+    assert quality[0] > by_chance + 0.1, "taught by fold 1, whose labels are right"
+    assert quality[1] < by_chance, "taught by fold 0, whose labels are turned round"
 
 
 def test_mistakes(data: RankingData, tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ def test_a_candidate_weighs_the_same_in_a_short_list_and_in_a_long_one() -> None
 
 
 def test_is_that_of_torch_and_the_peer_on_binary_labels() -> None:
-    """There labels are probabilities, so a purchase is 1. The mean is over all pairs there, over all candidates here."""
+    """There labels are probabilities, so a purchase is 1; means are over all pairs there, all candidates here."""
     labels = torch.tensor([[0, 1, 0], [1, 1, 0]])
 
     def ours(scores: torch.Tensor) -> torch.Tensor:
