@@ -9,7 +9,24 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-SystemName = Literal["random", "first_stage", "bm25", "popularity", "base", "finetuned", "best_possible"]
+SystemName = Literal[
+    "random",
+    "first_stage",
+    "bm25",
+    "popularity",
+    "item_cf",
+    "matrix_factorisation",
+    "lambdamart",
+    "lstm_ranknet",
+    "lstm_listwise",
+    "text_cnn",
+    "embedding_mlp",
+    "multimodal",
+    "base",
+    "without_history",
+    "finetuned",
+    "best_possible",
+]
 
 
 @dataclass
@@ -19,20 +36,23 @@ class EvaluateConfig:
     data: Path
     """Data set folder (items.parquet and one Parquet file per split)."""
     out: Path
-    """Folder that report.json, report.md and report.png are written to."""
+    """Folder that report.html, report.md, report.json and the plots are written to."""
     model: Path | None = None
-    """Reranker folder made by `reshelf finetune`; it gives the rows base and finetuned."""
+    """Reranker folder made by `reshelf finetune`; it gives the rows base, without_history and finetuned."""
+    others: dict[str, Path] = field(default_factory=dict)
+    """More reranker folders to compare, by the name of their row: `--others.kl runs/kl/model`."""
     split: Literal["train", "valid", "test"] = "test"
     """Split to evaluate."""
-    systems: list[SystemName] = field(default_factory=list)
-    """Systems to compare; empty means all that the data and the model allow."""
+    systems: Literal["all"] | list[SystemName] = field(default_factory=list)
+    """Systems to compare, e.g. `[bm25, finetuned]`. Empty: all that need no training here. `all`: also those that learn
+    from the train lists (item_cf to multimodal), which takes from minutes to an hour."""
     k: int = 10
     """Places that count for nDCG and recall."""
     limit: int | None = None
     """Evaluate a seeded sample of this many lists; none means all."""
     engine: Literal["auto", "transformers", "vllm"] = "auto"
-    """What scores the row finetuned; the row base always uses transformers."""
+    """What scores rerankers; the row base always uses transformers."""
     resamples: int = 1000
     """Bootstrap resamples for the 95 % intervals."""
     seed: int = 0
-    """Seed of the sample, the random order and the bootstrap."""
+    """Seed of the sample, the random order, the learned systems and the bootstrap."""

@@ -1,4 +1,4 @@
-"""The bar plot of a report: nDCG@k of every system with its interval.
+"""The plots of a report: nDCG@k of every system, how far ahead in which part of the lists, and how far products move.
 
 bar_plot(report, Path("runs/demo/report.png"))
 """
@@ -9,9 +9,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from reshelf.data.store import atomic
+
+_MAIN, _OTHER = "#d1495b", "#8d99ae"
 
 
 def bar_plot(report: Mapping[str, Any], path: Path) -> None:
@@ -26,7 +29,7 @@ def bar_plot(report: Mapping[str, Any], path: Path) -> None:
         [max(value - low, 0.0) for value, (low, _) in zip(values, bounds)],
         [max(high - value, 0.0) for value, (_, high) in zip(values, bounds)],
     ]
-    colours = ["#d1495b" if name == "finetuned" else "#8d99ae" for name in names]
+    colours = [_MAIN if name == report["main"] else _OTHER for name in names]
     figure = Figure(figsize=(7, 0.5 * len(rows) + 1.4), layout="constrained")
     axes = figure.add_subplot()
     axes.barh(names, values, xerr=errors, color=colours, capsize=3)
@@ -35,6 +38,39 @@ def bar_plot(report: Mapping[str, Any], path: Path) -> None:
     axes.margins(x=0.12)
     axes.set_xlabel(f"nDCG@{report['k']} (gains from {report['gains']}), mean and 95 % interval")
     axes.set_title(f"{report['split']}: {report['n_lists']} lists")
+    _save(figure, axes, path)
+
+
+def slice_plot(report: Mapping[str, Any], path: Path) -> None:
+    """Write a PNG: how far the main system is ahead of the first stage, or its nearest rival, by part of the lists."""
+    main, k = report["main"], report["k"]
+    others = [name for name in report["systems"] if name not in (main, "best_possible")]
+    against = "first_stage" if "first_stage" in others else max(others, key=lambda n: report["systems"][n][f"ndcg@{k}"])
+    rows = [part for part in report["slices"] if against in part["ahead"]][::-1]
+    figure = Figure(figsize=(7, 0.35 * len(rows) + 1.4), layout="constrained")
+    axes = figure.add_subplot()
+    for place, part in enumerate(rows):
+        d = part["ahead"][against]
+        axes.plot([d["low"], d["high"]], [place, place], color=_OTHER, linewidth=2)
+        axes.plot(d["mean"], place, "o", color=_MAIN)
+    axes.axvline(0, color="0.5", linewidth=0.8)
+    axes.set_yticks(range(len(rows)), [f"{p['what']}: {p['which']} ({p['lists']})" for p in rows])
+    axes.set_xlabel(f"nDCG@{k} of {main} minus {against}, 95 % interval")
+    _save(figure, axes, path)
+
+
+def move_plot(report: Mapping[str, Any], path: Path) -> None:
+    """Write a PNG: how many candidates went up or down by how many places from the first stage."""
+    places, counts = zip(*report["moves"])
+    figure = Figure(figsize=(7, 2.6), layout="constrained")
+    axes = figure.add_subplot()
+    axes.bar(places, [count / sum(counts) for count in counts], width=1.0, color=_OTHER)
+    axes.set_xlabel(f"places up (down below 0) by {report['main']}, from the first stage")
+    axes.set_ylabel("share of candidates")
+    _save(figure, axes, path)
+
+
+def _save(figure: Figure, axes: Axes, path: Path) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     with atomic(path) as partial:
         figure.savefig(partial, format="png", dpi=150)

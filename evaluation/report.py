@@ -1,7 +1,7 @@
 """A finished evaluation for people and programs: a table on the screen, Markdown, JSON and a plot.
 
 Console().print(table(report))
-write_report(Path("runs/demo"), report)      # report.json, report.md, report.png
+write_report(Path("runs/demo"), report)      # report.html, report.md, report.json and the plots
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ from rich import box
 from rich.table import Table
 
 from reshelf.data.store import atomic
-from reshelf.evaluation.plots import bar_plot
+from reshelf.evaluation.page import page
+from reshelf.evaluation.plots import bar_plot, move_plot, slice_plot
+from reshelf.evaluation.sections import sections
 
 NARROW = re.compile("^(Recall|vs first|gap) ?")
 HEADINGS = {"mrr": "MRR", "auc": "AUC", "uauc": "UAUC"}
@@ -31,7 +33,7 @@ def table(report: Mapping[str, Any]) -> Table:
         result.add_column(NARROW.sub(r"\1\n", head[i]), justify="right" if i else "left")
     for row in rows:
         result.add_row(
-            *(row[i].replace(" (", "\n").rstrip(")") for i in wanted), style="bold" * (row[0] == "finetuned")
+            *(row[i].replace(" (", "\n").rstrip(")") for i in wanted), style="bold" * (row[0] == report["main"])
         )
     return result
 
@@ -50,6 +52,7 @@ def markdown(report: Mapping[str, Any]) -> str:
         "",
         f"![nDCG@{report['k']} of every system](report.png)",
         "",
+        *sections(report),
         "## How it was measured",
         "",
         f"- nDCG@{report['k']}: gains are "
@@ -60,6 +63,7 @@ def markdown(report: Mapping[str, Any]) -> str:
         + ".",
         f"- Intervals: 95 %, percentile bootstrap over lists ({report['resamples']} resamples, seed {report['seed']}); "
         "differences are paired by list.",
+        *(f"- {name} settled on {_settled(facts)}." for name, facts in report["settled"].items()),
         *(f"- {name} was left out: {why}." for name, why in report["left_out"].items()),
         "",
     ]
@@ -67,10 +71,16 @@ def markdown(report: Mapping[str, Any]) -> str:
 
 
 def write_report(out: Path, report: Mapping[str, Any]) -> None:
-    """Write `report.png`, `report.md` and, last, `report.json` into `out`, each all or not at all."""
+    """Write the plots, `report.md`, `report.html` and, last, `report.json` into `out`, each all or not at all."""
+    text = markdown(report)
     bar_plot(report, out / "report.png")
+    move_plot(report, out / "moves.png")
+    if report["slices"]:
+        slice_plot(report, out / "slices.png")
     with atomic(out / "report.md") as partial:
-        partial.write_text(markdown(report), encoding="utf-8")
+        partial.write_text(text, encoding="utf-8")
+    with atomic(out / "report.html") as partial:
+        partial.write_text(page(text, out), encoding="utf-8")
     with atomic(out / "report.json") as partial:
         partial.write_text(json.dumps(report, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
@@ -114,6 +124,12 @@ def heading(metric: str) -> str:
     if metric.startswith("label_"):
         return heading(metric.removeprefix("label_")) + " of labels"
     return HEADINGS.get(metric, metric.replace("ndcg", "nDCG").replace("recall", "Recall"))
+
+
+def _settled(facts: Mapping[str, Any]) -> str:
+    return ", ".join(
+        f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in facts.items()
+    )
 
 
 def _number(value: float | None) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate.utils import reduce
+from torch.distributed.fsdp import FSDPModule
 from torch.utils.data import DataLoader
 from transformers import EarlyStoppingCallback, TrainerCallback, TrainingArguments
 
@@ -148,4 +149,7 @@ class ListTrainer(PackedTrainer):
     def validation_scores(self) -> list[np.ndarray]:
         """`Validation.scores` of the model as it is now; after `train`, that is the best one. All processes call it."""
         model: Any = self.model
-        return self._validation.scores(model, self.args.per_device_eval_batch_size, self._joint, self.args.device)
+        scores = self._validation.scores(model, self.args.per_device_eval_batch_size, self._joint, self.args.device)
+        if isinstance(model, FSDPModule):
+            model.reshard()  # no backward pass will do it
+        return scores
