@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from reshelf.data.store import atomic
+from reshelf.evaluation.sections import rival
 
 _MAIN, _OTHER = "#d1495b", "#8d99ae"
 
@@ -42,11 +43,9 @@ def bar_plot(report: Mapping[str, Any], path: Path) -> None:
 
 
 def slice_plot(report: Mapping[str, Any], path: Path) -> None:
-    """Write a PNG: how far the main system is ahead of the first stage, or its nearest rival, by part of the lists."""
-    main, k = report["main"], report["k"]
-    others = [name for name in report["systems"] if name not in (main, "best_possible")]
-    against = "first_stage" if "first_stage" in others else max(others, key=lambda n: report["systems"][n][f"ndcg@{k}"])
-    rows = [part for part in report["slices"] if against in part["ahead"]][::-1]
+    """Write a PNG: how far the main system is ahead of its rival in every part of the lists."""
+    main, k, against = report["main"], report["k"], rival(report)
+    rows = report["slices"][::-1]
     figure = Figure(figsize=(7, 0.35 * len(rows) + 1.4), layout="constrained")
     axes = figure.add_subplot()
     for place, part in enumerate(rows):

@@ -18,7 +18,7 @@ from rich.table import Table
 from reshelf.data.store import atomic
 from reshelf.evaluation.page import page
 from reshelf.evaluation.plots import bar_plot, move_plot, slice_plot
-from reshelf.evaluation.sections import sections
+from reshelf.evaluation.sections import rival, sections
 
 NARROW = re.compile("^(Recall|vs first|gap) ?")
 HEADINGS = {"mrr": "MRR", "auc": "AUC", "uauc": "UAUC"}
@@ -75,7 +75,7 @@ def write_report(out: Path, report: Mapping[str, Any]) -> None:
     text = markdown(report)
     bar_plot(report, out / "report.png")
     move_plot(report, out / "moves.png")
-    if report["slices"]:
+    if report["slices"] and rival(report):
         slice_plot(report, out / "slices.png")
     with atomic(out / "report.md") as partial:
         partial.write_text(text, encoding="utf-8")

@@ -46,7 +46,8 @@ def evaluate(config: EvaluateConfig, console: Console | None = None) -> dict[str
         raise InputError(f"{config.data / config.split}.parquet has no lists; evaluate another split")
     truth = Truth.of(lists)
     names, left_out = choose(config, lists)
-    data.lists |= load_dataset_folder(config.data, splits_needed(config, names, lists)).lists
+    if needed := splits_needed(config, names, lists):
+        data.lists |= load_dataset_folder(config.data, needed).lists
     started = time.perf_counter()
     scored, seconds, settled = score_all(config, names, data, lists, console)
     measured = {name: measure(scores, truth, config.k) for name, scores in scored.items()}

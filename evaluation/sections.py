@@ -61,13 +61,13 @@ def _slices(main: str, report: Mapping[str, Any]) -> list[str]:
     if not report["slices"]:
         return []
     others = [n for n in report["systems"] if n not in (main, "random", "best_possible")]
-    shown = [main, *others]
+    shown, against = [main, *others], rival(report)
     rows = []
     for part in report["slices"]:
-        ahead = part["ahead"].get("first_stage")
+        ahead = part["ahead"].get(against)
         gap = f"{ahead['mean']:+.3f} ({ahead['low']:+.3f}…{ahead['high']:+.3f})" if ahead else ""
         rows.append((part["what"], part["which"], part["lists"], *(f"{part['means'][n]:.3f}" for n in shown), gap))
-    head = ("", "", "lists", *shown, "ahead of first stage")
+    head = ("", "", "lists", *shown, f"ahead of {against}" if against else "")
     return [
         "## Where it holds",
         "",
@@ -76,9 +76,17 @@ def _slices(main: str, report: Mapping[str, Any]) -> list[str]:
         "",
         *grid(head, rows),
         "",
-        "![By part of the lists](slices.png)",
-        "",
+        *(["![By part of the lists](slices.png)", ""] if rival(report) else []),
     ]
+
+
+def rival(report: Mapping[str, Any]) -> str | None:
+    """What parts are compared with: the first stage where it was run, otherwise the best other; None without one."""
+    others = [name for name in report["systems"] if name not in (report["main"], "best_possible")]
+    if "first_stage" in others:
+        return "first_stage"
+    metric = f"ndcg@{report['k']}"
+    return max(others, key=lambda name: report["systems"][name][metric] or 0.0, default=None)
 
 
 def _answers(report: Mapping[str, Any]) -> list[str]:

@@ -38,7 +38,9 @@ def test_report_has_the_agreed_form_and_is_what_is_returned(shop_folder: Path, t
     config = EvaluateConfig(data=shop_folder, out=tmp_path / "deep" / "out", resamples=100)
     report = evaluate(config, console)
     assert json.loads((config.out / "report.json").read_text()) == report
-    assert sorted(os.listdir(config.out)) == ["report.json", "report.md", "report.png"]
+    assert sorted(os.listdir(config.out)) == [
+        "moves.png", "report.html", "report.json", "report.md", "report.png", "slices.png",
+    ]  # fmt: skip
     assert list(report["systems"]) == WITHOUT_MODEL
     assert report["seconds"] > 0
     assert report["n_lists"] == 40
@@ -47,7 +49,7 @@ def test_report_has_the_agreed_form_and_is_what_is_returned(shop_folder: Path, t
         assert set(means) == {"ndcg@10", "label_ndcg@10", "mrr", "recall@10", "auc", "uauc"}
         for metric, (low, high) in report["intervals"][name].items():
             assert 0 <= low <= means[metric] <= high <= 1
-    assert set(report["left_out"]) == {"base", "finetuned"}
+    assert set(report["left_out"]) == {"base", "without_history", "finetuned"}
     shown = console.file.getvalue()
     for name, means in report["systems"].items():
         assert f"{means['ndcg@10']:.3f}" in next(line for line in shown.splitlines() if name in line)

@@ -60,7 +60,7 @@ def taste_shop(single: bool = False) -> RankingData:
             shown = rng.choice(20, 1 if single else 6, replace=False)
             labels = (shown > 9) if single else (shown == shown.max())
             ids = tuple(f"i{item}" for item in shown)
-            labels = tuple(int(x) for x in labels)
+            labels = tuple(3 * int(x) for x in labels)
             lists[split].append(RankingList(list_id=f"{split}{n}", user_id="u", candidates=ids, labels=labels))
     return RankingData(items, lists)
 

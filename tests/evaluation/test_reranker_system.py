@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +15,14 @@ from rich.console import Console
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
-from reshelf.data.store import RankingData
+from reshelf.data.store import RankingData, load_dataset_folder
 from reshelf.errors import InputError
 from reshelf.evaluation.config import EvaluateConfig
 from reshelf.evaluation.reranker_system import finetuned, untrained_base
 from reshelf.evaluation.run import evaluate
 from reshelf.inference.engine_transformers import TransformersEngine
 from reshelf.inference.reranker import Reranker
+from reshelf.modeling.calibration import Calibration
 from reshelf.modeling.checkpoint import RerankerSpec, save_reranker
 from reshelf.modeling.loading import LoraConfig, ModelConfig, add_lora, load_base
 from reshelf.modeling.score import attach_head
@@ -112,12 +115,46 @@ def test_one_folder_gives_both_rows_of_a_report(shop_folder: Path, reranker_fold
     )
     report = evaluate(config, console)
     assert list(report["systems"]) == [
-        "random", "first_stage", "bm25", "popularity", "base", "finetuned", "best_possible",
+        "random", "first_stage", "bm25", "popularity", "base", "without_history", "finetuned", "best_possible",
     ]  # fmt: skip
-    assert report["systems"]["base"] != report["systems"]["finetuned"]
-    assert set(report["gap_closed"]) == {"random", "bm25", "popularity", "base", "finetuned"}
+    assert len({report["systems"][name]["ndcg@10"] for name in ("base", "without_history", "finetuned")}) == 3
+    assert set(report["gap_closed"]) == {"random", "bm25", "popularity", "base", "without_history", "finetuned"}
     assert "finetuned" in console.file.getvalue()
     assert json.loads((tmp_path / "report.json").read_text())["model"] == str(reranker_folder)
+
+
+def test_runs_are_compared_by_name_and_personalisation_is_told(
+    shop_folder: Path, reranker_folder: Path, tmp_path: Path
+) -> None:
+    config = EvaluateConfig(
+        data=shop_folder, model=reranker_folder, others={"again": reranker_folder}, out=tmp_path,
+        systems=["first_stage", "without_history", "finetuned"], engine="transformers", resamples=50, limit=10,
+    )  # fmt: skip
+    report = evaluate(config, Console(file=io.StringIO(), width=80))
+    assert report["systems"]["again"] == report["systems"]["finetuned"]
+    assert report["significance"]["again"] == {"mean": 0, "low": 0, "high": 0, "p": 1, "wins": 0, "losses": 0}
+    assert set(report["movement"]) == {"first_stage", "without_history"}
+    assert 0 < report["movement"]["without_history"]["mean_places"] < 12
+    assert report["calibration"] is None
+
+
+def test_how_true_calibrated_probabilities_are(shop_folder: Path, reranker_folder: Path, tmp_path: Path) -> None:
+    """One probability for all: the error is its distance to the share that was wanted."""
+    folder = tmp_path / "model"
+    shutil.copytree(reranker_folder, folder)
+    spec = json.loads((folder / "reshelf.json").read_text())
+    flat = Calibration("platt", slope=0.0, intercept=0.0)
+    (folder / "reshelf.json").write_text(json.dumps(spec | {"calibration": asdict(flat)}))
+    config = EvaluateConfig(
+        shop_folder, tmp_path / "out", folder, engine="transformers", resamples=50, systems=["finetuned"]
+    )
+    report = evaluate(config, Console(file=io.StringIO(), width=80))
+    lists = load_dataset_folder(shop_folder, ["test"]).lists["test"]
+    wanted = np.concatenate([np.array(one.labels) > 0 for one in lists])
+    # Bins of equal chances are of whatever candidates; the parts of the error have one sign or another by bin.
+    assert report["calibration"]["brier"] == pytest.approx(0.25)
+    assert report["calibration"]["ece"] >= abs(0.5 - wanted.mean()) - 1e-9
+    assert "Expected calibration error" in (tmp_path / "out" / "report.md").read_text()
 
 
 def test_a_model_with_another_fingerprint_is_refused_before_anything_is_scored(
