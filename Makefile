@@ -2,6 +2,7 @@
 # make real    train and evaluate on the Amazon Beauty search lists in $(DATA) (within an hour on two cores)
 # make test    every check and every test
 # make bench NAME=train_step    one benchmark, into benchmarks/results (benchmarks/README.md lists them)
+# make quality NAME=beauty_search    order quality against every other system, into benchmarks/results
 # make check   static checks only        make clean   remove the environment and caches; runs/ stays
 #
 # Each sets up .venv first, once. Without a GPU, and where pip does not already find a CPU build of torch:
@@ -15,7 +16,7 @@ BEAUTY := runs/beauty_search
 NAME ?= none
 ARGS ?=
 
-.PHONY: demo real test check bench clean
+.PHONY: demo real test check bench quality clean
 
 demo: .venv/installed
 	$(RUN)/python -m reshelf.demo
@@ -48,6 +49,11 @@ check: .venv/installed-dev
 bench: .venv/installed-dev
 	@test -f benchmarks/$(NAME).py || { echo "make bench needs NAME: train_step, score_list, batch, prompts or logs" >&2; exit 2; }
 	$(RUN)/python -m benchmarks.$(NAME) $(ARGS)
+
+# DATA is the folder of the data sets. What is finished is not made again; `rm -r runs/quality/NAME` starts over.
+quality: .venv/installed-dev
+	@test -f benchmarks/quality/$(NAME).yaml || { echo "make quality needs NAME: $(basename $(notdir $(wildcard benchmarks/quality/*.yaml)))" >&2; exit 2; }
+	OMP_NUM_THREADS=1 $(RUN)/python -m benchmarks.quality --name $(NAME) --root $(DATA)
 
 clean:
 	rm -rf .venv .venv-peers build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -1,6 +1,7 @@
 """Ranking quality on one data set: import, teach, pretrain, finetune, and every other system on the same lists.
 
     make quality NAME=beauty_rerank            # or: python -m benchmarks.quality --name beauty_rerank
+    make quality NAME=beauty_rerank DATA=/other/shops
 
 The recipe is `benchmarks/quality/NAME.yaml`. Everything is tuned on `valid` and measured on `test`. What is finished is
 not made again: runs/quality/NAME holds the data, the base, the models and every system's scores. Writes
@@ -10,20 +11,18 @@ differences, what trained systems settled on, seconds.
 
 from __future__ import annotations
 
-import json
 import sys
-import time
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 from rich.console import Console
 
-from benchmarks.harness import RESULTS
-from benchmarks.quality_recipe import Recipe
-from benchmarks.quality_systems import SYSTEMS, Made, make
-from benchmarks.quality_tables import differences, relevance_of, rmse, show, table
+from benchmarks import quality_marketplace
+from benchmarks.quality_recipe import MarketplaceRecipe, Recipe
+from benchmarks.quality_systems import Made, baseline_system, reranker_system, scored
+from benchmarks.quality_tables import differences, relevance_of, rmse, show, table, write
 from reshelf.config import load_yaml, parse
 from reshelf.data.importing import ImportConfig, import_folder
 from reshelf.data.store import RankingData, atomic, load_dataset_folder
@@ -35,6 +34,8 @@ from reshelf.finetune.run import finetune
 from reshelf.modeling.checkpoint import SPEC_FILE
 
 RUNS = Path("runs/quality")
+RECIPES = Path(__file__).parent / "quality"
+ROOT_FILE = "root.txt"
 
 
 @dataclass
@@ -44,53 +45,69 @@ class QualityConfig:
     name: str
     """Recipe in benchmarks/quality."""
     root: Path = Path("../shared/data")
-    """Folder with the real data sets."""
-    systems: list[str] | None = None
-    """Only these systems; none means all that the recipe compares."""
+    """Folder with the real data sets; another one must have the same file names in it."""
 
 
 def main(config: QualityConfig) -> None:
     """Make what is missing, measure, print and write.
 
     Raises:
-        InputError: there is no such recipe, or its data is not at `root`.
+        InputError: there is no such recipe, its data is not at `root`, or the run folder holds that of another root.
     """
-    path = Path(__file__).parent / "quality" / f"{config.name}.yaml"
+    path = RECIPES / f"{config.name}.yaml"
     if not path.exists():
-        there = sorted(p.stem for p in path.parent.glob("*.yaml"))
+        there = sorted(p.stem for p in RECIPES.glob("*.yaml"))
         raise InputError(f"there is no recipe {config.name!r}; make quality takes NAME={', '.join(there)}")
-    recipe, run, console = load_yaml(Recipe, path), RUNS / config.name, Console()
-    prepare(recipe, run, config.root, console)
+    run, console = RUNS / config.name, Console()
+    if config.name == "marketplace":
+        quality_marketplace.compare(load_yaml(MarketplaceRecipe, path), run, console)
+    else:
+        compare(load_yaml(Recipe, path), run, config.root, console)
+
+
+def compare(recipe: Recipe, run: Path, root: Path, console: Console) -> None:
+    """One real data set."""
+    prepare(recipe, run, root, console)
     models = train(recipe, run, console)
     data = load_dataset_folder(run / "data")
-    names = [n for n in SYSTEMS if n in (config.systems or recipe.systems)]
-    made = {name: scored(name, data, run, models, console) for name in names}
-    for n, model in enumerate(models[1:], start=1):
-        made[f"reshelf_seed{n}"] = scored(f"reshelf_seed{n}", data, run, [model], console)
+    made = {
+        name: scored(run / "scores" / f"{name}.npz", data, partial(baseline_system, name, data, run / "data"))
+        for name in recipe.systems
+    }
+    for n, model in enumerate(models):
+        name = "reshelf" if n == 0 else f"reshelf_seed{n}"
+        made[name] = scored(run / "scores" / f"{name}.npz", data, partial(reranker_system, model, data))
     result = table(made, data.lists["test"], recipe.ks)
     if recipe.relevance:
-        truth = {split: relevance_of(config.root, data.lists[split]) for split in ("valid", "test")}
+        truth = {split: relevance_of(root, data.lists[split]) for split in ("valid", "test")}
         for name, one in made.items():
             result[name]["rmse"] = rmse(one, truth, data)
-    details = {
-        "command": f"make quality NAME={config.name}",
+    details: dict[str, Any] = {
+        "command": f"make quality NAME={run.name}",
         "lists": {split: len(lists) for split, lists in data.lists.items()},
         "paired": differences(made, data.lists["test"]),
         "facts": {name: one.facts for name, one in made.items()},
         "seconds": {name: round(one.seconds, 1) for name, one in made.items()},
     }
-    for name, content in ((f"quality_{config.name}", result), (f"quality_{config.name}_details", details)):
-        with atomic(RESULTS / f"{name}.json") as partial:
-            partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    if recipe.cold:
+        shoppers = cold(recipe, run, root, models[0], console)
+        unknown = load_dataset_folder(run / "cold")
+        result |= {f"cold/{name}": row for name, row in table(shoppers, unknown.lists["test"], recipe.ks).items()}
+        details["cold"] = differences(shoppers, unknown.lists["test"])
+    write(run.name, result, details)
     show(result, details, console)
 
 
 def prepare(recipe: Recipe, run: Path, root: Path, console: Console) -> None:
     """The data set folder with the teacher's scores, and the base."""
-    data = run / "data"
+    data, before = run / "data", run / ROOT_FILE
+    if before.exists() and before.read_text(encoding="utf-8") != str(root.resolve()):
+        raise InputError(f"{run} holds a run over {before.read_text(encoding='utf-8')}; move or delete it first")
     if not (data / "train.parquet").exists():
         console.rule(f"{run.name}: data")
         import_folder(ImportConfig(recipe.mapping, data, root, changes=recipe.changes))
+        with atomic(before) as partial_file:
+            partial_file.write_text(str(root.resolve()), encoding="utf-8")
     train = load_dataset_folder(data, ["train"]).lists["train"]
     if recipe.model.distil.feature == TEACHER and TEACHER not in train[0].features:
         console.rule(f"{run.name}: teacher")
@@ -112,25 +129,19 @@ def train(recipe: Recipe, run: Path, console: Console) -> list[Path]:
     return models
 
 
-def scored(name: str, data: RankingData, run: Path, models: Sequence[Path], console: Console) -> Made:
-    """A system's scores of the valid and test lists, from the run folder where they are there."""
-    path = run / "scores" / f"{name}.npz"
-    if path.exists():
-        return Made.read(path, data)
-    console.print(f"{run.name}: {name}", highlight=False)
-    started = time.perf_counter()
-    system, facts = make("reshelf" if name.startswith("reshelf") else name, data, run, models[0])
-    scores = {split: cut(system.scores(data, data.lists[split])) for split in ("valid", "test")}
-    made = Made(scores, facts(), time.perf_counter() - started)
-    made.write(path)
-    return made
-
-
-def cut(scores: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Checked: finite float64."""
-    made = [np.asarray(values, dtype=np.float64) for values in scores]
-    assert all(np.isfinite(values).all() for values in made), "a score is not a number"
-    return made
+def cold(recipe: Recipe, run: Path, root: Path, model: Path, console: Console) -> dict[str, Made]:
+    """The same lists, imported as if no shopper had done anything yet: the first stage does not know them either."""
+    if not (run / "cold" / "test.parquet").exists():
+        console.rule(f"{run.name}: shoppers without history")
+        changes = {**recipe.changes, "max_history": 0}
+        import_folder(ImportConfig(recipe.mapping, run / "cold", root, changes=changes, quiet=True))
+    data: RankingData = load_dataset_folder(run / "cold")
+    return {
+        "first_stage": scored(
+            run / "scores" / "cold_first_stage.npz", data, partial(baseline_system, "first_stage", data, run)
+        ),
+        "reshelf": scored(run / "scores" / "cold_reshelf.npz", data, partial(reranker_system, model, data)),
+    }
 
 
 if __name__ == "__main__":

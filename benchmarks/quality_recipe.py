@@ -1,6 +1,7 @@
-"""What a file in benchmarks/quality says.
+"""What the files in benchmarks/quality say.
 
 recipe = load_yaml(Recipe, "benchmarks/quality/beauty_rerank.yaml")
+recipe = load_yaml(MarketplaceRecipe, "benchmarks/quality/marketplace.yaml")
 """
 
 from __future__ import annotations
@@ -8,12 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from reshelf.data.marketplace import MarketplaceConfig
 from reshelf.finetune.base import BaseConfig
 from reshelf.finetune.config import FinetuneConfig
 
 EVERY = (
     "random", "first_stage", "bm25", "popularity", "item_cf", "matrix_factorisation", "lambdamart", "lstm_ranknet",
-    "lstm_listwise", "text_cnn", "embedding_mlp", "multimodal", "teacher", "reshelf",
+    "lstm_listwise", "text_cnn", "embedding_mlp", "multimodal",
 )  # fmt: skip
 
 
@@ -29,11 +31,31 @@ class Recipe:
     """The reranker; its base is what `base` makes."""
     changes: dict[str, Any] = field(default_factory=dict)
     """Changes to the mapping."""
-    systems: list[str] = field(default_factory=lambda: list(EVERY))
+    systems: list[str] = field(default_factory=lambda: [*EVERY, "teacher"])
     """Systems to compare."""
     ks: list[int] = field(default_factory=lambda: [10])
     """Cuts of nDCG and recall; the first is the main one."""
     relevance: bool = False
     """Also measure RMSE of calibrated scores against the raters' mean relevance (Home Depot)."""
+    cold: bool = False
+    """Also order the lists of shoppers of whom nothing is known."""
     seeds: int = 1
     """Rerankers trained from seeds 0, 1, …; the first is `reshelf`."""
+
+
+@dataclass
+class MarketplaceRecipe:
+    """The simulated shop: as it is, with strong position bias, with shoppers who compare, without history."""
+
+    shop: MarketplaceConfig
+    """The shop as it is."""
+    model: FinetuneConfig
+    """The reranker of every experiment; data and out are set by each."""
+    bias: dict[str, float] = field(default_factory=dict)
+    """What the shop with position bias changes in `shop`."""
+    context: dict[str, float] = field(default_factory=dict)
+    """What the shop whose shoppers compare changes in `shop`."""
+    systems: list[str] = field(default_factory=lambda: [*EVERY, "best_possible"])
+    """Systems to compare on the shop as it is, beside lambdamart_match."""
+    seeds: int = 1
+    """Rerankers trained from seeds 0, 1, … on the shop as it is."""

@@ -1,11 +1,12 @@
-"""Every system of a quality table by name, fitted, and its scores on disk.
+"""Every system of a quality table, fitted and scored once; its scores are kept on disk.
 
-system, facts = make("lambdamart", data, run, model)
+made = scored(run / "scores" / "lambdamart.npz", data, lambda: baseline_system("lambdamart", data, run))
 """
 
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,15 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.quality_recipe import EVERY
-from reshelf.cli import load
 from reshelf.data.schema import RankingList
 from reshelf.data.store import RankingData, atomic
 from reshelf.evaluation.baselines.numbers import TEACHER
 from reshelf.evaluation.reranker_system import RerankerSystem
+from reshelf.evaluation.run import check_scores
+from reshelf.evaluation.systems import System, baseline
 from reshelf.inference.reranker import Reranker
-
-SYSTEMS = (*EVERY, "best_possible")
 
 
 @dataclass
@@ -48,27 +47,34 @@ class Made:
             about = json.loads(str(held["about"]))
             scores = {
                 split: np.split(held[split], np.cumsum([len(one.candidates) for one in data.lists[split]])[:-1])
-                for split in ("valid", "test")
+                for split in splits(data)
             }
         return cls(scores, about["facts"], about["seconds"])
 
 
-CLASSES = {
-    "random": "random_order.RandomOrder",
-    "first_stage": "first_stage.FirstStage",
-    "bm25": "bm25.Bm25",
-    "popularity": "popularity.Popularity",
-    "item_cf": "item_cf.ItemCf",
-    "matrix_factorisation": "matrix_factorisation.MatrixFactorisation",
-    "lambdamart": "lambdamart.LambdaMart",
-    "lstm_ranknet": "lstm.Lstm",
-    "lstm_listwise": "lstm.Lstm",
-    "text_cnn": "text_cnn.TextCnn",
-    "embedding_mlp": "embedding_mlp.EmbeddingMlp",
-    "best_possible": "best_possible.BestPossible",
-}
-"""Module and class in reshelf.evaluation.baselines."""
-OPTIONS = {"lstm_ranknet": {"loss": "ranknet"}, "lstm_listwise": {"loss": "listwise"}}
+def splits(data: RankingData) -> list[str]:
+    """Those that are scored, where they are there."""
+    return [split for split in ("valid", "test") if data.lists.get(split)]
+
+
+def scored(path: Path, data: RankingData, make: Callable[[], System]) -> Made:
+    """A system's scores of the valid and test lists, read from `path` where they are there.
+
+    Args:
+        make: gives the system ready to score.
+    """
+    if path.exists():
+        return Made.read(path, data)
+    print(f"{path.stem} …", flush=True)
+    started = time.perf_counter()
+    system = make()
+    scores = {}
+    for split in splits(data):
+        scores[split] = [np.asarray(values, dtype=np.float64) for values in system.scores(data, data.lists[split])]
+        check_scores(path.stem, data.lists[split], scores[split])
+    made = Made(scores, dict(getattr(system, "chosen", {})), time.perf_counter() - started)
+    made.write(path)
+    return made
 
 
 class Teacher:
@@ -80,16 +86,16 @@ class Teacher:
         return [np.asarray(one.features[TEACHER]) for one in lists]
 
 
-def make(name: str, data: RankingData, run: Path, model: Path) -> tuple[Any, Callable[[], dict[str, Any]]]:
-    """A system that can score (fitted, where it learns), and how to ask what its training settled on."""
-    if name in CLASSES:
-        system = load(f"reshelf.evaluation.baselines.{CLASSES[name]}")(**OPTIONS.get(name, {}))
-    elif name == "multimodal":
-        system = load("reshelf.evaluation.baselines.multimodal.Multimodal")(images=run / "data")
-    elif name == TEACHER:
-        system = Teacher()
-    else:
-        system = RerankerSystem(Reranker.from_pretrained(model, "transformers", catalogue=data.items), name)
+def baseline_system(name: str, data: RankingData, images: Path, seed: int = 0) -> System:
+    """A system other than the reranker, trained on the train lists where it learns."""
+    if name == TEACHER:
+        return Teacher()
+    system = baseline(name, seed, images)
     if hasattr(system, "fit"):
         system.fit(data)
-    return system, lambda: dict(getattr(system, "chosen", {}))
+    return system
+
+
+def reranker_system(model: Path, data: RankingData) -> System:
+    """A reranker folder, scored by the transformers engine."""
+    return RerankerSystem(Reranker.from_pretrained(model, "transformers", catalogue=data.items), "reshelf")

@@ -5,6 +5,7 @@ result = table(made, data.lists["test"], ks=[10]);  result["reshelf"]["ndcg@10"]
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,10 @@ from rich.console import Console
 from rich.table import Table
 from sklearn.isotonic import IsotonicRegression
 
+from benchmarks.harness import RESULTS
 from benchmarks.quality_systems import Made
 from reshelf.data.schema import RankingList
-from reshelf.data.store import RankingData
+from reshelf.data.store import RankingData, atomic
 from reshelf.evaluation.bootstrap import interval, resample
 from reshelf.evaluation.measure import Measurement, Truth, measure, summarise
 
@@ -40,17 +42,17 @@ def table(made: Mapping[str, Made], lists: Sequence[RankingList], ks: Sequence[i
     return result
 
 
-def differences(made: Mapping[str, Made], lists: Sequence[RankingList]) -> dict[str, dict[str, Row]]:
-    """other system -> metric -> [mean, low, high] of reshelf minus it: paired by list, for UAUC by shopper."""
+def differences(made: Mapping[str, Made], lists: Sequence[RankingList], main: str = MAIN) -> dict[str, dict[str, Row]]:
+    """other system -> metric -> [mean, low, high] of `main` minus it: paired by list, for UAUC by shopper."""
     truth = Truth.of(lists)
     measured: dict[str, Measurement] = {name: measure(one.scores["test"], truth, 10) for name, one in made.items()}
-    main = measured.get(MAIN)
+    ours = measured[main]
     result: dict[str, dict[str, Row]] = {}
     for name, other in measured.items():
-        if main is None or name == MAIN:
+        if name == main:
             continue
-        found = {m: main.per_list[m] - other.per_list[m] for m in ("ndcg@10", "mrr") if m in main.per_list}
-        found |= {m: main.per_user[m] - other.per_user[m] for m in main.per_user}
+        found = {m: ours.per_list[m] - other.per_list[m] for m in ("ndcg@10", "mrr") if m in ours.per_list}
+        found |= {m: ours.per_user[m] - other.per_user[m] for m in ours.per_user}
         result[name] = {
             m: list(interval(values, resample(len(values), RESAMPLES, 0)))
             for m, values in found.items()
@@ -78,6 +80,13 @@ def rmse(made: Made, truth: Mapping[str, np.ndarray], data: RankingData) -> Row:
     weights = resample(len(sizes), RESAMPLES, 0).astype(np.float64)
     means = np.sqrt((weights @ sums) / (weights @ sizes))
     return [float(np.sqrt(errors.mean())), *np.quantile(means, [0.025, 0.975]).tolist()]
+
+
+def write(name: str, result: Mapping[str, Any], details: Mapping[str, Any]) -> None:
+    """`results/quality_NAME.json`, the table, and `results/quality_NAME_details.json`, the rest."""
+    for stem, content in ((f"quality_{name}", result), (f"quality_{name}_details", details)):
+        with atomic(RESULTS / f"{stem}.json") as partial:
+            partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
 def show(result: Mapping[str, Mapping[str, Row]], details: Mapping[str, Any], console: Console) -> None:

@@ -271,6 +271,8 @@ def _add_signals(
         else:
             past = log.item[draft.past] if log is not None else np.zeros(0, dtype=np.int64)
             history = past[past >= 0].astype(np.int64)
+        if mapping.max_history == 0:
+            history = history[:0]  # shoppers of whom nothing is known: signals must not know more
         user = log.codes.get(draft.user_id, -1) if log is not None and draft.split == TRAIN else -1
         asks.append(Ask(history, draft.candidates, draft.query, draft.time, user))
     names = list(dict.fromkeys([*spec.names, *spec.first_stage]))

@@ -33,7 +33,7 @@ from reshelf.finetune.losses.ranknet import ranknet
 from reshelf.finetune.losses.teacher_bce import teacher_bce
 from reshelf.finetune.packed_trainer import packed_arguments
 from reshelf.finetune.sharing import gather_adapter, is_spread, together
-from reshelf.finetune.trainer import Counts, ListTrainer, Teaching
+from reshelf.finetune.trainer import Counts, ListTrainer, Teaching, Watched
 from reshelf.finetune.validation import Validation
 from reshelf.modeling.calibration import Calibration, fit_calibration
 from reshelf.modeling.checkpoint import RerankerSpec, save_reranker
@@ -63,10 +63,16 @@ CHECKPOINTS = "checkpoints"
 CONFIG = "config.yaml"
 
 
-def finetune(config: FinetuneConfig) -> None:
+def finetune(config: FinetuneConfig, watch: Callable[[int, float], None] | None = None) -> float:
     """Train, keep the best checkpoint by `config.metric`, calibrate it, and write the reranker folder.
 
     Under `accelerate launch` every process calls this; the main one writes.
+
+    Args:
+        watch: told the step and the metric at each validation; what it raises ends the run.
+
+    Returns:
+        The best metric on the validation lists.
 
     Raises:
         InputError: the data, the model or the output folder cannot be used, or the folder holds another run.
@@ -77,6 +83,8 @@ def finetune(config: FinetuneConfig) -> None:
     if main:
         with atomic(config.out / CONFIG) as partial:
             partial.write_text(_run_text(config, arguments), encoding="utf-8")
+    if watch is not None:
+        trainer.add_callback(Watched(watch, config.metric))
     trainer.train_or_resume()
     calibration = _calibration(config, validation, trainer)
     model = trainer.accelerator.unwrap_model(trainer.model)
@@ -91,6 +99,7 @@ def finetune(config: FinetuneConfig) -> None:
         name = METRIC_NAMES[config.metric]
         print(f"{config.out}: best valid {name} {best:.4f} at step {trainer.state.best_global_step}")
     trainer.accelerator.wait_for_everyone()
+    return trainer.state.best_metric or 0.0
 
 
 def _prepare(

@@ -41,6 +41,17 @@ class _NewEpoch(TrainerCallback):
             one.set_epoch(int((state.epoch or 0) + 1e-3))  # resuming begins inside an epoch
 
 
+class Watched(TrainerCallback):
+    """Tells `watch` the step and the metric at each validation."""
+
+    def __init__(self, watch: Callable[[int, float], None], metric: str) -> None:
+        self._watch = watch
+        self._metric = metric
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Any = None, **_: Any) -> None:
+        self._watch(state.global_step, metrics[f"eval_{self._metric}"])
+
+
 @dataclass(frozen=True)
 class Teaching:
     """Distillation beside the labels."""

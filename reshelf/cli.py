@@ -56,10 +56,20 @@ COMMANDS = {
         "reshelf.finetune.base.make_base",
         "pretrain a small base language model, offline",
     ),
+    "teach": Command(
+        "reshelf.evaluation.teacher.TeachConfig",
+        "reshelf.evaluation.teacher.teach",
+        "write a strong teacher's scores into a data set, to learn from",
+    ),
     "finetune": Command(
         "reshelf.finetune.config.FinetuneConfig",
         "reshelf.finetune.run.finetune",
         "train a reranker: LoRA over a 4-bit base",
+    ),
+    "tune": Command(
+        "reshelf.finetune.tune.TuneConfig",
+        "reshelf.finetune.tune.tune",
+        "search for the settings of a finetuning run",
     ),
     "evaluate": Command(
         "reshelf.evaluation.config.EvaluateConfig",
