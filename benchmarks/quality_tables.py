@@ -26,11 +26,16 @@ from reshelf.evaluation.measure import Measurement, Truth, measure, summarise
 
 RESAMPLES = 2000
 MAIN = "reshelf"
+WHOLE = ("auc", "uauc")
+"""Metrics that are not of single lists."""
 Row = list[float]
 
 
 def table(made: Mapping[str, Made], lists: Sequence[RankingList], ks: Sequence[int]) -> dict[str, dict[str, Row]]:
-    """system -> metric -> [mean, low, high] on the test lists; 95 % bootstrap over lists."""
+    """system -> metric -> [mean, low, high] on the test lists; 95 % bootstrap over lists.
+
+    Where every list holds one candidate, only AUC and UAUC mean anything, and only they are there.
+    """
     truth = Truth.of(lists)
     result: dict[str, dict[str, Row]] = {name: {} for name in made}
     for k in ks:
@@ -38,8 +43,13 @@ def table(made: Mapping[str, Made], lists: Sequence[RankingList], ks: Sequence[i
         summary = summarise(measured, truth, k, RESAMPLES, 0)
         for name, bounds in summary["intervals"].items():
             means = summary["systems"][name]
-            result[name] |= {m: [means[m], *bounds[m]] for m in bounds if means[m] is not None}
+            known = [m for m in bounds if means[m] is not None and (m in WHOLE or not singles(lists))]
+            result[name] |= {m: [means[m], *bounds[m]] for m in known}
     return result
+
+
+def singles(lists: Sequence[RankingList]) -> bool:
+    return all(len(one.candidates) == 1 for one in lists)
 
 
 def differences(made: Mapping[str, Made], lists: Sequence[RankingList], main: str = MAIN) -> dict[str, dict[str, Row]]:
@@ -47,11 +57,12 @@ def differences(made: Mapping[str, Made], lists: Sequence[RankingList], main: st
     truth = Truth.of(lists)
     measured: dict[str, Measurement] = {name: measure(one.scores["test"], truth, 10) for name, one in made.items()}
     ours = measured[main]
+    per_list = [] if singles(lists) else [m for m in ("ndcg@10", "mrr") if m in ours.per_list]
     result: dict[str, dict[str, Row]] = {}
     for name, other in measured.items():
         if name == main:
             continue
-        found = {m: ours.per_list[m] - other.per_list[m] for m in ("ndcg@10", "mrr") if m in ours.per_list}
+        found = {m: ours.per_list[m] - other.per_list[m] for m in per_list}
         found |= {m: ours.per_user[m] - other.per_user[m] for m in ours.per_user}
         result[name] = {
             m: list(interval(values, resample(len(values), RESAMPLES, 0)))
@@ -91,10 +102,10 @@ def write(name: str, result: Mapping[str, Any], details: Mapping[str, Any]) -> N
 
 def show(result: Mapping[str, Mapping[str, Row]], details: Mapping[str, Any], console: Console) -> None:
     """The table on the screen, best system last, with what Reshelf is ahead of each."""
-    metrics = [m for m in next(iter(result.values())) if any(m in row for row in result.values())]
-    main = "auc" if "uauc" in metrics and "ndcg@10" not in metrics else metrics[0]
+    metrics = list(dict.fromkeys(m for row in result.values() for m in row))
     paired = details["paired"]
-    ahead = next((m for m in ("ndcg@10", "uauc") if any(m in row for row in paired.values())), main)
+    ahead = next(m for m in ("ndcg@10", "uauc") if any(m in row for row in paired.values()))
+    main = ahead if ahead == "uauc" else metrics[0]
     view = Table(box=box.SIMPLE_HEAD, title=details["command"], caption=f"reshelf ahead: paired difference in {ahead}")
     for head in ("system", *metrics, "reshelf ahead"):
         view.add_column(head, justify="left" if head == "system" else "right")
