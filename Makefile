@@ -2,7 +2,7 @@
 # make real    train and evaluate on the Amazon Beauty search lists in $(DATA) (within an hour on two cores)
 # make test    every check and every test
 # make bench NAME=train_step    one benchmark, into benchmarks/results (benchmarks/README.md lists them)
-# make quality NAME=beauty_search    order quality against every other system, into benchmarks/results
+# make quality NAME=beauty_search    how good the order is, beside every other system (benchmarks/QUALITY.md)
 # make check   static checks only        make clean   remove the environment and caches; runs/ stays
 #
 # Each sets up .venv first, once. Without a GPU, and where pip does not already find a CPU build of torch:

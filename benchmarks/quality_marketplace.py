@@ -33,6 +33,7 @@ from reshelf.data.store import RankingData, load_dataset_folder
 from reshelf.evaluation.bootstrap import resample
 from reshelf.evaluation.measure import Truth, measure
 from reshelf.finetune.augment import without_history
+from reshelf.finetune.base import make_base
 from reshelf.finetune.config import FinetuneConfig
 from reshelf.finetune.run import finetune
 from reshelf.modeling.checkpoint import SPEC_FILE
@@ -113,19 +114,20 @@ def with_bias(recipe: MarketplaceRecipe, run: Path, console: Console) -> Part:
 
 
 def with_context(recipe: MarketplaceRecipe, run: Path, console: Console) -> Part:
-    """Candidates alone against candidates that see those before them, and orders of arrival."""
+    """Candidates alone against candidates that see those before them, over one base; and orders of arrival."""
     data = simulated(replace(recipe.shop, images=False, out=run / "data", **recipe.context), console)  # type: ignore[arg-type]
+    base = recipe.context_base
+    if not (base.out / "config.json").exists():
+        console.rule(str(base.out))
+        make_base(base)
+    alone = replace(recipe.model, data=run / "data", model=replace(recipe.model.model, base=str(base.out)))
     augment = replace(recipe.model.augment, shuffle=True)
-    joint = trained(
-        replace(recipe.model, data=run / "data", out=run / "joint", candidates="joint", augment=augment), console
-    )
-    alone = trained(replace(recipe.model, data=run / "data", out=run / "independent"), console)
-    made = {
-        name: scored(run / "scores" / f"{name}.npz", data, partial(reranker_system, model, data))
-        for name, model in (("independent", alone), ("joint", joint))
-    }
+    joint = trained(replace(alone, out=run / "joint", candidates="joint", augment=augment), console)
+    models = {"independent": trained(replace(alone, out=run / "independent"), console), "joint": joint}
     first = partial(baseline_system, "first_stage", data, run)
-    made["first_stage"] = scored(run / "scores" / "first_stage.npz", data, first)
+    made = {"first_stage": scored(run / "scores" / "first_stage.npz", data, first)}
+    for name, model in models.items():
+        made[name] = scored(run / "scores" / f"{name}.npz", data, partial(reranker_system, model, data))
     return made, data, arrivals(run, data, joint)
 
 

@@ -51,6 +51,8 @@ class MarketplaceRecipe:
     """The shop as it is."""
     model: FinetuneConfig
     """The reranker of every experiment; data and out are set by each."""
+    context_base: BaseConfig
+    """The base of both rerankers of the shop whose shoppers compare: it has read sessions either way."""
     bias: dict[str, float] = field(default_factory=dict)
     """What the shop with position bias changes in `shop`."""
     context: dict[str, float] = field(default_factory=dict)

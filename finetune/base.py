@@ -25,6 +25,7 @@ from reshelf.finetune.muon import MuonAdamW
 from reshelf.finetune.packed_trainer import PackedTrainer, packed_arguments
 from reshelf.finetune.progress import LossProgress
 from reshelf.finetune.sessions import (
+    Candidates,
     LoggedSource,
     SessionStream,
     SimulatedSource,
@@ -80,6 +81,9 @@ class BaseConfig:
     """Sessions and catalogue texts to read, all in all."""
     max_candidates: int = 0
     """Products of a session: all that were clicked or bought, and others drawn at random; 0 for all."""
+    candidates: Candidates = "independent"
+    """What products of a session see: themselves, also those before them (joint, for rerankers with `candidates:
+    joint`), or one and the other in turn (both)."""
     texts_per_step: int = 8
     """Texts per optimiser step."""
     learning_rate: float = 4e-3
@@ -147,7 +151,7 @@ def make_base(config: BaseConfig) -> None:
         model=model,
         args=arguments,
         train_dataset=SessionStream(
-            sources, tokenizer, config.prompt, config.texts, config.max_candidates, config.seed
+            sources, tokenizer, config.prompt, config.texts, config.max_candidates, config.seed, config.candidates
         ),
         data_collator=collate_text,
         callbacks=[LossProgress("pretraining")],

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -85,12 +85,17 @@ class LoggedSource:
         return self._lists
 
 
+Candidates = Literal["independent", "joint", "both"]
+
+
 @dataclass(frozen=True)
 class Text:
     """Token ids to learn from. `outcomes` int64 [K] are the words behind a session's products; None for a catalogue."""
 
     prompt: ListPrompt
     outcomes: np.ndarray | None
+    joint: bool = False
+    """Products see those before them."""
 
 
 class SessionStream(Dataset[Text]):
@@ -102,6 +107,8 @@ class SessionStream(Dataset[Text]):
         prompt: how a session is written.
         length: number of texts.
         max_candidates: products of a session, see `finetune.batches.thin`; 0 for all.
+        candidates: what products see of each other; joint ones come in random order, and of "both" every other session
+            is joint.
         seed: choice of products and of catalogue entries.
     """
 
@@ -113,9 +120,11 @@ class SessionStream(Dataset[Text]):
         length: int,
         max_candidates: int,
         seed: int,
+        candidates: Candidates = "independent",
     ) -> None:
         self._sources = sources
         self._max = max_candidates
+        self._candidates = candidates
         self._seed = seed
         self._length = length
         entry = replace(prompt, fields=list(WHOLE), features=[], item_tokens=96)
@@ -138,8 +147,13 @@ class SessionStream(Dataset[Text]):
             chosen = rng.choice(len(ids), min(CATALOGUE_ENTRIES, len(ids)), replace=False)
             entries = RankingList(list_id=f"catalogue-{n}", user_id="-", candidates=tuple(ids[c] for c in chosen))
             return Text(self._entries[which].build(entries), None)
-        ranking = thin(self._sources[which].session(n // len(self._sources)), self._max, [self._seed, n])
-        return Text(self._sessions[which].build(ranking), self._words[list(ranking.labels or ())])
+        turn = n // len(self._sources)
+        ranking = thin(self._sources[which].session(turn), self._max, [self._seed, n])
+        joint = self._candidates == "joint" or (self._candidates == "both" and turn % 2 == 1)
+        if joint:
+            order = np.random.default_rng([self._seed, n, 1]).permutation(len(ranking.candidates))
+            ranking = ranking.only(order.tolist())
+        return Text(self._sessions[which].build(ranking), self._words[list(ranking.labels or ())], joint)
 
 
 @dataclass(frozen=True)
@@ -158,7 +172,7 @@ class TextBatch:
 
 def collate_text(texts: Sequence[Text]) -> TextBatch:
     """Pack texts and lay out their targets."""
-    packed = pack([text.prompt for text in texts])
+    packed = pack([text.prompt for text in texts], [text.joint for text in texts])
     words, outcomes = [], []
     for text in texts:
         prefix, items = text.prompt.prefix, text.prompt.items

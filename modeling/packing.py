@@ -127,26 +127,30 @@ class PackedBatch:
 
 
 def pack(
-    prompts: Sequence[ListPrompt], joint: bool = False, past: Past | None = None, keep: Sequence[Past] = ()
+    prompts: Sequence[ListPrompt],
+    joint: bool | Sequence[bool] = False,
+    past: Past | None = None,
+    keep: Sequence[Past] = (),
 ) -> PackedBatch:
     """Lay lists out in one row.
 
     Args:
         prompts: at least one list, each with a prefix and at least one candidate.
-        joint: candidates see those before them (plain causal attention).
+        joint: candidates see those before them (plain causal attention); one answer for all lists, or one for each.
         past: with one list: the beginning of its prefix, read before; the row begins behind it.
         keep: one for each list, to be filled with the keys and values of its prefix. No gradients then.
     """
     ids, positions, ends, parts = [], [], [], []
     start, behind = 0, 0 if past is None else len(past)
-    for prompt in prompts:
+    each = [joint] * len(prompts) if isinstance(joint, bool) else joint
+    for prompt, together in zip(prompts, each, strict=True):
         prefix = len(prompt.prefix) - behind
         lengths = np.array([len(item) for item in prompt.items])
         offsets = np.cumsum(lengths) - lengths
         items = int(lengths.sum())
         ids += [prompt.prefix[behind:], *prompt.items]
         ends.append(start + prefix + offsets + lengths - 1)
-        if joint:
+        if together:
             positions.append(behind + np.arange(prefix + items))
             parts.append(ListLayout(start, prefix + items))
         else:

@@ -88,6 +88,23 @@ def test_every_tenth_text_is_catalogue(stream: SessionStream) -> None:
     assert [n for n in range(20) if stream[n].outcomes is None] == [9, 19]
 
 
+def test_every_other_session_of_both_is_joint_and_its_products_come_in_another_order(data: RankingData) -> None:
+    source = LoggedSource(data)
+    tokenizer = train_tokenizer(vocabulary_text([source], PROMPT), 700)
+    alone, both = (
+        SessionStream([source], tokenizer, PROMPT, length=20, max_candidates=0, seed=0, candidates=kind)
+        for kind in ("independent", "both")
+    )
+    assert [both[n].joint for n in range(8)] == [n % 2 == 1 for n in range(8)]
+    for n in range(8):
+        words = [
+            {(item.tobytes(), int(word)) for item, word in zip(one[n].prompt.items, one[n].outcomes)}
+            for one in (alone, both)
+        ]
+        assert words[0] == words[1], "products keep their outcomes"
+    assert any(alone[n].outcomes.tolist() != both[n].outcomes.tolist() for n in (1, 3, 5, 7))
+
+
 def test_simulated_sessions_show_no_position_bias_and_repeat() -> None:
     config = MarketplaceConfig(items_per_category=12, position_bias=5.0, decisiveness=4, candidates=10)
     source = SimulatedSource(config, seed=3)

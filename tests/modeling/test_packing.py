@@ -89,3 +89,12 @@ def test_types_and_moving(make_lists: Callable[..., list[ListPrompt]]) -> None:
     assert moved.input_ids.is_meta
     assert moved.layout.parts[0].slots is not None
     assert moved.layout.parts[0].slots.is_meta
+
+
+def test_lists_of_either_kind_in_one_row(make_lists: Callable[..., list[ListPrompt]]) -> None:
+    """Each is laid out as it would be alone."""
+    lists = make_lists((3, [2, 1]), (4, [1, 3]))
+    batch = pack(lists, [True, False])
+    joint, apart = pack(lists[:1], joint=True), pack(lists[1:])
+    assert batch.position_ids.tolist() == torch.cat([joint.position_ids, apart.position_ids], dim=1).tolist()
+    assert [(part.prefix, part.count) for part in batch.layout.parts] == [(6, 0), (4, 2)]
