@@ -90,7 +90,7 @@ def test_every_tenth_text_is_catalogue(stream: SessionStream) -> None:
 
 def test_every_other_session_of_both_is_joint_and_its_products_come_in_another_order(data: RankingData) -> None:
     source = LoggedSource(data)
-    tokenizer = train_tokenizer(vocabulary_text([source], PROMPT), 700)
+    tokenizer = train_tokenizer(vocabulary_text([source], PROMPT), SHAPE.vocabulary)
     alone, both = (
         SessionStream([source], tokenizer, PROMPT, length=20, max_candidates=0, seed=0, candidates=kind)
         for kind in ("independent", "both")
