@@ -50,16 +50,25 @@ class Extras:
     """Where 1 / probability is cut off."""
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     """Random changes."""
+    hard_negatives: float = 0.0
+    """See `thin`."""
 
 
-def thin(ranking: RankingList, limit: int, seed: Sequence[int]) -> RankingList:
-    """All positives and others drawn at random up to `limit` candidates, in first-stage order; `limit` 0 keeps all."""
+def thin(ranking: RankingList, limit: int, seed: Sequence[int], hard: float = 0.0) -> RankingList:
+    """All positives and others up to `limit` candidates, in first-stage order; `limit` 0 keeps all.
+
+    Args:
+        hard: share of the others that are hard negatives, those that the first stage put highest; the rest is drawn
+            at random.
+    """
     if not limit or len(ranking.candidates) <= limit:
         return ranking
     labels = np.array(ranking.labels)
     positive, other = np.flatnonzero(labels > 0)[:limit], np.flatnonzero(labels == 0)
-    drawn = np.random.default_rng(seed).choice(other, min(len(other), limit - len(positive)), replace=False)
-    return ranking.only(np.sort(np.concatenate([positive, drawn])).tolist())
+    room = min(len(other), limit - len(positive))
+    first = round(hard * room)
+    drawn = np.random.default_rng(seed).choice(other[first:], room - first, replace=False)
+    return ranking.only(np.sort(np.concatenate([positive, other[:first], drawn])).tolist())
 
 
 def inverse_propensity(ranking: RankingList, propensities: npt.NDArray[np.float64], limit: float) -> np.ndarray:
@@ -83,7 +92,7 @@ class ListDataset(Dataset[Example]):
 
     Args:
         lists: with labels.
-        max_candidates: keep all positives and fill up with others drawn at random, in first-stage order; 0 keeps all.
+        max_candidates: keep all positives and fill up with others, see `thin`; 0 keeps all.
         seed: draws depend on it, the epoch and the list alone, so a resumed run draws alike.
         extras: of training lists.
 
@@ -130,7 +139,7 @@ class ListDataset(Dataset[Example]):
         if extras.propensities is not None and ranking.positions is None:
             # Shown as they came; which places those were is lost once candidates are left out or shuffled.
             ranking = ranking.model_copy(update={"positions": tuple(range(1, len(ranking.candidates) + 1))})
-        ranking = augmented(thin(ranking, self._max, seed), extras.augment, seed)
+        ranking = augmented(thin(ranking, self._max, seed, extras.hard_negatives), extras.augment, seed)
         inverse = teacher = None
         if extras.propensities is not None:
             inverse = inverse_propensity(ranking, extras.propensities, extras.max_inverse_propensity)

@@ -95,6 +95,9 @@ class FinetuneConfig:
     """Steps and their size."""
     max_candidates: int = 0
     """Candidates of a training list: all positives, and others drawn anew each epoch; 0 for all."""
+    hard_negatives: float = 0.0
+    """With max_candidates: share of those others that the first stage put highest, which are the hardest to tell from
+    what was wanted; the rest is drawn at random."""
     train_lists: int = 0
     """Use only the first so many training lists; 0 for all."""
     valid_lists: int = 0
@@ -118,6 +121,8 @@ class FinetuneConfig:
         for name in ("eval_every", "patience"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}; give a number of at least 1")
+        if not 0 <= self.hard_negatives <= 1:
+            raise InputError(f"hard_negatives is {self.hard_negatives}; give a share between 0 and 1")
         if not self.max_inverse_propensity >= 1:
             raise InputError(f"max_inverse_propensity is {self.max_inverse_propensity}; give a number of at least 1")
         if self.max_candidates == 1:

@@ -112,6 +112,7 @@ def _prepare(
         None if config.propensities is None else read_propensities(config.propensities),
         config.max_inverse_propensity,
         config.augment,
+        config.hard_negatives,
     )
     data = load_dataset_folder(config.data, ("train", "valid"))
     _cut(data, config)

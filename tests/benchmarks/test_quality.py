@@ -23,7 +23,8 @@ from reshelf.config import load_yaml
 from reshelf.data.mapping_file import load_mapping
 from reshelf.data.marketplace import MarketplaceConfig, simulate
 from reshelf.data.schema import RankingList
-from reshelf.data.store import RankingData
+from reshelf.data.signals import PERSONAL
+from reshelf.data.store import RankingData, load_dataset_folder
 from reshelf.errors import InputError
 from reshelf.evaluation.bootstrap import resample
 
@@ -146,6 +147,10 @@ def test_a_recipe_runs_on_another_shop_in_the_same_layout(
     assert set(rows) == {*recipe.systems, "reshelf", "cold/first_stage", "cold/reshelf"}
     for name in rows:
         assert len(rows[name]["ndcg@10"]) == 3
+    unknown = load_dataset_folder(run / "cold", ["test"]).lists["test"]
+    assert not any(one.history for one in unknown)
+    assert not any(any(one.features[name]) for one in unknown for name in PERSONAL if name in one.features)
+    assert any(any(one.features["popularity"]) for one in unknown)
     assert rows["teacher"]["ndcg@10"][0] > rows["popularity"]["ndcg@10"][0] + 0.1
     assert details["paired"]["popularity"]["ndcg@10"][0] == pytest.approx(
         rows["reshelf"]["ndcg@10"][0] - rows["popularity"]["ndcg@10"][0]

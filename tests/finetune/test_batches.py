@@ -46,6 +46,20 @@ def test_thinning_draws_by_its_seed_alone() -> None:
     assert thin(full, 0, [0]) is full
 
 
+@pytest.mark.parametrize(("hard", "first"), [(0.5, [0, 1]), (1.0, [0, 1, 2, 3])])
+def test_hard_negatives_are_what_the_first_stage_put_highest(hard: float, first: list[int]) -> None:
+    """Four beside two wanted ones; the rest is still drawn, and from what is not there yet."""
+    full = ranking(30, (4, 29))
+    seen = set()
+    for epoch in range(8):
+        chosen = [full.candidates.index(c) for c in thin(full, 6, [0, epoch], hard).candidates]
+        assert chosen == sorted(chosen)
+        assert len(set(chosen)) == 6
+        assert {4, 29, *first} <= set(chosen)
+        seen |= set(chosen)
+    assert (len(seen) > 12) == (hard < 1)
+
+
 def test_another_epoch_draws_others(data: RankingData, builder: PromptBuilder) -> None:
     dataset = ListDataset(data.lists["train"], builder, max_candidates=3)
     first = [[len(i) for i in dataset[n].prompt.items] for n in range(len(dataset))]
