@@ -21,11 +21,11 @@ from rich.console import Console
 
 from benchmarks import quality_marketplace
 from benchmarks.quality_recipe import MarketplaceRecipe, Recipe
-from benchmarks.quality_systems import Made, baseline_system, reranker_system, scored
+from benchmarks.quality_systems import Made, baseline_system, only_test, reranker_system, scored
 from benchmarks.quality_tables import differences, relevance_of, rmse, show, table, write
 from reshelf.config import load_yaml, parse
 from reshelf.data.importing import ImportConfig, import_folder
-from reshelf.data.store import RankingData, atomic, load_dataset_folder
+from reshelf.data.store import atomic, load_dataset_folder
 from reshelf.errors import InputError
 from reshelf.evaluation.baselines.numbers import TEACHER
 from reshelf.evaluation.teacher import TeachConfig, teach
@@ -70,13 +70,14 @@ def compare(recipe: Recipe, run: Path, root: Path, console: Console) -> None:
     prepare(recipe, run, root, console)
     models = train(recipe, run, console)
     data = load_dataset_folder(run / "data")
-    made = {
-        name: scored(run / "scores" / f"{name}.npz", data, partial(baseline_system, name, data, run / "data"))
-        for name in recipe.systems
-    }
+    shown = data if recipe.relevance else only_test(data)
+    made = {}
     for n, model in enumerate(models):
         name = "reshelf" if n == 0 else f"reshelf_seed{n}"
-        made[name] = scored(run / "scores" / f"{name}.npz", data, partial(reranker_system, model, data))
+        made[name] = scored(run / "scores" / f"{name}.npz", shown, partial(reranker_system, model, data))
+    for name in recipe.systems:
+        make = partial(baseline_system, name, data, run / "data")
+        made[name] = scored(run / "scores" / f"{name}.npz", shown, make)
     result = table(made, data.lists["test"], recipe.ks)
     if recipe.relevance:
         truth = {split: relevance_of(root, data.lists[split]) for split in ("valid", "test")}
@@ -135,7 +136,7 @@ def cold(recipe: Recipe, run: Path, root: Path, model: Path, console: Console) -
         console.rule(f"{run.name}: shoppers without history")
         changes = {**recipe.changes, "max_history": 0}
         import_folder(ImportConfig(recipe.mapping, run / "cold", root, changes=changes, quiet=True))
-    data: RankingData = load_dataset_folder(run / "cold")
+    data = only_test(load_dataset_folder(run / "cold"))
     return {
         "first_stage": scored(
             run / "scores" / "cold_first_stage.npz", data, partial(baseline_system, "first_stage", data, run)

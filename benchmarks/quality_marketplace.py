@@ -24,7 +24,7 @@ from scipy.stats import kendalltau
 
 from benchmarks.match_features import with_match_features
 from benchmarks.quality_recipe import MarketplaceRecipe
-from benchmarks.quality_systems import Made, baseline_system, reranker_system, scored
+from benchmarks.quality_systems import Made, baseline_system, only_test, reranker_system, scored
 from benchmarks.quality_tables import RESAMPLES, differences, show, table, write
 from reshelf.data.marketplace import MarketplaceConfig, simulate_folder
 from reshelf.data.marketplace.simulation import RANDOMISED_FILE
@@ -38,7 +38,7 @@ from reshelf.finetune.config import FinetuneConfig
 from reshelf.finetune.run import finetune
 from reshelf.modeling.checkpoint import SPEC_FILE
 
-_ARRIVALS = 5
+_ARRIVALS = 3
 Part = tuple[dict[str, Made], RankingData, dict[str, Any]]
 
 
@@ -71,7 +71,9 @@ def shop_as_it_is(recipe: MarketplaceRecipe, run: Path, console: Console) -> Par
     """Every system on the shop, and rerankers of several seeds."""
     data = simulated(replace(recipe.shop, out=run / "data"), console)
     made = {
-        name: scored(run / "scores" / f"{name}.npz", data, partial(baseline_system, name, data, run / "data"))
+        name: scored(
+            run / "scores" / f"{name}.npz", only_test(data), partial(baseline_system, name, data, run / "data")
+        )
         for name in recipe.systems
     }
     matched = RankingData(
@@ -79,13 +81,13 @@ def shop_as_it_is(recipe: MarketplaceRecipe, run: Path, console: Console) -> Par
         {split: [with_match_features(one, data.items) for one in lists] for split, lists in data.lists.items()},
     )
     make = partial(baseline_system, "lambdamart", matched, run)
-    made["lambdamart_match"] = scored(run / "scores" / "lambdamart_match.npz", matched, make)
+    made["lambdamart_match"] = scored(run / "scores" / "lambdamart_match.npz", only_test(matched), make)
     for n in range(recipe.seeds):
         name = "reshelf" if n == 0 else f"reshelf_seed{n}"
         model = trained(
             replace(recipe.model, data=run / "data", out=run / name.replace("reshelf", "model"), seed=n), console
         )
-        made[name] = scored(run / "scores" / f"{name}.npz", data, partial(reranker_system, model, data))
+        made[name] = scored(run / "scores" / f"{name}.npz", only_test(data), partial(reranker_system, model, data))
     return made, data, {}
 
 
@@ -104,12 +106,12 @@ def with_bias(recipe: MarketplaceRecipe, run: Path, console: Console) -> Part:
     }
     made = {
         "first_stage": scored(
-            run / "scores" / "first_stage.npz", biased, partial(baseline_system, "first_stage", biased, run)
+            run / "scores" / "first_stage.npz", only_test(biased), partial(baseline_system, "first_stage", biased, run)
         )
     }
     for name, config in configs.items():
         model = trained(replace(config, out=run / name), console)
-        made[name] = scored(run / "scores" / f"{name}.npz", biased, partial(reranker_system, model, biased))
+        made[name] = scored(run / "scores" / f"{name}.npz", only_test(biased), partial(reranker_system, model, biased))
     return made, biased, recovered(made, biased)
 
 
@@ -125,9 +127,9 @@ def with_context(recipe: MarketplaceRecipe, run: Path, console: Console) -> Part
     joint = trained(replace(alone, out=run / "joint", candidates="joint", augment=augment), console)
     models = {"independent": trained(replace(alone, out=run / "independent"), console), "joint": joint}
     first = partial(baseline_system, "first_stage", data, run)
-    made = {"first_stage": scored(run / "scores" / "first_stage.npz", data, first)}
+    made = {"first_stage": scored(run / "scores" / "first_stage.npz", only_test(data), first)}
     for name, model in models.items():
-        made[name] = scored(run / "scores" / f"{name}.npz", data, partial(reranker_system, model, data))
+        made[name] = scored(run / "scores" / f"{name}.npz", only_test(data), partial(reranker_system, model, data))
     return made, data, arrivals(run, data, joint)
 
 
@@ -139,7 +141,9 @@ def without_knowledge(run: Path, data: RankingData) -> Part:
         "first_stage": partial(baseline_system, "first_stage", unknown, run),
         "reshelf": partial(reranker_system, run / "model", unknown),
     }
-    made = {name: scored(run / "scores" / f"cold_{name}.npz", unknown, system) for name, system in make.items()}
+    made = {
+        name: scored(run / "scores" / f"cold_{name}.npz", only_test(unknown), system) for name, system in make.items()
+    }
     return made, unknown, {}
 
 

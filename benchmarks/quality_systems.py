@@ -57,6 +57,11 @@ def splits(data: RankingData) -> list[str]:
     return [split for split in ("valid", "test") if data.lists.get(split)]
 
 
+def only_test(data: RankingData) -> RankingData:
+    """What systems are scored on where validation lists are not needed any more."""
+    return RankingData(data.items, {"test": data.lists["test"]})
+
+
 def scored(path: Path, data: RankingData, make: Callable[[], System]) -> Made:
     """A system's scores of the valid and test lists, read from `path` where they are there.
 
