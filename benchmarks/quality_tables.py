@@ -6,7 +6,7 @@ result = table(made, data.lists["test"], ks=[10]);  result["reshelf"]["ndcg@10"]
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ Row = list[float]
 def table(made: Mapping[str, Made], lists: Sequence[RankingList], ks: Sequence[int]) -> dict[str, dict[str, Row]]:
     """system -> metric -> [mean, low, high] on the test lists; 95 % bootstrap over lists.
 
-    Where every list holds one candidate, only AUC and UAUC mean anything, and only they are there.
+    Where every list holds one candidate, only AUC and UAUC mean anything; where there is one user, UAUC does not.
     """
     truth = Truth.of(lists)
     result: dict[str, dict[str, Row]] = {name: {} for name in made}
@@ -43,9 +43,15 @@ def table(made: Mapping[str, Made], lists: Sequence[RankingList], ks: Sequence[i
         summary = summarise(measured, truth, k, RESAMPLES, 0)
         for name, bounds in summary["intervals"].items():
             means = summary["systems"][name]
-            known = [m for m in bounds if means[m] is not None and (m in WHOLE or not singles(lists))]
-            result[name] |= {m: [means[m], *bounds[m]] for m in known}
+            known = {m: [means[m], *bounds[m]] for m in bounds if means[m] is not None}
+            result[name] |= {m: row for m, row in known.items() if m in meant(lists, known)}
     return result
+
+
+def meant(lists: Sequence[RankingList], metrics: Iterable[str]) -> list[str]:
+    """Those of the metrics that mean something on these lists."""
+    out = {"uauc"} if len({one.user_id for one in lists}) == 1 else set()
+    return [m for m in metrics if m not in out and (m in WHOLE or not singles(lists))]
 
 
 def singles(lists: Sequence[RankingList]) -> bool:
@@ -57,13 +63,14 @@ def differences(made: Mapping[str, Made], lists: Sequence[RankingList], main: st
     truth = Truth.of(lists)
     measured: dict[str, Measurement] = {name: measure(one.scores["test"], truth, 10) for name, one in made.items()}
     ours = measured[main]
-    per_list = [] if singles(lists) else [m for m in ("ndcg@10", "mrr") if m in ours.per_list]
+    per_list = meant(lists, [m for m in ("ndcg@10", "mrr") if m in ours.per_list])
+    per_user = meant(lists, ours.per_user)
     result: dict[str, dict[str, Row]] = {}
     for name, other in measured.items():
         if name == main:
             continue
         found = {m: ours.per_list[m] - other.per_list[m] for m in per_list}
-        found |= {m: ours.per_user[m] - other.per_user[m] for m in ours.per_user}
+        found |= {m: ours.per_user[m] - other.per_user[m] for m in per_user}
         result[name] = {
             m: list(interval(values, resample(len(values), RESAMPLES, 0)))
             for m, values in found.items()

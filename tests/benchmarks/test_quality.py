@@ -66,6 +66,9 @@ def test_a_table_holds_what_can_be_measured() -> None:
     mean, low, high = differences(made, lists)["other"]["ndcg@10"]
     assert mean == pytest.approx(rows["reshelf"]["ndcg@10"][0] - rows["other"]["ndcg@10"][0])
     assert low < mean < high
+    nobody = [ranking.model_copy(update={"user_id": "u"}) for ranking in lists]
+    assert "uauc" not in table(made, nobody, [10])["reshelf"]
+    assert set(differences(made, nobody)["other"]) == {"ndcg@10", "mrr"}
     singles = [one(n, (3 * (n % 2),)) for n in range(30)]
     made = {name: Made({"test": [rng.normal(size=1) for _ in singles]}, {}, 0.0) for name in ("reshelf", "other")}
     assert set(table(made, singles, [10])["reshelf"]) == {"auc", "uauc"}
