@@ -8,6 +8,7 @@ Systems that learn are trained on the train lists, and choose and stop on the va
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
@@ -30,6 +31,8 @@ LEARNED: tuple[SystemName, ...] = (
     "multimodal",
 )  # fmt: skip
 """Those that train here; only run when asked for by name or with `all`."""
+_LIBRARIES: dict[SystemName, str] = {"lambdamart": "lightgbm", "matrix_factorisation": "implicit"}
+"""What comes with the extra `baselines` only."""
 MODEL_SYSTEMS: tuple[SystemName, ...] = ("base", "without_history", "finetuned")
 """Those that are made from the reranker folder."""
 Advance = Callable[[int], None]
@@ -66,6 +69,9 @@ def choose(config: EvaluateConfig, lists: Sequence[RankingList]) -> tuple[list[S
     for split in ("train", "valid"):
         if not (config.data / f"{split}.parquet").exists():
             left_out |= dict.fromkeys(LEARNED, f"there is no {split}.parquet to learn from")
+    for name, library in _LIBRARIES.items():
+        if importlib.util.find_spec(library) is None:
+            left_out[name] = f"{library} is not installed (pip install reshelf[baselines])"
     if config.systems and config.systems != "all":
         for name in config.systems:
             if name in left_out:

@@ -19,6 +19,7 @@ from sklearn.metrics import roc_auc_score
 
 from reshelf.data.schema import MAX_GRADE, RankingList
 from reshelf.data.store import RankingData
+from reshelf.errors import InputError
 from reshelf.evaluation.baselines.numbers import Numbers
 
 Table = Callable[[RankingList], np.ndarray]
@@ -63,8 +64,14 @@ def fit_trees(
 
     Args:
         settled: what an earlier search chose, to leave out the search.
+
+    Raises:
+        InputError: lightgbm is not installed.
     """
-    import lightgbm as lgb
+    try:
+        import lightgbm as lgb
+    except ImportError as error:
+        raise InputError("LambdaMART needs lightgbm; install it with `pip install reshelf[baselines]`") from error
 
     train, valid = ([one for one in lists if one.labels is not None] for lists in (train, valid))
     rows = np.concatenate([table(one) for one in train])

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from reshelf.data.schema import Item, RankingList
 from reshelf.data.store import RankingData, save_dataset_folder
+from reshelf.errors import InputError
 from reshelf.evaluation.answers import answers
 from reshelf.evaluation.bootstrap import resample
 from reshelf.evaluation.config import EvaluateConfig
@@ -140,6 +141,22 @@ def test_all_is_all_that_the_data_allows_and_the_report_says_what_they_settled_o
     report = evaluate(config, Console(file=io.StringIO(), width=80))
     assert set(report["settled"]) == set(report["systems"]) == {"item_cf", "lambdamart"}
     assert "- lambdamart settled on objective" in (config.out / "report.md").read_text()
+
+
+def test_a_library_that_is_not_there_leaves_its_system_out(
+    shop: RankingData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lists = {split: shop.lists["train" if split == "valid" else split] for split in ("train", "valid", "test")}
+    save_dataset_folder(tmp_path, RankingData(shop.items, lists))
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "lightgbm" else name)
+    config = EvaluateConfig(tmp_path, tmp_path / "out", systems="all")
+    names, left_out = choose(config, lists["test"])
+    assert "lambdamart" not in names
+    assert "matrix_factorisation" in names
+    assert "pip install reshelf[baselines]" in left_out["lambdamart"]
+    config.systems = ["lambdamart"]
+    with pytest.raises(InputError, match="lightgbm is not installed"):
+        choose(config, lists["test"])
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in MODEL_SYSTEMS])
