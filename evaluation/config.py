@@ -56,3 +56,6 @@ class EvaluateConfig:
     """Bootstrap resamples for the 95 % intervals."""
     seed: int = 0
     """Seed of the sample, the random order, the learned systems and the bootstrap."""
+
+    def __post_init__(self) -> None:
+        self.others = {name: Path(folder) for name, folder in self.others.items()}

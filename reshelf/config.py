@@ -163,6 +163,10 @@ def _one_sentence(parser: ArgumentParser, error: ArgumentError) -> str:
     if found := re.match(r'Parser key "([^"]+)": (.*)', text):
         name, problem = found.groups()
         problem = re.sub(r"^Expected an? (.*?)\. Got value: (.*)$", r"expected \1, got \2", problem)
+        several = (
+            r"^Does not validate against any of the Union subtypes Subtypes: \[(.*)\] Errors: .*Given value: (.*)$"
+        )
+        problem = re.sub(several, r"expected \1; got \2", problem)
         return f"field {name}: {problem}"
     if found := re.match(r"unrecognized arguments: (--([^\s=]+).*)", text):
         return f"unknown option --{found[2]}{_suggestion(found[2], _fields(parser))}"

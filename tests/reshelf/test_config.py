@@ -10,6 +10,7 @@ import pytest
 
 from reshelf.config import load_yaml, parse
 from reshelf.errors import InputError
+from reshelf.evaluation.config import EvaluateConfig
 
 
 @dataclass
@@ -122,3 +123,13 @@ def test_a_mistake_in_an_entry(args: list[str], message: str) -> None:
     with pytest.raises(InputError) as caught:
         parse(Toy, ["--out", "x", *args])
     assert str(caught.value) == message
+
+
+def test_systems_are_a_word_or_a_list_and_other_rerankers_have_names() -> None:
+    given = ["--data", "d", "--out", "o"]
+    assert parse(EvaluateConfig, [*given, "--systems", "all"]).systems == "all"
+    config = parse(EvaluateConfig, [*given, "--systems", "[bm25, random]", "--others.kl", "runs/kl"])
+    assert config.systems == ["bm25", "random"]
+    assert config.others == {"kl": Path("runs/kl")}
+    with pytest.raises(InputError, match=r"^field systems: expected one of 'all', list\[.*'bm25'.*\]; got foo$"):
+        parse(EvaluateConfig, [*given, "--systems", "foo"])
