@@ -89,7 +89,7 @@ def test_auc_is_the_share_of_pairs_over_all_lists_in_the_right_order(config: Fin
 
 
 def test_the_checkpoint_with_the_best_auc_is_kept_of_lists_that_hold_one_candidate(
-    config: FinetuneConfig, single: RankingData, tmp_path: Path
+    config: FinetuneConfig, single: RankingData, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     save_dataset_folder(tmp_path / "single", single)
     config = replace(config, data=tmp_path / "single", loss="bce", metric="auc", train_lists=64, valid_lists=64)
@@ -102,6 +102,10 @@ def test_the_checkpoint_with_the_best_auc_is_kept_of_lists_that_hold_one_candida
         f"The checkpoint with the best AUC was kept: step {[3, 6, 8][int(np.argmax(found))]}, {max(found):.4f}" in card
     )
     assert "| step | loss | AUC |" in card
+    shown = capsys.readouterr().out
+    assert "nDCG" not in shown
+    for value in found:
+        assert f"valid AUC {value:.4f}" in shown
 
 
 def test_what_a_metric_cannot_do_without_is_one_sentence(
