@@ -31,7 +31,7 @@ class PromptConfig:
     """Label word for "not wanted"; one token of the vocabulary."""
     fields: list[str] = field(default_factory=lambda: list(WHOLE))
     """Item fields of a candidate, in this order: title, brand, price, price_level, rating, category, attributes,
-    description."""
+    description; or leaf, the last level of the category alone."""
     event_fields: list[str] = field(default_factory=lambda: ["title", "brand", "price"])
     """Item fields of an event in the history."""
     event_gaps: bool = True

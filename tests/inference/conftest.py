@@ -12,6 +12,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
 from reshelf.data.schema import Event, Item, RankingList
+from reshelf.modeling.calibration import Calibration
 from reshelf.modeling.checkpoint import RerankerSpec, save_reranker
 from reshelf.modeling.loading import LoraConfig, ModelConfig, add_lora, load_base
 from reshelf.modeling.score import attach_head
@@ -78,7 +79,9 @@ def reranker_folder(tmp_path_factory: pytest.TempPathFactory, catalogue: dict[st
     prompt = PromptConfig(template="plain", features=["first_stage"], history_tokens=160, item_tokens=48)
     levels = FeatureLevels({"first_stage": [0.1, 0.4, 0.8]})
     attach_head(model.get_base_model(), *PromptBuilder(tokenizer, prompt, {}, levels).label_ids)
-    save_reranker(folder / "model", model, tokenizer, RerankerSpec(model_config, prompt, levels))
+    calibration = Calibration("platt", slope=0.8, intercept=-0.3)
+    spec = RerankerSpec(model_config, prompt, levels, calibration=calibration)
+    save_reranker(folder / "model", model, tokenizer, spec)
     return folder / "model"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -42,8 +43,18 @@ def test_sorts_by_the_engines_raw_scores(reranker: Reranker, lists: list[Ranking
         for entry in ranked:
             assert ranking.candidates[entry.first_stage_rank - 1] == entry.item.item_id
             assert values[entry.first_stage_rank - 1] == pytest.approx(entry.score, abs=1e-5)
-            assert entry.probability == pytest.approx(1 / (1 + np.exp(-entry.score)))
+            assert entry.probability == pytest.approx(1 / (1 + np.exp(0.3 - 0.8 * entry.score)))
     assert ranked.item_ids == tuple(entry.item.item_id for entry in ranked)
+
+
+def test_without_calibration_there_is_no_probability(
+    reranker: Reranker, lists: list[RankingList], catalogue: dict[str, Item]
+) -> None:
+    spec = replace(reranker.spec, calibration=None)
+    bare = Reranker(reranker.engine, reranker._tokenizer, spec, catalogue)
+    ranked, same = ask(bare, lists[0]), ask(reranker, lists[0])
+    assert {entry.probability for entry in ranked} == {None}
+    assert ranked.item_ids == same.item_ids
 
 
 def test_says_what_was_trimmed(reranker: Reranker, lists: list[RankingList]) -> None:

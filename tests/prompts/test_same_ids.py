@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jinja2
 import numpy as np
@@ -23,7 +23,7 @@ from reshelf.prompts.config import FIELDS, PromptConfig
 from reshelf.prompts.fields import field_text, gap_days, number
 from reshelf.prompts.item_tokens import ItemTokens, build_item_tokens
 from reshelf.prompts.levels import FeatureLevels
-from reshelf.prompts.parts import template_source
+from reshelf.prompts.parts import Parts, template_source
 from reshelf.prompts.tokens import Encoder
 
 KINDS = ["bytes_tokenizer", "plain_added", "folding", "unigram"]
@@ -274,3 +274,13 @@ def test_many_texts_are_read_as_one_by_one(
 ) -> None:
     encoder = Encoder(kinds[kind])
     assert encoder.data_many(texts) == [encoder.data(text) for text in texts]
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+@pytest.mark.parametrize("template", ["plain", "qwen3"])
+def test_every_template_has_a_word_for_every_field(
+    template: Literal["plain", "qwen3"], language: Literal["en", "zh"], bytes_tokenizer: PreTrainedTokenizerBase
+) -> None:
+    parts = Parts(bytes_tokenizer, PromptConfig(template=template, language=language))
+    for name in FIELDS:
+        assert "kettle" in bytes_tokenizer.decode(parts.ids([("field", name, "kettle")])[0])
