@@ -26,8 +26,12 @@ class Engine(Protocol):
 
     name: str
 
-    def score(self, prompts: Sequence[ListPrompt]) -> list[np.ndarray]:
-        """Raw log-odds of every candidate, float32 [K] per list, in the order of the candidates."""
+    def score(self, prompts: Sequence[ListPrompt], namespace: str = "") -> list[np.ndarray]:
+        """Raw log-odds of every candidate, float32 [K] per list, in the order of the candidates.
+
+        What was read of a prefix is used again within its `namespace` only: nobody can tell by the time a reply takes
+        whether somebody else's shopper has been seen.
+        """
         ...
 
     def close(self) -> None:

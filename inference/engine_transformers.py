@@ -55,24 +55,26 @@ class TransformersEngine:
         """Those of them whose keys and values were known."""
 
     @torch.inference_mode()
-    def score(self, prompts: Sequence[ListPrompt]) -> list[np.ndarray]:
+    def score(self, prompts: Sequence[ListPrompt], namespace: str = "") -> list[np.ndarray]:
         """Raw log-odds of every candidate, float32 [K] per list, in the order of the candidates."""
         scores: list[list[np.ndarray]] = [[] for _ in prompts]
         for group in self._passes(prompts):
-            values = np.split(self._pass([part for _, part in group]), np.cumsum([len(p.items) for _, p in group])[:-1])
+            values = np.split(
+                self._pass([part for _, part in group], namespace), np.cumsum([len(p.items) for _, p in group])[:-1]
+            )
             for (row, _), piece in zip(group, values, strict=True):
                 scores[row].append(piece)
         return [np.concatenate(pieces) for pieces in scores]
 
-    def _pass(self, prompts: Sequence[ListPrompt]) -> np.ndarray:
+    def _pass(self, prompts: Sequence[ListPrompt], namespace: str) -> np.ndarray:
         """One forward pass. Alone, a list begins behind what is known of its prefix, and its prefix is kept."""
         alone = len(prompts) == 1 and self._budget.prefix_bytes > 0
-        past = self._prefixes.find(prompts[0].prefix) if alone else None
+        past = self._prefixes.find(prompts[0].prefix, namespace) if alone else None
         keep = [Past(prompts[0].prefix)] if alone else []
         batch = pack(prompts, self._joint, past, keep)
         values = score(self._model, batch.to(self._model.device)).cpu().numpy()
         for kept in keep:
-            self._prefixes.add(kept)
+            self._prefixes.add(kept, namespace)
         known = 0 if past is None else len(past)
         self.prompt_tokens += known + batch.input_ids.shape[1]
         self.cached_tokens += known

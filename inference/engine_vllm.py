@@ -112,7 +112,7 @@ class VllmEngine:
         self.cached_tokens = 0
         """Those of them that were found in the prefix cache."""
 
-    def score(self, prompts: Sequence[ListPrompt]) -> list[np.ndarray]:
+    def score(self, prompts: Sequence[ListPrompt], namespace: str = "") -> list[np.ndarray]:
         """Raw log-odds of every candidate, float32 [K] per list, in the order of the candidates.
 
         Raises:
@@ -125,9 +125,9 @@ class VllmEngine:
             length = len(prompt.prefix) + (sum(items) if self._joint else max(items))
             if length > self._longest:
                 raise InputError(f"list {prompt.list_id}: a prompt of {length} tokens, and vLLM holds {self._longest}")
-        return self._score_joint(prompts) if self._joint else self._score_apart(prompts)
+        return self._score_joint(prompts, namespace) if self._joint else self._score_apart(prompts, namespace)
 
-    def _score_apart(self, prompts: Sequence[ListPrompt]) -> list[np.ndarray]:
+    def _score_apart(self, prompts: Sequence[ListPrompt], namespace: str) -> list[np.ndarray]:
         # One list after the other, in order: vLLM schedules first come, first served and registers a prefix's blocks
         # as soon as its first request is scheduled, so the list's other requests find them.
         requests = [
@@ -136,23 +136,26 @@ class VllmEngine:
             for prefix in [prompt.prefix.tolist()]
             for item in prompt.items
         ]
-        values = np.array([float(data[0]) for data in self._ask(requests, "classify")], dtype=np.float32)
+        values = np.array([float(data[0]) for data in self._ask(requests, "classify", namespace)], dtype=np.float32)
         return np.split(values, np.cumsum([len(prompt.items) for prompt in prompts])[:-1])
 
-    def _score_joint(self, prompts: Sequence[ListPrompt]) -> list[np.ndarray]:
+    def _score_joint(self, prompts: Sequence[ListPrompt], namespace: str) -> list[np.ndarray]:
         scores = []
         requests = [np.concatenate([prompt.prefix, *prompt.items]).tolist() for prompt in prompts]
-        for prompt, data in zip(prompts, self._ask(requests, "token_classify"), strict=True):
+        for prompt, data in zip(prompts, self._ask(requests, "token_classify", namespace), strict=True):
             ends = len(prompt.prefix) + np.cumsum([len(item) for item in prompt.items]) - 1
             scores.append(data[:, 0].float().numpy()[ends])
         return scores
 
-    def _ask(self, requests: Sequence[list[int]], task: Literal["classify", "token_classify"]) -> list[torch.Tensor]:
+    def _ask(
+        self, requests: Sequence[list[int]], task: Literal["classify", "token_classify"], namespace: str
+    ) -> list[torch.Tensor]:
         """The classifier's own values, without the sigmoid that is vLLM's default: [1], or [tokens, 1]."""
         from vllm import PoolingParams
 
+        salt = {"cache_salt": namespace} if namespace else {}
         outputs = self._llm.encode(
-            [{"prompt_token_ids": ids} for ids in requests],
+            [{"prompt_token_ids": ids} | salt for ids in requests],
             pooling_params=PoolingParams(use_activation=False),
             pooling_task=task,
             lora_request=self._adapter,

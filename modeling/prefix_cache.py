@@ -53,18 +53,18 @@ class PrefixCache:
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._size = 0
-        self._known: OrderedDict[bytes, Past] = OrderedDict()
+        self._known: OrderedDict[tuple[str, bytes], Past] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._known)
 
-    def find(self, prefix: np.ndarray) -> Past | None:
-        """The known prefix that has the longest beginning in common with `prefix` (int32 [P]), cut to it."""
-        best, name = 0, b""
+    def find(self, prefix: np.ndarray, namespace: str = "") -> Past | None:
+        """The namespace's prefix that has the longest beginning in common with `prefix` (int32 [P]), cut to it."""
+        best, name = 0, ("", b"")
         start = prefix[:WORTH]
         for key, past in self._known.items():
             # Most prefixes differ within their first tokens; only the others are compared to the end.
-            if len(start) == WORTH and np.array_equal(past.tokens[:WORTH], start):
+            if key[0] == namespace and len(start) == WORTH and np.array_equal(past.tokens[:WORTH], start):
                 shared = _common(past.tokens, prefix)
                 if shared > best:
                     best, name = shared, key
@@ -73,11 +73,12 @@ class PrefixCache:
         self._known.move_to_end(name)
         return self._known[name].first(best)
 
-    def add(self, past: Past) -> None:
-        """Remember a prefix whose keys and values are there; the least recently used ones make room."""
+    def add(self, past: Past, namespace: str = "") -> None:
+        """Remember a prefix whose keys and values are there; the least recently used ones make room. Only the same
+        namespace finds it again."""
         if len(past) < WORTH or past.size > self._limit:
             return
-        key = past.tokens.tobytes()
+        key = (namespace, past.tokens.tobytes())
         if (old := self._known.pop(key, None)) is not None:
             self._size -= old.size
         self._known[key] = past

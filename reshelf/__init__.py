@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from reshelf.data.schema import Event, EventKind, Item, RankingList
     from reshelf.data.store import RankingData, load_dataset_folder, save_dataset_folder
     from reshelf.errors import InputError
+    from reshelf.inference.client import AsyncClient, Client, ServiceError
     from reshelf.inference.reranker import RankedList, Reranker
+    from reshelf.inference.serving.messages import SentEvent
 
 __version__ = "0.1.0"
 
@@ -26,6 +28,8 @@ __version__ = "0.1.0"
 logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 
 _HOME = {
+    "AsyncClient": "reshelf.inference.client",
+    "Client": "reshelf.inference.client",
     "Event": "reshelf.data.schema",
     "EventKind": "reshelf.data.schema",
     "InputError": "reshelf.errors",
@@ -34,6 +38,8 @@ _HOME = {
     "RankingData": "reshelf.data.store",
     "RankingList": "reshelf.data.schema",
     "Reranker": "reshelf.inference.reranker",
+    "SentEvent": "reshelf.inference.serving.messages",
+    "ServiceError": "reshelf.inference.client",
     "load_dataset_folder": "reshelf.data.store",
     "save_dataset_folder": "reshelf.data.store",
 }
@@ -41,6 +47,10 @@ _HOME = {
 __all__ = [  # noqa: RUF022 - in the order a reader meets them
     "Reranker",
     "RankedList",
+    "Client",
+    "AsyncClient",
+    "SentEvent",
+    "ServiceError",
     "Item",
     "Event",
     "EventKind",

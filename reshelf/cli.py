@@ -86,6 +86,16 @@ COMMANDS = {
         "reshelf.inference.batch.batch",
         "score Parquet files of lists, any number of them",
     ),
+    "serve": Command(
+        "reshelf.inference.serving.config.ServeConfig",
+        "reshelf.inference.serving.run.serve",
+        "serve a reranker over HTTP",
+    ),
+    "key": Command(
+        "reshelf.inference.serving.tenants.KeyConfig",
+        "reshelf.inference.serving.tenants.make_key",
+        "make a key for a tenant of the server",
+    ),
     "export": Command(
         "reshelf.inference.export.ExportConfig",
         "reshelf.inference.export.export",

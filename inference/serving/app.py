@@ -1,0 +1,231 @@
+"""HTTP: routes, who may call, how much at once, and every refusal as JSON with its field.
+
+app = make_app(service, tenants)
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import secrets
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ValidationError
+from starlette.exceptions import HTTPException
+
+from reshelf import __version__
+from reshelf.inference.serving.documents import RefusedError
+from reshelf.inference.serving.log import hashed
+from reshelf.inference.serving.messages import (
+    EventsReply,
+    EventsRequest,
+    Refusal,
+    RerankReply,
+    RerankRequest,
+    SentEvent,
+    TeiRank,
+    TeiRequest,
+)
+from reshelf.inference.serving.service import Service
+from reshelf.inference.serving.tenants import Tenant, Tenants
+
+logger = logging.getLogger("reshelf.serving")
+M = TypeVar("M", bound=BaseModel)
+Next = Callable[[Request], Awaitable[Response]]
+_UNKNOWN = "other"
+
+
+def make_app(service: Service, tenants: Tenants) -> FastAPI:
+    """The application over one service."""
+    app = FastAPI(title="Reshelf", version=__version__, description="Personalised reranking of shop search.")
+    limits = service.config.limits
+    inside = 0
+
+    def refuse(request: Request, error: RefusedError) -> JSONResponse:
+        headers = {} if error.wait_s is None else {"Retry-After": str(max(1, math.ceil(error.wait_s)))}
+        if error.status == 401:
+            headers["WWW-Authenticate"] = "Bearer"
+        body = Refusal(message=error.message, field=error.field, request_id=request.state.request_id)
+        return JSONResponse(body.model_dump(), error.status, headers)
+
+    @app.middleware("http")
+    async def around(request: Request, call_next: Next) -> Response:
+        nonlocal inside
+        request.state.request_id = secrets.token_hex(8)
+        request.state.started = started = time.perf_counter()
+        request.state.log = {}
+        inside += 1
+        try:
+            if inside > limits.requests and request.method == "POST":
+                response: Response = refuse(request, RefusedError("too many requests at once", status=429, wait_s=1))
+            else:
+                response = await call_next(request)
+        except Exception:
+            logger.exception("failed", extra={"request_id": request.state.request_id})
+            response = refuse(request, RefusedError("the server failed; its log says where", status=500))
+        finally:
+            inside -= 1
+        response.headers["X-Request-Id"] = request.state.request_id
+        route = getattr(request.scope.get("route"), "path", _UNKNOWN)
+        seconds = time.perf_counter() - started
+        service.metrics.requests.labels(route, str(response.status_code)).inc()
+        service.metrics.seconds.labels(route).observe(seconds)
+        said = {"request_id": request.state.request_id, "route": route, "status": response.status_code}
+        logger.info("request", extra=said | {"ms": round(1000 * seconds, 1)} | request.state.log)
+        return response
+
+    @app.exception_handler(RefusedError)
+    async def refused(request: Request, error: RefusedError) -> JSONResponse:
+        return refuse(request, error)
+
+    @app.exception_handler(HTTPException)
+    async def not_found(request: Request, error: HTTPException) -> JSONResponse:
+        answer = refuse(request, RefusedError(str(error.detail), status=error.status_code))
+        answer.headers.update(error.headers or {})
+        return answer
+
+    def allowed(request: Request, operator: bool = False) -> Tenant:
+        tenant = tenants.of(request.headers.get("authorization"))
+        if tenant is None:
+            raise RefusedError("no such key; send `Authorization: Bearer KEY`", status=401)
+        if tenants.path is not None and tenant.operator != operator:
+            raise RefusedError("this key is for other routes", status=403)
+        wait = 0.0 if operator else tenants.wait_s(tenant)
+        if wait:
+            raise RefusedError(f"more than {tenant.rate}", status=429, wait_s=wait)
+        request.state.log["tenant"] = tenant.name
+        return tenant
+
+    async def read(request: Request, kind: type[M]) -> M:
+        """The body, no more of it than is allowed, as `kind`."""
+        chunks, size = [], 0
+        async for chunk in request.stream():
+            size += len(chunk)
+            if size > limits.body_bytes:
+                raise RefusedError(f"a body of more than {limits.body_bytes} bytes", status=413)
+            chunks.append(chunk)
+        try:
+            return kind.model_validate_json(b"".join(chunks))
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+            raise RefusedError(first["msg"], _field(first["loc"])) from error
+
+    async def ranked(request: Request, body: RerankRequest, tenant: Tenant) -> RerankReply:
+        request.state.log |= {"documents": len(body.documents), "user": hashed(body.user_id)}
+        reply = await service.rerank(tenant, body, request.state.started, request.state.request_id)
+        request.state.log |= {"fallback": reply.meta.fallback, "engine_ms": round(reply.meta.ms.get("engine", 0.0), 1)}
+        return reply
+
+    @app.post("/v1/rerank", **_takes(RerankRequest, RerankReply))
+    @app.post("/v2/rerank", **_takes(RerankRequest, RerankReply))
+    async def rerank(request: Request) -> Response:
+        """Put documents in order, as Cohere's and Jina's clients ask for it."""
+        tenant = allowed(request)
+        return _json(await ranked(request, await read(request, RerankRequest), tenant))
+
+    @app.post("/rerank", **_takes(TeiRequest, list[TeiRank]))
+    async def tei(request: Request) -> Response:
+        """Put texts in order, as Text Embeddings Inference does."""
+        tenant = allowed(request)
+        body = await read(request, TeiRequest)
+        asked = RerankRequest(query=body.query, documents=list(body.texts), user_id=body.user_id)
+        reply = await ranked(request, asked, tenant)
+        ranks = [
+            TeiRank(
+                index=one.index,
+                score=one.score if body.raw_scores and one.score is not None else one.relevance_score,
+                text=body.texts[one.index] if body.return_text else None,
+            ).model_dump(exclude_none=True)
+            for one in reply.results
+        ]
+        return JSONResponse(ranks, headers=_fallback(reply))
+
+    @app.post("/v1/events", **_takes(EventsRequest, EventsReply))
+    async def events(request: Request) -> Response:
+        """Keep what shoppers just did; their next ranking reflects it. The reply comes when it is safe."""
+        tenant = allowed(request)
+        body = await read(request, EventsRequest)
+        request.state.log["events"] = len(body.events)
+        for n, event in enumerate(body.events):
+            _known_item(event, f"events[{n}]", service, limits.text)
+        return JSONResponse({"stored": await service.append(tenant, body)})
+
+    @app.delete("/v1/users/{user_id:path}")
+    async def forget(request: Request, user_id: str) -> Response:
+        """Forget a shopper."""
+        return JSONResponse({"forgotten": await service.forget(allowed(request), user_id)})
+
+    @app.get("/health")
+    async def health() -> dict[str, str]:
+        """The server runs."""
+        return {"status": "ok"}
+
+    @app.get("/ready")
+    async def ready() -> Response:
+        """200 where the engine is ready; 503 where replies would be first-stage order."""
+        engine = service.engine
+        status = {"ready": engine.ready, "engine": engine.name, "model": service.model}
+        return JSONResponse(status, 200 if engine.ready else 503)
+
+    @app.get("/metrics")
+    async def metrics(request: Request) -> Response:
+        """For Prometheus; with tenants, for an operator's key."""
+        allowed(request, operator=True)
+        return Response(service.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    return app
+
+
+def _takes(kind: type[BaseModel], gives: Any) -> dict[str, Any]:
+    """OpenAPI of a route that reads its body itself (to bound its size, and to refuse what is not JSON as such)."""
+    schema = kind.model_json_schema(ref_template="#/components/schemas/{model}")
+    schema.pop("$defs", None)
+    inline = kind.model_json_schema()
+    body = {"required": True, "content": {"application/json": {"schema": _inlined(inline, inline.get("$defs", {}))}}}
+    refusals: dict[int | str, dict[str, Any]] = {
+        code: {"model": Refusal} for code in (400, 401, 403, 413, 422, 429, 503)
+    }
+    return {"response_model": gives, "responses": refusals, "openapi_extra": {"requestBody": body}}
+
+
+def _inlined(schema: Any, definitions: dict[str, Any]) -> Any:
+    """A schema without references."""
+    if isinstance(schema, dict):
+        if "$ref" in schema:
+            return _inlined(definitions[schema["$ref"].rsplit("/", 1)[1]], definitions)
+        return {name: _inlined(value, definitions) for name, value in schema.items() if name != "$defs"}
+    return [_inlined(value, definitions) for value in schema] if isinstance(schema, list) else schema
+
+
+def _json(reply: BaseModel) -> Response:
+    fallback = _fallback(reply) if isinstance(reply, RerankReply) else {}
+    return Response(reply.model_dump_json(exclude_none=True), media_type="application/json", headers=fallback)
+
+
+def _fallback(reply: RerankReply) -> dict[str, str]:
+    return {"X-Reshelf-Fallback": reply.meta.fallback} if reply.meta.fallback else {}
+
+
+def _known_item(event: SentEvent, field: str, service: Service, most: int) -> None:
+    texts = {"user_id": event.user_id, "item_id": event.item_id, "query": event.query}
+    if event.item is not None:
+        texts |= {"item.title": event.item.title, "item.description": event.item.description}
+        if event.item.item_id != event.item_id:
+            raise RefusedError(f"is not the event's item {event.item_id!r}", f"{field}.item.item_id")
+    elif event.item_id is not None and service.catalogue and event.item_id not in service.catalogue:
+        raise RefusedError("not in the catalogue; send the event's `item` too", f"{field}.item_id")
+    for name, text in texts.items():
+        if text is not None and len(text) > most:
+            raise RefusedError(f"{len(text)} characters; send at most {most}", f"{field}.{name}")
+
+
+def _field(place: tuple[int | str, ...]) -> str | None:
+    """documents[3].price"""
+    name = ""
+    for part in place:
+        name += f"[{part}]" if isinstance(part, int) else f".{part}" if name else part
+    return name or None

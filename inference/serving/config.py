@@ -1,0 +1,76 @@
+"""The config of `reshelf serve`.
+
+reshelf serve --model runs/demo/model --data runs/demo/data
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from reshelf.errors import InputError
+from reshelf.inference.engine import EngineName
+
+
+@dataclass
+class LimitsConfig:
+    """What one request may hold, and how much of it all at once. What is above is refused with its field."""
+
+    body_bytes: int = 4_000_000
+    """Bytes of a request's body."""
+    candidates: int = 1000
+    """Documents of a list."""
+    text: int = 20_000
+    """Characters of one text: a query, a title, a description, an id."""
+    history: int = 1000
+    """Events of a request."""
+    requests: int = 256
+    """Requests in the house at one time; more are answered 429 with Retry-After."""
+    waiting: int = 64
+    """Lists that wait for the engine; where as many wait, the reply is first-stage order."""
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if value < 1:
+                raise InputError(f"limits.{name} is {value}; give a number of at least 1")
+
+
+@dataclass
+class ServeConfig:
+    """Serve a reranker over HTTP."""
+
+    model: Path
+    """Reranker folder that `reshelf finetune` wrote."""
+    data: Path | None = None
+    """Data set folder whose items.parquet is the catalogue: documents and events may then be ids alone."""
+    host: str = "127.0.0.1"
+    """Address to listen on; 0.0.0.0 for every one, which needs `tenants`."""
+    port: int = 8000
+    """Port to listen on; 0 for any free one."""
+    engine: EngineName = "auto"
+    """auto is vLLM where it is installed and there is a GPU, else transformers."""
+    history: str = "reshelf_history.sqlite"
+    """Where shoppers' events are kept: a SQLite file, or the redis:// address of a Redis that servers share."""
+    tenants: Path | None = None
+    """YAML file of keys (`reshelf key`); without one, who reaches the port is served."""
+    deadline_ms: float = 1000.0
+    """A reply is due this long after the request where the request does not say; then it is first-stage order."""
+    kept_events: int = 500
+    """Latest events kept of a shopper."""
+    limits: LimitsConfig = field(default_factory=LimitsConfig)
+    """Sizes and load."""
+    stuck_s: float = 30.0
+    """An engine silent for so many seconds while a list waits is killed and started again."""
+    shutdown_s: float = 10.0
+    """Requests already accepted have so long to finish at the end."""
+
+    def __post_init__(self) -> None:
+        for name in ("deadline_ms", "stuck_s", "shutdown_s"):
+            if not 0 < getattr(self, name) < float("inf"):
+                raise InputError(f"{name} is {getattr(self, name)}; give a number above 0")
+        if self.kept_events < 1:
+            raise InputError(f"kept_events is {self.kept_events}; give a number of at least 1")
+        if self.tenants is None and self.host not in ("127.0.0.1", "localhost", "::1"):
+            raise InputError(
+                f"host is {self.host}, which others can reach: give tenants a file of keys (`reshelf key`)"
+            )

@@ -1,0 +1,228 @@
+"""The server's end of the engine process: starts it, keeps it alive, and holds the queue in front of it.
+
+    link = EngineLink(model, "auto", waiting=64, stuck_s=30.0)
+    await link.start()
+    done = await link.score(prompt, namespace, model="default")     # raises UnservedError with the reason
+    await link.close()
+
+The engine dies or falls silent: the lists it had are refused at once (`UnservedError`), and so are those that come, and
+it is started again after a pause that doubles from half a second to ten. That is the circuit breaker: nothing
+hammers an engine that is not there, and it closes again by itself when the engine says that it is ready.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import pickle
+import signal
+import socket
+import struct
+import sys
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+from reshelf.inference.engine import EngineName
+from reshelf.inference.serving.engine_messages import FAILED, READY, Done, Job
+from reshelf.prompts.builder import ListPrompt
+
+logger = logging.getLogger("reshelf.serving")
+_PAUSE, _LONGEST_PAUSE = 0.5, 10.0
+_ERRORS = 5
+"""So many lists in a row that the engine could not score: it is started anew."""
+
+
+class UnservedError(Exception):
+    """The engine will not score this list now; the first argument is the reason in one word."""
+
+    @property
+    def reason(self) -> str:
+        return str(self.args[0])
+
+
+class EngineLink:
+    """One engine process.
+
+    Args:
+        model: reranker folder.
+        engine: which engine.
+        waiting: lists in the queue at most.
+        stuck_s: seconds of silence, with work before it, after which the engine is killed.
+    """
+
+    def __init__(self, model: Path, engine: EngineName, waiting: int, stuck_s: float) -> None:
+        self._settings = json.dumps({"model": str(model), "engine": engine})
+        self._most = waiting
+        self._stuck_s = stuck_s
+        self.name = engine
+        """transformers or vllm, once it is ready."""
+        self.starts = 0
+        """How often it was started."""
+        self.problem = ""
+        """Why it is not ready, for people."""
+        self._queue: deque[tuple[Job, asyncio.Future[Done]]] = deque()
+        self._sent: dict[int, asyncio.Future[Done]] = {}
+        self._window = 0
+        self._numbers = 0
+        self._errors = 0
+        self._heard = 0.0
+        self._writer: asyncio.StreamWriter | None = None
+        self._process: asyncio.subprocess.Process | None = None
+        self._supervisor: asyncio.Task[None] | None = None
+        self._changed = asyncio.Event()
+
+    @property
+    def ready(self) -> bool:
+        return self._writer is not None
+
+    @property
+    def depth(self) -> int:
+        """Lists that wait or are being scored."""
+        return sum(not f.done() for _, f in self._queue) + len(self._sent)
+
+    @property
+    def pid(self) -> int | None:
+        return self._process.pid if self._process is not None and self._process.returncode is None else None
+
+    async def start(self) -> None:
+        self._supervisor = asyncio.create_task(self._supervise())
+
+    async def wait_ready(self) -> bool:
+        """True once it is ready, False where its first start failed (`problem` says why)."""
+        while not self.ready and not self.problem:
+            self._changed.clear()
+            await self._changed.wait()
+        return self.ready
+
+    async def score(self, prompt: ListPrompt, namespace: str = "", model: str = "default") -> Done:
+        """Scores of one list. A caller that stops waiting takes its list out of the queue.
+
+        Raises:
+            UnservedError: engine_down, queue_full, or engine_error.
+        """
+        if not self.ready:
+            raise UnservedError("engine_down")
+        if sum(not f.done() for _, f in self._queue) >= self._most:
+            raise UnservedError("queue_full")
+        self._numbers += 1
+        future: asyncio.Future[Done] = asyncio.get_running_loop().create_future()
+        self._queue.append((Job(self._numbers, model, namespace, prompt), future))
+        self._send()
+        return await future
+
+    async def close(self) -> None:
+        """End the process; lists that still wait are refused."""
+        if self._supervisor is not None:
+            self._supervisor.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._supervisor
+        self._refuse()
+
+    def _send(self) -> None:
+        """As many lists as the engine takes at one time."""
+        while self._writer is not None and self._queue and len(self._sent) < self._window:
+            job, future = self._queue.popleft()
+            if future.done():  # nobody waits for it any more
+                continue
+            if not self._sent:
+                self._heard = asyncio.get_running_loop().time()
+            self._sent[job.number] = future
+            data = pickle.dumps(job, protocol=5)
+            self._writer.write(struct.pack("!i", len(data)) + data)
+
+    def _take(self, done: Done) -> None:
+        future = self._sent.pop(done.number)
+        self._errors = self._errors + 1 if done.error else 0
+        if done.error:
+            logger.error("engine error", extra={"error": done.error})
+        if not future.done():
+            if done.error:
+                future.set_exception(UnservedError("engine_error"))
+            else:
+                future.set_result(done)
+        if self._errors >= _ERRORS:
+            raise ConnectionError(f"{_ERRORS} lists in a row failed, the last with {done.error}")
+
+    def _refuse(self) -> None:
+        for future in [*self._sent.values(), *(future for _, future in self._queue)]:
+            if not future.done():
+                future.set_exception(UnservedError("engine_down"))
+                future.exception()  # seen, should its caller be gone
+        self._sent.clear()
+        self._queue.clear()
+
+    async def _supervise(self) -> None:
+        pause = _PAUSE
+        while True:
+            self.starts += 1
+            try:
+                await self._run()
+            except Exception as error:  # whatever it was, the next life may be better
+                pause = _PAUSE if self.ready else min(2 * pause, _LONGEST_PAUSE)
+                self.problem = self.problem or f"the engine ended: {error or type(error).__name__}"
+            finally:
+                if self._writer is not None:
+                    self._writer.close()
+                self._writer, self._errors = None, 0
+                self._refuse()
+                await asyncio.shield(self._end())
+            logger.error("engine down", extra={"problem": self.problem, "pause_s": pause})
+            self._changed.set()
+            await asyncio.sleep(pause)
+
+    async def _run(self) -> None:
+        """One life of the engine process."""
+        ours, theirs = socket.socketpair()
+        try:
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", __name__.replace("engine_link", "engine_process"), str(theirs.fileno()),
+                self._settings, pass_fds=[theirs.fileno()], stdin=asyncio.subprocess.DEVNULL, start_new_session=True,
+            )  # fmt: skip
+        finally:
+            theirs.close()
+        reader, writer = await asyncio.open_connection(sock=ours)
+        said: Any = await _receive(reader)
+        if said[0] == FAILED:
+            writer.close()
+            self.problem = said[1]
+            raise ConnectionError(self.problem)
+        assert said[0] == READY
+        _, self.name, self._window = said
+        self._writer, self.problem = writer, ""
+        self._changed.set()
+        logger.info("engine ready", extra={"engine": self.name, "starts": self.starts})
+        self._heard = asyncio.get_running_loop().time()
+        receiving = asyncio.ensure_future(_receive(reader))
+        try:
+            while True:
+                done, _ = await asyncio.wait([receiving], timeout=min(1.0, self._stuck_s / 4))
+                now = asyncio.get_running_loop().time()
+                if done:
+                    self._heard = now
+                    self._take(receiving.result())
+                    receiving = asyncio.ensure_future(_receive(reader))
+                    self._send()
+                elif self._sent and now - self._heard > self._stuck_s:
+                    raise TimeoutError(f"silent for {self._stuck_s:g} s with a list before it")
+        finally:
+            receiving.cancel()
+
+    async def _end(self) -> None:
+        """No process of the engine's is left."""
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGTERM if self.pid and not self.problem else signal.SIGKILL)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._process.wait(), 5)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            await self._process.wait()
+
+
+async def _receive(reader: asyncio.StreamReader) -> Any:
+    (size,) = struct.unpack("!i", await reader.readexactly(4))
+    return pickle.loads(await reader.readexactly(size))

@@ -1,0 +1,41 @@
+"""What the server and its engine process say to each other, pickled.
+
+Job(7, "default", "tenant", prompt)   →   Done(7, scores, ms=41.0)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from reshelf.prompts.builder import ListPrompt
+
+READY, FAILED = "ready", "failed"
+WINDOWS = {"transformers": 2, "vllm": 64}
+"""Lists sent to the engine at one time: one to work on and the next, or as many as vLLM can do together."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A list to score."""
+
+    number: int
+    model: str
+    """Name of a loaded model."""
+    namespace: str
+    """Prefixes are shared within it only."""
+    prompt: ListPrompt
+
+
+@dataclass(frozen=True)
+class Done:
+    """Its scores, or what went wrong."""
+
+    number: int
+    scores: np.ndarray | None
+    """float32 [K]."""
+    ms: float = 0.0
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    error: str = ""

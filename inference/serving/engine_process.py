@@ -1,0 +1,83 @@
+"""The engine in a process of its own: whatever happens to it, the server goes on and starts it again.
+
+    python -m reshelf.inference.serving.engine_process FD SETTINGS     (the server calls it; see `engine_link`)
+
+It is the engine of `Reranker` and `reshelf batch`, so a served order is the offline one. Messages go over a socket pair
+that only the server holds the other end of. It ends when the server does.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from reshelf.inference.serving.engine_messages import FAILED, READY, WINDOWS, Done, Job
+
+
+def main(fd: int, settings: dict[str, Any]) -> None:
+    """Load, say so, and score until the server hangs up."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the server, which then ends this process
+    connection = Connection(fd)
+    try:
+        engine = _load(settings)
+    except Exception as error:
+        connection.send((FAILED, f"{type(error).__name__}: {error}"))
+        raise
+    try:
+        connection.send((READY, engine.name, WINDOWS[engine.name]))
+        together = engine.name == "vllm"
+        while True:
+            jobs: list[Job] = [connection.recv()]
+            while together and connection.poll():
+                jobs.append(connection.recv())
+            for group in _alike(jobs):
+                for done in _score(engine, group):
+                    connection.send(done)
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        pass  # the server is gone or wants no more
+    finally:
+        engine.close()
+
+
+def _load(settings: dict[str, Any]) -> Any:
+    from reshelf.inference.engine import choose_engine
+    from reshelf.inference.engine_transformers import TransformersEngine
+    from reshelf.inference.engine_vllm import VllmEngine
+    from reshelf.modeling.checkpoint import load_reranker
+
+    trained = load_reranker(Path(settings["model"]))
+    if choose_engine(settings["engine"]) == "transformers":
+        return TransformersEngine(trained.model, joint=trained.spec.candidates == "joint")
+    return VllmEngine(trained)
+
+
+def _alike(jobs: Sequence[Job]) -> list[list[Job]]:
+    groups: dict[tuple[str, str], list[Job]] = {}
+    for job in jobs:
+        groups.setdefault((job.model, job.namespace), []).append(job)
+    return list(groups.values())
+
+
+def _score(engine: Any, jobs: list[Job]) -> list[Done]:
+    """Scores of jobs that may share a pass; where they fail together, each alone, so that one does not harm others."""
+    before = engine.prompt_tokens, engine.cached_tokens
+    start = time.perf_counter()
+    try:
+        scores = engine.score([job.prompt for job in jobs], namespace=jobs[0].namespace)
+    except Exception as error:
+        if len(jobs) > 1:
+            return [done for job in jobs for done in _score(engine, [job])]
+        return [Done(jobs[0].number, None, error=type(error).__name__)]
+    ms = 1000 * (time.perf_counter() - start)
+    prompt, cached = ((a - b) // len(jobs) for a, b in zip((engine.prompt_tokens, engine.cached_tokens), before))
+    return [Done(job.number, values, ms, prompt, cached) for job, values in zip(jobs, scores, strict=True)]
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), json.loads(sys.argv[2]))

@@ -1,0 +1,151 @@
+"""What requests and replies look like. The server and the client share them; nothing here needs torch.
+
+    request = RerankRequest(query="rain jacket", documents=["Trail rain jacket", {"id": "p7", "title": "Mug"}])
+
+`/v1/rerank` and `/v2/rerank` take what Cohere's and Jina's clients send, `/rerank` what Text Embeddings Inference does.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from reshelf.data.schema import Event, Finite, Id, Item
+
+
+class Sent(BaseModel):
+    """A request. Fields of other services that mean nothing here are let through."""
+
+    model_config = ConfigDict(extra="ignore")
+
+
+class RerankRequest(Sent):
+    """One list to put in order."""
+
+    model: str | None = None
+    """The tenant's model; None or any name of another service is the tenant's own."""
+    query: str = ""
+    """What the shopper searches for; empty for a recommendation slot."""
+    documents: Annotated[list[str | dict[str, Any]], Field(min_length=1)]
+    """In first-stage order, best first: texts; ids of the catalogue's items; or objects with an item's fields."""
+    top_n: Annotated[int, Field(ge=1)] | None = None
+    """Return only so many, best first."""
+    return_documents: bool = False
+    """Return the documents too."""
+    user_id: Id | None = None
+    """Rank for this shopper, whose events were sent to `/v1/events`."""
+    history: list[Event] | None = None
+    """Or for a shopper who did this, oldest first; in place of what is stored."""
+    history_items: list[Item] = []
+    """Items that `history` names and that are neither documents nor in the catalogue."""
+    scores: list[Finite] | None = None
+    """First-stage scores, one per document, higher is better."""
+    features: dict[str, list[Finite]] = {}
+    """Further numbers, one per document, that the model reads."""
+    deadline_ms: Annotated[Finite, Field(gt=0)] | None = None
+    """Milliseconds until the reply is due; past it, the reply is first-stage order."""
+    explain: bool = False
+    """Say what moved the first few."""
+
+
+class RankedDocument(BaseModel):
+    """A document and where it stands."""
+
+    index: int
+    """Its place in the request, from 0."""
+    relevance_score: float
+    """In [0, 1], falling: the sigmoid of `score`; in a fallback, 1 / (1 + index)."""
+    score: float | None = None
+    """Raw log-odds; None in a fallback."""
+    probability: float | None = None
+    """Calibrated, for people; None where the model was not calibrated, and in a fallback."""
+    item_id: str | None = None
+    document: dict[str, Any] | None = None
+
+
+class Meta(BaseModel):
+    """How the order came about."""
+
+    engine: str
+    """transformers or vllm."""
+    fallback: str | None = None
+    """Why this is first-stage order: deadline, engine_down, engine_error, queue_full; None where it is the model's."""
+    ms: dict[str, float] = {}
+    """Milliseconds by stage: read, history, prompt, wait, engine, total."""
+    prompt_tokens: int = 0
+    """Distinct tokens of the list."""
+    cached_tokens: int = 0
+    """Those of them that the engine had read before."""
+    trimmed: dict[str, int] = {}
+    """What did not fit the prompt's budgets: events, event_tokens, item_tokens."""
+    history: dict[str, Any] = {}
+    """events read; unknown: events left out because nobody said what their item is; unavailable: the store failed."""
+    filled: list[str] = []
+    """Numbers the model reads that the request did not carry: all candidates were given the middle, and first-stage
+    scores were made from the order."""
+    api_version: dict[str, str] = {"version": "1"}
+    billed_units: dict[str, float] = {"search_units": 1}
+
+
+class RerankReply(BaseModel):
+    """Documents, best first."""
+
+    id: str
+    """The request's id, also in the header X-Request-Id and in the log."""
+    model: str
+    results: list[RankedDocument]
+    meta: Meta
+    usage: dict[str, int] = {"total_tokens": 0}
+    explanation: dict[str, Any] | None = None
+
+
+class TeiRequest(Sent):
+    """Text Embeddings Inference's request."""
+
+    query: str
+    texts: Annotated[list[str], Field(min_length=1)]
+    raw_scores: bool = False
+    return_text: bool = False
+    user_id: Id | None = None
+    """Not TEI's: rank for this shopper."""
+
+
+class TeiRank(BaseModel):
+    """One of TEI's results."""
+
+    index: int
+    score: float
+    text: str | None = None
+
+
+class SentEvent(Event):
+    """Something a shopper just did; `time` is now where it is not given."""
+
+    user_id: Id
+    item: Item | None = None
+    """The item, where the catalogue does not have it."""
+    event_id: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+    """The same id of the same shopper twice is one event, so that a request can be sent again."""
+
+
+class EventsRequest(Sent):
+    """Events, oldest first, of one shopper or of several."""
+
+    events: Annotated[list[SentEvent], Field(min_length=1, max_length=1000)]
+
+
+class EventsReply(BaseModel):
+    """Stored, and in the shopper's next ranking."""
+
+    stored: int
+    """Without those that had been sent before."""
+
+
+class Refusal(BaseModel):
+    """Why a request was not served."""
+
+    message: str
+    field: str | None = None
+    """Where in the request, e.g. documents[3].price."""
+    request_id: str

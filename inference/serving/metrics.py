@@ -1,0 +1,54 @@
+"""What Prometheus reads at /metrics. No label names a tenant, a shopper or a model.
+
+metrics = Metrics();  metrics.requests.labels("/v1/rerank", "200").inc()
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from reshelf.inference.serving.engine_messages import Done
+
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+
+class Metrics:
+    """One server's numbers."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.requests = Counter("reshelf_requests", "Requests answered.", ["route", "status"], registry=self.registry)
+        self.seconds = Histogram(
+            "reshelf_request_seconds", "From arrival to reply.", ["route"], buckets=_SECONDS, registry=self.registry
+        )
+        self.stages = Histogram(
+            "reshelf_stage_seconds", "Parts of a ranking.", ["stage"], buckets=_SECONDS, registry=self.registry
+        )
+        self.candidates = Counter("reshelf_candidates", "Documents ranked.", registry=self.registry)
+        self.tokens = Counter("reshelf_tokens", "Distinct tokens of lists.", ["read"], registry=self.registry)
+        self.fallbacks = Counter(
+            "reshelf_fallbacks", "Replies in first-stage order.", ["reason"], registry=self.registry
+        )
+        self.store_errors = Counter("reshelf_store_errors", "History store gave no answer.", registry=self.registry)
+        self._depth = Gauge("reshelf_queue_depth", "Lists waiting or being scored.", registry=self.registry)
+        self._ready = Gauge("reshelf_engine_ready", "1 where the engine is ready.", registry=self.registry)
+        self._starts = Gauge("reshelf_engine_starts", "How often the engine was started.", registry=self.registry)
+
+    def watch(self, depth: Callable[[], float], ready: Callable[[], float], starts: Callable[[], float]) -> None:
+        """Ask the engine at each reading."""
+        self._depth.set_function(depth)
+        self._ready.set_function(ready)
+        self._starts.set_function(starts)
+
+    def scored(self, done: Done) -> None:
+        """A list came back from the engine."""
+        self.stages.labels("engine").observe(done.ms / 1000)
+        self.candidates.inc(0 if done.scores is None else len(done.scores))
+        self.tokens.labels("cached").inc(done.cached_tokens)
+        self.tokens.labels("fresh").inc(done.prompt_tokens - done.cached_tokens)
+
+    def text(self) -> bytes:
+        """In Prometheus' own format."""
+        return generate_latest(self.registry)

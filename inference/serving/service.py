@@ -1,0 +1,239 @@
+"""One ranking: documents and history in, order out; and first-stage order whenever the model's is not to be had.
+
+reply = await service.rerank(tenant, request, started, request_id)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import ChainMap
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+from pydantic import ValidationError
+
+from reshelf.data.schema import Item, RankingList
+from reshelf.errors import InputError
+from reshelf.inference.serving.config import ServeConfig
+from reshelf.inference.serving.documents import RefusedError, described, filled, items_of
+from reshelf.inference.serving.engine_link import EngineLink, UnservedError
+from reshelf.inference.serving.engine_messages import Done
+from reshelf.inference.serving.history import HistoryStore, StoredEvent, StoreError
+from reshelf.inference.serving.messages import EventsRequest, Meta, RankedDocument, RerankReply, RerankRequest
+from reshelf.inference.serving.metrics import Metrics
+from reshelf.inference.serving.tenants import Tenant
+from reshelf.modeling.checkpoint import RerankerSpec
+from reshelf.prompts.builder import ListPrompt, PromptBuilder
+
+_HISTORY_SHARE = 0.5
+"""Share of the time left that reading the history may take."""
+
+
+class Service:
+    """Everything between HTTP and the engine.
+
+    Args:
+        config: limits and deadlines.
+        spec: the reranker's own description.
+        tokenizer: of the model.
+        catalogue: items by id.
+        engine: the engine process.
+        store: what shoppers did.
+        metrics: what is counted.
+    """
+
+    def __init__(
+        self, config: ServeConfig, spec: RerankerSpec, tokenizer: Any, catalogue: Mapping[str, Item],
+        engine: EngineLink, store: HistoryStore, metrics: Metrics,
+    ) -> None:  # fmt: skip
+        self.config = config
+        self.spec = spec
+        self.catalogue = catalogue
+        self.engine = engine
+        self.store = store
+        self.metrics = metrics
+        self.model = config.model.name
+        self._builder = PromptBuilder(tokenizer, spec.prompt, catalogue, spec.levels)
+        # One thread: tokenizing lets go of the interpreter, and the builder's caches belong to one thread.
+        self._writing = ThreadPoolExecutor(1, "prompt")
+
+    async def rerank(self, tenant: Tenant, request: RerankRequest, started: float, request_id: str) -> RerankReply:
+        """Put a list in order.
+
+        Args:
+            started: when the request arrived, on the clock of `time.perf_counter`.
+
+        Raises:
+            RefusedError: the request is at fault.
+        """
+        due = started + (request.deadline_ms or self.config.deadline_ms) / 1000
+        self._check(request)
+        meta = Meta(engine=self.engine.name)
+        watch = Stages(meta, self.metrics, started)
+        items = items_of(request.documents, self.catalogue)
+        watch.end("read")
+        history = await self._history(tenant, request, due, meta)
+        watch.end("history")
+        done: Done | None = None
+        try:
+            if not self.engine.ready:
+                raise UnservedError("engine_down")
+            prompt = await _before(due, self._prompt(request, items, history, meta))
+            watch.end("prompt")
+            done = await _before(due, self.engine.score(prompt, tenant.name))
+            watch.end("wait")
+            meta.ms["engine"] = done.ms
+            meta.ms["wait"] = max(0.0, meta.ms["wait"] - done.ms)
+            meta.prompt_tokens, meta.cached_tokens = done.prompt_tokens, done.cached_tokens
+            self.metrics.scored(done)
+        except TimeoutError:
+            meta.fallback = "deadline"
+        except UnservedError as error:
+            meta.fallback = error.reason
+        if done is not None and (done.scores is None or not np.isfinite(done.scores).all()):
+            meta.fallback = "engine_error"
+        scores = None if meta.fallback or done is None else done.scores
+        if meta.fallback:
+            self.metrics.fallbacks.labels(meta.fallback).inc()
+        results = self._results(request, items, scores)
+        meta.ms["total"] = 1000 * (time.perf_counter() - started)
+        usage = {"total_tokens": meta.prompt_tokens}
+        return RerankReply(id=request_id, model=self.model, results=results, meta=meta, usage=usage)
+
+    async def append(self, tenant: Tenant, request: EventsRequest) -> int:
+        """Keep events; returns how many were new.
+
+        Raises:
+            RefusedError: the store does not answer; nothing was acknowledged and the same may be sent again.
+        """
+        try:
+            return await self.store.append(tenant.name, request.events)
+        except StoreError as error:
+            self.metrics.store_errors.inc()
+            raise RefusedError("events cannot be kept now; send them again", status=503, wait_s=1) from error
+
+    async def forget(self, tenant: Tenant, user_id: str) -> int:
+        """Remove a shopper.
+
+        Raises:
+            RefusedError: the store does not answer.
+        """
+        try:
+            return await self.store.forget(tenant.name, user_id)
+        except StoreError as error:
+            self.metrics.store_errors.inc()
+            raise RefusedError("the shopper cannot be removed now; ask again", status=503, wait_s=1) from error
+
+    def _check(self, request: RerankRequest) -> None:
+        limits = self.config.limits
+        for field, count, most in (
+            ("documents", len(request.documents), limits.candidates),
+            ("history", len(request.history or ()), limits.history),
+            ("history_items", len(request.history_items), limits.history),
+        ):
+            if count > most:
+                raise RefusedError(f"{count} entries; send at most {most}", field)
+        texts = {"query": request.query, "user_id": request.user_id or ""}
+        for n, document in enumerate(request.documents):
+            for name, value in {"": document}.items() if isinstance(document, str) else document.items():
+                texts[f"documents[{n}]{name and '.' + name}"] = value if isinstance(value, str) else ""
+        for field, text in texts.items():
+            if len(text) > limits.text:
+                raise RefusedError(f"{len(text)} characters; send at most {limits.text}", field)
+        numbers = {"scores": request.scores, **{f"features.{k}": v for k, v in request.features.items()}}
+        for field, values in numbers.items():
+            if values is not None and len(values) != len(request.documents):
+                raise RefusedError(f"{len(values)} values for {len(request.documents)} documents", field)
+
+    async def _history(self, tenant: Tenant, request: RerankRequest, due: float, meta: Meta) -> list[StoredEvent]:
+        """What the shopper did: as sent, or as stored; nothing where the store does not answer in time."""
+        if request.history is not None:
+            named = {item.item_id: item for item in request.history_items}
+            return [StoredEvent(event=e, item=named.get(e.item_id or "")) for e in request.history]
+        if request.user_id is None:
+            return []
+        half = time.perf_counter() + _HISTORY_SHARE * (due - time.perf_counter())
+        try:
+            return await _before(half, self.store.read(tenant.name, request.user_id))
+        except (StoreError, TimeoutError):
+            self.metrics.store_errors.inc()
+            meta.history["unavailable"] = True
+            return []
+
+    async def _prompt(
+        self, request: RerankRequest, items: Sequence[Item], history: Sequence[StoredEvent], meta: Meta
+    ) -> ListPrompt:
+        scores, features, meta.filled = filled(request.scores, request.features, self.spec.levels, len(items))
+        given = {item.item_id: item for item in items}
+        events, own, unknown = described(history, ChainMap(given, self.catalogue))  # type: ignore[arg-type]
+        meta.history |= {"events": len(events), "unknown": unknown}
+        try:
+            ranking = RankingList(
+                list_id="request", user_id="request", query=request.query, history=tuple(events),
+                candidates=tuple(given), scores=None if scores is None else tuple(scores),
+                features={name: tuple(values) for name, values in features.items()},
+            )  # fmt: skip
+        except ValidationError as error:
+            raise RefusedError(error.errors()[0]["msg"]) from error
+        known = all(self.catalogue.get(item_id) == item for item_id, item in (own | given).items())
+        builder = self._builder if known else self._builder.over(ChainMap(given, own, self.catalogue))  # type: ignore[arg-type]
+        try:
+            prompt = await asyncio.get_running_loop().run_in_executor(self._writing, builder.build, ranking)
+        except InputError as error:
+            raise RefusedError(
+                str(error).removeprefix("list request, "), "query" if "query" in str(error) else None
+            ) from error
+        meta.trimmed = dict(vars(prompt.trimmed))
+        return prompt
+
+    def _results(
+        self, request: RerankRequest, items: Sequence[Item], scores: np.ndarray | None
+    ) -> list[RankedDocument]:
+        """Best first; equal scores, and lists without scores, keep first-stage order."""
+        order = np.arange(len(items)) if scores is None else np.argsort(-scores, kind="stable")
+        calibration = self.spec.calibration
+        chances = None if scores is None or calibration is None else calibration.probability(scores)
+        results = []
+        for k in order[: request.top_n].tolist():
+            sent = request.documents[k]
+            item_id = items[k].item_id
+            results.append(
+                RankedDocument(
+                    index=k,
+                    relevance_score=1 / (1 + k) if scores is None else float(0.5 * (1 + np.tanh(0.5 * scores[k]))),
+                    score=None if scores is None else float(scores[k]),
+                    probability=None if chances is None else float(chances[k]),
+                    item_id=None if isinstance(sent, str) and item_id != sent else item_id,
+                    document=_document(sent, items[k]) if request.return_documents else None,
+                )
+            )
+        return results
+
+
+class Stages:
+    """Milliseconds by stage, in the reply and in the metrics."""
+
+    def __init__(self, meta: Meta, metrics: Metrics, started: float) -> None:
+        self._meta, self._metrics, self._last = meta, metrics, started
+
+    def end(self, stage: str) -> None:
+        """The stage ends now."""
+        now = time.perf_counter()
+        self._meta.ms[stage] = 1000 * (now - self._last)
+        self._metrics.stages.labels(stage).observe(now - self._last)
+        self._last = now
+
+
+async def _before(due: float, work: Any) -> Any:
+    """The result, or TimeoutError at `due`."""
+    async with asyncio.timeout(max(0.0, due - time.perf_counter())):
+        return await work
+
+
+def _document(sent: str | Mapping[str, Any], item: Item) -> dict[str, Any]:
+    if isinstance(sent, str):
+        return {"text": sent if item.item_id != sent else item.title}
+    return {"text": item.title, **sent}

@@ -1,0 +1,159 @@
+"""Who may call, with what: keys, hashed at rest, each with its rate and what of the engine it may use.
+
+    reshelf key --tenants tenants.yaml --name shop-a --rate 50/second
+
+prints a key once; the file keeps its SHA-256. A change of the file is seen by the running server within a second.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+import secrets
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from limits import parse
+from limits.storage import MemoryStorage
+from limits.strategies import MovingWindowRateLimiter
+
+from reshelf.data.store import atomic
+from reshelf.errors import InputError
+
+_LOOK_S = 1.0
+_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+
+
+@dataclass(frozen=True)
+class Tenant:
+    """A shop."""
+
+    name: str
+    key_sha256: str = ""
+    """SHA-256 of the key, hexadecimal. Keys are 256 random bits, so a fast hash is enough."""
+    rate: str = ""
+    """Requests in a time, as in 50/second; empty for no limit."""
+    operator: bool = False
+    """May read /metrics, and nothing else."""
+
+
+OPEN = Tenant("open")
+"""Whoever reaches a server without tenants."""
+
+
+@dataclass
+class KeyConfig:
+    """Make a key for a tenant; a tenant that is there already gets a new one."""
+
+    tenants: Path
+    """YAML file of tenants; made where it is not there."""
+    name: str
+    """The tenant."""
+    rate: str = ""
+    """Requests in a time, as in 50/second; empty for no limit."""
+    operator: bool = False
+    """A key for /metrics only."""
+
+
+def make_key(config: KeyConfig) -> None:
+    """Print a new key and write its hash.
+
+    Raises:
+        InputError: the file, the name or the rate is not one.
+    """
+    tenants = read_tenants(config.tenants) if config.tenants.exists() else {}
+    key = f"rsh_{secrets.token_urlsafe(32)}"
+    digest = hashlib.sha256(key.encode()).hexdigest()
+    made = _checked(Tenant(config.name, digest, config.rate, config.operator), f"tenant {config.name}")
+    tenants = {name: one for name, one in tenants.items() if name != config.name} | {config.name: made}
+    with atomic(config.tenants) as partial:
+        partial.write_text(yaml.safe_dump({"tenants": [asdict(one) for one in tenants.values()]}, sort_keys=False))
+    print(key)
+
+
+def read_tenants(path: Path) -> dict[str, Tenant]:
+    """Tenants by name.
+
+    Raises:
+        InputError: the file is not there or not one of tenants.
+    """
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        entries = raw["tenants"]
+        found = [_checked(Tenant(**entry), f"{path}, tenant {n + 1}") for n, entry in enumerate(entries)]
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"tenants {path}: {error}; make the file with `reshelf key`") from error
+    except (yaml.YAMLError, TypeError, KeyError) as error:
+        raise InputError(f"tenants {path}: not a file of tenants ({error!r}); make it with `reshelf key`") from error
+    twice = {one.name for one in found if sum(other.name == one.name for other in found) > 1}
+    if twice:
+        raise InputError(f"tenants {path}: {', '.join(sorted(twice))} is there twice; remove one")
+    return {one.name: one for one in found}
+
+
+def _checked(one: Tenant, where: str) -> Tenant:
+    if not isinstance(one.name, str) or not _NAME.fullmatch(one.name):
+        raise InputError(f"{where}: name {one.name!r}; give 1 to 64 letters, digits, _, . or -")
+    if not re.fullmatch(r"[0-9a-f]{64}", str(one.key_sha256)):
+        raise InputError(f"{where}: key_sha256 is not a SHA-256; make a key with `reshelf key`")
+    try:
+        if one.rate:
+            parse(one.rate)
+    except ValueError as error:
+        raise InputError(f"{where}: rate {one.rate!r}; give one such as 50/second") from error
+    return one
+
+
+@dataclass
+class Tenants:
+    """The tenants of a running server; without a file, everybody is one."""
+
+    path: Path | None = None
+    _by_digest: dict[str, Tenant] = field(default_factory=dict)
+    _limiter: MovingWindowRateLimiter = field(default_factory=lambda: MovingWindowRateLimiter(MemoryStorage()))
+    _seen: tuple[int, int] = (0, 0)
+    _looked: float = float("-inf")
+
+    def __post_init__(self) -> None:
+        if self.path is not None:
+            self._by_digest = {one.key_sha256: one for one in read_tenants(self.path).values()}
+
+    def of(self, authorization: str | None) -> Tenant | None:
+        """The tenant of a header `Bearer KEY`; None for nobody's."""
+        if self.path is None:
+            return OPEN
+        self._look()
+        scheme, _, key = (authorization or "").partition(" ")
+        if scheme.lower() != "bearer":
+            return None
+        digest = hashlib.sha256(key.strip().encode()).hexdigest()
+        # A digest tells nothing of the key, so finding it by hash table gives no time to measure; compared once more.
+        found = self._by_digest.get(digest)
+        return found if found is not None and hmac.compare_digest(found.key_sha256, digest) else None
+
+    def wait_s(self, tenant: Tenant) -> float:
+        """0 where the tenant may go on, else seconds until it may."""
+        if not tenant.rate:
+            return 0.0
+        rate = parse(tenant.rate)
+        if self._limiter.hit(rate, tenant.name):
+            return 0.0
+        return max(0.001, self._limiter.get_window_stats(rate, tenant.name).reset_time - time.time())
+
+    def _look(self) -> Any:
+        """Read the file again where it has changed; a broken one changes nothing."""
+        now = time.monotonic()
+        if self.path is None or now - self._looked < _LOOK_S:
+            return
+        self._looked = now
+        try:
+            stat = self.path.stat()
+            if (stat.st_mtime_ns, stat.st_size) != self._seen:
+                self._by_digest = {one.key_sha256: one for one in read_tenants(self.path).values()}
+                self._seen = (stat.st_mtime_ns, stat.st_size)
+        except (OSError, InputError):
+            return

@@ -1,0 +1,40 @@
+"""Servers with the tests' tiny reranker."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reshelf.data.schema import Item
+from reshelf.data.store import item_features, write_records
+from tests.inference.serving.server import Server
+
+
+@pytest.fixture(scope="session")
+def shop(tmp_path_factory: pytest.TempPathFactory, catalogue: dict[str, Item]) -> Path:
+    """A data set folder's catalogue."""
+    folder = tmp_path_factory.mktemp("shop")
+    write_records(folder / "items.parquet", catalogue.values(), item_features().arrow_schema)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def serve(reranker_folder: Path, shop: Path) -> Callable[..., Server]:
+    def start(folder: Path, *flags: Any) -> Server:
+        return Server(
+            folder / "server.log", "--model", reranker_folder, "--data", shop, "--engine", "transformers",
+            "--history", folder / "history.sqlite", *flags,
+        )  # fmt: skip
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory, serve: Callable[..., Server]) -> Iterator[Server]:
+    """One server for the tests that leave it as they found it."""
+    running = serve(tmp_path_factory.mktemp("server"))
+    yield running
+    assert running.close() == 0

@@ -1,0 +1,59 @@
+"""A real server for tests: `reshelf serve` as its own process on a free port."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+
+class Server:
+    """A running server."""
+
+    def __init__(self, log: Path, *flags: Any) -> None:
+        self.log = log
+        with log.open("wb") as stderr:
+            command = [sys.executable, "-m", "reshelf.cli", "serve", "--port", "0", *map(str, flags)]
+            self.process = subprocess.Popen(command, stderr=stderr, env=os.environ | {"OMP_NUM_THREADS": "1"})
+        until(lambda: "http://" in self.said() or self.process.poll() is not None, 120)
+        found = re.search(r"http://[\d.]+:\d+", self.said())
+        assert found is not None, self.said()
+        self.url = found[0]
+        self.http = httpx.Client(base_url=self.url, timeout=60)
+
+    def said(self) -> str:
+        return self.log.read_text()
+
+    def lines(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.said().splitlines() if line.startswith("{")]
+
+    def engine_pid(self) -> int:
+        """The engine process is the server's child that runs engine_process."""
+        found = subprocess.run(
+            ["pgrep", "-P", str(self.process.pid), "-f", "engine_process"], capture_output=True, text=True, check=True
+        )
+        return int(found.stdout.split()[0])
+
+    def rerank(self, **body: Any) -> httpx.Response:
+        return self.http.post("/v1/rerank", json={"deadline_ms": 30_000} | body)
+
+    def close(self) -> int:
+        self.http.close()
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(30)
+
+
+def until(true: Callable[[], Any], seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, f"not in {seconds} s"
+        time.sleep(0.05)

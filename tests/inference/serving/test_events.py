@@ -1,0 +1,80 @@
+"""Behaviour arrives over HTTP and is in the next ranking; a forgotten shopper is gone from the file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reshelf.inference.client import Client, ServiceError
+from reshelf.inference.serving.messages import SentEvent
+from tests.inference.serving.server import Server
+
+DOCUMENTS = [f"p{n}" for n in range(12)]
+
+
+def scores(server: Server, **fields: Any) -> dict[int, float]:
+    said = server.rerank(query="blue wool coat", documents=DOCUMENTS, **fields).json()
+    assert "fallback" not in said["meta"]
+    return {one["index"]: one["score"] for one in said["results"]}
+
+
+def test_the_next_ranking_reflects_a_click_until_the_shopper_is_forgotten(server: Server) -> None:
+    nobody = scores(server)
+    with Client(server.url) as client:
+        assert client.send_events([SentEvent(user_id="u/1 ü", kind="click", item_id="p5")]) == 1
+        after = scores(server, user_id="u/1 ü")
+        assert after == pytest.approx(scores(server, history=[{"kind": "click", "item_id": "p5"}]), abs=1e-2)
+        assert after != pytest.approx(nobody, abs=1e-2)
+        client.forget("u/1 ü")
+    assert scores(server, user_id="u/1 ü") == pytest.approx(nobody, abs=1e-5)
+
+
+def test_an_event_sent_again_is_one_event(server: Server) -> None:
+    events = [SentEvent(user_id="twice", kind="click", item_id="p5", event_id=name) for name in ("a", "a", "b")]
+    with Client(server.url) as client:
+        assert [client.send_events(events), client.send_events(events)] == [2, 0]
+    assert server.rerank(query="", documents=DOCUMENTS, user_id="twice").json()["meta"]["history"]["events"] == 2
+
+
+def test_an_item_that_the_catalogue_lacks_comes_with_its_event(server: Server) -> None:
+    new = {"item_id": "new", "title": "Blue wool coat"}
+    with Client(server.url) as client:
+        with pytest.raises(ServiceError, match=r"events\[0\].item_id"):
+            client.send_events([SentEvent(user_id="own", kind="click", item_id="new")])
+        client.send_events(
+            [SentEvent.model_validate({"user_id": "own", "kind": "click", "item_id": "new", "item": new})]
+        )
+    with_item = scores(server, history=[{"kind": "click", "item_id": "new"}], history_items=[new])
+    assert scores(server, user_id="own") == pytest.approx(with_item, abs=1e-2)
+
+
+def test_events_survive_the_server(serve: Any, tmp_path: Path) -> None:
+    first = serve(tmp_path)
+    with Client(first.url) as client:
+        client.send_events([SentEvent(user_id="kept", kind="click", item_id="p5")])
+    first.process.kill()  # -9: what was acknowledged is on the disk
+    first.process.wait()
+    second = serve(tmp_path)
+    try:
+        meta = second.rerank(query="", documents=DOCUMENTS, user_id="kept").json()["meta"]
+        assert meta["history"]["events"] == 1
+    finally:
+        second.close()
+
+
+def test_no_text_and_no_id_is_in_the_log(serve: Any, tmp_path: Path) -> None:
+    server = serve(tmp_path)
+    server.rerank(query="secretquery", documents=["secrettitle"], user_id="secretuser")
+    server.rerank(query="secretquery", documents=["secrettitle", "secrettitle", {"price": "secretprice"}])
+    server.http.post(
+        "/v1/events", json={"events": [{"user_id": "secretuser", "kind": "search", "query": "secretquery"}]}
+    )
+    server.http.delete("/v1/users/secretuser")
+    assert server.close() == 0
+    assert "secret" not in server.said()
+    asked = [line for line in server.lines() if line.get("route") == "/v1/rerank"]
+    assert [line["status"] for line in asked] == [200, 422]
+    assert asked[0]["user"]
+    assert asked[0]["request_id"] != asked[1]["request_id"]

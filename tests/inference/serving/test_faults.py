@@ -1,0 +1,123 @@
+"""Things break: every request is answered, the shop's own order at worst, and the service recovers by itself."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reshelf.inference.client import Client, ServiceError
+from reshelf.inference.serving.messages import SentEvent
+from tests.inference.serving.server import Server, until
+
+DOCUMENTS = [f"p{n}" for n in range(30)]
+
+
+def test_the_engine_is_killed_under_load(serve: Any, tmp_path: Path) -> None:
+    server: Server = serve(tmp_path)
+    right = [one["index"] for one in server.rerank(query="coat", documents=DOCUMENTS).json()["results"]]
+    said: list[dict[str, Any]] = []
+    stop = threading.Event()
+
+    def load() -> None:
+        with Client(server.url, retries=0, timeout_s=40) as client:
+            while not stop.is_set():
+                said.append(client.rerank("coat", DOCUMENTS, deadline_ms=30_000).model_dump())
+
+    threads = [threading.Thread(target=load) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    until(lambda: len(said) > 8, 60)
+    os.kill(server.engine_pid(), signal.SIGKILL)
+    until(lambda: said[-1]["meta"]["fallback"] == "engine_down", 30)
+    assert server.http.get("/ready").status_code == 503
+    assert server.http.get("/health").status_code == 200
+    until(lambda: server.http.get("/ready").status_code == 200, 60)
+    until(lambda: said[-1]["meta"]["fallback"] is None, 30)
+    stop.set()
+    for thread in threads:
+        thread.join()
+    for reply in said:
+        order = [one["index"] for one in reply["results"]]
+        assert order == (right if reply["meta"]["fallback"] is None else list(range(30)))
+    text = server.http.get("/metrics").text
+    assert 'reshelf_fallbacks_total{reason="engine_down"}' in text
+    assert "reshelf_engine_starts 2.0" in text
+    assert server.close() == 0
+
+
+def test_an_engine_that_is_stuck_is_started_again(serve: Any, tmp_path: Path) -> None:
+    server: Server = serve(tmp_path, "--stuck_s", 1)
+    first = server.engine_pid()
+    os.kill(first, signal.SIGSTOP)
+    assert server.rerank(query="coat", documents=DOCUMENTS, deadline_ms=200).json()["meta"]["fallback"] == "deadline"
+    until(lambda: server.http.get("/ready").status_code == 503, 20)
+    until(lambda: server.http.get("/ready").status_code == 200, 60)
+    assert server.engine_pid() != first
+    assert "fallback" not in server.rerank(query="coat", documents=DOCUMENTS).json()["meta"]
+    assert server.close() == 0
+
+
+def test_a_locked_store_costs_the_history_only_and_no_event_is_lost(serve: Any, tmp_path: Path) -> None:
+    server: Server = serve(tmp_path)
+    with Client(server.url, retries=0) as client:
+        client.send_events([SentEvent(user_id="u", kind="click", item_id="p5", event_id="1")])
+        lock = sqlite3.connect(tmp_path / "history.sqlite", isolation_level=None)
+        lock.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(ServiceError) as refused:
+            client.send_events([SentEvent(user_id="u", kind="click", item_id="p6", event_id="2")])
+        assert refused.value.status == 503
+        assert server.rerank(query="coat", documents=DOCUMENTS, user_id="u").status_code == 200
+        lock.execute("ROLLBACK")
+        lock.close()
+        client.send_events([SentEvent(user_id="u", kind="click", item_id="p6", event_id="2")])
+    meta = server.rerank(query="coat", documents=DOCUMENTS, user_id="u").json()["meta"]
+    assert meta["history"]["events"] == 2
+    assert server.close() == 0
+
+
+def test_above_the_configured_load_it_says_when_to_come_again(serve: Any, tmp_path: Path) -> None:
+    server: Server = serve(tmp_path, "--limits.requests", 2, "--limits.waiting", 1)
+    statuses: list[tuple[int, str | None, list[int]]] = []
+
+    def ask() -> None:
+        reply = server.rerank(query="coat", documents=DOCUMENTS)
+        body = reply.json()
+        if reply.status_code == 429:
+            assert int(reply.headers["Retry-After"]) >= 1
+        statuses.append(
+            (reply.status_code, body.get("meta", {}).get("fallback"), [r["index"] for r in body.get("results", [])])
+        )
+
+    threads = [threading.Thread(target=ask) for _ in range(24)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert {status for status, _, _ in statuses} == {200, 429}
+    for status, fallback, order in statuses:
+        if status == 200 and fallback:
+            assert order == list(range(30))
+    assert server.close() == 0
+
+
+def test_what_was_accepted_is_finished_at_the_end(serve: Any, tmp_path: Path) -> None:
+    server: Server = serve(tmp_path)
+    statuses: list[int] = []
+    threads = [
+        threading.Thread(target=lambda: statuses.append(server.rerank(query="coat", documents=DOCUMENTS).status_code))
+        for _ in range(6)
+    ]
+    for thread in threads:
+        thread.start()
+    until(lambda: "reshelf_queue_depth 0.0" not in server.http.get("/metrics").text, 20)
+    server.process.send_signal(signal.SIGTERM)
+    for thread in threads:
+        thread.join()
+    assert statuses == [200] * 6
+    assert server.process.wait(20) == 0

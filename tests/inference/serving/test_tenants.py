@@ -1,0 +1,108 @@
+"""Keys: hashed at rest, each tenant apart from the others."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from reshelf.cli import main
+from reshelf.inference.client import Client, ServiceError
+from reshelf.inference.serving.messages import SentEvent
+from tests.inference.serving.server import Server, until
+
+DOCUMENTS = [f"p{n}" for n in range(6)]
+
+
+def make_key(file: Path, capsys: pytest.CaptureFixture[str], name: str, *flags: str) -> str:
+    assert main(["key", "--tenants", str(file), "--name", name, *flags]) == 0
+    return capsys.readouterr().out.strip()
+
+
+def test_tenants_are_apart(serve: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "tenants.yaml"
+    keys = {name: make_key(file, capsys, name) for name in ("a", "b")}
+    operator = make_key(file, capsys, "watch", "--operator", "true")
+    assert not any(key in file.read_text() for key in (*keys.values(), operator))
+    server: Server = serve(tmp_path, "--tenants", file)
+    with Client(server.url, keys["a"]) as a, Client(server.url, keys["b"]) as b:
+        a.send_events([SentEvent(user_id="u", kind="click", item_id="p5")])
+        seen = {who: c.rerank("coat", DOCUMENTS, user_id="u", deadline_ms=30_000) for who, c in (("a", a), ("b", b))}
+        assert seen["a"].meta.history["events"] == 1
+        assert seen["b"].meta.history["events"] == 0
+        b.forget("u")
+        # A prefix that a has been ranked with is found again by a, and not by b.
+        history = [{"kind": "click", "item_id": f"p{n}"} for n in range(20)]
+        ask = {"history": history, "deadline_ms": 30_000}
+        a.rerank("coat", DOCUMENTS, **ask)
+        assert a.rerank("coat", DOCUMENTS, **ask).meta.cached_tokens > 0
+        assert b.rerank("coat", DOCUMENTS, **ask).meta.cached_tokens == 0
+        assert a.rerank("coat", DOCUMENTS, user_id="u", deadline_ms=30_000).meta.history["events"] == 1
+    for header, status in (
+        ({}, 401),
+        ({"Authorization": "Bearer wrong"}, 401),
+        ({"Authorization": f"Bearer {operator}"}, 403),
+    ):
+        assert server.http.post("/v1/rerank", json={"documents": DOCUMENTS}, headers=header).status_code == status
+    assert server.http.get("/metrics", headers={"Authorization": f"Bearer {keys['a']}"}).status_code == 403
+    assert server.http.get("/metrics", headers={"Authorization": f"Bearer {operator}"}).status_code == 200
+    assert server.close() == 0
+    assert not any(key in server.said() for key in (*keys.values(), operator))
+
+
+def test_a_new_key_is_seen_without_a_restart_and_a_rate_is_kept(
+    serve: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "tenants.yaml"
+    old = make_key(file, capsys, "a")
+    server: Server = serve(tmp_path, "--tenants", file)
+    new = make_key(file, capsys, "a", "--rate", "2/minute")
+    with Client(server.url, old, retries=0) as before, Client(server.url, new, retries=0) as after:
+
+        def changed() -> bool:
+            try:
+                before.rerank("coat", DOCUMENTS)
+            except ServiceError as error:
+                return error.status == 401
+            return False
+
+        until(changed, 10)
+        assert [after.rerank("coat", DOCUMENTS).results[0] is not None for _ in range(2)] == [True, True]
+        with pytest.raises(ServiceError) as refused:
+            after.rerank("coat", DOCUMENTS)
+        assert refused.value.status == 429
+    assert server.close() == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "not a file of tenants"),
+        ("tenants: [{name: a}]", "key_sha256"),
+        ("tenants: [{name: 'a b', key_sha256: x}]", "name"),
+        (
+            yaml.safe_dump(
+                {"tenants": [{"name": "a", "key_sha256": hashlib.sha256(b"k").hexdigest(), "rate": "often"}]}
+            ),
+            "rate",
+        ),
+        (yaml.safe_dump({"tenants": [{"name": "a", "key_sha256": hashlib.sha256(b"k").hexdigest()}] * 2}), "twice"),
+    ],
+)
+def test_a_broken_file_is_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, said: str, reranker_folder: Path
+) -> None:
+    file = tmp_path / "tenants.yaml"
+    file.write_text(text)
+    assert main(["serve", "--model", str(reranker_folder), "--tenants", str(file)]) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.count("\n") == 1
+
+
+def test_an_open_server_listens_on_this_machine_only(reranker_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["serve", "--model", str(reranker_folder), "--host", "0.0.0.0"]) == 2
+    assert "reshelf key" in capsys.readouterr().err
