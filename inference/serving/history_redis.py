@@ -47,7 +47,7 @@ class RedisHistory:
         try:
             from redis.asyncio import Redis
         except ImportError as error:
-            raise InputError("history in Redis needs redis-py; `pip install reshelf[serve]`") from error
+            raise InputError("history in Redis needs redis-py; `pip install reshelf[redis]`") from error
         self._kept = kept
         try:
             self._redis: Any = Redis.from_url(
