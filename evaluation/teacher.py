@@ -6,7 +6,7 @@
 The teacher is LambdaMART over the lists' numbers and over what a table can say of their texts
 (`evaluation.text_numbers`). A train list gets the scores of a teacher that never saw its shopper: folds by shopper, or
 by query where lists are by nobody in particular. Valid and test lists get those of the teacher of all train lists.
-Only training reads them.
+Training reads them; a reranker with `teacher` among its prompt's features also reads them when it ranks.
 """
 
 from __future__ import annotations

@@ -1,0 +1,204 @@
+"""Claim: the server adds little to the engine, keeps the offline order under load, and refuses in time above it.
+
+    make demo && make bench NAME=serving            # 45 minutes on two cores; needs runs/demo
+    python -m benchmarks.serving --minutes 1        # a short look; nothing is written
+
+One `reshelf serve` and one load generator on loopback. Overhead is the time of a whole HTTP request less the engine's
+own time for the same list. Capacity is what four closed loops get through. Load is open: requests leave at their time
+whether or not earlier ones came back, at 80 % of capacity with 1 % malformed ones, then at 300 %. Orders are compared
+with the offline `Reranker`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import random
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import psutil
+from rich.console import Console
+
+from benchmarks.harness import show, write_result
+from reshelf.data.schema import RankingList
+from reshelf.data.store import load_dataset_folder
+from reshelf.inference.reranker import Reranker
+
+DEADLINE_MS = 2000
+LISTS = 40
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, default=30.0, help="of load at 80 %% of capacity")
+    parser.add_argument("--model", type=Path, default=Path("runs/demo/model"), help="reranker folder")
+    parser.add_argument("--data", type=Path, default=Path("runs/demo/data"), help="data set folder with test lists")
+    args = parser.parse_args()
+    console = Console()
+    data = load_dataset_folder(args.data, ["test"])
+    lists = data.lists["test"][:LISTS]
+    with Reranker.from_pretrained(args.model, "transformers", data.items) as reranker:
+        orders = [np.argsort(-scores, kind="stable").tolist() for scores in reranker.score_lists(lists)]
+    with tempfile.TemporaryDirectory() as folder, (Path(folder) / "log").open("w+") as log:
+        command = [
+            sys.executable, "-m", "reshelf.cli", "serve", "--model", args.model, "--data", args.data, "--port", "0",
+            "--engine", "transformers", "--history", f"{folder}/history.sqlite",
+        ]  # fmt: skip
+        server = subprocess.Popen(list(map(str, command)), stderr=log)
+        try:
+            url = _address(Path(folder) / "log", server)
+            rows, ratios = asyncio.run(_measure(url, server.pid, lists, orders, args.minutes, console))
+        finally:
+            server.terminate()
+            server.wait(30)
+    show("reshelf serve", rows)
+    console.print(ratios)
+    if args.minutes >= 10:
+        written = write_result("serving", rows, ratios, {"minutes": args.minutes, "deadline_ms": DEADLINE_MS})
+        console.print(f"written to {written}")
+
+
+def _address(log: Path, server: subprocess.Popen[bytes]) -> str:
+    start = time.monotonic()
+    while server.poll() is None and time.monotonic() - start < 120:
+        if found := re.search(r"http://[\d.:]+", log.read_text()):
+            return found[0]
+        time.sleep(0.05)
+    raise RuntimeError(f"the server did not start:\n{log.read_text()}")
+
+
+async def _measure(
+    url: str, pid: int, lists: list[RankingList], orders: list[list[int]], minutes: float, console: Console
+) -> tuple[list[dict[str, Any]], dict[str, float]]:
+    bodies = [_body(one) for one in lists]
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=64)
+    async with httpx.AsyncClient(base_url=url, timeout=30, limits=limits) as http:
+        rows, ratios = [], {}
+        for count in (10, 100):
+            row = await _overhead(http, lists, count)
+            rows.append(row)
+            ratios[f"overhead_share_{count}"] = row["overhead, p50 ms"] / row["engine, p50 ms"]
+            ratios[f"overhead_ms_{count}"] = row["overhead, p50 ms"]
+        with console.status("capacity"):
+            capacity = await _capacity(http, bodies)
+        rows.append({"measured": "capacity", "requests/s": capacity})
+        for share, seconds in ((0.8, 60 * minutes), (3.0, 20 * minutes)):
+            with console.status(f"{share:.0%} of capacity for {seconds:.0f} s"):
+                row = await _load(http, pid, bodies, orders, share * capacity, seconds)
+            rows.append({"measured": f"load at {share:.0%}"} | row)
+            for name in ("5xx", "wrong orders", "p99 ms", "memory growth, share"):
+                ratios[f"load_{share:.0%}_{name}"] = row[name]
+    return rows, ratios
+
+
+def _body(one: RankingList) -> dict[str, Any]:
+    return {
+        "query": one.query, "documents": list(one.candidates), "scores": one.scores, "features": one.features,
+        "history": [event.model_dump(mode="json", exclude_none=True) for event in one.history],
+        "deadline_ms": DEADLINE_MS,
+    }  # fmt: skip
+
+
+async def _overhead(http: httpx.AsyncClient, lists: list[RankingList], count: int) -> dict[str, Any]:
+    """One request at a time. Where a list is shorter than `count`, other lists' documents fill it up."""
+    every = list(dict.fromkeys(c for one in lists for c in one.candidates))
+    whole, engine = [], []
+    for one in lists * 2:
+        documents = list(dict.fromkeys([*one.candidates, *every]))[:count]
+        body = _body(one) | {"documents": documents, "scores": None, "features": {}, "deadline_ms": 30_000}
+        start = time.perf_counter()
+        reply = (await http.post("/v1/rerank", json=body)).json()
+        whole.append(1000 * (time.perf_counter() - start))
+        engine.append(reply["meta"]["ms"]["engine"])
+    return {
+        "measured": f"{count} candidates",
+        "request, p50 ms": statistics.median(whole),
+        "engine, p50 ms": statistics.median(engine),
+        "overhead, p50 ms": statistics.median(np.subtract(whole, engine)),
+    }
+
+
+async def _capacity(http: httpx.AsyncClient, bodies: list[dict[str, Any]], seconds: float = 15.0) -> float:
+    end, done = time.perf_counter() + seconds, 0
+
+    async def loop(n: int) -> None:
+        nonlocal done
+        while time.perf_counter() < end:
+            n += 1
+            await http.post("/v1/rerank", json=bodies[n % len(bodies)] | {"deadline_ms": 30_000})
+            done += 1
+
+    await asyncio.gather(*(loop(10 * n) for n in range(4)))
+    return done / seconds
+
+
+async def _load(
+    http: httpx.AsyncClient,
+    pid: int,
+    bodies: list[dict[str, Any]],
+    orders: list[list[int]],
+    rate: float,
+    seconds: float,
+) -> dict[str, Any]:
+    """Open-loop Poisson arrivals."""
+    draw = random.Random(0)
+    statuses: Counter[str] = Counter()
+    times: list[float] = []
+    wrong = 0
+    memory = [_memory(pid)]
+
+    async def ask(n: int) -> None:
+        nonlocal wrong
+        start = time.perf_counter()
+        if draw.random() < 0.01:
+            reply = await http.post("/v1/rerank", content=b'{"documents": [')
+        else:
+            reply = await http.post("/v1/rerank", json=bodies[n])
+        times.append(1000 * (time.perf_counter() - start))
+        said = reply.json()
+        fallback = said.get("meta", {}).get("fallback")
+        statuses[str(reply.status_code) + (f" {fallback}" if fallback else "")] += 1
+        if reply.status_code == 200:
+            order = [one["index"] for one in said["results"]]
+            wrong += order != (list(range(len(order))) if fallback else orders[n])
+
+    start, due, asked = time.perf_counter(), 0.0, set()
+    while due < seconds:
+        due += draw.expovariate(rate)
+        await asyncio.sleep(max(0.0, start + due - time.perf_counter()))
+        task = asyncio.create_task(ask(draw.randrange(len(bodies))))
+        asked.add(task)
+        task.add_done_callback(asked.discard)
+        if due > 0.25 * seconds and len(memory) == 1:
+            memory.append(_memory(pid))
+    await asyncio.gather(*asked)
+    memory.append(_memory(pid))
+    return {
+        "requests/s": rate,
+        "p50 ms": float(np.percentile(times, 50)),
+        "p99 ms": float(np.percentile(times, 99)),
+        "statuses": dict(statuses),
+        "5xx": sum(count for status, count in statuses.items() if status.startswith("5")),
+        "wrong orders": wrong,
+        "memory growth, share": memory[-1] / memory[1] - 1,
+    }
+
+
+def _memory(pid: int) -> int:
+    """Resident bytes of the server and its engine."""
+    server = psutil.Process(pid)
+    return sum(one.memory_info().rss for one in (server, *server.children(recursive=True)))
+
+
+if __name__ == "__main__":
+    main()
