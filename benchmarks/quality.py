@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 
 from benchmarks import quality_marketplace
@@ -25,10 +26,11 @@ from benchmarks.quality_systems import Made, baseline_system, only_test, reranke
 from benchmarks.quality_tables import differences, relevance_of, rmse, show, table, write
 from reshelf.config import load_yaml, parse
 from reshelf.data.importing import ImportConfig, import_folder
+from reshelf.data.schema import RankingList
 from reshelf.data.store import atomic, load_dataset_folder
 from reshelf.errors import InputError
 from reshelf.evaluation.baselines.numbers import TEACHER
-from reshelf.evaluation.teacher import TeachConfig, teach
+from reshelf.evaluation.teacher import TeachConfig, teach, with_teacher
 from reshelf.finetune.base import make_base
 from reshelf.finetune.run import finetune
 from reshelf.modeling.checkpoint import SPEC_FILE
@@ -137,12 +139,21 @@ def cold(recipe: Recipe, run: Path, root: Path, model: Path, console: Console) -
         changes = {**recipe.changes, "max_history": 0}
         import_folder(ImportConfig(recipe.mapping, run / "cold", root, changes=changes, quiet=True))
     data = only_test(load_dataset_folder(run / "cold"))
+    if TEACHER in recipe.model.prompt.features:
+        data.lists["test"] = _untaught(data.lists["test"], load_dataset_folder(run / "data", ["valid"]).lists["valid"])
     return {
         "first_stage": scored(
             run / "scores" / "cold_first_stage.npz", data, partial(baseline_system, "first_stage", data, run)
         ),
         "reshelf": scored(run / "scores" / "cold_reshelf.npz", data, partial(reranker_system, model, data)),
     }
+
+
+def _untaught(lists: list[RankingList], taught: list[RankingList]) -> list[RankingList]:
+    """Lists of shoppers whom the teacher did not see either: every candidate is given its middle score, as the service
+    does with a number that a request does not carry."""
+    middle = float(np.median(np.concatenate([one.features[TEACHER] for one in taught])))
+    return [with_teacher(one, [middle] * len(one.candidates)) for one in lists]
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from reshelf.data.schema import RankingList
 from reshelf.data.signals import PERSONAL
 from reshelf.data.store import RankingData, load_dataset_folder
 from reshelf.errors import InputError
+from reshelf.evaluation.baselines.numbers import TEACHER
 from reshelf.evaluation.bootstrap import resample
 
 NAMES = sorted(path.stem for path in quality.RECIPES.glob("*.yaml"))
@@ -39,7 +40,10 @@ def test_a_recipe_loads_and_keeps_to_its_own_folder(name: str) -> None:
         return
     recipe = load_yaml(Recipe, path)
     load_mapping(recipe.mapping, recipe.changes)
-    assert recipe.base.prompt == recipe.model.prompt
+    read, asked = recipe.base.prompt, recipe.model.prompt
+    assert replace(read, features=[], history_tokens=1) == replace(asked, features=[], history_tokens=1)
+    assert [name for name in asked.features if name != TEACHER] == read.features
+    assert asked.history_tokens <= read.history_tokens
     assert str(recipe.base.data) == str(recipe.model.data) == f"{run}/data"
     assert recipe.model.model.base == str(recipe.base.out) == f"{run}/base"
     assert str(recipe.model.out) == f"{run}/model"
