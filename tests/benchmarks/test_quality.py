@@ -41,7 +41,7 @@ def test_a_recipe_loads_and_keeps_to_its_own_folder(name: str) -> None:
     recipe = load_yaml(Recipe, path)
     load_mapping(recipe.mapping, recipe.changes)
     read, asked = recipe.base.prompt, recipe.model.prompt
-    assert replace(read, features=[], history_tokens=1) == replace(asked, features=[], history_tokens=1)
+    assert replace(read, features=[], history_tokens=96) == replace(asked, features=[], history_tokens=96)
     assert [name for name in asked.features if name != TEACHER] == read.features
     assert asked.history_tokens <= read.history_tokens
     assert str(recipe.base.data) == str(recipe.model.data) == f"{run}/data"
