@@ -93,7 +93,7 @@ def compare(recipe: Recipe, run: Path, root: Path, console: Console) -> None:
         "seconds": {name: round(one.seconds, 1) for name, one in made.items()},
     }
     if recipe.cold:
-        shoppers = cold(recipe, run, root, models[0], console)
+        shoppers = cold(recipe, run, root, models[0], data.lists["valid"], console)
         unknown = load_dataset_folder(run / "cold")
         result |= {f"cold/{name}": row for name, row in table(shoppers, unknown.lists["test"], recipe.ks).items()}
         details["cold"] = differences(shoppers, unknown.lists["test"])
@@ -132,7 +132,9 @@ def train(recipe: Recipe, run: Path, console: Console) -> list[Path]:
     return models
 
 
-def cold(recipe: Recipe, run: Path, root: Path, model: Path, console: Console) -> dict[str, Made]:
+def cold(
+    recipe: Recipe, run: Path, root: Path, model: Path, valid: list[RankingList], console: Console
+) -> dict[str, Made]:
     """The same lists, imported as if no shopper had done anything yet: the first stage does not know them either."""
     if not (run / "cold" / "test.parquet").exists():
         console.rule(f"{run.name}: shoppers without history")
@@ -140,7 +142,7 @@ def cold(recipe: Recipe, run: Path, root: Path, model: Path, console: Console) -
         import_folder(ImportConfig(recipe.mapping, run / "cold", root, changes=changes, quiet=True))
     data = only_test(load_dataset_folder(run / "cold"))
     if TEACHER in recipe.model.prompt.features:
-        data.lists["test"] = _untaught(data.lists["test"], load_dataset_folder(run / "data", ["valid"]).lists["valid"])
+        data.lists["test"] = _untaught(data.lists["test"], valid)
     return {
         "first_stage": scored(
             run / "scores" / "cold_first_stage.npz", data, partial(baseline_system, "first_stage", data, run)

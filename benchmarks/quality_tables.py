@@ -44,7 +44,7 @@ def table(made: Mapping[str, Made], lists: Sequence[RankingList], ks: Sequence[i
         for name, bounds in summary["intervals"].items():
             means = summary["systems"][name]
             known = {m: [means[m], *bounds[m]] for m in bounds if means[m] is not None}
-            result[name] |= {m: row for m, row in known.items() if m in meant(lists, known)}
+            result[name] |= {m: known[m] for m in meant(lists, known)}
     return result
 
 

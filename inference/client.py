@@ -18,6 +18,7 @@ import uuid
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import quote
 
 from pydantic import BaseModel
 
@@ -59,10 +60,19 @@ class _Settings:
             "timeout": timeout_s,
         }
 
-    def pause(self, attempt: int, response: httpx.Response | None) -> float | None:
-        """Seconds until the next attempt; None where there is none."""
+    def pause(self, attempt: int, response: httpx.Response | None, problem: str) -> float:
+        """Seconds until the next attempt.
+
+        Args:
+            attempt: the one that failed, from 0.
+            response: what came back.
+            problem: or why nothing did.
+
+        Raises:
+            ServiceError: there is no next one.
+        """
         if attempt >= self.retries or (response is not None and response.status_code not in _AGAIN):
-            return None
+            raise _error(response, problem)
         after = "" if response is None else response.headers.get("Retry-After", "")
         return max(float(after) if after.isdigit() else 0.0, random.uniform(0, _PAUSE_S * 2**attempt))
 
@@ -126,10 +136,7 @@ class Client:
                     return response
             except self._unreached as error:
                 problem = f"{type(error).__name__}: {error}"
-            pause = self._settings.pause(attempt, response)
-            if pause is None:
-                raise _error(response, problem)
-            time.sleep(pause)
+            time.sleep(self._settings.pause(attempt, response, problem))
             attempt += 1
 
 
@@ -212,10 +219,7 @@ class AsyncClient:
                     return response
             except self._unreached as error:
                 problem = f"{type(error).__name__}: {error}"
-            pause = self._settings.pause(attempt, response)
-            if pause is None:
-                raise _error(response, problem)
-            await asyncio.sleep(pause)
+            await asyncio.sleep(self._settings.pause(attempt, response, problem))
             attempt += 1
 
 
@@ -237,8 +241,6 @@ def _events(events: Iterable[SentEvent]) -> str:
 
 
 def _user(user_id: str) -> str:
-    from urllib.parse import quote
-
     return f"/v1/users/{quote(user_id, safe='')}"
 
 

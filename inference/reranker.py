@@ -10,7 +10,6 @@ Candidates are items, dicts with an item's fields, or ids from the catalogue.
 
 from __future__ import annotations
 
-from collections import ChainMap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -25,8 +24,8 @@ from reshelf.data.schema import Event, Item, RankingList, Record
 from reshelf.data.store import explain
 from reshelf.errors import InputError
 from reshelf.inference.engine import Engine, EngineName, choose_engine
-from reshelf.inference.engine_transformers import TransformersEngine
-from reshelf.inference.engine_vllm import VllmEngine, VllmSettings
+from reshelf.inference.engine_start import start_engine
+from reshelf.inference.engine_vllm import VllmSettings
 from reshelf.modeling.checkpoint import RerankerSpec, load_reranker
 from reshelf.prompts.builder import ListPrompt, PromptBuilder, Trimmed
 from reshelf.prompts.item_tokens import ItemTokens, catalogue_tokens
@@ -123,18 +122,13 @@ class Reranker:
             InputError: no such model, not a reranker, another prompt fingerprint, an engine that is not there, or
                 `item_tokens` is something else.
         """
-        chosen = choose_engine(engine)
+        choose_engine(engine)  # what is not installed is said before anything is loaded
         folder = _find(model, revision)
         trained = load_reranker(folder, device)
         tokens = None
         if item_tokens is not None:
             tokens = catalogue_tokens(item_tokens, trained.tokenizer, trained.spec.prompt, (catalogue or {}).values())
-        made: Engine
-        if chosen == "transformers":
-            made = TransformersEngine(trained.model, joint=trained.spec.candidates == "joint")
-        else:
-            made = VllmEngine(trained, vllm)
-        return cls(made, trained.tokenizer, trained.spec, catalogue, tokens)
+        return cls(start_engine(trained, engine, vllm), trained.tokenizer, trained.spec, catalogue, tokens)
 
     def rerank(
         self,
@@ -191,16 +185,14 @@ class Reranker:
             },
             "request",
         )
-        items = ChainMap(given, self.catalogue)  # type: ignore[arg-type]
-        # Items that are the catalogue's own share its cache of token ids; others are written for this request only.
-        known = all(self.catalogue.get(item_id) == item for item_id, item in given.items())
-        prompt = (self._builder if known else self._builder.over(items)).build(ranking)
+        builder = self._builder.with_items(given)
+        prompt = builder.build(ranking)
         values = self._score([prompt])[0]
         order = np.argsort(-values, kind="stable")
         calibration = self.spec.calibration
         chances = [None] * len(ids) if calibration is None else calibration.probability(values).tolist()
         entries = tuple(
-            RankedItem(items[ids[k]], float(values[k]), place, int(k) + 1, chances[k])
+            RankedItem(builder.items[ids[k]], float(values[k]), place, int(k) + 1, chances[k])
             for place, k in enumerate(order, start=1)
         )
         return RankedList(entries, prompt.trimmed)

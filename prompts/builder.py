@@ -11,6 +11,7 @@ depends on a candidate. An item's ids are made once and kept, or taken from a fi
 from __future__ import annotations
 
 import copy
+from collections import ChainMap
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -102,6 +103,13 @@ class PromptBuilder:
         other._items = {}
         other._event_ids = lru_cache(EVENTS_KEPT)(other._write_event)
         return other
+
+    def with_items(self, given: Mapping[str, Item]) -> PromptBuilder:
+        """A builder over the catalogue and the items of one request, which win. Where they are all the catalogue's own
+        it is this builder, with its cache of token ids; others are written for this request only."""
+        if all(self.items.get(item_id) == item for item_id, item in given.items()):
+            return self
+        return self.over(ChainMap(dict(given), self.items))  # type: ignore[arg-type]
 
     @cached_property
     def label_ids(self) -> tuple[int, int]:

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ValidationError
 from starlette.exceptions import HTTPException
 
 from reshelf import __version__
-from reshelf.inference.serving.documents import RefusedError
+from reshelf.inference.serving.documents import RefusedError, check_lengths
 from reshelf.inference.serving.log import hashed
 from reshelf.inference.serving.messages import (
     EventsReply,
@@ -125,7 +125,9 @@ def make_app(service: Service, tenants: Tenants) -> FastAPI:
     async def rerank(request: Request) -> Response:
         """Put documents in order, as Cohere's and Jina's clients ask for it."""
         tenant = allowed(request)
-        return _json(await ranked(request, await read(request, RerankRequest), tenant))
+        reply = await ranked(request, await read(request, RerankRequest), tenant)
+        text = reply.model_dump_json(exclude_none=True)
+        return Response(text, media_type="application/json", headers=_fallback(reply))
 
     @app.post("/rerank", **_takes(TeiRequest, list[TeiRank]))
     async def tei(request: Request) -> Response:
@@ -182,10 +184,8 @@ def make_app(service: Service, tenants: Tenants) -> FastAPI:
 
 def _takes(kind: type[BaseModel], gives: Any) -> dict[str, Any]:
     """OpenAPI of a route that reads its body itself (to bound its size, and to refuse what is not JSON as such)."""
-    schema = kind.model_json_schema(ref_template="#/components/schemas/{model}")
-    schema.pop("$defs", None)
-    inline = kind.model_json_schema()
-    body = {"required": True, "content": {"application/json": {"schema": _inlined(inline, inline.get("$defs", {}))}}}
+    schema = kind.model_json_schema()
+    body = {"required": True, "content": {"application/json": {"schema": _inlined(schema, schema.get("$defs", {}))}}}
     refusals: dict[int | str, dict[str, Any]] = {
         code: {"model": Refusal} for code in (400, 401, 403, 413, 422, 429, 503)
     }
@@ -201,11 +201,6 @@ def _inlined(schema: Any, definitions: dict[str, Any]) -> Any:
     return [_inlined(value, definitions) for value in schema] if isinstance(schema, list) else schema
 
 
-def _json(reply: BaseModel) -> Response:
-    fallback = _fallback(reply) if isinstance(reply, RerankReply) else {}
-    return Response(reply.model_dump_json(exclude_none=True), media_type="application/json", headers=fallback)
-
-
 def _fallback(reply: RerankReply) -> dict[str, str]:
     return {"X-Reshelf-Fallback": reply.meta.fallback} if reply.meta.fallback else {}
 
@@ -218,9 +213,7 @@ def _known_item(event: SentEvent, field: str, service: Service, most: int) -> No
             raise RefusedError(f"is not the event's item {event.item_id!r}", f"{field}.item.item_id")
     elif event.item_id is not None and service.catalogue and event.item_id not in service.catalogue:
         raise RefusedError("not in the catalogue; send the event's `item` too", f"{field}.item_id")
-    for name, text in texts.items():
-        if text is not None and len(text) > most:
-            raise RefusedError(f"{len(text)} characters; send at most {most}", f"{field}.{name}")
+    check_lengths({f"{field}.{name}": text for name, text in texts.items()}, most)
 
 
 def _field(place: tuple[int | str, ...]) -> str | None:

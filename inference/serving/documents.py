@@ -37,6 +37,13 @@ class RefusedError(Exception):
         self.message, self.field, self.status, self.wait_s = message, field, status, wait_s
 
 
+def check_lengths(texts: Mapping[str, Any], most: int) -> None:
+    """Raises RefusedError where a text, by its field, has more than `most` characters; what is no text has none."""
+    for field, text in texts.items():
+        if isinstance(text, str) and len(text) > most:
+            raise RefusedError(f"{len(text)} characters; send at most {most}", field)
+
+
 def items_of(documents: Sequence[str | Mapping[str, Any]], catalogue: Mapping[str, Item]) -> list[Item]:
     """An item per document: the catalogue's where only its id is given. A text becomes an item with that title.
 

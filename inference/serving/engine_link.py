@@ -2,7 +2,7 @@
 
     link = EngineLink(model, "auto", waiting=64, stuck_s=30.0)
     await link.start()
-    done = await link.score(prompt, namespace, model="default")     # raises UnservedError with the reason
+    done = await link.score(prompt, namespace)     # raises UnservedError with the reason
     await link.close()
 
 The engine dies or falls silent: the lists it had are refused at once (`UnservedError`), and so are those that come, and
@@ -98,7 +98,7 @@ class EngineLink:
             await self._changed.wait()
         return self.ready
 
-    async def score(self, prompt: ListPrompt, namespace: str = "", model: str = "default") -> Done:
+    async def score(self, prompt: ListPrompt, namespace: str) -> Done:
         """Scores of one list. A caller that stops waiting takes its list out of the queue.
 
         Raises:
@@ -110,7 +110,7 @@ class EngineLink:
             raise UnservedError("queue_full")
         self._numbers += 1
         future: asyncio.Future[Done] = asyncio.get_running_loop().create_future()
-        self._queue.append((Job(self._numbers, model, namespace, prompt), future))
+        self._queue.append((Job(self._numbers, namespace, prompt), future))
         self._send()
         return await future
 

@@ -1,6 +1,6 @@
 """What the server and its engine process say to each other, pickled.
 
-Job(7, "default", "tenant", prompt)   →   Done(7, scores, ms=41.0)
+Job(7, "tenant", prompt)   →   Done(7, scores, ms=41.0)
 """
 
 from __future__ import annotations
@@ -21,8 +21,6 @@ class Job:
     """A list to score."""
 
     number: int
-    model: str
-    """Name of a loaded model."""
     namespace: str
     """Prefixes are shared within it only."""
     prompt: ListPrompt

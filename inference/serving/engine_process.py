@@ -46,21 +46,16 @@ def main(fd: int, settings: dict[str, Any]) -> None:
 
 
 def _load(settings: dict[str, Any]) -> Any:
-    from reshelf.inference.engine import choose_engine
-    from reshelf.inference.engine_transformers import TransformersEngine
-    from reshelf.inference.engine_vllm import VllmEngine
+    from reshelf.inference.engine_start import start_engine
     from reshelf.modeling.checkpoint import load_reranker
 
-    trained = load_reranker(Path(settings["model"]))
-    if choose_engine(settings["engine"]) == "transformers":
-        return TransformersEngine(trained.model, joint=trained.spec.candidates == "joint")
-    return VllmEngine(trained)
+    return start_engine(load_reranker(Path(settings["model"])), settings["engine"])
 
 
 def _alike(jobs: Sequence[Job]) -> list[list[Job]]:
-    groups: dict[tuple[str, str], list[Job]] = {}
+    groups: dict[str, list[Job]] = {}
     for job in jobs:
-        groups.setdefault((job.model, job.namespace), []).append(job)
+        groups.setdefault(job.namespace, []).append(job)
     return list(groups.values())
 
 

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from reshelf.data.schema import Item, RankingList
 from reshelf.errors import InputError
 from reshelf.inference.serving.config import ServeConfig
-from reshelf.inference.serving.documents import RefusedError, described, filled, items_of
+from reshelf.inference.serving.documents import RefusedError, check_lengths, described, filled, items_of
 from reshelf.inference.serving.engine_link import EngineLink, UnservedError
 from reshelf.inference.serving.engine_messages import Done
 from reshelf.inference.serving.history import HistoryStore, StoredEvent, StoreError
@@ -136,13 +136,11 @@ class Service:
         ):
             if count > most:
                 raise RefusedError(f"{count} entries; send at most {most}", field)
-        texts = {"query": request.query, "user_id": request.user_id or ""}
+        texts: dict[str, Any] = {"query": request.query, "user_id": request.user_id}
         for n, document in enumerate(request.documents):
             for name, value in {"": document}.items() if isinstance(document, str) else document.items():
-                texts[f"documents[{n}]{name and '.' + name}"] = value if isinstance(value, str) else ""
-        for field, text in texts.items():
-            if len(text) > limits.text:
-                raise RefusedError(f"{len(text)} characters; send at most {limits.text}", field)
+                texts[f"documents[{n}]{name and '.' + name}"] = value
+        check_lengths(texts, limits.text)
         numbers = {"scores": request.scores, **{f"features.{k}": v for k, v in request.features.items()}}
         for field, values in numbers.items():
             if values is not None and len(values) != len(request.documents):
@@ -178,8 +176,7 @@ class Service:
             )  # fmt: skip
         except ValidationError as error:
             raise RefusedError(error.errors()[0]["msg"]) from error
-        known = all(self.catalogue.get(item_id) == item for item_id, item in (own | given).items())
-        builder = self._builder if known else self._builder.over(ChainMap(given, own, self.catalogue))  # type: ignore[arg-type]
+        builder = self._builder.with_items(own | given)
         try:
             prompt = await asyncio.get_running_loop().run_in_executor(self._writing, builder.build, ranking)
         except InputError as error:

@@ -7,14 +7,13 @@ prints a key once; the file keeps its SHA-256. A change of the file is seen by t
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-import hmac
 import re
 import secrets
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import yaml
 from limits import parse
@@ -67,8 +66,7 @@ def make_key(config: KeyConfig) -> None:
     """
     tenants = read_tenants(config.tenants) if config.tenants.exists() else {}
     key = f"rsh_{secrets.token_urlsafe(32)}"
-    digest = hashlib.sha256(key.encode()).hexdigest()
-    made = _checked(Tenant(config.name, digest, config.rate, config.operator), f"tenant {config.name}")
+    made = _checked(Tenant(config.name, _digest(key), config.rate, config.operator), f"tenant {config.name}")
     tenants = {name: one for name, one in tenants.items() if name != config.name} | {config.name: made}
     with atomic(config.tenants) as partial:
         partial.write_text(yaml.safe_dump({"tenants": [asdict(one) for one in tenants.values()]}, sort_keys=False))
@@ -93,6 +91,10 @@ def read_tenants(path: Path) -> dict[str, Tenant]:
     if twice:
         raise InputError(f"tenants {path}: {', '.join(sorted(twice))} is there twice; remove one")
     return {one.name: one for one in found}
+
+
+def _digest(key: str) -> str:
+    return hashlib.sha256(key.encode()).hexdigest()
 
 
 def _checked(one: Tenant, where: str) -> Tenant:
@@ -120,20 +122,18 @@ class Tenants:
 
     def __post_init__(self) -> None:
         if self.path is not None:
-            self._by_digest = {one.key_sha256: one for one in read_tenants(self.path).values()}
+            self._read(self.path)
 
     def of(self, authorization: str | None) -> Tenant | None:
         """The tenant of a header `Bearer KEY`; None for nobody's."""
         if self.path is None:
             return OPEN
-        self._look()
+        self._look(self.path)
         scheme, _, key = (authorization or "").partition(" ")
         if scheme.lower() != "bearer":
             return None
-        digest = hashlib.sha256(key.strip().encode()).hexdigest()
-        # A digest tells nothing of the key, so finding it by hash table gives no time to measure; compared once more.
-        found = self._by_digest.get(digest)
-        return found if found is not None and hmac.compare_digest(found.key_sha256, digest) else None
+        # A digest tells nothing of the key, so finding it by hash table gives no time to measure.
+        return self._by_digest.get(_digest(key.strip()))
 
     def wait_s(self, tenant: Tenant) -> float:
         """0 where the tenant may go on, else seconds until it may."""
@@ -144,16 +144,23 @@ class Tenants:
             return 0.0
         return max(0.001, self._limiter.get_window_stats(rate, tenant.name).reset_time - time.time())
 
-    def _look(self) -> Any:
+    def _look(self, path: Path) -> None:
         """Read the file again where it has changed; a broken one changes nothing."""
         now = time.monotonic()
-        if self.path is None or now - self._looked < _LOOK_S:
+        if now - self._looked < _LOOK_S:
             return
         self._looked = now
-        try:
-            stat = self.path.stat()
-            if (stat.st_mtime_ns, stat.st_size) != self._seen:
-                self._by_digest = {one.key_sha256: one for one in read_tenants(self.path).values()}
-                self._seen = (stat.st_mtime_ns, stat.st_size)
-        except (OSError, InputError):
-            return
+        with contextlib.suppress(OSError, InputError):
+            if _version(path) != self._seen:
+                self._read(path)
+
+    def _read(self, path: Path) -> None:
+        # The version from before: a change in between is read the next time.
+        seen = _version(path) if path.exists() else (0, 0)
+        self._by_digest = {one.key_sha256: one for one in read_tenants(path).values()}
+        self._seen = seen
+
+
+def _version(path: Path) -> tuple[int, int]:
+    stat = path.stat()
+    return stat.st_mtime_ns, stat.st_size
