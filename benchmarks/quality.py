@@ -22,7 +22,7 @@ from rich.console import Console
 
 from benchmarks import quality_marketplace
 from benchmarks.quality_recipe import MarketplaceRecipe, Recipe
-from benchmarks.quality_systems import Made, baseline_system, only_test, reranker_system, scored
+from benchmarks.quality_systems import Made, baseline_system, no_valid, reranker_system, scored
 from benchmarks.quality_tables import differences, relevance_of, rmse, show, table, write
 from reshelf.config import load_yaml, parse
 from reshelf.data.importing import ImportConfig, import_folder
@@ -72,7 +72,7 @@ def compare(recipe: Recipe, run: Path, root: Path, console: Console) -> None:
     prepare(recipe, run, root, console)
     models = train(recipe, run, console)
     data = load_dataset_folder(run / "data")
-    shown = data if recipe.relevance else only_test(data)
+    shown = data if recipe.relevance else no_valid(data)
     made = {}
     for n, model in enumerate(models):
         name = "reshelf" if n == 0 else f"reshelf_seed{n}"
@@ -140,7 +140,7 @@ def cold(
         console.rule(f"{run.name}: shoppers without history")
         changes = {**recipe.changes, "max_history": 0}
         import_folder(ImportConfig(recipe.mapping, run / "cold", root, changes=changes, quiet=True))
-    data = only_test(load_dataset_folder(run / "cold"))
+    data = no_valid(load_dataset_folder(run / "cold"))
     if TEACHER in recipe.model.prompt.features:
         data.lists["test"] = _untaught(data.lists["test"], valid)
     return {

@@ -24,7 +24,7 @@ from scipy.stats import kendalltau
 
 from benchmarks.match_features import with_match_features
 from benchmarks.quality_recipe import MarketplaceRecipe
-from benchmarks.quality_systems import Made, baseline_system, only_test, reranker_system, scored
+from benchmarks.quality_systems import Made, baseline_system, no_valid, reranker_system, scored
 from benchmarks.quality_tables import RESAMPLES, differences, show, table, write
 from reshelf.data.marketplace import MarketplaceConfig, simulate_folder
 from reshelf.data.marketplace.simulation import RANDOMISED_FILE
@@ -71,9 +71,7 @@ def shop_as_it_is(recipe: MarketplaceRecipe, run: Path, console: Console) -> Par
     """Every system on the shop, and rerankers of several seeds."""
     data = simulated(replace(recipe.shop, out=run / "data"), console)
     made = {
-        name: scored(
-            run / "scores" / f"{name}.npz", only_test(data), partial(baseline_system, name, data, run / "data")
-        )
+        name: scored(run / "scores" / f"{name}.npz", no_valid(data), partial(baseline_system, name, data, run / "data"))
         for name in recipe.systems
     }
     matched = RankingData(
@@ -81,13 +79,13 @@ def shop_as_it_is(recipe: MarketplaceRecipe, run: Path, console: Console) -> Par
         {split: [with_match_features(one, data.items) for one in lists] for split, lists in data.lists.items()},
     )
     make = partial(baseline_system, "lambdamart", matched, run)
-    made["lambdamart_match"] = scored(run / "scores" / "lambdamart_match.npz", only_test(matched), make)
+    made["lambdamart_match"] = scored(run / "scores" / "lambdamart_match.npz", no_valid(matched), make)
     for n in range(recipe.seeds):
         name = "reshelf" if n == 0 else f"reshelf_seed{n}"
         model = trained(
             replace(recipe.model, data=run / "data", out=run / name.replace("reshelf", "model"), seed=n), console
         )
-        made[name] = scored(run / "scores" / f"{name}.npz", only_test(data), partial(reranker_system, model, data))
+        made[name] = scored(run / "scores" / f"{name}.npz", no_valid(data), partial(reranker_system, model, data))
     return made, data, {}
 
 
@@ -106,12 +104,14 @@ def with_bias(recipe: MarketplaceRecipe, run: Path, console: Console) -> Part:
     }
     made = {
         "first_stage": scored(
-            run / "scores" / "first_stage.npz", only_test(biased), partial(baseline_system, "first_stage", biased, run)
+            run / "scores" / "first_stage.npz",
+            no_valid(biased),
+            partial(baseline_system, "first_stage", biased, run),
         )
     }
     for name, config in configs.items():
         model = trained(replace(config, out=run / name), console)
-        made[name] = scored(run / "scores" / f"{name}.npz", only_test(biased), partial(reranker_system, model, biased))
+        made[name] = scored(run / "scores" / f"{name}.npz", no_valid(biased), partial(reranker_system, model, biased))
     return made, biased, recovered(made, biased)
 
 
@@ -127,9 +127,9 @@ def with_context(recipe: MarketplaceRecipe, run: Path, console: Console) -> Part
     joint = trained(replace(alone, out=run / "joint", candidates="joint", augment=augment), console)
     models = {"independent": trained(replace(alone, out=run / "independent"), console), "joint": joint}
     first = partial(baseline_system, "first_stage", data, run)
-    made = {"first_stage": scored(run / "scores" / "first_stage.npz", only_test(data), first)}
+    made = {"first_stage": scored(run / "scores" / "first_stage.npz", no_valid(data), first)}
     for name, model in models.items():
-        made[name] = scored(run / "scores" / f"{name}.npz", only_test(data), partial(reranker_system, model, data))
+        made[name] = scored(run / "scores" / f"{name}.npz", no_valid(data), partial(reranker_system, model, data))
     return made, data, arrivals(run, data, joint)
 
 
@@ -142,7 +142,7 @@ def without_knowledge(run: Path, data: RankingData) -> Part:
         "reshelf": partial(reranker_system, run / "model", unknown),
     }
     made = {
-        name: scored(run / "scores" / f"cold_{name}.npz", only_test(unknown), system) for name, system in make.items()
+        name: scored(run / "scores" / f"cold_{name}.npz", no_valid(unknown), system) for name, system in make.items()
     }
     return made, unknown, {}
 

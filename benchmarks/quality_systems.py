@@ -57,9 +57,9 @@ def splits(data: RankingData) -> list[str]:
     return [split for split in ("valid", "test") if data.lists.get(split)]
 
 
-def only_test(data: RankingData) -> RankingData:
-    """What systems are scored on where validation lists are not needed any more."""
-    return RankingData(data.items, {"test": data.lists["test"]})
+def no_valid(data: RankingData) -> RankingData:
+    """The data where validation lists need no scores; training lists stay, for some systems count in them."""
+    return RankingData(data.items, {name: lists for name, lists in data.lists.items() if name != "valid"})
 
 
 def scored(path: Path, data: RankingData, make: Callable[[], System]) -> Made:

@@ -15,7 +15,7 @@ from reshelf.data.history import EventLog
 from reshelf.data.readers import NO_TIME, to_datetime
 from reshelf.data.schema import Event, RankingList
 from reshelf.data.splits import UNKNOWN
-from reshelf.data.store import explain
+from reshelf.data.store import problem_of
 from reshelf.errors import InputError
 
 ANYONE = "anyone"
@@ -98,4 +98,4 @@ def finish(draft: Draft, log: EventLog | None, item_ids: list[str], max_history:
             features={name: tuple(values.tolist()) for name, values in draft.features.items()},
         )
     except ValidationError as error:
-        raise InputError(f"{draft.place}, {explain(error)}") from error
+        raise InputError(f"{draft.place}, {problem_of(error)}") from error

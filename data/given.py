@@ -27,7 +27,7 @@ from reshelf.data.mapping import ListsTable, Outcomes, SplitConfig
 from reshelf.data.readers import NO_TIME, RawTable, parse_time, read_table, to_datetime
 from reshelf.data.schema import MAX_GRADE, Event, EventKind
 from reshelf.data.splits import UNKNOWN, from_names
-from reshelf.data.store import SPLITS, explain
+from reshelf.data.store import SPLITS, problem_of
 
 _FIRST, _LAST = -62_135_596_800_000_000, 253_402_300_799_999_999  # the years 1 to 9999, in microseconds
 
@@ -134,7 +134,7 @@ class Shared:
                 micro = NO_TIME if moment is None else parse_time(moment, self.spec.time_unit)
                 event = Event.model_validate({**fields, "time": to_datetime(micro)})
             except ValidationError as error:
-                self.raw.fail(i, column, f"event {place}, {explain(error)}")
+                self.raw.fail(i, column, f"event {place}, {problem_of(error)}")
             except (ValueError, TypeError, OverflowError):
                 self.raw.fail(i, column, f"event {place}: {moment!r} is not a time")
             if micro != NO_TIME and self.times[i] != NO_TIME and micro >= self.times[i]:

@@ -114,7 +114,7 @@ def from_row(kind: type[R], row: dict[str, Any]) -> R:
     return kind.model_validate(row)
 
 
-def explain(error: ValidationError) -> str:
+def problem_of(error: ValidationError) -> str:
     """The first problem of a pydantic error as `field labels.3: value is NaN or infinite`."""
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"])
@@ -188,7 +188,7 @@ def read_records(path: Path, kind: type[R]) -> Iterator[R]:
             try:
                 yield from_row(kind, values)
             except ValidationError as error:
-                raise InputError(f"{path} row {row}, {explain(error)}") from error
+                raise InputError(f"{path} row {row}, {problem_of(error)}") from error
             row += 1
 
 

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from pydantic import ValidationError
 
 from reshelf.data.schema import Item, RankingList
-from reshelf.data.store import LIST_SCHEMA, explain, from_row, read_records
+from reshelf.data.store import LIST_SCHEMA, from_row, problem_of, read_records
 from reshelf.errors import InputError
 
 _REQUIRED = tuple(name for name, field in RankingList.model_fields.items() if field.is_required())
@@ -106,7 +106,7 @@ def read_rows(batch: pa.RecordBatch, file: str, first: int) -> tuple[list[Row], 
         try:
             rows.append(Row(file, n, from_row(RankingList, values)))
         except ValidationError as error:
-            reason = explain(error).replace("Field required", "is missing")
+            reason = problem_of(error).replace("Field required", "is missing")
             rejects.append(reject(file, n, values.get("list_id"), reason))
         except (TypeError, KeyError) as error:  # a pair of `features` without its name
             rejects.append(reject(file, n, values.get("list_id"), f"field features: {error!r}", "features"))

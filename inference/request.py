@@ -1,6 +1,7 @@
 """`reshelf rerank`: reorder one list for one shopper, from a JSON file or from flags, as a table or as JSON.
 
     reshelf rerank --model runs/demo/model --data runs/demo/data --list_id test-7
+    reshelf rerank --model runs/demo/model --data runs/demo/data --list_id test-7 --explain true
     reshelf rerank --model runs/demo/model --request request.json --json true
     reshelf rerank --model runs/demo/model --data runs/demo/data --query "rain jacket" \\
         --candidates '[p17, p3, p88]' --history '["search:jacket", "purchase:p5"]'
@@ -24,6 +25,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from rich.bar import Bar
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -32,9 +34,12 @@ from reshelf.data.schema import Event, Item, RankingList
 from reshelf.data.store import load_dataset_folder, read_records
 from reshelf.errors import InputError
 from reshelf.inference.engine import EngineName
+from reshelf.inference.explanation import Explanation
 from reshelf.inference.reranker import RankedList, Reranker
 
 _FIELDS = ("query", "candidates", "history", "history_items", "scores", "features", "time")
+_BARS = 8
+"""Reasons shown as bars."""
 
 
 @dataclass
@@ -62,6 +67,8 @@ class RerankConfig:
     """auto, transformers or vllm; auto is vLLM where it is installed and there is a GPU, else transformers."""
     top: int | None = None
     """Rows to show; all where not given."""
+    explain: bool = False
+    """Say of the best few why they stand where they do."""
     json: bool = False
     """Print JSON for programs instead of a table."""
 
@@ -74,7 +81,7 @@ def rerank(config: RerankConfig) -> None:
     request = _request(config, lists)
     with Reranker.from_pretrained(config.model, config.engine, catalogue) as reranker:
         try:
-            ranked = reranker.rerank(**request)
+            ranked = reranker.rerank(**request, explain=config.explain)
         except InputError as error:
             source = f"{config.request}, " if config.request else ""
             raise InputError(f"{source}{error}") from error
@@ -95,6 +102,7 @@ def as_json(ranked: RankedList, top: int | None = None) -> dict[str, Any]:
                 "score": entry.score,
                 "probability": entry.probability,
             }
+            | ({} if entry.explanation is None else {"explanation": entry.explanation.model_dump(exclude_none=True)})
             for entry in ranked.entries[:top]
         ],
         "trimmed": {
@@ -146,6 +154,25 @@ def show(
     console.print(table)
     if ranked.trimmed.events:
         console.print(Text(f"  the {ranked.trimmed.events} oldest events did not fit the prompt", "dim"))
+    for entry in ranked.entries[:top]:
+        if entry.explanation is not None:
+            show_explanation(entry.item, entry.explanation, console)
+
+
+def show_explanation(item: Item, explanation: Explanation, console: Console) -> None:
+    """Print what moved a product, in words and as bars."""
+    console.print()
+    console.print(Text(item.title, "bold"), overflow="ellipsis", no_wrap=True)
+    console.print(Text(f"  {explanation.text}", "dim"))
+    most = max((abs(reason.change) for reason in explanation.reasons), default=0.0) or 1.0
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(no_wrap=True, overflow="ellipsis", ratio=3)
+    table.add_column(justify="right", no_wrap=True)
+    table.add_column(ratio=2, no_wrap=True)
+    for reason in explanation.reasons[:_BARS]:
+        bar = Bar(most, 0, abs(reason.change), color="green" if reason.change > 0 else "red")
+        table.add_row(Text(f"  {reason.name}"), f"{reason.change:+.2f}", bar)
+    console.print(table)
 
 
 def _read_data(config: RerankConfig) -> tuple[dict[str, Item], list[RankingList]]:

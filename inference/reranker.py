@@ -21,11 +21,13 @@ import numpy as np
 from pydantic import ValidationError
 
 from reshelf.data.schema import Event, Item, RankingList, Record
-from reshelf.data.store import explain
+from reshelf.data.store import problem_of
 from reshelf.errors import InputError
 from reshelf.inference.engine import Engine, EngineName, choose_engine
 from reshelf.inference.engine_start import start_engine
 from reshelf.inference.engine_vllm import VllmSettings
+from reshelf.inference.explain import plan_explanations
+from reshelf.inference.explanation import Explanation
 from reshelf.modeling.checkpoint import RerankerSpec, load_reranker
 from reshelf.prompts.builder import ListPrompt, PromptBuilder, Trimmed
 from reshelf.prompts.item_tokens import ItemTokens, catalogue_tokens
@@ -47,6 +49,8 @@ class RankedItem:
     """Where it was before, 1 was first."""
     probability: float | None = None
     """How likely it is wanted, for people: the order never comes from it. None where the model was not calibrated."""
+    explanation: Explanation | None = None
+    """Why it stands here, where that was asked for and it is one of the best few."""
 
 
 @dataclass(frozen=True)
@@ -140,6 +144,7 @@ class Reranker:
         scores: Sequence[float] | None = None,
         features: Mapping[str, Sequence[float]] | None = None,
         time: datetime | None = None,
+        explain: bool = False,
     ) -> RankedList:
         """Reorder candidates for a shopper.
 
@@ -151,6 +156,8 @@ class Reranker:
             scores: first-stage scores, higher is better; needed where the model reads them.
             features: further numbers per candidate, needed where the model reads them.
             time: now; every event must be earlier.
+            explain: say of the best few why they stand where they do (`inference.explain`); costs about as many lists
+                as the history has events.
 
         Returns:
             Best first; candidates with equal scores keep their first-stage order.
@@ -189,10 +196,14 @@ class Reranker:
         prompt = builder.build(ranking)
         values = self._score([prompt])[0]
         order = np.argsort(-values, kind="stable")
+        reasons: dict[int, Explanation] = {}
+        if explain:
+            plan = plan_explanations(builder, ranking, prompt, values, self.spec.candidates == "joint")
+            reasons = plan.explain(self._score(plan.prompts))
         calibration = self.spec.calibration
         chances = [None] * len(ids) if calibration is None else calibration.probability(values).tolist()
         entries = tuple(
-            RankedItem(builder.items[ids[k]], float(values[k]), place, int(k) + 1, chances[k])
+            RankedItem(builder.items[ids[k]], float(values[k]), place, int(k) + 1, chances[k], reasons.get(int(k)))
             for place, k in enumerate(order, start=1)
         )
         return RankedList(entries, prompt.trimmed)
@@ -236,7 +247,7 @@ def _record(kind: type[R], value: Any, where: str) -> R:
     try:
         return kind.model_validate(value)
     except ValidationError as error:
-        raise InputError(f"{where}, {explain(error)}") from error
+        raise InputError(f"{where}, {problem_of(error)}") from error
 
 
 def _find(model: Path | str, revision: str | None) -> Path:

@@ -28,7 +28,7 @@ from safetensors import SafetensorError
 from transformers import PreTrainedTokenizerBase
 
 from reshelf.data.schema import Item
-from reshelf.data.store import atomic, explain
+from reshelf.data.store import atomic, problem_of
 from reshelf.errors import InputError
 from reshelf.modeling.calibration import Calibration
 from reshelf.modeling.loading import ModelConfig, load_base, load_tokenizer, pick_device
@@ -128,7 +128,7 @@ def read_spec(folder: Path) -> RerankerSpec:
             parts["calibration"] = Calibration
         RerankerSpec(**raw | {name: kind(**raw[name]) for name, kind in parts.items()})
     except ValidationError as error:
-        raise InputError(f"{path}, {explain(error)}") from error
+        raise InputError(f"{path}, {problem_of(error)}") from error
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path} cannot be read: {error!r}; restore the file or finetune again") from error
     made = spec.calibration

@@ -33,6 +33,11 @@ class FeatureLevels:
             name: np.searchsorted(edges, values_of(ranking, name), side="left") for name, edges in self.edges.items()
         }
 
+    def middle(self, name: str) -> float:
+        """A value in the middle of a feature's levels: for candidates of which it is not known."""
+        edges = self.edges[name]
+        return edges[len(edges) // 2] if edges else 0.0
+
 
 def values_of(ranking: RankingList, name: str) -> np.ndarray:
     """Raw values of one feature, float64 [K]; `first_stage` means the first-stage scores."""

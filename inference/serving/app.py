@@ -169,9 +169,9 @@ def make_app(service: Service, tenants: Tenants) -> FastAPI:
     @app.get("/ready")
     async def ready() -> Response:
         """200 where the engine is ready; 503 where replies would be first-stage order."""
-        engine = service.engine
-        status = {"ready": engine.ready, "engine": engine.name, "model": service.model}
-        return JSONResponse(status, 200 if engine.ready else 503)
+        own = service.models.own
+        status = {"ready": own.engine.ready, "engine": own.engine.name, "model": own.name}
+        return JSONResponse(status, 200 if own.engine.ready else 503)
 
     @app.get("/metrics")
     async def metrics(request: Request) -> Response:

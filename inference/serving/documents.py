@@ -119,6 +119,6 @@ def filled(
             scores = [edges[place] for place in places] if edges else [0.0] * count
             made.append("scores")
         elif name != "first_stage" and name not in numbers:
-            numbers[name] = [edges[len(edges) // 2] if edges else 0.0] * count
+            numbers[name] = [levels.middle(name)] * count
             made.append(f"features.{name}")
     return scores, numbers, made

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from reshelf.data.schema import Event, Finite, Id, Item
+from reshelf.inference.explanation import Explanation
 
 
 class Sent(BaseModel):
@@ -46,7 +47,7 @@ class RerankRequest(Sent):
     deadline_ms: Annotated[Finite, Field(gt=0)] | None = None
     """Milliseconds until the reply is due; past it, the reply is first-stage order."""
     explain: bool = False
-    """Say what moved the first few."""
+    """Say of the best few why they stand where they do; within the deadline, so give more of it."""
 
 
 class RankedDocument(BaseModel):
@@ -62,17 +63,21 @@ class RankedDocument(BaseModel):
     """Calibrated, for people; None where the model was not calibrated, and in a fallback."""
     item_id: str | None = None
     document: dict[str, Any] | None = None
+    explanation: Explanation | None = None
+    """Why it stands here, where the request asked and it is one of the best few."""
 
 
 class Meta(BaseModel):
     """How the order came about."""
 
     engine: str
-    """transformers or vllm."""
+    """transformers or vllm; none while a tenant's own model is not ready."""
     fallback: str | None = None
     """Why this is first-stage order: deadline, engine_down, engine_error, queue_full; None where it is the model's."""
     ms: dict[str, float] = {}
-    """Milliseconds by stage: read, history, prompt, wait, engine, total."""
+    """Milliseconds by stage: read, history, prompt, wait, engine, explain, total."""
+    unexplained: str | None = None
+    """Why there are no explanations though they were asked for: as `fallback`, which has none either."""
     prompt_tokens: int = 0
     """Distinct tokens of the list."""
     cached_tokens: int = 0
@@ -97,7 +102,6 @@ class RerankReply(BaseModel):
     results: list[RankedDocument]
     meta: Meta
     usage: dict[str, int] = {"total_tokens": 0}
-    explanation: dict[str, Any] | None = None
 
 
 class TeiRequest(Sent):

@@ -21,14 +21,12 @@ from reshelf.errors import InputError
 from reshelf.inference.batch_rows import read_catalogue
 from reshelf.inference.serving.app import make_app
 from reshelf.inference.serving.config import ServeConfig
-from reshelf.inference.serving.engine_link import EngineLink
 from reshelf.inference.serving.history import open_store
 from reshelf.inference.serving.log import log_as_json
 from reshelf.inference.serving.metrics import Metrics
+from reshelf.inference.serving.models import Models
 from reshelf.inference.serving.service import Service
 from reshelf.inference.serving.tenants import Tenants
-from reshelf.modeling.checkpoint import check_fingerprint, read_spec
-from reshelf.modeling.loading import load_tokenizer
 
 logger = logging.getLogger("reshelf.serving")
 
@@ -46,22 +44,17 @@ def serve(config: ServeConfig) -> None:
 @asynccontextmanager
 async def running(config: ServeConfig) -> AsyncIterator[FastAPI]:
     """The application, with its engine ready and its store open."""
-    spec = read_spec(config.model)
-    tokenizer = load_tokenizer(str(config.model))
-    check_fingerprint(config.model, tokenizer, spec)
     catalogue = {} if config.data is None else read_catalogue(config.data / "items.parquet")
     tenants = Tenants(config.tenants)
     metrics = Metrics()
-    engine = EngineLink(config.model, config.engine, config.limits.waiting, config.stuck_s)
-    metrics.watch(lambda: engine.depth, lambda: engine.ready, lambda: engine.starts)
+    models = Models(config, catalogue, tenants)
+    metrics.watch(lambda: models.depth, lambda: models.own.engine.ready, lambda: models.starts)
     store = await open_store(config.history, config.kept_events)
     try:
-        await engine.start()
-        if not await engine.wait_ready():
-            raise InputError(f"the engine does not start: {engine.problem}")
-        yield make_app(Service(config, spec, tokenizer, catalogue, engine, store, metrics), tenants)
+        await models.start()
+        yield make_app(Service(config, catalogue, models, store, metrics), tenants)
     finally:
-        await engine.close()
+        await models.close()
         await store.close()
 
 

@@ -9,7 +9,8 @@ import asyncio
 import time
 from collections import ChainMap
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,15 +18,18 @@ from pydantic import ValidationError
 
 from reshelf.data.schema import Item, RankingList
 from reshelf.errors import InputError
+from reshelf.inference.explain import plan_explanations
+from reshelf.inference.explanation import Explanation
 from reshelf.inference.serving.config import ServeConfig
 from reshelf.inference.serving.documents import RefusedError, check_lengths, described, filled, items_of
-from reshelf.inference.serving.engine_link import EngineLink, UnservedError
+from reshelf.inference.serving.engine_link import UnservedError
 from reshelf.inference.serving.engine_messages import Done
 from reshelf.inference.serving.history import HistoryStore, StoredEvent, StoreError
 from reshelf.inference.serving.messages import EventsRequest, Meta, RankedDocument, RerankReply, RerankRequest
 from reshelf.inference.serving.metrics import Metrics
+from reshelf.inference.serving.models import Models, ServedModel
 from reshelf.inference.serving.tenants import Tenant
-from reshelf.modeling.checkpoint import RerankerSpec
+from reshelf.modeling.calibration import Calibration
 from reshelf.prompts.builder import ListPrompt, PromptBuilder
 
 _HISTORY_SHARE = 0.5
@@ -37,28 +41,20 @@ class Service:
 
     Args:
         config: limits and deadlines.
-        spec: the reranker's own description.
-        tokenizer: of the model.
         catalogue: items by id.
-        engine: the engine process.
+        models: what lists are ranked by.
         store: what shoppers did.
         metrics: what is counted.
     """
 
     def __init__(
-        self, config: ServeConfig, spec: RerankerSpec, tokenizer: Any, catalogue: Mapping[str, Item],
-        engine: EngineLink, store: HistoryStore, metrics: Metrics,
-    ) -> None:  # fmt: skip
+        self, config: ServeConfig, catalogue: Mapping[str, Item], models: Models, store: HistoryStore, metrics: Metrics
+    ) -> None:
         self.config = config
-        self.spec = spec
         self.catalogue = catalogue
-        self.engine = engine
+        self.models = models
         self.store = store
         self.metrics = metrics
-        self.model = config.model.name
-        self._builder = PromptBuilder(tokenizer, spec.prompt, catalogue, spec.levels)
-        # One thread: tokenizing lets go of the interpreter, and the builder's caches belong to one thread.
-        self._writing = ThreadPoolExecutor(1, "prompt")
 
     async def rerank(self, tenant: Tenant, request: RerankRequest, started: float, request_id: str) -> RerankReply:
         """Put a list in order.
@@ -71,7 +67,8 @@ class Service:
         """
         due = started + (request.deadline_ms or self.config.deadline_ms) / 1000
         self._check(request)
-        meta = Meta(engine=self.engine.name)
+        model = self.models.of(tenant)
+        meta = Meta(engine="none" if model is None else model.engine.name)
         watch = Stages(meta, self.metrics, started)
         items = items_of(request.documents, self.catalogue)
         watch.end("read")
@@ -79,11 +76,11 @@ class Service:
         watch.end("history")
         done: Done | None = None
         try:
-            if not self.engine.ready:
+            if model is None or not model.engine.ready:
                 raise UnservedError("engine_down")
-            prompt = await _before(due, self._prompt(request, items, history, meta))
+            written = await _before(due, self._write(model, request, items, history, meta))
             watch.end("prompt")
-            done = await _before(due, self.engine.score(prompt, tenant.name))
+            done = await _before(due, model.engine.score(written.prompt, tenant.name))
             watch.end("wait")
             meta.ms["engine"] = done.ms
             meta.ms["wait"] = max(0.0, meta.ms["wait"] - done.ms)
@@ -98,10 +95,19 @@ class Service:
         scores = None if meta.fallback or done is None else done.scores
         if meta.fallback:
             self.metrics.fallbacks.labels(meta.fallback).inc()
-        results = self._results(request, items, scores)
+        results = self._results(request, items, scores, None if model is None else model.spec.calibration)
+        if request.explain and scores is None:
+            meta.unexplained = meta.fallback
+        elif request.explain and model is not None and scores is not None:
+            reasons = await self._explain(model, tenant, written, scores, due, meta)
+            for one in results:
+                one.explanation = reasons.get(one.index)
+            watch.end("explain")
         meta.ms["total"] = 1000 * (time.perf_counter() - started)
         usage = {"total_tokens": meta.prompt_tokens}
-        return RerankReply(id=request_id, model=self.model, results=results, meta=meta, usage=usage)
+        return RerankReply(
+            id=request_id, model="" if model is None else model.name, results=results, meta=meta, usage=usage
+        )
 
     async def append(self, tenant: Tenant, request: EventsRequest) -> int:
         """Keep events; returns how many were new.
@@ -161,10 +167,12 @@ class Service:
             meta.history["unavailable"] = True
             return []
 
-    async def _prompt(
-        self, request: RerankRequest, items: Sequence[Item], history: Sequence[StoredEvent], meta: Meta
-    ) -> ListPrompt:
-        scores, features, meta.filled = filled(request.scores, request.features, self.spec.levels, len(items))
+    async def _write(
+        self, model: ServedModel, request: RerankRequest, items: Sequence[Item], history: Sequence[StoredEvent],
+        meta: Meta,
+    ) -> _Written:  # fmt: skip
+        levels = model.spec.levels
+        scores, features, meta.filled = filled(request.scores, request.features, levels, len(items))
         given = {item.item_id: item for item in items}
         events, own, unknown = described(history, ChainMap(given, self.catalogue))  # type: ignore[arg-type]
         meta.history |= {"events": len(events), "unknown": unknown}
@@ -176,22 +184,48 @@ class Service:
             )  # fmt: skip
         except ValidationError as error:
             raise RefusedError(error.errors()[0]["msg"]) from error
-        builder = self._builder.with_items(own | given)
+        builder = model.builder.with_items(own | given)
         try:
-            prompt = await asyncio.get_running_loop().run_in_executor(self._writing, builder.build, ranking)
+            prompt = await asyncio.get_running_loop().run_in_executor(model.writing, builder.build, ranking)
         except InputError as error:
             raise RefusedError(
                 str(error).removeprefix("list request, "), "query" if "query" in str(error) else None
             ) from error
         meta.trimmed = dict(vars(prompt.trimmed))
-        return prompt
+        return _Written(builder, ranking, prompt)
+
+    async def _explain(
+        self, model: ServedModel, tenant: Tenant, written: _Written, scores: np.ndarray, due: float, meta: Meta
+    ) -> dict[int, Explanation]:
+        """Why the best few stand where they do; nothing where that takes too long, for the order is there."""
+        plan_it = partial(
+            plan_explanations,
+            written.builder,
+            written.ranking,
+            written.prompt,
+            scores,
+            model.spec.candidates == "joint",
+        )
+        try:
+            plan = await _before(due, asyncio.get_running_loop().run_in_executor(model.writing, plan_it))
+            # One after the other: an explanation does not fill the queue that orders wait in.
+            found = [await _before(due, model.engine.score(prompt, tenant.name)) for prompt in plan.prompts]
+        except TimeoutError:
+            meta.unexplained = "deadline"
+        except UnservedError as error:
+            meta.unexplained = error.reason
+        else:
+            values = [done.scores for done in found if done.scores is not None and np.isfinite(done.scores).all()]
+            if len(values) == len(found):
+                return plan.explain(values)
+            meta.unexplained = "engine_error"
+        return {}
 
     def _results(
-        self, request: RerankRequest, items: Sequence[Item], scores: np.ndarray | None
+        self, request: RerankRequest, items: Sequence[Item], scores: np.ndarray | None, calibration: Calibration | None
     ) -> list[RankedDocument]:
         """Best first; equal scores, and lists without scores, keep first-stage order."""
         order = np.arange(len(items)) if scores is None else np.argsort(-scores, kind="stable")
-        calibration = self.spec.calibration
         chances = None if scores is None or calibration is None else calibration.probability(scores)
         results = []
         for k in order[: request.top_n].tolist():
@@ -208,6 +242,15 @@ class Service:
                 )
             )
         return results
+
+
+@dataclass(frozen=True)
+class _Written:
+    """A list, as token ids, and what wrote it."""
+
+    builder: PromptBuilder
+    ranking: RankingList
+    prompt: ListPrompt
 
 
 class Stages:

@@ -2,7 +2,8 @@
 
     reshelf key --tenants tenants.yaml --name shop-a --rate 50/second
 
-prints a key once; the file keeps its SHA-256. A change of the file is seen by the running server within a second.
+prints a key once; the file keeps its SHA-256. A change of the file, be it a key, a rate or a `model`, is seen by the
+running server within a second.
 """
 
 from __future__ import annotations
@@ -36,6 +37,8 @@ class Tenant:
     """SHA-256 of the key, hexadecimal. Keys are 256 random bits, so a fast hash is enough."""
     rate: str = ""
     """Requests in a time, as in 50/second; empty for no limit."""
+    model: str = ""
+    """Reranker folder that its lists are ranked by; empty for the server's own."""
     operator: bool = False
     """May read /metrics, and nothing else."""
 
@@ -54,6 +57,8 @@ class KeyConfig:
     """The tenant."""
     rate: str = ""
     """Requests in a time, as in 50/second; empty for no limit."""
+    model: Path | None = None
+    """Reranker folder that its lists are ranked by; the server's own where not given."""
     operator: bool = False
     """A key for /metrics only."""
 
@@ -66,7 +71,10 @@ def make_key(config: KeyConfig) -> None:
     """
     tenants = read_tenants(config.tenants) if config.tenants.exists() else {}
     key = f"rsh_{secrets.token_urlsafe(32)}"
-    made = _checked(Tenant(config.name, _digest(key), config.rate, config.operator), f"tenant {config.name}")
+    made = _checked(
+        Tenant(config.name, _digest(key), config.rate, str(config.model or ""), config.operator),
+        f"tenant {config.name}",
+    )
     tenants = {name: one for name, one in tenants.items() if name != config.name} | {config.name: made}
     with atomic(config.tenants) as partial:
         partial.write_text(yaml.safe_dump({"tenants": [asdict(one) for one in tenants.values()]}, sort_keys=False))
@@ -107,6 +115,8 @@ def _checked(one: Tenant, where: str) -> Tenant:
             parse(one.rate)
     except ValueError as error:
         raise InputError(f"{where}: rate {one.rate!r}; give one such as 50/second") from error
+    if not isinstance(one.model, str):
+        raise InputError(f"{where}: model {one.model!r}; give the folder of a reranker")
     return one
 
 
@@ -134,6 +144,12 @@ class Tenants:
             return None
         # A digest tells nothing of the key, so finding it by hash table gives no time to measure.
         return self._by_digest.get(_digest(key.strip()))
+
+    def models(self) -> set[str]:
+        """Reranker folders that tenants name."""
+        if self.path is not None:
+            self._look(self.path)
+        return {one.model for one in self._by_digest.values() if one.model}
 
     def wait_s(self, tenant: Tenant) -> float:
         """0 where the tenant may go on, else seconds until it may."""

@@ -1,0 +1,47 @@
+"""What an explanation says; server, client and `reshelf rerank --explain` share it, and nothing here needs torch.
+
+reply.results[0].explanation.text
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel
+
+
+class Reason(BaseModel):
+    """One thing the model read, and what leaving it out did to a product."""
+
+    kind: Literal["event", "query", "field", "number"]
+    """Something the shopper did, the query, a field of the product, or a number that came with it."""
+    name: str
+    """Which, for people: `purchase of Blue cotton jacket`, `brand Acme`."""
+    event: int | None = None
+    """Its place in the history that was sent or stored, from 0; None for what is no event."""
+    change: float
+    """Log-odds it gave the product, against the mean of the list: above 0 it spoke for it, below 0 against it."""
+    places: int
+    """Places it lifted the product; below 0, places it cost."""
+
+
+class Instead(BaseModel):
+    """Another product, which would be above this one if the shopper had not done one thing."""
+
+    item_id: str
+    title: str
+    rank: int
+    """Where it stands now; 1 is best."""
+    without: str
+    """What the shopper would not have done: the name of a reason."""
+
+
+class Explanation(BaseModel):
+    """Why a product stands where it does."""
+
+    reasons: list[Reason]
+    """Those that moved it most come first."""
+    instead: Instead | None = None
+    """The most alike of the products that would be above it without one of the events that lifted it."""
+    text: str
+    """All of it in a few sentences."""

@@ -1,0 +1,181 @@
+"""The rerankers a server has: its own and its tenants', each with an engine process, swapped while it runs.
+
+    models = Models(config, catalogue, tenants)
+    await models.start()
+    model = models.of(tenant)        # None while a tenant's own is not ready
+    await models.close()
+
+A folder that a tenant names for the first time, or that was finetuned anew (its reshelf.json is another one), is loaded
+beside what is served; when its engine is ready it takes over, and the one before finishes its lists and ends. A folder
+that cannot be loaded changes nothing and is tried again when it changes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from reshelf.data.schema import Item
+from reshelf.errors import InputError
+from reshelf.inference.serving.config import ServeConfig
+from reshelf.inference.serving.engine_link import EngineLink
+from reshelf.inference.serving.tenants import Tenant, Tenants
+from reshelf.modeling.checkpoint import SPEC_FILE, RerankerSpec, check_fingerprint, read_spec
+from reshelf.modeling.loading import load_tokenizer
+from reshelf.prompts.builder import PromptBuilder
+
+logger = logging.getLogger("reshelf.serving")
+_LOOK_S = 1.0
+Version = tuple[int, int]
+
+
+class ServedModel:
+    """One reranker and its engine.
+
+    Args:
+        folder: of the reranker.
+        config: which engine, and how many lists may wait for it.
+        catalogue: items by id.
+
+    Raises:
+        InputError: the folder is not a reranker, or not with this tokenizer.
+    """
+
+    def __init__(self, folder: Path, config: ServeConfig, catalogue: Mapping[str, Item]) -> None:
+        self.version = _version(folder)
+        self.spec: RerankerSpec = read_spec(folder)
+        tokenizer = load_tokenizer(str(folder))
+        check_fingerprint(folder, tokenizer, self.spec)
+        self.name = folder.name
+        self.builder = PromptBuilder(tokenizer, self.spec.prompt, catalogue, self.spec.levels)
+        # One thread: tokenizing lets go of the interpreter, and the builder's caches belong to one thread.
+        self.writing = ThreadPoolExecutor(1, "prompt")
+        self.engine = EngineLink(folder, config.engine, config.limits.waiting, config.stuck_s)
+
+    async def close(self) -> None:
+        """End its engine."""
+        await self.engine.close()
+        self.writing.shutdown(wait=False)
+
+
+class Models:
+    """All rerankers of one server.
+
+    Args:
+        config: the server's own reranker, engine and limits.
+        catalogue: items by id.
+        tenants: which reranker each has.
+    """
+
+    def __init__(self, config: ServeConfig, catalogue: Mapping[str, Item], tenants: Tenants) -> None:
+        self._config, self._catalogue, self._tenants = config, catalogue, tenants
+        self._served: dict[Path, ServedModel] = {}
+        self._tried: dict[Path, Version] = {}
+        self._loading: dict[Path, asyncio.Task[None]] = {}
+        self._retiring: set[asyncio.Task[None]] = set()
+        self._watcher: asyncio.Task[None] | None = None
+        self._before = 0
+
+    @property
+    def own(self) -> ServedModel:
+        """The server's, for tenants that name none."""
+        return self._served[self._config.model]
+
+    @property
+    def depth(self) -> int:
+        """Lists that wait or are being scored."""
+        return sum(model.engine.depth for model in self._served.values())
+
+    @property
+    def starts(self) -> int:
+        """How often an engine was started."""
+        return self._before + sum(model.engine.starts for model in self._served.values())
+
+    def of(self, tenant: Tenant) -> ServedModel | None:
+        """The reranker a tenant's lists are ranked by; None while it is not ready for the first time."""
+        return self._served.get(Path(tenant.model) if tenant.model else self._config.model)
+
+    async def start(self) -> None:
+        """Load the server's own, and begin with the tenants'.
+
+        Raises:
+            InputError: the server's own cannot be loaded, or its engine does not start.
+        """
+        own = self._config.model
+        model = ServedModel(own, self._config, self._catalogue)
+        self._served[own], self._tried[own] = model, model.version
+        await model.engine.start()
+        if not await model.engine.wait_ready():
+            raise InputError(f"the engine does not start: {model.engine.problem}")
+        self._watcher = asyncio.create_task(self._watch())
+
+    async def close(self) -> None:
+        """End all engines."""
+        tasks = [task for task in (self._watcher, *self._loading.values(), *self._retiring) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*(model.close() for model in self._served.values()))
+
+    async def _watch(self) -> None:
+        """Load what changed, and end what nobody names any more."""
+        while True:
+            wanted = {self._config.model} | {Path(name) for name in self._tenants.models()}
+            for folder in wanted - self._loading.keys():
+                version = _version(folder)
+                if version != self._tried.get(folder):
+                    self._tried[folder] = version
+                    self._loading[folder] = asyncio.create_task(self._load(folder))
+            for folder in self._served.keys() - wanted:
+                self._tried.pop(folder, None)
+                self._retire(self._served.pop(folder))
+            await asyncio.sleep(_LOOK_S)
+
+    async def _load(self, folder: Path) -> None:
+        """A reranker beside those there are; it takes over when its engine is ready."""
+        model = None
+        try:
+            model = await asyncio.to_thread(ServedModel, folder, self._config, self._catalogue)
+            await model.engine.start()
+            if not await model.engine.wait_ready():
+                raise InputError(model.engine.problem)
+            before = self._served.pop(folder, None)
+            self._served[folder], self._tried[folder], model = model, model.version, None
+            if before is not None:
+                self._retire(before)
+            logger.info("model ready", extra={"model": folder.name})
+        except Exception as error:  # of one tenant's model; the others are served
+            logger.error("model not loaded", extra={"model": folder.name, "problem": str(error)})
+        finally:
+            del self._loading[folder]
+            if model is not None:
+                await asyncio.shield(model.close())
+
+    def _retire(self, model: ServedModel) -> None:
+        task = asyncio.create_task(self._end(model))
+        self._retiring.add(task)
+        task.add_done_callback(self._retiring.discard)
+
+    async def _end(self, model: ServedModel) -> None:
+        """Close a model once its lists are done."""
+        try:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._config.shutdown_s):
+                    while model.engine.depth:
+                        await asyncio.sleep(0.05)
+        finally:
+            self._before += model.engine.starts
+            await asyncio.shield(model.close())
+
+
+def _version(folder: Path) -> Version:
+    """Of what a folder holds; (0, 0) where it is not a reranker, or not yet again."""
+    try:
+        stat = (folder / SPEC_FILE).stat()
+    except OSError:
+        return 0, 0
+    return stat.st_mtime_ns, stat.st_size
