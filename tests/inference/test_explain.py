@@ -1,0 +1,184 @@
+"""Explanations: every change is what a list scored without that one thing says."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from reshelf.cli import main
+from reshelf.data.schema import Event, Item, RankingList
+from reshelf.inference.engine_transformers import TransformersEngine
+from reshelf.inference.explain import EXPLAINED
+from reshelf.inference.explanation import Explanation, Reason
+from reshelf.inference.reranker import RankedItem, RankedList, Reranker
+from reshelf.modeling.checkpoint import load_reranker
+
+
+@pytest.fixture(scope="module", params=["independent", "joint"])
+def reranker(request: pytest.FixtureRequest, reranker_folder: Path, catalogue: dict[str, Item]) -> Iterator[Reranker]:
+    trained = load_reranker(reranker_folder, "cpu")
+    engine = TransformersEngine(trained.model, joint=request.param == "joint")
+    with Reranker(engine, trained.tokenizer, replace(trained.spec, candidates=request.param), catalogue) as made:
+        yield made
+
+
+def ask(reranker: Reranker, ranking: RankingList, **changes: Any) -> RankedList:
+    arguments: dict[str, Any] = {
+        "query": ranking.query, "candidates": ranking.candidates, "history": ranking.history,
+        "scores": ranking.scores, "time": ranking.time,
+    }  # fmt: skip
+    return reranker.rerank(**arguments | changes)
+
+
+def explained(ranked: RankedList) -> list[tuple[RankedItem, Explanation]]:
+    found = [(entry, entry.explanation) for entry in ranked if entry.explanation is not None]
+    assert [entry.rank for entry, _ in found] == list(range(1, min(EXPLAINED, len(ranked)) + 1))
+    return found
+
+
+def by_id(ranked: RankedList) -> dict[str, RankedItem]:
+    return {entry.item.item_id: entry for entry in ranked}
+
+
+def lift(before: RankedList, after: RankedList, item_id: str) -> float:
+    """How much more above the list's mean an item is."""
+
+    def above(ranked: RankedList) -> float:
+        return by_id(ranked)[item_id].score - float(np.mean([entry.score for entry in ranked]))
+
+    return above(before) - above(after)
+
+
+def test_an_events_change_is_that_of_the_list_without_it(reranker: Reranker, lists: list[RankingList]) -> None:
+    ranking = lists[0]
+    ranked = ask(reranker, ranking, explain=True)
+    for n in range(len(ranking.history)):
+        less = ask(reranker, ranking, history=[*ranking.history[:n], *ranking.history[n + 1 :]])
+        for entry, explanation in explained(ranked):
+            reason = next(r for r in explanation.reasons if r.event == n)
+            assert reason.kind == "event"
+            assert reason.change == pytest.approx(lift(ranked, less, entry.item.item_id), abs=1e-4)
+            assert reason.places == by_id(less)[entry.item.item_id].rank - entry.rank
+
+
+def test_the_querys_change_is_that_of_the_list_without_it(reranker: Reranker, lists: list[RankingList]) -> None:
+    ranked, less = ask(reranker, lists[0], explain=True), ask(reranker, lists[0], query="")
+    for entry, explanation in explained(ranked):
+        reason = next(r for r in explanation.reasons if r.kind == "query")
+        assert reason.change == pytest.approx(lift(ranked, less, entry.item.item_id), abs=1e-4)
+
+
+def test_a_fields_change_is_that_of_the_product_without_it(
+    reranker: Reranker, lists: list[RankingList], catalogue: dict[str, Item]
+) -> None:
+    ranking = lists[0]
+    ranked = ask(reranker, ranking, explain=True)
+    seen = set()
+    for field in ("brand", "price", "description"):
+        for entry, explanation in explained(ranked):
+            item = entry.item
+            reasons = [r for r in explanation.reasons if r.kind == "field" and r.name.startswith(f"{field} ")]
+            assert len(reasons) == (getattr(item, field) is not None)
+            if reasons:
+                less = item.model_copy(update={field: None, "currency": None if field == "price" else item.currency})
+                candidates = [less if one == item.item_id else one for one in ranking.candidates]
+                after = by_id(ask(reranker, ranking, candidates=candidates))[item.item_id]
+                assert reasons[0].change == pytest.approx(entry.score - after.score, abs=1e-4)
+                if reranker.spec.candidates == "independent":
+                    assert reasons[0].places == after.rank - entry.rank
+                seen.add(field)
+    assert seen == {"brand", "price", "description"}
+
+
+def test_a_numbers_change_is_that_of_the_middle_one(reranker: Reranker, lists: list[RankingList]) -> None:
+    ranking = lists[0]
+    assert ranking.scores is not None
+    ranked = ask(reranker, ranking, explain=True)
+    for entry, explanation in explained(ranked):
+        k = entry.first_stage_rank - 1
+        scores = [*ranking.scores[:k], 0.4, *ranking.scores[k + 1 :]]  # the model's levels end at 0.1, 0.4 and 0.8
+        after = by_id(ask(reranker, ranking, scores=scores))[entry.item.item_id]
+        reason = next(r for r in explanation.reasons if r.kind == "number")
+        assert reason.name == "first stage"
+        assert reason.change == pytest.approx(entry.score - after.score, abs=1e-4)
+
+
+def test_instead_is_above_without_that_event_and_below_with_it(reranker: Reranker, lists: list[RankingList]) -> None:
+    found = 0
+    for ranking in (lists[0], lists[4], lists[5]):
+        ranked = ask(reranker, ranking, explain=True)
+        for entry, explanation in explained(ranked):
+            reasons = [r for r in explanation.reasons if r.kind == "event" and r.change > 0]
+            if explanation.instead is None:
+                continue
+            found += 1
+            reason: Reason = next(r for r in reasons if r.name == explanation.instead.without)
+            assert reason.event is not None
+            history = list(ranking.history)
+            # What did not fit the prompt stays out of it.
+            kept = history[ranked.trimmed.events : reason.event] + history[reason.event + 1 :]
+            less = by_id(ask(reranker, ranking, history=kept))
+            other = explanation.instead.item_id
+            assert by_id(ranked)[other].rank == explanation.instead.rank > entry.rank
+            assert less[other].rank < less[entry.item.item_id].rank
+            assert f"Without the {reason.name}, " in explanation.text
+    assert found
+
+
+def test_events_that_did_not_fit_are_no_reasons_and_do_not_come_back(
+    reranker: Reranker, lists: list[RankingList]
+) -> None:
+    ranking = lists[1]
+    ranked = ask(reranker, ranking, explain=True)
+    assert ranked.trimmed.events
+    events = {r.event for _, explanation in explained(ranked) for r in explanation.reasons if r.kind == "event"}
+    assert events == set(range(ranked.trimmed.events, len(ranking.history)))
+
+
+def test_explaining_changes_no_score(reranker: Reranker, lists: list[RankingList]) -> None:
+    for ranking in lists:
+        plain, told = ask(reranker, ranking), ask(reranker, ranking, explain=True)
+        assert told.item_ids == plain.item_ids
+        assert [entry.score for entry in told] == pytest.approx([entry.score for entry in plain], abs=1e-5)
+
+
+def test_a_text_names_the_strongest_for_and_against(reranker: Reranker, lists: list[RankingList]) -> None:
+    for entry, explanation in explained(ask(reranker, lists[0], explain=True)):
+        changes = [r.change for r in explanation.reasons]
+        assert [abs(c) for c in changes] == sorted((abs(c) for c in changes), reverse=True)
+        assert explanation.text.startswith(f"Place {entry.rank}, ")
+        for word, reason in (
+            ("For it: ", next((r for r in explanation.reasons if r.change >= 0.005), None)),
+            ("Against it: ", next((r for r in explanation.reasons if r.change <= -0.005), None)),
+        ):
+            assert (reason is None) == (word not in explanation.text)
+            assert reason is None or word + f"{reason.name} ({reason.change:+.2f}" in explanation.text
+
+
+def test_the_command_prints_words_and_bars(
+    reranker_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    values = {
+        "query": "blue coat",
+        "candidates": [{"item_id": "a", "title": "Blue wool coat", "price": 80}, {"item_id": "b", "title": "Red mug"}],
+        "history": [Event(kind="purchase", item_id="c").model_dump(mode="json")],
+        "history_items": [{"item_id": "c", "title": "Cotton jacket"}],
+        "scores": [2.0, 1.0],
+    }
+    path = tmp_path / "request.json"
+    path.write_text(json.dumps(values))
+    command = ["rerank", "--model", str(reranker_folder), "--engine", "transformers", "--request", str(path)]
+    assert main([*command, "--explain", "true"]) == 0
+    printed = capsys.readouterr().out
+    for line in ("Place 1, ", "purchase of Cotton jacket", "query blue coat", "price 80", "title Red mug", "█"):
+        assert line in printed
+    assert main([*command, "--explain", "true", "--json", "true"]) == 0
+    results = json.loads(capsys.readouterr().out)["results"]
+    assert all(one["explanation"]["reasons"] for one in results)
