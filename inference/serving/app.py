@@ -30,6 +30,7 @@ from reshelf.inference.serving.messages import (
     TeiRank,
     TeiRequest,
 )
+from reshelf.inference.serving.page import Shop, page_routes
 from reshelf.inference.serving.service import Service
 from reshelf.inference.serving.tenants import Tenant, Tenants
 
@@ -179,6 +180,9 @@ def make_app(service: Service, tenants: Tenants) -> FastAPI:
         allowed(request, operator=True)
         return Response(service.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
+    # Lists to pick are what shoppers did: not for every tenant to see.
+    data = service.config.data if tenants.path is None else None
+    app.include_router(page_routes(Shop(service.catalogue, data), allowed))
     return app
 
 

@@ -175,3 +175,37 @@ def test_the_clients_say_what_is_wrong(server: Server) -> None:
             client.rerank("coat", ["p1"], top_k=3)
     with Client("http://127.0.0.1:9", retries=1) as client, pytest.raises(ServiceError, match="not reached"):
         client.rerank("coat", ["p1"])
+
+
+def test_explanations_are_the_offline_ones(
+    server: Server, reranker_folder: Any, catalogue: dict[str, Item], lists: list[RankingList]
+) -> None:
+    ranking = lists[0]
+    with Reranker.from_pretrained(reranker_folder, "transformers", catalogue, device="cpu") as reranker:
+        ranked = reranker.rerank(
+            ranking.query, ranking.candidates, ranking.history, scores=ranking.scores, time=ranking.time, explain=True
+        )
+    with Client(server.url) as client:
+        fields = body(ranking, explain=True)
+        reply = client.rerank(fields.pop("query"), fields.pop("documents"), **fields)
+    assert reply.meta.unexplained is None
+    assert reply.meta.ms["explain"] > 0
+    for one, entry in zip(reply.results, ranked, strict=True):
+        assert (one.explanation is None) == (entry.explanation is None)
+        if one.explanation is not None and entry.explanation is not None:
+            assert one.explanation.text == entry.explanation.text
+            changes = [[reason.change for reason in told.reasons] for told in (one.explanation, entry.explanation)]
+            assert changes[0] == pytest.approx(changes[1], abs=1e-4)
+
+
+def test_no_time_to_explain_costs_the_explanation_and_not_the_order(server: Server, lists: list[RankingList]) -> None:
+    ranking = lists[1]
+    long = body(ranking, history=[{"kind": "click", "item_id": f"p{n % 60}"} for n in range(40)])
+    server.rerank(**long)  # tokens are known from here on
+    took = server.rerank(**long).json()["meta"]["ms"]["total"]
+    reply = server.rerank(**long | {"explain": True, "deadline_ms": 3 * took}).json()
+    assert reply["meta"].get("fallback") is None
+    assert reply["meta"]["unexplained"] == "deadline"
+    assert not any("explanation" in one for one in reply["results"])
+    at_once = server.rerank(**body(ranking, explain=True, deadline_ms=0.01)).json()
+    assert at_once["meta"]["fallback"] == at_once["meta"]["unexplained"] == "deadline"

@@ -1,0 +1,128 @@
+"""The page at /ui: a shopper, a history and a query; first-stage and personalised order side by side, and why.
+
+    app.include_router(page_routes(Shop(catalogue, data), allowed))
+
+It talks to the same routes as everybody. What it needs on top is a first stage, which a shop has and a demonstration
+does not: BM25 over the catalogue, and the lists of a data set to begin with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import bm25s
+from fastapi import APIRouter, Request, Response
+from fastapi.concurrency import run_in_threadpool
+
+from reshelf.data.schema import Item, RankingList
+from reshelf.data.store import read_records
+from reshelf.inference.serving.documents import RefusedError
+
+PAGE = Path(__file__).with_name("page.html")
+_READ, _LISTS = 400, 40
+_FOUND = 40
+_QUERY = 200
+_HEADERS = {
+    # Everything the page needs is in it.
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+class Shop:
+    """A first stage for the page.
+
+    Args:
+        catalogue: items by id.
+        data: data set folder whose test lists can be picked; None for no lists.
+    """
+
+    def __init__(self, catalogue: Mapping[str, Item], data: Path | None) -> None:
+        self.catalogue = catalogue
+        self._data = data
+
+    @cached_property
+    def lists(self) -> list[RankingList]:
+        """The first test lists of different shoppers, those with a history before those without."""
+        if self._data is None or not (self._data / "test.parquet").exists():
+            return []
+        found: dict[str, RankingList] = {}
+        for one in islice(read_records(self._data / "test.parquet", RankingList), _READ):
+            found.setdefault(one.user_id, one)
+        return sorted(found.values(), key=lambda one: not one.history)[:_LISTS]
+
+    def search(self, query: str) -> list[str]:
+        """Ids of the best items by BM25; none where no word is found."""
+        words = bm25s.tokenize(query, stopwords=None, show_progress=False)
+        if not words.vocab or not self.catalogue:
+            return []
+        places, scores = self._index.retrieve(words, k=min(_FOUND, len(self._ids)), show_progress=False)
+        return [self._ids[place] for place, score in zip(places[0].tolist(), scores[0].tolist()) if score > 0]
+
+    def described(self, item_ids: list[str]) -> dict[str, Any]:
+        """What the page shows of items."""
+        return {
+            item_id: item.model_dump(mode="json", include={"title", "brand", "price", "currency"}, exclude_none=True)
+            for item_id in item_ids
+            if (item := self.catalogue.get(item_id)) is not None
+        }
+
+    @cached_property
+    def _ids(self) -> list[str]:
+        return list(self.catalogue)
+
+    @cached_property
+    def _index(self) -> bm25s.BM25:
+        texts = [
+            " ".join([item.title, item.brand or "", *item.category, *item.attributes.values()])
+            for item in self.catalogue.values()
+        ]
+        index = bm25s.BM25()
+        index.index(bm25s.tokenize(texts, stopwords=None, show_progress=False), show_progress=False)
+        return index
+
+
+def page_routes(shop: Shop, allowed: Callable[[Request], Any]) -> APIRouter:
+    """The page and what it reads.
+
+    Args:
+        shop: first stage.
+        allowed: raises where the caller's key is not one.
+    """
+    routes = APIRouter(include_in_schema=False)
+
+    @routes.get("/ui")
+    async def page() -> Response:
+        return Response(PAGE.read_bytes(), media_type="text/html; charset=utf-8", headers=_HEADERS)
+
+    @routes.get("/ui/lists")
+    async def lists(request: Request) -> dict[str, Any]:
+        allowed(request)
+        found = await run_in_threadpool(lambda: shop.lists)
+        ids = [i for one in found for i in (*one.candidates, *(e.item_id for e in one.history if e.item_id))]
+        return {
+            "lists": [
+                one.model_dump(
+                    mode="json",
+                    exclude_none=True,
+                    include={"list_id", "user_id", "query", "history", "candidates", "scores", "features"},
+                )
+                for one in found
+            ],
+            "items": shop.described(ids),
+        }
+
+    @routes.get("/ui/search")
+    async def search(request: Request, query: str) -> dict[str, Any]:
+        allowed(request)
+        if len(query) > _QUERY:
+            raise RefusedError(f"{len(query)} characters; send at most {_QUERY}", "query")
+        found = await run_in_threadpool(shop.search, query)
+        return {"candidates": found, "items": shop.described(found)}
+
+    return routes

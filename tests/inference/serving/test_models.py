@@ -1,0 +1,108 @@
+"""Tenants' own rerankers: each scores by its own, and they come, change and go while the server runs."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from safetensors.torch import load_file, save_file
+
+from reshelf.data.schema import Item
+from reshelf.inference.client import Client, ServiceError
+from reshelf.inference.reranker import Reranker
+from tests.inference.serving.server import Server, until
+from tests.inference.serving.test_tenants import DOCUMENTS, make_key
+
+QUERY = "blue wool coat"
+
+
+@pytest.fixture
+def other_folder(reranker_folder: Path, tmp_path: Path) -> Path:
+    """The tests' reranker with another adapter."""
+    folder = tmp_path / "other"
+    shutil.copytree(reranker_folder, folder)
+    weights = folder / "adapter" / "adapter_model.safetensors"
+    save_file({name: -2 * tensor for name, tensor in load_file(weights).items()}, weights, {"format": "pt"})
+    return folder
+
+
+def offline(folder: Path, catalogue: dict[str, Item]) -> list[float]:
+    with Reranker.from_pretrained(folder, "transformers", catalogue, device="cpu") as reranker:
+        ranked = reranker.rerank(QUERY, DOCUMENTS, scores=[0.8] * 3 + [0.1] * 3)
+    return [entry.score for entry in ranked]
+
+
+def served(client: Client, **fields: Any) -> list[float] | None:
+    """Scores, best first; None for first-stage order."""
+    reply = client.rerank(QUERY, DOCUMENTS, scores=[0.8] * 3 + [0.1] * 3, deadline_ms=30_000, **fields)
+    return None if reply.meta.fallback else [one.score or 0.0 for one in reply.results]
+
+
+def engines(server: Server) -> int:
+    command = ["pgrep", "-c", "-P", str(server.process.pid), "-f", "engine_process"]
+    return int(subprocess.run(command, capture_output=True, text=True).stdout)
+
+
+def test_a_tenants_model_comes_changes_and_goes_without_a_restart(
+    serve: Any, tmp_path: Path, reranker_folder: Path, other_folder: Path, catalogue: dict[str, Item],
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    file = tmp_path / "tenants.yaml"
+    keys = {"a": make_key(file, capsys, "a"), "b": make_key(file, capsys, "b", "--model", str(other_folder))}
+    expected = {folder: offline(folder, catalogue) for folder in (reranker_folder, other_folder)}
+    assert expected[reranker_folder] != pytest.approx(expected[other_folder], abs=0.01)
+    server: Server = serve(tmp_path, "--tenants", file)
+    own, other = (pytest.approx(expected[folder], abs=1e-4) for folder in (reranker_folder, other_folder))
+    with Client(server.url, keys["a"]) as a, Client(server.url, keys["b"]) as b:
+        until(lambda: served(b) is not None, 60)
+        assert served(a) == own
+        assert served(b) == other
+        # Nobody reaches another's by naming it.
+        assert served(a, model=str(other_folder)) == served(a, model="other") == own
+        assert engines(server) == 2
+
+        # A broken model changes nothing.
+        spec = other_folder / "reshelf.json"
+        held = spec.read_text()
+        spec.write_text("{")
+        until(lambda: "model not loaded" in server.said(), 30)
+        assert served(b) == other
+        # A new one takes over, and no list in between goes without an order.
+        shutil.copytree(reranker_folder / "adapter", other_folder / "adapter", dirs_exist_ok=True)
+        partial = spec.with_suffix(".partial")
+        partial.write_text(held)
+        os.replace(partial, spec)
+        scores = other.expected
+        while scores != own:
+            scores = served(b)
+            assert scores in (own, other)
+        until(lambda: engines(server) == 2, 30)
+
+        # A tenant that names none any more has the server's own, and the engine nobody needs ends.
+        entries = yaml.safe_load(file.read_text())["tenants"]
+        file.write_text(yaml.safe_dump({"tenants": [entry | {"model": ""} for entry in entries]}))
+        until(lambda: engines(server) == 1, 30)
+        assert served(a) == served(b) == own
+    assert server.close() == 0
+
+
+def test_a_tenant_whose_model_is_not_there_has_first_stage_order_and_the_others_theirs(
+    serve: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "tenants.yaml"
+    keys = {"a": make_key(file, capsys, "a"), "b": make_key(file, capsys, "b", "--model", str(tmp_path / "none"))}
+    server: Server = serve(tmp_path, "--tenants", file)
+    with Client(server.url, keys["a"]) as a, Client(server.url, keys["b"]) as b:
+        until(lambda: "model not loaded" in server.said(), 30)
+        reply = b.rerank(QUERY, DOCUMENTS)
+        assert reply.meta.fallback == "engine_down"
+        assert [one.index for one in reply.results] == list(range(len(DOCUMENTS)))
+        assert served(a) is not None
+        with pytest.raises(ServiceError, match="empty text"):
+            b.rerank(QUERY, [""])
+    assert server.close() == 0
