@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Protocol
 
 from pydantic import BaseModel, ConfigDict
@@ -51,7 +52,8 @@ class HistoryStore(Protocol):
 
 def stored(sent: SentEvent) -> StoredEvent:
     """What is kept of a sent event."""
-    event = Event(kind=sent.kind, time=sent.time, item_id=sent.item_id, query=sent.query, value=sent.value)
+    when = sent.time or datetime.now(UTC)
+    event = Event(kind=sent.kind, time=when, item_id=sent.item_id, query=sent.query, value=sent.value)
     return StoredEvent(event=event, item=sent.item)
 
 

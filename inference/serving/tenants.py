@@ -25,6 +25,7 @@ from reshelf.data.store import atomic
 from reshelf.errors import InputError
 
 _LOOK_S = 1.0
+_JUMP_S = 1.0
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
@@ -126,7 +127,9 @@ class Tenants:
 
     path: Path | None = None
     _by_digest: dict[str, Tenant] = field(default_factory=dict)
-    _limiter: MovingWindowRateLimiter = field(default_factory=lambda: MovingWindowRateLimiter(MemoryStorage()))
+    _limiter: MovingWindowRateLimiter = field(default_factory=lambda: _new_limiter())
+    _ahead: float = field(default_factory=lambda: time.time() - time.monotonic())
+    """Seconds the wall clock is ahead of the one that never jumps."""
     _seen: tuple[int, int] = (0, 0)
     _looked: float = float("-inf")
 
@@ -156,6 +159,11 @@ class Tenants:
         if not tenant.rate:
             return 0.0
         rate = parse(tenant.rate)
+        ahead = time.time() - time.monotonic()
+        if abs(ahead - self._ahead) > _JUMP_S:
+            # The limiter counts by the clock on the wall: set back, it would keep tenants out until that is caught up.
+            self._limiter = _new_limiter()
+        self._ahead = ahead
         if self._limiter.hit(rate, tenant.name):
             return 0.0
         return max(0.001, self._limiter.get_window_stats(rate, tenant.name).reset_time - time.time())
@@ -175,6 +183,10 @@ class Tenants:
         seen = _version(path) if path.exists() else (0, 0)
         self._by_digest = {one.key_sha256: one for one in read_tenants(path).values()}
         self._seen = seen
+
+
+def _new_limiter() -> MovingWindowRateLimiter:
+    return MovingWindowRateLimiter(MemoryStorage())
 
 
 def _version(path: Path) -> tuple[int, int]:

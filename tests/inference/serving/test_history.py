@@ -17,6 +17,7 @@ from reshelf.data.schema import Item
 from reshelf.errors import InputError
 from reshelf.inference.serving.history import HistoryStore, StoreError, open_store
 from reshelf.inference.serving.messages import SentEvent
+from tests.inference.serving.server import free_port
 
 KEPT = 5
 
@@ -30,9 +31,7 @@ def click(n: int, user_id: str = "u", event_id: str | None = None) -> SentEvent:
 def redis_port() -> Iterator[int]:
     if shutil.which("redis-server") is None:
         pytest.skip("redis-server is not installed")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     process = subprocess.Popen(
         ["redis-server", "--port", str(port), "--save", "", "--appendonly", "no"], stdout=subprocess.DEVNULL
     )
