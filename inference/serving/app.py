@@ -13,8 +13,9 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 from fastapi import FastAPI, Request, Response
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, PlainTextResponse
 from pydantic import BaseModel, ValidationError
+from starlette.convertors import PathConvertor, register_url_convertor
 from starlette.exceptions import HTTPException
 
 from reshelf import __version__
@@ -23,6 +24,7 @@ from reshelf.inference.serving.log import hashed
 from reshelf.inference.serving.messages import (
     EventsReply,
     EventsRequest,
+    ForgetReply,
     Refusal,
     RerankReply,
     RerankRequest,
@@ -38,6 +40,20 @@ logger = logging.getLogger("reshelf.serving")
 M = TypeVar("M", bound=BaseModel)
 Next = Callable[[Request], Awaitable[Response]]
 _UNKNOWN = "other"
+
+
+class _Anything(PathConvertor):
+    """A rest of the path in which there may be slashes and line ends: shoppers' ids are what shops say they are."""
+
+    regex = r"(?s:.*)"
+
+
+register_url_convertor("anything", _Anything())
+
+
+_REFUSALS: dict[int | str, dict[str, Any]] = {
+    code: {"model": Refusal} for code in (400, 401, 403, 404, 413, 422, 429, 503)
+}
 
 
 def make_app(service: Service, tenants: Tenants) -> FastAPI:
@@ -157,7 +173,7 @@ def make_app(service: Service, tenants: Tenants) -> FastAPI:
             _known_item(event, f"events[{n}]", service, limits.text)
         return JSONResponse({"stored": await service.append(tenant, body)})
 
-    @app.delete("/v1/users/{user_id:path}")
+    @app.delete("/v1/users/{user_id:anything}", response_model=ForgetReply, responses=_REFUSALS)
     async def forget(request: Request, user_id: str) -> Response:
         """Forget a shopper."""
         return JSONResponse({"forgotten": await service.forget(allowed(request), user_id)})
@@ -167,14 +183,14 @@ def make_app(service: Service, tenants: Tenants) -> FastAPI:
         """The server runs."""
         return {"status": "ok"}
 
-    @app.get("/ready")
+    @app.get("/ready", responses={503: {}})
     async def ready() -> Response:
         """200 where the engine is ready; 503 where replies would be first-stage order."""
         own = service.models.own
         status = {"ready": own.engine.ready, "engine": own.engine.name, "model": own.name}
         return JSONResponse(status, 200 if own.engine.ready else 503)
 
-    @app.get("/metrics")
+    @app.get("/metrics", response_class=PlainTextResponse, responses=_REFUSALS)
     async def metrics(request: Request) -> Response:
         """For Prometheus; with tenants, for an operator's key."""
         allowed(request, operator=True)
@@ -190,10 +206,7 @@ def _takes(kind: type[BaseModel], gives: Any) -> dict[str, Any]:
     """OpenAPI of a route that reads its body itself (to bound its size, and to refuse what is not JSON as such)."""
     schema = kind.model_json_schema()
     body = {"required": True, "content": {"application/json": {"schema": _inlined(schema, schema.get("$defs", {}))}}}
-    refusals: dict[int | str, dict[str, Any]] = {
-        code: {"model": Refusal} for code in (400, 401, 403, 413, 422, 429, 503)
-    }
-    return {"response_model": gives, "responses": refusals, "openapi_extra": {"requestBody": body}}
+    return {"response_model": gives, "responses": _REFUSALS, "openapi_extra": {"requestBody": body}}
 
 
 def _inlined(schema: Any, definitions: dict[str, Any]) -> Any:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
 from reshelf.data.schema import Event, Finite, Id, Item
 from reshelf.inference.explanation import Explanation
@@ -21,6 +21,17 @@ class Sent(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
 
+_TEXT = {"type": "string", "minLength": 1, "pattern": r"\S"}
+_OBJECT = {
+    "type": "object",
+    "properties": dict.fromkeys(("id", "item_id", "title", "text", "brand", "description"), _TEXT)
+    | {"price": {"type": "number", "minimum": 0}, "category": {"type": "array", "items": {"type": "string"}}},
+    "anyOf": [{"required": [name]} for name in ("title", "text", "id", "item_id")],
+}
+Document = Annotated[str | dict[str, Any], WithJsonSchema({"anyOf": [_TEXT, _OBJECT]})]
+"""A text; the id of an item of the catalogue; or an object with an item's fields. `serving.documents` reads them."""
+
+
 class RerankRequest(Sent):
     """One list to put in order."""
 
@@ -28,7 +39,7 @@ class RerankRequest(Sent):
     """The tenant's model; None or any name of another service is the tenant's own."""
     query: str = ""
     """What the shopper searches for; empty for a recommendation slot."""
-    documents: Annotated[list[str | dict[str, Any]], Field(min_length=1)]
+    documents: Annotated[list[Document], Field(min_length=1)]
     """In first-stage order, best first: texts; ids of the catalogue's items; or objects with an item's fields."""
     top_n: Annotated[int, Field(ge=1)] | None = None
     """Return only so many, best first."""
@@ -144,6 +155,13 @@ class EventsReply(BaseModel):
 
     stored: int
     """Without those that had been sent before."""
+
+
+class ForgetReply(BaseModel):
+    """Nothing is known of the shopper any more."""
+
+    forgotten: int
+    """Events that were removed."""
 
 
 class Refusal(BaseModel):

@@ -1,0 +1,39 @@
+"""Schemathesis over the OpenAPI: whatever comes, no 5xx, no hang, and only what is documented comes back.
+
+schemathesis run http://127.0.0.1:8000/openapi.json --phases coverage,fuzzing --max-examples 1300     # 10,000 cases
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from reshelf.inference.client import Client
+from tests.inference.serving.server import Server
+
+CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
+
+
+@pytest.mark.slow
+def test_whatever_comes_is_answered_as_documented(server: Server, tmp_path: Path) -> None:
+    command = [
+        str(Path(sys.executable).with_name("schemathesis")), "run", f"{server.url}/openapi.json", "--checks", CHECKS,
+        "--phases", "coverage,fuzzing", "--max-examples", "25", "--max-response-time", "20", "--request-timeout", "30",
+        "--continue-on-failure", "--generation-deterministic",
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=500)
+    assert done.returncode == 0, done.stdout[-6000:]
+    assert server.http.get("/ready").status_code == 200
+
+
+def test_a_shopper_with_any_id_is_forgotten(server: Server) -> None:
+    for user_id in ("a/b", "line\nend", "../up", "ü%2F?#", " "):
+        events = {"events": [{"user_id": user_id, "kind": "click", "item_id": "p1"}]}
+        assert server.http.post("/v1/events", json=events).json() == {"stored": 1}
+        with Client(server.url) as client:
+            client.forget(user_id)
+        meta = server.rerank(query="coat", documents=["p1", "p2"], user_id=user_id).json()["meta"]
+        assert meta["history"]["events"] == 0, user_id
