@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -55,6 +55,17 @@ class ServedModel:
         # One thread: tokenizing lets go of the interpreter, and the builder's caches belong to one thread.
         self.writing = ThreadPoolExecutor(1, "prompt")
         self.engine = EngineLink(folder, config.engine, config.limits.waiting, config.stuck_s)
+        self.requests = 0
+        """Requests that hold on to this model; it ends after them."""
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """For the time of one request."""
+        self.requests += 1
+        try:
+            yield
+        finally:
+            self.requests -= 1
 
     async def close(self) -> None:
         """End its engine."""
@@ -161,11 +172,11 @@ class Models:
         task.add_done_callback(self._retiring.discard)
 
     async def _end(self, model: ServedModel) -> None:
-        """Close a model once its lists are done."""
+        """Close a model once its requests are done."""
         try:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._config.shutdown_s):
-                    while model.engine.depth:
+                    while model.requests:
                         await asyncio.sleep(0.05)
         finally:
             self._before += model.engine.starts

@@ -9,6 +9,7 @@ import asyncio
 import time
 from collections import ChainMap
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -65,9 +66,15 @@ class Service:
         Raises:
             RefusedError: the request is at fault.
         """
+        model = self.models.of(tenant)
+        with nullcontext() if model is None else model.held():
+            return await self._rerank(model, tenant, request, started, request_id)
+
+    async def _rerank(
+        self, model: ServedModel | None, tenant: Tenant, request: RerankRequest, started: float, request_id: str
+    ) -> RerankReply:
         due = started + (request.deadline_ms or self.config.deadline_ms) / 1000
         self._check(request)
-        model = self.models.of(tenant)
         meta = Meta(engine="none" if model is None else model.engine.name)
         watch = Stages(meta, self.metrics, started)
         items = items_of(request.documents, self.catalogue)
