@@ -29,7 +29,7 @@ real: .venv/installed
 	$(RUN)/reshelf evaluate --config evaluation/beauty_search.yaml
 
 test: check
-	$(RUN)/pytest tests --data-root=$(DATA)
+	OMP_NUM_THREADS=1 $(RUN)/pytest tests --data-root=$(DATA) -n logical --maxprocesses 4 --dist loadfile --durations 15
 
 check: .venv/installed-dev
 	$(RUN)/ruff check .

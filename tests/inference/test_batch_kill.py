@@ -95,7 +95,7 @@ def outcome(out: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
 
 
 def wait_for_shards(out: Path, count: int, process: subprocess.Popen[str]) -> None:
-    until = time.monotonic() + 200
+    until = time.monotonic() + 400
     while len(list(out.glob("scores-*"))) < count:
         assert process.poll() is None, process.communicate()[0]
         assert time.monotonic() < until, "no shard was finished"
