@@ -28,6 +28,13 @@ class Command:
     function: str
     """Takes one such config."""
     summary: str
+    first: str = ""
+    """Field that a first word without `--` gives."""
+
+    def flags(self, words: Sequence[str]) -> list[str]:
+        """What follows the command's name, as flags only."""
+        bare = self.first and words and not words[0].startswith("-")
+        return [f"--{self.first}", *words] if bare else list(words)
 
 
 COMMANDS = {
@@ -90,6 +97,7 @@ COMMANDS = {
         "reshelf.inference.serving.config.ServeConfig",
         "reshelf.inference.serving.run.serve",
         "serve a reranker over HTTP",
+        first="model",
     ),
     "key": Command(
         "reshelf.inference.serving.tenants.KeyConfig",
@@ -134,7 +142,7 @@ def _dispatch(words: list[str]) -> int:
     from reshelf.config import parse
 
     about = f"{command.summary[0].upper()}{command.summary[1:]}."
-    config = parse(kind, words[len(name.split()) :], f"reshelf {name}", about)
+    config = parse(kind, command.flags(words[len(name.split()) :]), f"reshelf {name}", about)
     load(command.function)(config)
     return 0
 

@@ -1,6 +1,6 @@
 """The config of `reshelf serve`.
 
-reshelf serve --model runs/demo/model --data runs/demo/data
+reshelf serve runs/demo/model --data runs/demo/data
 """
 
 from __future__ import annotations

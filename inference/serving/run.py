@@ -1,6 +1,6 @@
 """`reshelf serve`: a shop's search calls it, and it never makes search worse.
 
-    reshelf serve --model runs/demo/model --data runs/demo/data
+    reshelf serve runs/demo/model --data runs/demo/data
     curl localhost:8000/v1/rerank -H 'content-type: application/json' \\
         -d '{"query": "rain jacket", "documents": ["Steel bottle", "Trail rain jacket"]}'
 """

@@ -69,7 +69,8 @@ def test_every_reshelf_command_in_the_documents_parses(name: str, monkeypatch: p
 
 
 def _parse(command: str, arguments: str) -> None:
-    parse(load(COMMANDS[command].config), shlex.split(arguments))
+    found = COMMANDS[command]
+    parse(load(found.config), found.flags(shlex.split(arguments)))
 
 
 @pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "benchmarks/README.md"])

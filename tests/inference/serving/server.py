@@ -23,7 +23,7 @@ class Server:
     def __init__(self, log: Path, *flags: Any) -> None:
         self.log = log
         with log.open("wb") as stderr:
-            command = [sys.executable, "-m", "reshelf.cli", "serve", "--port", "0", *map(str, flags)]
+            command = [sys.executable, "-m", "reshelf.cli", "serve", *map(str, flags), "--port", "0"]
             self.process = subprocess.Popen(command, stderr=stderr, env=os.environ | {"OMP_NUM_THREADS": "1"})
         until(lambda: "http://" in self.said() or self.process.poll() is not None, 120)
         found = re.search(r"http://[\d.]+:\d+", self.said())
