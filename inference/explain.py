@@ -20,7 +20,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from reshelf.data.schema import Event, Item, RankingList
+from reshelf.data.schema import Event, EventKind, Item, RankingList
 from reshelf.inference.explanation import Explanation, Instead, Reason
 from reshelf.prompts.builder import ListPrompt, PromptBuilder
 from reshelf.prompts.fields import field_text
@@ -33,6 +33,10 @@ _NAMED = 2
 """Reasons for and against that the text names."""
 _LENGTH = 60
 """Characters of a name."""
+_DID = {
+    EventKind.VIEW: "view of", EventKind.CLICK: "click on", EventKind.CART: "cart with",
+    EventKind.PURCHASE: "purchase of", EventKind.RATING: "rating of",
+}  # fmt: skip
 _FIELDS: dict[str, dict[str, Any]] = {
     "title": {"title": ""},
     "brand": {"brand": None},
@@ -235,7 +239,7 @@ def _alike(one: Item, other: Item) -> float:
 def _event(event: Event, builder: PromptBuilder) -> str:
     if event.item_id is None:
         return f"search for {_short(event.query or '')}"
-    return f"{event.kind.value} of {_short(builder.items[event.item_id].title)}"
+    return f"{_DID[event.kind]} {_short(builder.items[event.item_id].title)}"
 
 
 def _short(text: str) -> str:

@@ -1,7 +1,7 @@
 """`reshelf rerank`: reorder one list for one shopper, from a JSON file or from flags, as a table or as JSON.
 
-    reshelf rerank --model runs/demo/model --data runs/demo/data --list_id test-7
-    reshelf rerank --model runs/demo/model --data runs/demo/data --list_id test-7 --explain true
+    reshelf rerank --model runs/demo/model --data runs/demo/data --list_id s1-1053-0
+    reshelf rerank --model runs/demo/model --data runs/demo/data --list_id s1-1053-0 --explain true
     reshelf rerank --model runs/demo/model --request request.json --json true
     reshelf rerank --model runs/demo/model --data runs/demo/data --query "rain jacket" \\
         --candidates '[p17, p3, p88]' --history '["search:jacket", "purchase:p5"]'
@@ -40,6 +40,7 @@ from reshelf.inference.reranker import RankedList, Reranker
 _FIELDS = ("query", "candidates", "history", "history_items", "scores", "features", "time")
 _BARS = 8
 """Reasons shown as bars."""
+_BAR_WIDTH = 24
 
 
 @dataclass
@@ -166,11 +167,11 @@ def show_explanation(item: Item, explanation: Explanation, console: Console) -> 
     console.print(Text(f"  {explanation.text}", "dim"))
     most = max((abs(reason.change) for reason in explanation.reasons), default=0.0) or 1.0
     table = Table(box=None, pad_edge=False, show_header=False)
-    table.add_column(no_wrap=True, overflow="ellipsis", ratio=3)
+    table.add_column(no_wrap=True, overflow="ellipsis")
     table.add_column(justify="right", no_wrap=True)
-    table.add_column(ratio=2, no_wrap=True)
+    table.add_column(no_wrap=True)
     for reason in explanation.reasons[:_BARS]:
-        bar = Bar(most, 0, abs(reason.change), color="green" if reason.change > 0 else "red")
+        bar = Bar(most, 0, abs(reason.change), width=_BAR_WIDTH, color="green" if reason.change > 0 else "red")
         table.add_row(Text(f"  {reason.name}"), f"{reason.change:+.2f}", bar)
     console.print(table)
 
