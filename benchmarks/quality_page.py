@@ -42,9 +42,9 @@ def render(results: Mapping[str, tuple[Rows, Mapping[str, Any]]]) -> str:
         "`results/quality_NAME.json`. In parentheses: 95 % intervals, bootstrap over lists (over shoppers for UAUC).",
         "Ahead: Reshelf minus the system, paired list by list (shopper by shopper for UAUC). `teacher` is the LightGBM",
         "ensemble that `reshelf teach` trains on numbers and text statistics, for the reranker to learn from. On the",
-        "Amazon, MovieLens and Home Depot sets the reranker also reads the teacher's score in its prompt, as it would a",
-        "first stage's: whoever serves such a model has to run the ensemble on every list first. Cold shoppers' lists",
-        "come without it.",
+        "Amazon, MovieLens and Home Depot sets the reranker also reads the teacher's score in its prompt, as it would",
+        "a first stage's: whoever serves such a model has to run the ensemble on every list first. Cold shoppers'",
+        "lists come without it.",
         "",
     ]
     for name in TITLES:
