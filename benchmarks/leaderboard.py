@@ -13,7 +13,7 @@ from typing import Any
 from benchmarks.harness import RESULTS
 
 README = Path(__file__).parent / "README.md"
-NAMES = ("train_step", "score_list", "batch", "prompts", "logs")
+NAMES = ("train_step", "score_list", "batch", "prompts", "logs", "serving", "hostile")
 CLAIMS: dict[str, tuple[str, str]] = {
     "train_vs_sentence_transformers": ("training lists/s, times sentence-transformers' CrossEncoderTrainer", "≥ 8"),
     "train_vs_flagembedding": ("training lists/s, times FlagEmbedding's decoder-only finetune", "≥ 8"),
@@ -29,6 +29,20 @@ CLAIMS: dict[str, tuple[str, str]] = {
     "repeated_shopper_transformers": ("p50 of a returning shopper with a new query, share of a new shopper's", "< 1"),
     "repeated_shopper_vllm": ("the same on vLLM", "< 1"),
     "batch_share_of_engine": ("`reshelf batch` lists/s, share of the bare engine's", "≥ 0.9"),
+    "first_reply_s": ("`reshelf serve` on transformers: seconds from the command to the first reply", "≤ 20"),
+    "overhead_share_100": ("HTTP request of 100 candidates less the engine's time, p50, share of that time", "≤ 0.1"),
+    "overhead_ms_10": ("the same of 10 candidates, milliseconds", "≤ 5"),
+    "load_80%_5xx": ("replies 5xx under open-loop load at 80 % of capacity, 1 % of it malformed", "0"),
+    "load_80%_wrong orders": ("orders other than the offline engine's in that load", "0"),
+    "load_80%_memory growth, share": ("memory at its end over that after a quarter of it, less 1", "≈ 0"),
+    "load_300%_5xx": ("replies 5xx at 300 % of capacity", "0"),
+    "load_300%_wrong orders": ("orders neither the offline engine's nor a marked fallback", "0"),
+    "load_300%_p99 ms": ("p99 at 300 % of capacity, milliseconds; the deadline is 2,000", "≤ 2,020"),
+    "hostile_places_up_beyond_plain": (
+        "places that hostile titles lift a product beyond plain text of as many tokens",
+        "≤ 0",
+    ),
+    "hostile_control_tokens": ("control tokens that reach the model from such titles", "0"),
 }
 """Ratio to what it says and what was wanted of it."""
 

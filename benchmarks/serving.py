@@ -69,7 +69,9 @@ def main() -> None:
     show("reshelf serve", rows)
     console.print(ratios)
     if args.minutes >= 10:
-        written = write_result("serving", rows, ratios, {"minutes": args.minutes, "deadline_ms": DEADLINE_MS})
+        command = "make bench NAME=serving" + ("" if args.minutes == 30 else f' ARGS="--minutes {args.minutes:g}"')
+        sizes = {"minutes": args.minutes, "deadline_ms": DEADLINE_MS, "model": str(args.model)}
+        written = write_result("serving", rows, ratios, sizes, command)
         console.print(f"written to {written}")
 
 
