@@ -20,9 +20,8 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import peft
 from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError
 from transformers import PreTrainedTokenizerBase
@@ -38,6 +37,9 @@ from reshelf.prompts.config import PromptConfig
 from reshelf.prompts.item_tokens import ItemTokens
 from reshelf.prompts.levels import FeatureLevels
 from reshelf.prompts.parts import template_source
+
+if TYPE_CHECKING:
+    import peft
 
 SPEC_FILE = "reshelf.json"
 ADAPTER = "adapter"
@@ -170,11 +172,13 @@ def load_reranker(folder: Path | str, device: str | None = None) -> TrainedReran
     missing = [name for name in ("adapter_config.json", "adapter_model.safetensors") if not (adapter / name).is_file()]
     if missing:
         raise InputError(f"{adapter} has no {missing[0]}; restore the file or finetune again")
+    from peft import PeftModel  # takes seconds to import; who reads only the spec does not wait for it
+
     try:
         with warnings.catch_warnings():
             # peft only warns of weights that the file does not have, and leaves those untrained.
             warnings.filterwarnings("error", message="Found missing adapter keys")
-            model = peft.PeftModel.from_pretrained(base, str(adapter))
+            model = PeftModel.from_pretrained(base, str(adapter))
     except (SafetensorError, ValueError, RuntimeError, TypeError, UserWarning) as error:
         raise InputError(f"{adapter} cannot be read: {str(error).splitlines()[0]}") from error
     return TrainedReranker(folder, model.eval(), tokenizer, spec, device)

@@ -10,20 +10,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import bitsandbytes as bnb
 import numpy as np
-import peft
 import torch
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, PreTrainedTokenizerBase
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from transformers.utils.logging import disable_progress_bar
 
 from reshelf.errors import InputError
 from reshelf.modeling.attention import SHARED_PREFIX
 from reshelf.modeling.packing import pack
 from reshelf.modeling.score import logits_at
+
+if TYPE_CHECKING:
+    import peft
 from reshelf.prompts.builder import ListPrompt, Trimmed
 
 
@@ -90,6 +91,9 @@ def load_base(
         InputError: there is no such model, its weights cannot be read or are not all there, or it is of a kind that
             cannot read a list as one sequence.
     """
+    # Here, for they take seconds to import, and who needs only the tokenizer does not wait for them.
+    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+
     disable_progress_bar()  # of shards; downloads keep theirs
     _must_exist(config.base)
     tokenizer = load_tokenizer(config.base, config.revision, config.trust_remote_code)
@@ -134,6 +138,8 @@ def keep_four_bit_exact(model: torch.nn.Module) -> None:
     whatever type was asked for, by an operation that has no gradient. Training after a validation would go on with
     wrong gradients and say nothing.
     """
+    import bitsandbytes as bnb
+
     for module in model.modules():
         if isinstance(module, bnb.nn.Linear4bit):
             module.support_avx512bf16_for_cpu = False
@@ -141,6 +147,8 @@ def keep_four_bit_exact(model: torch.nn.Module) -> None:
 
 def add_lora(model: Any, config: LoraConfig) -> peft.PeftModel:
     """Freeze the model and put trainable low-rank updates on its linear layers."""
+    import peft
+
     return peft.get_peft_model(
         model,
         peft.LoraConfig(

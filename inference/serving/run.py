@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
 import uvicorn
+import uvloop
 from fastapi import FastAPI
 
 from reshelf.errors import InputError
@@ -38,7 +39,7 @@ def serve(config: ServeConfig) -> None:
         InputError: the model, the catalogue, the history or the tenants cannot be used, or the engine does not start.
     """
     log_as_json()
-    asyncio.run(_serve(config))
+    uvloop.run(_serve(config))
 
 
 @asynccontextmanager
