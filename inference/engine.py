@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Sequence
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
-import torch
 
 from reshelf.errors import InputError
-from reshelf.prompts.builder import ListPrompt
+
+if TYPE_CHECKING:
+    from reshelf.prompts.builder import ListPrompt
 
 EngineName = Literal["auto", "transformers", "vllm"]
 
@@ -48,6 +49,8 @@ def choose_engine(name: EngineName) -> Literal["transformers", "vllm"]:
     Raises:
         InputError: vLLM was asked for and is not installed.
     """
+    import torch  # takes seconds; who only names an engine does not wait for it
+
     installed = importlib.util.find_spec("vllm") is not None
     if name == "auto":
         return "vllm" if installed and torch.cuda.is_available() else "transformers"

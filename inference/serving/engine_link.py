@@ -24,11 +24,13 @@ import struct
 import sys
 from collections import deque
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from reshelf.inference.engine import EngineName
 from reshelf.inference.serving.engine_messages import FAILED, READY, Done, Job
-from reshelf.prompts.builder import ListPrompt
+
+if TYPE_CHECKING:
+    from reshelf.prompts.builder import ListPrompt
 
 logger = logging.getLogger("reshelf.serving")
 _PAUSE, _LONGEST_PAUSE = 0.5, 10.0

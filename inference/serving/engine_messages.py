@@ -6,10 +6,12 @@ Job(7, "tenant", prompt)   →   Done(7, scores, ms=41.0)
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from reshelf.prompts.builder import ListPrompt
+if TYPE_CHECKING:
+    from reshelf.prompts.builder import ListPrompt
 
 READY, FAILED = "ready", "failed"
 WINDOWS = {"transformers": 2, "vllm": 64}

@@ -17,6 +17,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from reshelf.errors import InputError
 from reshelf.inference.serving.engine_messages import FAILED, READY, WINDOWS, Done, Job
 
 
@@ -26,6 +27,9 @@ def main(fd: int, settings: dict[str, Any]) -> None:
     connection = Connection(fd)
     try:
         engine = _load(settings)
+    except InputError as error:
+        connection.send((FAILED, str(error)))  # the server says it
+        return
     except Exception as error:
         connection.send((FAILED, f"{type(error).__name__}: {error}"))
         raise

@@ -1,6 +1,6 @@
 """The rerankers a server has: its own and its tenants', each with an engine process, swapped while it runs.
 
-    models = Models(config, catalogue, tenants)
+    models = Models(config, catalogue, tenants, engine)
     await models.start()
     model = models.of(tenant)        # None while a tenant's own is not ready
     await models.close()
@@ -40,12 +40,15 @@ class ServedModel:
         folder: of the reranker.
         config: which engine, and how many lists may wait for it.
         catalogue: items by id.
+        engine: of the folder, where it was started already.
 
     Raises:
         InputError: the folder is not a reranker, or not with this tokenizer.
     """
 
-    def __init__(self, folder: Path, config: ServeConfig, catalogue: Mapping[str, Item]) -> None:
+    def __init__(
+        self, folder: Path, config: ServeConfig, catalogue: Mapping[str, Item], engine: EngineLink | None = None
+    ) -> None:
         self.version = _version(folder)
         self.spec: RerankerSpec = read_spec(folder)
         tokenizer = load_tokenizer(str(folder))
@@ -54,7 +57,7 @@ class ServedModel:
         self.builder = PromptBuilder(tokenizer, self.spec.prompt, catalogue, self.spec.levels)
         # One thread: tokenizing lets go of the interpreter, and the builder's caches belong to one thread.
         self.writing = ThreadPoolExecutor(1, "prompt")
-        self.engine = EngineLink(folder, config.engine, config.limits.waiting, config.stuck_s)
+        self.engine = engine or EngineLink(folder, config.engine, config.limits.waiting, config.stuck_s)
         self.requests = 0
         """Requests that hold on to this model; it ends after them."""
 
@@ -80,9 +83,13 @@ class Models:
         config: the server's own reranker, engine and limits.
         catalogue: items by id.
         tenants: which reranker each has.
+        engine: of the server's own, on its way already.
     """
 
-    def __init__(self, config: ServeConfig, catalogue: Mapping[str, Item], tenants: Tenants) -> None:
+    def __init__(
+        self, config: ServeConfig, catalogue: Mapping[str, Item], tenants: Tenants, engine: EngineLink
+    ) -> None:
+        self._engine = engine
         self._config, self._catalogue, self._tenants = config, catalogue, tenants
         self._served: dict[Path, ServedModel] = {}
         self._tried: dict[Path, Version] = {}
@@ -117,9 +124,8 @@ class Models:
             InputError: the server's own cannot be loaded, or its engine does not start.
         """
         own = self._config.model
-        model = ServedModel(own, self._config, self._catalogue)
+        model = await asyncio.to_thread(ServedModel, own, self._config, self._catalogue, self._engine)
         self._served[own], self._tried[own] = model, model.version
-        await model.engine.start()
         if not await model.engine.wait_ready():
             raise InputError(f"the engine does not start: {model.engine.problem}")
         self._watcher = asyncio.create_task(self._watch())

@@ -11,23 +11,18 @@ import asyncio
 import contextlib
 import logging
 import signal
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from typing import Any
 
 import uvicorn
 import uvloop
-from fastapi import FastAPI
 
 from reshelf.errors import InputError
-from reshelf.inference.batch_rows import read_catalogue
-from reshelf.inference.serving.app import make_app
 from reshelf.inference.serving.config import ServeConfig
-from reshelf.inference.serving.history import open_store
+from reshelf.inference.serving.engine_link import EngineLink
 from reshelf.inference.serving.log import log_as_json
-from reshelf.inference.serving.metrics import Metrics
-from reshelf.inference.serving.models import Models
-from reshelf.inference.serving.service import Service
-from reshelf.inference.serving.tenants import Tenants
 
 logger = logging.getLogger("reshelf.serving")
 
@@ -38,25 +33,15 @@ def serve(config: ServeConfig) -> None:
     Raises:
         InputError: the model, the catalogue, the history or the tenants cannot be used, or the engine does not start.
     """
+    # What can be seen at once is said at once, before libraries are loaded.
+    if not (config.model / "reshelf.json").is_file():
+        raise InputError(
+            f"{config.model} is not a reranker folder: it has no reshelf.json; make one with `reshelf finetune`"
+        )
+    if config.data is not None and not (config.data / "items.parquet").is_file():
+        raise InputError(f"{config.data / 'items.parquet'} is not there; make the data set with `reshelf data`")
     log_as_json()
     uvloop.run(_serve(config))
-
-
-@asynccontextmanager
-async def running(config: ServeConfig) -> AsyncIterator[FastAPI]:
-    """The application, with its engine ready and its store open."""
-    catalogue = {} if config.data is None else read_catalogue(config.data / "items.parquet")
-    tenants = Tenants(config.tenants)
-    metrics = Metrics()
-    models = Models(config, catalogue, tenants)
-    metrics.watch(lambda: models.depth, lambda: models.own.engine.ready, lambda: models.starts)
-    store = await open_store(config.history, config.kept_events)
-    try:
-        await models.start()
-        yield make_app(Service(config, catalogue, models, store, metrics), tenants)
-    finally:
-        await models.close()
-        await store.close()
 
 
 class _Server(uvicorn.Server):
@@ -71,7 +56,19 @@ class _Server(uvicorn.Server):
 
 
 async def _serve(config: ServeConfig) -> None:
-    async with running(config) as app:
+    # The engine's process loads its libraries while this one loads its own, which take as long.
+    engine = EngineLink(config.model, config.engine, config.limits.waiting, config.stuck_s)
+    await engine.start()
+    try:
+        assembly = await asyncio.to_thread(import_module, "reshelf.inference.serving.assembly")
+        await _listen(config, assembly.running(config, engine))
+    finally:
+        await engine.close()
+
+
+async def _listen(config: ServeConfig, running: Any) -> None:
+    """Serve an application, an asynchronous context, until interrupted."""
+    async with running as app:
         settings = uvicorn.Config(
             app, config.host, config.port, log_config=None, access_log=False,
             timeout_graceful_shutdown=int(config.shutdown_s), server_header=False,
