@@ -85,13 +85,14 @@ class Plan:
             scores: of `prompts`, float32 [K] each.
         """
         found = {}
+        ranks = _ranks(self.scores)
         for k in self._best:
             seen = [(left, self._without(left, k, scores)) for left in self._left if left.product in (None, k)]
-            reasons = [(self._reason(left, k, without), without) for left, without in seen]
+            reasons = [self._reason(left, k, without, ranks) for left, without in seen]
             reasons.sort(key=lambda pair: -abs(pair[0].change))
-            instead = self._instead(k, reasons)
+            instead = self._instead(k, reasons, ranks)
             ordered = [reason for reason, _ in reasons]
-            text = _text(_rank(self.scores, k), k + 1, ordered, instead)
+            text = _text(int(ranks[k]), k + 1, ordered, instead)
             found[k] = Explanation(reasons=ordered, instead=instead, text=text)
         return found
 
@@ -103,28 +104,25 @@ class Plan:
         changed[k] = scores[left.prompt][left.row]
         return changed
 
-    def _reason(self, left: _Left, k: int, without: np.ndarray) -> Reason:
+    def _reason(self, left: _Left, k: int, without: np.ndarray, ranks: np.ndarray) -> tuple[Reason, np.ndarray]:
+        """What leaving it out did to product `k`, and every product's rank without it."""
+        after = _ranks(without)
         change = self.scores[k] - without[k]
         if left.product is None:
             change -= self.scores.mean() - without.mean()
-        places = _rank(without, k) - _rank(self.scores, k)
-        return Reason(kind=left.kind, name=left.name, event=left.event, change=float(change), places=places)
+        places = int(after[k] - ranks[k])
+        return Reason(kind=left.kind, name=left.name, event=left.event, change=float(change), places=places), after
 
-    def _instead(self, k: int, reasons: Sequence[tuple[Reason, np.ndarray]]) -> Instead | None:
+    def _instead(self, k: int, reasons: Sequence[tuple[Reason, np.ndarray]], ranks: np.ndarray) -> Instead | None:
         """The most alike product that an event kept below this one; of the event that did most."""
-        for reason, without in reasons:
+        for reason, after in reasons:
             if reason.kind != "event" or reason.change <= 0:
                 continue
-            passed = [
-                j
-                for j in range(len(self.items))
-                if _rank(self.scores, j) > _rank(self.scores, k) and _rank(without, j) < _rank(without, k)
-            ]
+            passed = np.flatnonzero((ranks > ranks[k]) & (after < after[k])).tolist()
             if passed:
-                best = max(passed, key=lambda j: (_alike(self.items[k], self.items[j]), -_rank(self.scores, j)))
+                best = max(passed, key=lambda j: (_alike(self.items[k], self.items[j]), -ranks[j]))
                 item = self.items[best]
-                rank = _rank(self.scores, best)
-                return Instead(item_id=item.item_id, title=item.title, rank=rank, without=reason.name)
+                return Instead(item_id=item.item_id, title=item.title, rank=int(ranks[best]), without=reason.name)
         return None
 
 
@@ -222,9 +220,11 @@ def _replaced(ranking: RankingList, k: int, one: RankingList) -> RankingList:
     return ranking.model_copy(update=changes)
 
 
-def _rank(scores: np.ndarray, k: int) -> int:
-    """1 is best; equal scores keep first-stage order."""
-    return 1 + int((scores > scores[k]).sum() + (scores[:k] == scores[k]).sum())
+def _ranks(scores: np.ndarray) -> np.ndarray:
+    """int64 [K], 1 is best; equal scores keep first-stage order."""
+    ranks = np.empty(len(scores), dtype=np.int64)
+    ranks[np.argsort(-scores, kind="stable")] = np.arange(1, len(scores) + 1)
+    return ranks
 
 
 def _alike(one: Item, other: Item) -> float:

@@ -22,10 +22,10 @@ from reshelf.errors import InputError
 from reshelf.modeling.attention import SHARED_PREFIX
 from reshelf.modeling.packing import pack
 from reshelf.modeling.score import logits_at
+from reshelf.prompts.builder import ListPrompt, Trimmed
 
 if TYPE_CHECKING:
     import peft
-from reshelf.prompts.builder import ListPrompt, Trimmed
 
 
 @dataclass
