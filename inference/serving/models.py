@@ -23,7 +23,7 @@ from reshelf.data.schema import Item
 from reshelf.errors import InputError
 from reshelf.inference.serving.config import ServeConfig
 from reshelf.inference.serving.engine_link import EngineLink
-from reshelf.inference.serving.tenants import Tenant, Tenants
+from reshelf.inference.serving.tenants import Tenant, Tenants, file_version
 from reshelf.modeling.checkpoint import SPEC_FILE, RerankerSpec, check_fingerprint, read_spec
 from reshelf.modeling.loading import load_tokenizer
 from reshelf.prompts.builder import PromptBuilder
@@ -49,7 +49,7 @@ class ServedModel:
     def __init__(
         self, folder: Path, config: ServeConfig, catalogue: Mapping[str, Item], engine: EngineLink | None = None
     ) -> None:
-        self.version = _version(folder)
+        self.version = file_version(folder / SPEC_FILE)
         self.spec: RerankerSpec = read_spec(folder)
         tokenizer = load_tokenizer(str(folder))
         check_fingerprint(folder, tokenizer, self.spec)
@@ -143,7 +143,7 @@ class Models:
         while True:
             wanted = {self._config.model} | {Path(name) for name in self._tenants.models()}
             for folder in wanted - self._loading.keys():
-                version = _version(folder)
+                version = file_version(folder / SPEC_FILE)
                 if version != self._tried.get(folder):
                     self._tried[folder] = version
                     self._loading[folder] = asyncio.create_task(self._load(folder))
@@ -187,12 +187,3 @@ class Models:
         finally:
             self._before += model.engine.starts
             await asyncio.shield(model.close())
-
-
-def _version(folder: Path) -> Version:
-    """Of what a folder holds; (0, 0) where it is not a reranker, or not yet again."""
-    try:
-        stat = (folder / SPEC_FILE).stat()
-    except OSError:
-        return 0, 0
-    return stat.st_mtime_ns, stat.st_size

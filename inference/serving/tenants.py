@@ -174,13 +174,13 @@ class Tenants:
         if now - self._looked < _LOOK_S:
             return
         self._looked = now
-        with contextlib.suppress(OSError, InputError):
-            if _version(path) != self._seen:
+        with contextlib.suppress(InputError):
+            if file_version(path) != self._seen:
                 self._read(path)
 
     def _read(self, path: Path) -> None:
         # The version from before: a change in between is read the next time.
-        seen = _version(path) if path.exists() else (0, 0)
+        seen = file_version(path)
         self._by_digest = {one.key_sha256: one for one in read_tenants(path).values()}
         self._seen = seen
 
@@ -189,6 +189,10 @@ def _new_limiter() -> MovingWindowRateLimiter:
     return MovingWindowRateLimiter(MemoryStorage())
 
 
-def _version(path: Path) -> tuple[int, int]:
-    stat = path.stat()
+def file_version(path: Path) -> tuple[int, int]:
+    """Another one whenever the file was written; (0, 0) where it is not there."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return 0, 0
     return stat.st_mtime_ns, stat.st_size
