@@ -22,6 +22,8 @@ PROMISED = {
     "batch": ["batch_share_of_engine"],
     "prompts": [],
     "logs": [],
+    "serving": ["first_reply_s", "overhead_ms_10", "overhead_share_100", "load_80%_5xx", "load_300%_p99 ms"],
+    "hostile": ["hostile_places_up_beyond_plain", "hostile_control_tokens"],
 }  # fmt: skip
 
 
