@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import copy
 from collections import ChainMap
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from itertools import accumulate
+from itertools import accumulate, chain
+from typing import Any
 
 import numpy as np
 from transformers import PreTrainedTokenizerBase
@@ -56,6 +57,19 @@ class ListPrompt:
     items: tuple[np.ndarray, ...]
     """Slices of one array."""
     trimmed: Trimmed
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Pickled as one array rather than as hundreds of small ones: engines in other processes are sent lists.
+        ends = list(accumulate(map(len, self.items)))
+        return _from_flat, (self.list_id, self.prefix, np.concatenate(self.items), ends, self.trimmed)
+
+
+def _from_flat(list_id: str, prefix: np.ndarray, flat: np.ndarray, ends: list[int], trimmed: Trimmed) -> ListPrompt:
+    return ListPrompt(list_id, prefix, _slices(flat, ends), trimmed)
+
+
+def _slices(flat: np.ndarray, ends: Sequence[int]) -> tuple[np.ndarray, ...]:
+    return tuple([flat[start:end] for start, end in zip([0, *ends], ends, strict=False)])
 
 
 class PromptBuilder:
@@ -107,7 +121,11 @@ class PromptBuilder:
     def with_items(self, given: Mapping[str, Item]) -> PromptBuilder:
         """A builder over the catalogue and the items of one request, which win. Where they are all the catalogue's own
         it is this builder, with its cache of token ids; others are written for this request only."""
-        if all(self.items.get(item_id) == item for item_id, item in given.items()):
+        for item_id, item in given.items():
+            own = self.items.get(item_id)
+            if own is not item and own != item:
+                break
+        else:
             return self
         return self.over(ChainMap(dict(given), self.items))  # type: ignore[arg-type]
 
@@ -153,8 +171,11 @@ class PromptBuilder:
         columns.append([self._answer] * len(tokens))
         flat = np.concatenate([ids for row in zip(*columns, strict=True) for ids in row])
         ends = list(accumulate(map(sum, zip(*[map(len, column) for column in columns], strict=True))))
-        items = tuple([flat[start:end] for start, end in zip([0, *ends], ends, strict=False)])
-        return ListPrompt(ranking.list_id, prefix, items, Trimmed(events, event_tokens, lost))
+        return ListPrompt(ranking.list_id, prefix, _slices(flat, ends), Trimmed(events, event_tokens, lost))
+
+    def has_read(self, ranking: RankingList) -> bool:
+        """Whether every item of the list was tokenised before: then building it is a matter of microseconds."""
+        return all(i in self._items for i in chain(ranking.candidates, (e.item_id for e in ranking.history)) if i)
 
     def check(self, ranking: RankingList) -> None:
         """Raise what `build` would raise for the query and the features of a list, without building it."""

@@ -5,6 +5,7 @@ async with running(config, engine) as app: ...
 
 from __future__ import annotations
 
+import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -39,6 +40,8 @@ async def running(config: ServeConfig, engine: EngineLink) -> AsyncIterator[Fast
     store = await open_store(config.history, config.kept_events)
     try:
         await models.start()
+        # A catalogue is a million objects that stay: a collection that walked through them would hold up every request.
+        gc.freeze()
         yield make_app(Service(config, catalogue, models, store, metrics), tenants)
     finally:
         await models.close()

@@ -8,6 +8,9 @@
 The engine dies or falls silent: the lists it had are refused at once (`UnservedError`), and so are those that come, and
 it is started again after a pause that doubles from half a second to ten. That is the circuit breaker: nothing
 hammers an engine that is not there, and it closes again by itself when the engine says that it is ready.
+
+Under more load than the engine can take, a list that would only be reached after its deadline is refused at once
+(`admit`): the engine's time goes to lists that somebody still waits for.
 """
 
 from __future__ import annotations
@@ -36,6 +39,29 @@ logger = logging.getLogger("reshelf.serving")
 _PAUSE, _LONGEST_PAUSE = 0.5, 10.0
 _ERRORS = 5
 """So many lists in a row that the engine could not score: it is started anew."""
+_MEMORY = 0.95
+"""What the engine's pace a list ago still counts now."""
+_CARE = 0.8
+"""Share of the time left in which the engine is expected to be done: lists before this one may take longer."""
+
+
+class Pace:
+    """How fast an engine goes through tokens while it has work: time over tokens, older lists counting ever less."""
+
+    def __init__(self) -> None:
+        self._busy_s, self._tokens, self._lists = 0.0, 0.0, 0.0
+
+    def learn(self, seconds: float, tokens: int) -> None:
+        """A list of `tokens` came back `seconds` after the one before, or after it was sent to an idle engine."""
+        self._busy_s = _MEMORY * self._busy_s + seconds
+        self._tokens = _MEMORY * self._tokens + tokens
+        self._lists = _MEMORY * self._lists + 1
+
+    def seconds(self, tokens: int) -> float:
+        """Expected for lists of `tokens` in all and one more of usual size; 0 while nothing is known."""
+        if not self._tokens:
+            return 0.0
+        return self._busy_s * (tokens / self._tokens + 1 / self._lists)
 
 
 class UnservedError(Exception):
@@ -67,7 +93,8 @@ class EngineLink:
         self.problem = ""
         """Why it is not ready, for people."""
         self._queue: deque[tuple[Job, asyncio.Future[Done]]] = deque()
-        self._sent: dict[int, asyncio.Future[Done]] = {}
+        self._sent: dict[int, tuple[Job, asyncio.Future[Done]]] = {}
+        self._pace = Pace()
         self._window = 0
         self._numbers = 0
         self._errors = 0
@@ -99,6 +126,19 @@ class EngineLink:
             self._changed.clear()
             await self._changed.wait()
         return self.ready
+
+    def admit(self, within_s: float) -> None:
+        """Whether it is worth writing a list and waiting for its scores for so many seconds.
+
+        Raises:
+            UnservedError: engine_down; queue_full, where the lists before it will take longer.
+        """
+        if not self.ready:
+            raise UnservedError("engine_down")
+        waiting = [job for job, future in self._queue if not future.done()] + [job for job, _ in self._sent.values()]
+        # An idle engine is always tried: what is known of its pace may be old.
+        if waiting and self._pace.seconds(sum(_tokens(job) for job in waiting)) > _CARE * within_s:
+            raise UnservedError("queue_full")
 
     async def score(self, prompt: ListPrompt, namespace: str) -> Done:
         """Scores of one list. A caller that stops waiting takes its list out of the queue.
@@ -132,12 +172,14 @@ class EngineLink:
                 continue
             if not self._sent:
                 self._heard = asyncio.get_running_loop().time()
-            self._sent[job.number] = future
+            self._sent[job.number] = job, future
             data = pickle.dumps(job, protocol=5)
             self._writer.write(struct.pack("!i", len(data)) + data)
 
-    def _take(self, done: Done) -> None:
-        future = self._sent.pop(done.number)
+    def _take(self, done: Done, now: float) -> None:
+        job, future = self._sent.pop(done.number)
+        self._pace.learn(now - self._heard, _tokens(job))
+        self._heard = now
         self._errors = self._errors + 1 if done.error else 0
         if done.error:
             logger.error("engine error", extra={"error": done.error})
@@ -150,7 +192,7 @@ class EngineLink:
             raise ConnectionError(f"{_ERRORS} lists in a row failed, the last with {done.error}")
 
     def _refuse(self) -> None:
-        for future in [*self._sent.values(), *(future for _, future in self._queue)]:
+        for _, future in [*self._sent.values(), *self._queue]:
             if not future.done():
                 future.set_exception(UnservedError("engine_down"))
                 future.exception()  # seen, should its caller be gone
@@ -182,7 +224,7 @@ class EngineLink:
         try:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", __name__.replace("engine_link", "engine_process"), str(theirs.fileno()),
-                self._settings, pass_fds=[theirs.fileno()], stdin=asyncio.subprocess.DEVNULL, start_new_session=True,
+                self._settings, pass_fds=[theirs.fileno()], stdin=asyncio.subprocess.DEVNULL, preexec_fn=os.setpgrp,
             )  # fmt: skip
         finally:
             theirs.close()
@@ -194,7 +236,7 @@ class EngineLink:
             raise ConnectionError(self.problem)
         assert said[0] == READY
         _, self.name, self._window = said
-        self._writer, self.problem = writer, ""
+        self._writer, self.problem, self._pace = writer, "", Pace()
         self._changed.set()
         logger.info("engine ready", extra={"engine": self.name, "starts": self.starts})
         self._heard = asyncio.get_running_loop().time()
@@ -204,8 +246,7 @@ class EngineLink:
                 done, _ = await asyncio.wait([receiving], timeout=min(1.0, self._stuck_s / 4))
                 now = asyncio.get_running_loop().time()
                 if done:
-                    self._heard = now
-                    self._take(receiving.result())
+                    self._take(receiving.result(), now)
                     receiving = asyncio.ensure_future(_receive(reader))
                     self._send()
                 elif self._sent and now - self._heard > self._stuck_s:
@@ -223,6 +264,10 @@ class EngineLink:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
             await self._process.wait()
+
+
+def _tokens(job: Job) -> int:
+    return len(job.prompt.prefix) + sum(map(len, job.prompt.items))
 
 
 async def _receive(reader: asyncio.StreamReader) -> Any:

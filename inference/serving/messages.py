@@ -84,7 +84,8 @@ class Meta(BaseModel):
     engine: str
     """transformers or vllm; none while a tenant's own model is not ready."""
     fallback: str | None = None
-    """Why this is first-stage order: deadline, engine_down, engine_error, queue_full; None where it is the model's."""
+    """Why this is first-stage order; None where it is the model's. deadline: the scores did not come in time;
+    queue_full: they would not have, for too many lists wait; engine_down, engine_error: as it says."""
     ms: dict[str, float] = {}
     """Milliseconds by stage: read, history, prompt, wait, engine, explain, total."""
     unexplained: str | None = None

@@ -83,8 +83,9 @@ class Service:
         watch.end("history")
         done: Done | None = None
         try:
-            if model is None or not model.engine.ready:
+            if model is None:
                 raise UnservedError("engine_down")
+            model.engine.admit(due - time.perf_counter())
             written = await _before(due, self._write(model, request, items, history, meta))
             watch.end("prompt")
             done = await _before(due, model.engine.score(written.prompt, tenant.name))
@@ -193,7 +194,10 @@ class Service:
             raise RefusedError(error.errors()[0]["msg"]) from error
         builder = model.builder.with_items(own | given)
         try:
-            prompt = await asyncio.get_running_loop().run_in_executor(model.writing, builder.build, ranking)
+            if builder.has_read(ranking):
+                prompt = builder.build(ranking)
+            else:
+                prompt = await asyncio.get_running_loop().run_in_executor(model.writing, builder.build, ranking)
         except InputError as error:
             raise RefusedError(
                 str(error).removeprefix("list request, "), "query" if "query" in str(error) else None
@@ -233,7 +237,9 @@ class Service:
     ) -> list[RankedDocument]:
         """Best first; equal scores, and lists without scores, keep first-stage order."""
         order = np.arange(len(items)) if scores is None else np.argsort(-scores, kind="stable")
-        chances = None if scores is None or calibration is None else calibration.probability(scores)
+        chances = None if scores is None or calibration is None else calibration.probability(scores).tolist()
+        shown = 1 / (1 + np.arange(len(items))) if scores is None else 0.5 * (1 + np.tanh(0.5 * scores.astype(float)))
+        relevance, raw = shown.tolist(), None if scores is None else scores.tolist()
         results = []
         for k in order[: request.top_n].tolist():
             sent = request.documents[k]
@@ -241,9 +247,9 @@ class Service:
             results.append(
                 RankedDocument(
                     index=k,
-                    relevance_score=1 / (1 + k) if scores is None else float(0.5 * (1 + np.tanh(0.5 * scores[k]))),
-                    score=None if scores is None else float(scores[k]),
-                    probability=None if chances is None else float(chances[k]),
+                    relevance_score=relevance[k],
+                    score=None if raw is None else raw[k],
+                    probability=None if chances is None else chances[k],
                     item_id=None if isinstance(sent, str) and item_id != sent else item_id,
                     document=_document(sent, items[k]) if request.return_documents else None,
                 )

@@ -6,6 +6,8 @@ import os
 import signal
 import sqlite3
 import threading
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +105,25 @@ def test_above_the_configured_load_it_says_when_to_come_again(serve: Any, tmp_pa
     for status, fallback, order in statuses:
         if status == 200 and fallback:
             assert order == list(range(30))
+    assert server.close() == 0
+
+
+def test_lists_that_would_be_reached_too_late_are_not_made_to_wait(serve: Any, tmp_path: Path) -> None:
+    server: Server = serve(tmp_path)
+    for _ in range(20):  # the server learns the engine's pace
+        assert "fallback" not in server.rerank(query="coat", documents=DOCUMENTS).json()["meta"]
+    engine = server.engine_pid()
+    os.kill(engine, signal.SIGSTOP)
+    try:
+        with ThreadPoolExecutor(60) as pool:
+            asked = [pool.submit(server.rerank, query="coat", documents=DOCUMENTS, deadline_ms=150) for _ in range(60)]
+            replies = [one.result().json() for one in asked]
+    finally:
+        os.kill(engine, signal.SIGCONT)
+    reasons = Counter(one["meta"].get("fallback") for one in replies)
+    assert set(reasons) == {"deadline", "queue_full"}
+    assert all([r["index"] for r in one["results"]] == list(range(30)) for one in replies)
+    until(lambda: "fallback" not in server.rerank(query="coat", documents=DOCUMENTS).json()["meta"], 30)
     assert server.close() == 0
 
 
