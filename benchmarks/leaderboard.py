@@ -25,7 +25,6 @@ CLAIMS: dict[str, tuple[str, str]] = {
     "score_share_of_bare": ("speed of a bare forward pass over the distinct tokens", ""),
     "vllm_vs_uncached": ("vLLM engine, times LLM.score with the prefix cache off", "≥ 8"),
     "vllm_vs_llm_score": ("vLLM engine, times LLM.score as documented, cache on", "≥ 1"),
-    "vllm_joint_vs_independent": ("one-request joint scoring, times the vLLM engine's independent scoring", ""),
     "repeated_shopper_transformers": ("p50 of a returning shopper with a new query, share of a new shopper's", "< 1"),
     "repeated_shopper_vllm": ("the same on vLLM", "< 1"),
     "batch_share_of_engine": ("`reshelf batch` lists/s, share of the bare engine's", "≥ 0.9"),

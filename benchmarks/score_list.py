@@ -30,14 +30,13 @@ BLOCK = 32
 CONTESTANTS: dict[str, tuple[str, list[str], bool]] = {
     "reshelf transformers": ("score_reshelf", ["transformers"], False),
     "reshelf vLLM": ("score_reshelf", ["vllm"], False),
-    "reshelf vLLM, joint": ("score_reshelf", ["vllm-joint"], False),
     "bare": ("score_bare", [], False),
     "LLM.score, cache on": ("score_llm", ["cached"], False),
     "LLM.score, cache off": ("score_llm", ["uncached"], False),
     "CrossEncoder.predict": ("score_crossencoder", [], True),
     "FlagLLMReranker": ("score_flagembedding", [], True),
 }
-OURS = ("reshelf transformers", "reshelf vLLM", "reshelf vLLM, joint")
+OURS = ("reshelf transformers", "reshelf vLLM")
 SLOW = ("LLM.score, cache off", "CrossEncoder.predict", "FlagLLMReranker")
 SWEEPS = {"candidates": (10, 100, 300, 1000), "prefix": (8, 1024, 2000)}
 
@@ -173,21 +172,20 @@ def _sweep(
     """Our engines everywhere; CrossEncoder where it takes seconds."""
     entry = lists.all[lists.places[name][0]]
     separate = sum(len(entry.prefix_ids) + len(item) for item in entry.item_ids)
-    chosen = [*OURS[:2], *(["CrossEncoder.predict"] if separate < 60_000 else [])]
+    chosen = [*OURS, *(["CrossEncoder.predict"] if separate < 60_000 else [])]
     some = {who: workers[who] for who in chosen}
     facts = _take_turns(some, lists, name, dict.fromkeys(some, args.runs), console)
     return [_row(who, _seconds(taken), lists, name, args.shape, rate) for who, taken in facts.items()]
 
 
 def _ratios(times: dict[str, Samples]) -> dict[str, float]:
-    mine, vllm, joint = (times[who].median for who in OURS)
+    mine, vllm = (times[who].median for who in OURS)
     return {
         "score_vs_crossencoder": times["CrossEncoder.predict"].median / mine,
         "score_vs_flagembedding": times["FlagLLMReranker"].median / mine,
         "score_share_of_bare": times["bare"].median / mine,
         "vllm_vs_uncached": times["LLM.score, cache off"].median / vllm,
         "vllm_vs_llm_score": times["LLM.score, cache on"].median / vllm,
-        "vllm_joint_vs_independent": vllm / joint,
     }
 
 

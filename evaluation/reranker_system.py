@@ -68,7 +68,7 @@ def finetuned(
 def untrained_base(folder: Path, items: Mapping[str, Item], advance: Advance | None = None) -> Iterator[RerankerSystem]:
     """The reranker's base with the adapter switched off, by the transformers engine."""
     trained = load_reranker(folder)
-    engine = TransformersEngine(trained.model, joint=trained.spec.candidates == "joint")
+    engine = TransformersEngine(trained.model)
     with trained.model.disable_adapter(), Reranker(engine, trained.tokenizer, trained.spec, items) as reranker:
         yield RerankerSystem(reranker, "base", advance=advance)
 

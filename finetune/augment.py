@@ -51,7 +51,7 @@ class AugmentConfig:
     event_dropout: float = 0.0
     """Probability of each history event to be left out. Signals still count all events, unless none is left."""
     shuffle: bool = False
-    """Put the candidates in random order: for joint candidates, whose scores would else lean on first-stage order."""
+    """Put the candidates in random order: joint candidates would else lean on first-stage order."""
     field_dropout: float = 0.0
     """Probability of each optional field of a candidate (brand, price, category, …) to be missing."""
     word_dropout: float = 0.0

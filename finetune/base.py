@@ -1,6 +1,7 @@
 """`reshelf base`: a small Qwen3 language model of a shop's catalogue and sessions, from nothing, without the Hub.
 
     reshelf base --config finetune/base_marketplace.yaml
+    reshelf base --config finetune/base_shop.yaml --start finetune/bases/marketplace    # or go on from a base there is
 
 It learns to tell what a shopper will do with a product from what they did before: in-context matching. The answer words
 of finetuning (yes, no) mean nothing to it yet.
@@ -37,6 +38,7 @@ from reshelf.finetune.sessions import (
 from reshelf.finetune.start import start_with_matching
 from reshelf.finetune.tokenizer import train_tokenizer
 from reshelf.modeling.attention import SHARED_PREFIX
+from reshelf.modeling.loading import ModelConfig, load_base
 from reshelf.modeling.score import logits_at
 from reshelf.prompts.config import PromptConfig
 
@@ -75,15 +77,17 @@ class BaseConfig:
     """What the simulated shops are like; unused with `data`."""
     prompt: PromptConfig = field(default_factory=lambda: PromptConfig(template="plain", event_gaps=False))
     """How sessions are written: use the prompt that finetuning will use."""
+    start: str = ""
+    """Base to go on from, a folder or a Hub id, with its tokenizer; empty for a new one."""
     shape: ShapeConfig = field(default_factory=ShapeConfig)
-    """Size of the model."""
+    """Size of a new model."""
     texts: int = 60_000
     """Sessions and catalogue texts to read, all in all."""
     max_candidates: int = 0
     """Products of a session: all that were clicked or bought, and others drawn at random; 0 for all."""
     candidates: Candidates = "independent"
-    """What products of a session see: themselves, also those before them (joint, for rerankers with `candidates:
-    joint`), or one and the other in turn (both)."""
+    """What products of a session are judged behind: the history and the query, also the list (joint, for rerankers with
+    `candidates: joint`), or one and the other in turn (both)."""
     texts_per_step: int = 8
     """Texts per optimiser step."""
     learning_rate: float = 4e-3
@@ -135,7 +139,8 @@ def make_base(config: BaseConfig) -> None:
     """Train the tokenizer and the model, and write the folder.
 
     Raises:
-        InputError: the data or the output folder cannot be used, or the folder already holds a model.
+        InputError: the data or the output folder cannot be used, the folder already holds a model, or the one
+            to start from cannot be read or has no single token for an outcome.
     """
     if (config.out / "config.json").exists():
         raise InputError(f"{config.out} already holds a model; delete it or choose another --out")
@@ -145,8 +150,11 @@ def make_base(config: BaseConfig) -> None:
         raise InputError("`reshelf base` works in one process; start it without `accelerate launch`")
     set_seed(config.seed)
     sources = _sources(config)
-    tokenizer = train_tokenizer(vocabulary_text(sources, config.prompt), config.shape.vocabulary)
-    model = new_model(config.shape, tokenizer, config.seed)
+    if config.start:
+        model, tokenizer = _started(config.start, str(arguments.device))
+    else:
+        tokenizer = train_tokenizer(vocabulary_text(sources, config.prompt), config.shape.vocabulary)
+        model = new_model(config.shape, tokenizer, config.seed)
     trainer = TextTrainer(
         model=model,
         args=arguments,
@@ -167,6 +175,13 @@ def make_base(config: BaseConfig) -> None:
     shutil.rmtree(config.out / CHECKPOINTS, ignore_errors=True)
     size = sum(p.numel() for p in model.parameters())
     print(f"{config.out}: {size / 1e6:.1f} M parameters, {len(tokenizer)} tokens, {config.texts} texts read")
+
+
+def _started(base: str, device: str) -> tuple[Any, PreTrainedTokenizerBase]:
+    try:
+        return load_base(ModelConfig(base, quantise=False, dtype="float32"), device)
+    except InputError as error:
+        raise InputError(str(error).replace("model.base", "start")) from error
 
 
 def _sources(config: BaseConfig) -> list[Source]:
@@ -197,6 +212,12 @@ def _arguments(config: BaseConfig) -> TrainingArguments:
 def _card(config: BaseConfig, loss: float) -> str:
     source = f"the training lists of `{config.data}`" if config.data else f"{config.shops} simulated shops"
     shape = config.shape
+    made = (
+        f"Trained from `{config.start}`, with its tokenizer,"
+        if config.start
+        else f"Qwen3 architecture, {shape.layers} layers of width {shape.hidden}, with its own byte-level BPE "
+        "tokenizer, trained from\nnothing"
+    )
     return f"""---
 library_name: transformers
 pipeline_tag: text-generation
@@ -204,8 +225,7 @@ pipeline_tag: text-generation
 
 # A small base language model
 
-Qwen3 architecture, {shape.layers} layers of width {shape.hidden}, with its own byte-level BPE tokenizer, trained from
-nothing on catalogue and session text of {source}.
+{made} on catalogue and session text of {source}.
 {config.texts} texts were read; the last training loss was {loss:.3f}.
 
 It knows how sessions go on (passed, clicked, carted, bought) and has never been asked to answer yes or no: that is

@@ -177,7 +177,7 @@ class Batch:
         )
 
 
-def collate(examples: Sequence[Example], joint: bool = False) -> Batch:
+def collate(examples: Sequence[Example]) -> Batch:
     """Pack examples and pad what runs parallel to their candidates to the longest list."""
     longest = max(len(example.labels) for example in examples)
     labels = torch.zeros(len(examples), longest, dtype=torch.int64)
@@ -194,7 +194,7 @@ def collate(examples: Sequence[Example], joint: bool = False) -> Batch:
             assert example.teacher is not None
             teacher[row, :size] = torch.from_numpy(example.teacher)
     weights = torch.tensor([example.weight for example in examples])
-    return Batch(pack([example.prompt for example in examples], joint), labels, mask, weights, inverse, teacher)
+    return Batch(pack([example.prompt for example in examples]), labels, mask, weights, inverse, teacher)
 
 
 def padded(scores: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:

@@ -77,7 +77,8 @@ class FinetuneConfig:
     prompt: PromptConfig = field(default_factory=PromptConfig)
     """How a list is written."""
     candidates: Literal["independent", "joint"] = "independent"
-    """independent: a candidate sees the prefix and itself. joint: also the candidates before it."""
+    """independent: a candidate is judged behind the history and the query. joint: the list stands there too, so that it
+    is judged beside all others; use max_candidates 0 then, for lists as long as those that will be ranked."""
     loss: Literal["listnet", "bce", "ranknet", "lambda", "list_mle", "position_list_mle"] = "listnet"
     """Loss on labels. listnet: softmax over the list. bce: each candidate alone, also in lists without a positive.
     ranknet: pairs. lambda: pairs, by what they are worth to nDCG. list_mle: likelihood of the order; position_list_mle:

@@ -120,7 +120,7 @@ def _prepare(
     set_seed(config.seed)
     model, tokenizer = load_base(config.model, str(arguments.device), is_spread())
     levels = fit_levels(data.lists["train"], config.prompt.features)
-    builder = PromptBuilder(tokenizer, config.prompt, data.items, levels)
+    builder = PromptBuilder(tokenizer, config.prompt, data.items, levels, joint=config.candidates == "joint")
     attach_head(model, *builder.label_ids)
     train = ListDataset(data.lists["train"], builder, config.max_candidates, config.seed, extras)
     validation = Validation(ListDataset(data.lists["valid"], builder), config.metric)
@@ -131,7 +131,6 @@ def _prepare(
         train,
         validation,
         LOSSES[config.loss],
-        config.candidates == "joint",
         config.patience,
         _teaching(config.distil),
         COUNTS[config.loss],

@@ -23,6 +23,7 @@ from transformers import PreTrainedTokenizerBase
 from reshelf.data.marketplace import MarketplaceConfig, Simulator
 from reshelf.data.schema import GRADES, Item, RankingList
 from reshelf.data.store import RankingData
+from reshelf.errors import InputError
 from reshelf.finetune.batches import thin
 from reshelf.modeling.packing import PackedBatch, pack
 from reshelf.prompts.builder import ListPrompt, PromptBuilder
@@ -94,8 +95,6 @@ class Text:
 
     prompt: ListPrompt
     outcomes: np.ndarray | None
-    joint: bool = False
-    """Products see those before them."""
 
 
 class SessionStream(Dataset[Text]):
@@ -107,9 +106,12 @@ class SessionStream(Dataset[Text]):
         prompt: how a session is written.
         length: number of texts.
         max_candidates: products of a session, see `finetune.batches.thin`; 0 for all.
-        candidates: what products see of each other; joint ones come in random order, and of "both" every other session
-            is joint.
+        candidates: whether the prefix ends with the list; joint lists come in random order, and of "both" every other
+            session is joint.
         seed: choice of products and of catalogue entries.
+
+    Raises:
+        InputError: an outcome word is not one token.
     """
 
     def __init__(
@@ -129,11 +131,18 @@ class SessionStream(Dataset[Text]):
         self._length = length
         entry = replace(prompt, fields=list(WHOLE), features=[], item_tokens=96)
         levels = [fit_levels(source.sample(), prompt.features) for source in sources]
-        self._sessions = [PromptBuilder(tokenizer, prompt, s.items, edges) for s, edges in zip(sources, levels)]
+        self._sessions = [
+            [PromptBuilder(tokenizer, prompt, s.items, edges, joint=joint) for joint in (False, True)]
+            for s, edges in zip(sources, levels)
+        ]
         self._entries = [PromptBuilder(tokenizer, entry, source.items) for source in sources]
         self._ids = [list(source.items) for source in sources]
         words = [tokenizer.encode(word, add_special_tokens=False) for word in OUTCOMES]
-        assert all(len(word) == 1 for word in words), words
+        for outcome, word in zip(OUTCOMES, words, strict=True):
+            if len(word) != 1:
+                raise InputError(
+                    f"start: its tokenizer writes {outcome!r} in {len(word)} tokens; start from another one"
+                )
         self._words = np.array(words)[:, 0]
 
     def __len__(self) -> int:
@@ -153,7 +162,7 @@ class SessionStream(Dataset[Text]):
         if joint:
             order = np.random.default_rng([self._seed, n, 1]).permutation(len(ranking.candidates))
             ranking = ranking.only(order.tolist())
-        return Text(self._sessions[which].build(ranking), self._words[list(ranking.labels or ())], joint)
+        return Text(self._sessions[which][joint].build(ranking), self._words[list(ranking.labels or ())])
 
 
 @dataclass(frozen=True)
@@ -172,7 +181,7 @@ class TextBatch:
 
 def collate_text(texts: Sequence[Text]) -> TextBatch:
     """Pack texts and lay out their targets."""
-    packed = pack([text.prompt for text in texts], [text.joint for text in texts])
+    packed = pack([text.prompt for text in texts])
     words, outcomes = [], []
     for text in texts:
         prefix, items = text.prompt.prefix, text.prompt.items
@@ -181,7 +190,8 @@ def collate_text(texts: Sequence[Text]) -> TextBatch:
             words += [np.full(len(prefix), -100), *(np.append(item[1:], -100) for item in items)]
             outcomes += [np.full(len(prefix), -100), *nothing]
         else:
-            words += [np.append(prefix[1:], -100), *nothing]
+            told = len(prefix) - text.prompt.listed  # a list's products follow from nothing
+            words += [prefix[1:told], np.full(len(prefix) - max(told - 1, 0), -100), *nothing]
             outcomes.append(np.full(len(prefix), -100))
             outcomes += [np.append(np.full(len(item) - 1, -100), word) for item, word in zip(items, text.outcomes)]
     return TextBatch(packed, _targets(words), _targets(outcomes))

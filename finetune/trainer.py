@@ -1,6 +1,6 @@
 """transformers.Trainer over lists: shared-prefix batches, losses on labels and a teacher, validation decides.
 
-trainer = ListTrainer(model, arguments, train_dataset, validation, listnet, joint=False, patience=5)
+trainer = ListTrainer(model, arguments, train_dataset, validation, listnet, patience=5)
 trainer.train_or_resume()
 """
 
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -73,7 +72,6 @@ class ListTrainer(PackedTrainer):
         train_dataset: lists with labels.
         validation: lists whose metrics decide.
         loss: a function of `finetune.losses` on labels.
-        joint: candidates see those before them.
         patience: validations without progress before training stops.
         teaching: how to learn from the teacher's scores that batches carry; None to leave them alone.
         counts: how much a list counts in `loss`.
@@ -86,7 +84,6 @@ class ListTrainer(PackedTrainer):
         train_dataset: ListDataset,
         validation: Validation,
         loss: Callable[..., torch.Tensor],
-        joint: bool,
         patience: int,
         teaching: Teaching | None = None,
         counts: Counts = with_positive,
@@ -99,7 +96,7 @@ class ListTrainer(PackedTrainer):
             args=args,
             train_dataset=train_dataset,
             eval_dataset=train_dataset,  # Trainer wants one; `evaluate` below uses `validation`
-            data_collator=partial(collate, joint=joint),
+            data_collator=collate,
             callbacks=[
                 _NewEpoch(train_dataset, self._sampler),
                 EarlyStoppingCallback(patience),
@@ -111,7 +108,6 @@ class ListTrainer(PackedTrainer):
         self._loss = loss
         self._teaching = teaching
         self._counts = counts
-        self._joint = joint
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         """Batches as they are; accelerate would fill an epoch's last step with lists that have had their turn."""
@@ -150,7 +146,7 @@ class ListTrainer(PackedTrainer):
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         model: Any = self.model
         metrics = self._validation.measure(
-            model, self.args.per_device_eval_batch_size, self._joint, self._loss, self.args.device, self._counts
+            model, self.args.per_device_eval_batch_size, self._loss, self.args.device, self._counts
         )
         model.train()
         self.log(dict(metrics))
@@ -160,7 +156,7 @@ class ListTrainer(PackedTrainer):
     def validation_scores(self) -> list[np.ndarray]:
         """`Validation.scores` of the model as it is now; after `train`, that is the best one. All processes call it."""
         model: Any = self.model
-        scores = self._validation.scores(model, self.args.per_device_eval_batch_size, self._joint, self.args.device)
+        scores = self._validation.scores(model, self.args.per_device_eval_batch_size, self.args.device)
         if isinstance(model, FSDPModule):
             model.reshard()  # no backward pass will do it
         return scores

@@ -1,8 +1,8 @@
 """nDCG@10, AUC and loss on validation lists, during training; their scores, after it.
 
 validation = Validation(dataset)
-validation.measure(model, 16, joint=False, loss=listnet, device="cpu")   # {"eval_loss": …, "eval_ndcg@10": …}
-validation.scores(model, 16, joint=False, device="cpu")                  # float32 [K] per list of validation.every
+validation.measure(model, 16, loss=listnet, device="cpu")   # {"eval_loss": …, "eval_ndcg@10": …}
+validation.scores(model, 16, device="cpu")                  # float32 [K] per list of validation.every
 """
 
 from __future__ import annotations
@@ -60,7 +60,6 @@ class Validation:
         self,
         model: Any,
         batch_size: int,
-        joint: bool,
         loss: Callable[..., torch.Tensor],
         device: torch.device | str,
         counts: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] = with_positive,
@@ -72,7 +71,7 @@ class Validation:
         numbers, those of all lists.
         """
         values, losses, rows = [], [], []
-        for _, mine, batch, grid in _scored(model, self.examples, batch_size, joint, device):
+        for _, mine, batch, grid in _scored(model, self.examples, batch_size, device):
             if mine:
                 value = loss(grid, batch.labels, batch.mask, batch.weights, batch.inverse_propensity)
                 counted = float((batch.weights * counts(batch.labels, batch.mask)).sum())
@@ -94,20 +93,20 @@ class Validation:
         return metrics
 
     @torch.no_grad()
-    def scores(self, model: Any, batch_size: int, joint: bool, device: torch.device | str) -> list[np.ndarray]:
+    def scores(self, model: Any, batch_size: int, device: torch.device | str) -> list[np.ndarray]:
         """Raw log-odds of the candidates of each list of `every`, float32 [K] per list; all processes get all of them.
 
         `model` is left in evaluation mode.
         """
         found = []
-        for first, mine, _, grid in _scored(model, self.every, batch_size, joint, device):
+        for first, mine, _, grid in _scored(model, self.every, batch_size, device):
             for n, (row, example) in enumerate(zip(grid.cpu().numpy(), mine)):
                 found.append((first + n, row[: len(example.labels)]))
         return [row for _, row in sorted(gather_object(found), key=lambda one: one[0])]
 
 
 def _scored(
-    model: Any, examples: Sequence[Example], batch_size: int, joint: bool, device: torch.device | str
+    model: Any, examples: Sequence[Example], batch_size: int, device: torch.device | str
 ) -> Iterator[tuple[int, Sequence[Example], Batch, torch.Tensor]]:
     """This process's part of the lists: number of the first one, the lists, as a batch, and scores float32 [B, K]."""
     model.eval()
@@ -118,5 +117,5 @@ def _scored(
         mine = share(together, state.process_index, state.num_processes)
         first = start + state.process_index * len(together) // state.num_processes  # as `share` cuts
         # Where a model is spread over processes all must take part; who has no list scores one for nothing.
-        batch = collate(mine or examples[:1], joint).to(device)
+        batch = collate(mine or examples[:1]).to(device)
         yield first, mine, batch, padded(score(model, batch.packed), batch.mask)

@@ -132,10 +132,8 @@ def plan(config: BatchConfig) -> Job:
     if not any(file.rows for file in files):
         raise InputError(f"lists: {config.lists} has no rows; there is nothing to score")
     model = _find(config.model, None)
-    spec = read_spec(model)
+    read_spec(model)
     engine = choose_engine(config.engine)
-    if engine == "vllm" and spec.candidates == "joint":
-        raise InputError("engine vllm does not score a reranker with candidates: joint; use engine transformers")
     tokens = config.item_tokens.absolute() if config.item_tokens else None
     return Job(model.absolute(), items.absolute(), config.out.absolute(), engine, files, config.shard_lists, tokens)
 

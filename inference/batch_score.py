@@ -146,7 +146,7 @@ class ShardScorer:
         return tally
 
     def _transformers(self) -> TransformersEngine:
-        return TransformersEngine(self._trained.model, joint=self._trained.spec.candidates == "joint")
+        return TransformersEngine(self._trained.model)
 
     def _score(self, prompts: Sequence[ListPrompt]) -> Sequence[np.ndarray | InputError]:
         """Scores of every list, or why it has none (too long for the engine)."""

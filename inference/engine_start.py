@@ -26,5 +26,5 @@ def start_engine(
         RuntimeError: vLLM did not start.
     """
     if choose_engine(name) == "transformers":
-        return TransformersEngine(trained.model, joint=trained.spec.candidates == "joint")
+        return TransformersEngine(trained.model)
     return VllmEngine(trained, vllm)

@@ -1,6 +1,6 @@
 """The engine that is always there: transformers, a list as one sequence, the prefix read once.
 
-    engine = TransformersEngine(trained.model, joint=False)
+    engine = TransformersEngine(trained.model)
     scores = engine.score(prompts)
 
 Lists are packed into forward passes of bounded size. A list too long for one pass is cut into groups of candidates.
@@ -38,15 +38,13 @@ class TransformersEngine:
 
     Args:
         model: as `load_reranker` gives it, on its device.
-        joint: the model was trained with candidates that see those before them; its lists are never cut.
         budget: bounds of memory; speed hardly grows beyond the default.
     """
 
     name = "transformers"
 
-    def __init__(self, model: Any, joint: bool = False, budget: Budget | None = None) -> None:
+    def __init__(self, model: Any, budget: Budget | None = None) -> None:
         self._model = model.eval()
-        self._joint = joint
         self._budget = budget or Budget()
         self._prefixes = PrefixCache(self._budget.prefix_bytes)
         self.prompt_tokens = 0
@@ -71,7 +69,7 @@ class TransformersEngine:
         alone = len(prompts) == 1 and self._budget.prefix_bytes > 0
         past = self._prefixes.find(prompts[0].prefix, namespace) if alone else None
         keep = [Past(prompts[0].prefix)] if alone else []
-        batch = pack(prompts, self._joint, past, keep)
+        batch = pack(prompts, past, keep)
         values = score(self._model, batch.to(self._model.device)).cpu().numpy()
         for kept in keep:
             self._prefixes.add(kept, namespace)
@@ -101,9 +99,6 @@ class TransformersEngine:
             yield group
 
     def _parts(self, prompt: ListPrompt) -> Iterator[ListPrompt]:
-        if self._joint:
-            yield prompt
-            return
         count = max(1, (self._budget.tokens - len(prompt.prefix)) // max(map(len, prompt.items)))
         # Groups of equal size rather than a full one and a small rest.
         groups = -(-len(prompt.items) // count)

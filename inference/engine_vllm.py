@@ -5,8 +5,7 @@
     engine.cached_share        # part of the prompt tokens that came from the prefix cache
 
 A list is one request per candidate: the first one fills the prefix cache, the others find the prefix there, and so does
-the shopper's next list. A reranker trained with `candidates: joint` reads a list as one request (token_classify) and
-takes the classifier's value at every candidate's last token; vLLM does not read the cache for those.
+the shopper's next list.
 
 vLLM runs in a process of its own, which does not import the calling script. Its start-up messages go to a log file,
 which is shown when it does not start.
@@ -49,15 +48,13 @@ class VllmSettings:
     """Weights and computation; None is the type the reranker was trained in. Never left to vLLM, which would cast
     float32 checkpoints to float16."""
     longest: int | None = None
-    """Tokens of one request that must fit: prefix + one item, or a whole joint list. None takes it from the reranker's
-    budgets and the model's limit; for joint lists `joint_tokens` and the model's limit."""
-    joint_tokens: int = 16384
-    """Tokens of the longest joint list."""
+    """Tokens of one request that must fit: prefix + one item. None takes it from the reranker's budgets and the model's
+    limit."""
     batch_tokens: int = 8192
     """Tokens per engine step."""
     cache_gib: float | None = None
     """Memory of the prefix cache in GiB; None takes what `gpu_memory` leaves on a GPU, and room for 64 of the longest
-    prompts, or 2 of the longest joint lists, on a CPU."""
+    prompts on a CPU."""
     gpu_memory: float = 0.9
     """Share of the GPU's memory that vLLM may take."""
 
@@ -78,7 +75,6 @@ class VllmEngine:
 
     def __init__(self, trained: TrainedReranker, settings: VllmSettings | None = None) -> None:
         settings = settings or VllmSettings()
-        self._joint = trained.spec.candidates == "joint"
         dtype: Dtype = settings.dtype or trained.spec.model.dtype
         merge = settings.lora == "merged"
         self._files = tempfile.TemporaryDirectory(prefix="reshelf-vllm-")
@@ -91,13 +87,8 @@ class VllmEngine:
         self._adapter = None
         if not merge:
             options = {"enable_lora": True, "max_loras": 1, "max_lora_rank": _lora_rank(trained)}
-        if self._joint:
-            from vllm.config import PoolerConfig
-
-            options["pooler_config"] = PoolerConfig(task="token_classify")
         limit = trained.model.config.get_text_config().max_position_embeddings
-        wanted = settings.joint_tokens if self._joint else trained.builder({}).longest
-        self._longest = settings.longest or min(wanted, limit)
+        self._longest = settings.longest or min(trained.builder({}).longest, limit)
         try:
             self._llm = start_llm(weights, dtype, self._longest, settings, **options)
         except BaseException:
@@ -121,13 +112,9 @@ class VllmEngine:
         if not prompts:
             return []
         for prompt in prompts:
-            items = [len(item) for item in prompt.items]
-            length = len(prompt.prefix) + (sum(items) if self._joint else max(items))
+            length = len(prompt.prefix) + max(len(item) for item in prompt.items)
             if length > self._longest:
                 raise InputError(f"list {prompt.list_id}: a prompt of {length} tokens, and vLLM holds {self._longest}")
-        return self._score_joint(prompts, namespace) if self._joint else self._score_apart(prompts, namespace)
-
-    def _score_apart(self, prompts: Sequence[ListPrompt], namespace: str) -> list[np.ndarray]:
         # One list after the other, in order: vLLM schedules first come, first served and registers a prefix's blocks
         # as soon as its first request is scheduled, so the list's other requests find them.
         requests = [
@@ -136,34 +123,24 @@ class VllmEngine:
             for prefix in [prompt.prefix.tolist()]
             for item in prompt.items
         ]
-        values = np.array([float(data[0]) for data in self._ask(requests, "classify", namespace)], dtype=np.float32)
+        values = self._ask(requests, namespace)
         return np.split(values, np.cumsum([len(prompt.items) for prompt in prompts])[:-1])
 
-    def _score_joint(self, prompts: Sequence[ListPrompt], namespace: str) -> list[np.ndarray]:
-        scores = []
-        requests = [np.concatenate([prompt.prefix, *prompt.items]).tolist() for prompt in prompts]
-        for prompt, data in zip(prompts, self._ask(requests, "token_classify", namespace), strict=True):
-            ends = len(prompt.prefix) + np.cumsum([len(item) for item in prompt.items]) - 1
-            scores.append(data[:, 0].float().numpy()[ends])
-        return scores
-
-    def _ask(
-        self, requests: Sequence[list[int]], task: Literal["classify", "token_classify"], namespace: str
-    ) -> list[torch.Tensor]:
-        """The classifier's own values, without the sigmoid that is vLLM's default: [1], or [tokens, 1]."""
+    def _ask(self, requests: Sequence[list[int]], namespace: str) -> np.ndarray:
+        """The classifier's own values, without the sigmoid that is vLLM's default, float32 [requests]."""
         from vllm import PoolingParams
 
         salt = {"cache_salt": namespace} if namespace else {}
         outputs = self._llm.encode(
             [{"prompt_token_ids": ids} | salt for ids in requests],
             pooling_params=PoolingParams(use_activation=False),
-            pooling_task=task,
+            pooling_task="classify",
             lora_request=self._adapter,
             use_tqdm=False,
         )
         self.prompt_tokens += sum(map(len, requests))
         self.cached_tokens += sum(output.num_cached_tokens for output in outputs)
-        return [output.outputs.data for output in outputs]
+        return np.array([float(output.outputs.data[0]) for output in outputs], dtype=np.float32)
 
     @property
     def cached_share(self) -> float:
@@ -203,8 +180,7 @@ def start_llm(weights: Path, dtype: Dtype, longest: int, settings: VllmSettings,
         # Compiling a graph takes longer than it saves on a CPU; whole blocks are cached, so they should be small.
         options |= {"enforce_eager": True, "block_size": 32}
         per_token = 2 * config.num_hidden_layers * config.num_key_value_heads * head * (4 if dtype == "float32" else 2)
-        requests = 2 if "pooler_config" in options else 64
-        options["kv_cache_memory_bytes"] = max(requests * longest * per_token, 64 << 20)
+        options["kv_cache_memory_bytes"] = max(64 * longest * per_token, 64 << 20)
     if settings.cache_gib is not None:
         options["kv_cache_memory_bytes"] = int(settings.cache_gib * (1 << 30))
     with _quiet("vLLM did not start"), _without_main():

@@ -1,12 +1,12 @@
 """Why a product stands where it does: each thing the model read is left out in turn, and the list is scored again.
 
-    plan = plan_explanations(builder, ranking, prompt, scores, joint=False)
+    plan = plan_explanations(builder, ranking, prompt, scores)
     explanations = plan.explain(engine.score(plan.prompts))      # of the best few: {place in the list: Explanation}
 
 Left out are every event that is in the prompt, the query, and every field and number of the product. Without an event
 or the query, the whole list is scored again, for they move every product. Without a field only the product changes, so
 all products without all their fields are candidates behind the list's own prefix: one more list, whose prefix has been
-read. (Candidates that see each other are scored with the whole list around each change.)
+read. (Joint candidates are scored with the changed list in the prefix, a list for each change.)
 
 Leaving one thing out says what it gave on top of all the rest (Covert, Lundberg and Lee, "Explaining by removing",
 JMLR 2021, section 4); two events that say the same may both show as nothing.
@@ -126,9 +126,7 @@ class Plan:
         return None
 
 
-def plan_explanations(
-    builder: PromptBuilder, ranking: RankingList, prompt: ListPrompt, scores: np.ndarray, joint: bool
-) -> Plan:
+def plan_explanations(builder: PromptBuilder, ranking: RankingList, prompt: ListPrompt, scores: np.ndarray) -> Plan:
     """What to score to explain the best products of a list.
 
     Args:
@@ -136,7 +134,6 @@ def plan_explanations(
         ranking: the list.
         prompt: it as token ids.
         scores: float32 [K], the list as it is.
-        joint: its candidates see those before them.
     """
     best = np.argsort(-scores, kind="stable")[:EXPLAINED].tolist()
     items = [builder.items[item_id] for item_id in ranking.candidates]
@@ -153,7 +150,7 @@ def plan_explanations(
         left.append(_Left("query", f"query {_short(ranking.query)}", len(prompts)))
         prompts.append(builder.build(kept.model_copy(update={"query": ""})))
     changed = [(k, *change) for k in best for change in _changes(builder, kept, items[k], k)]
-    if joint:
+    if builder.joint:
         for k, kind, name, item, one in changed:
             rows = _replaced(kept, k, one)
             left.append(_Left(kind, name, len(prompts), product=k))

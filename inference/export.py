@@ -77,7 +77,7 @@ def export(config: ExportConfig) -> None:
     _check(config)
     trained = load_reranker(config.model)
     if trained.spec.candidates == "joint":
-        raise InputError(f"{config.model}: candidates: joint sees the whole list, which no pair classifier can do")
+        raise InputError(f"{config.model}: candidates: joint reads the whole list, which no pair classifier is given")
     items, lists = _lists(config)
     builder = trained.builder(items)
     prompts = [builder.build(ranking) for ranking in lists]

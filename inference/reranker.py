@@ -29,7 +29,7 @@ from reshelf.inference.engine_vllm import VllmSettings
 from reshelf.inference.explain import plan_explanations
 from reshelf.inference.explanation import Explanation
 from reshelf.modeling.checkpoint import RerankerSpec, load_reranker
-from reshelf.prompts.builder import ListPrompt, PromptBuilder, Trimmed
+from reshelf.prompts.builder import ListPrompt, Trimmed
 from reshelf.prompts.item_tokens import ItemTokens, catalogue_tokens
 
 R = TypeVar("R", bound=Record)
@@ -98,7 +98,7 @@ class Reranker:
         self.spec = spec
         self.catalogue: Mapping[str, Item] = {} if catalogue is None else catalogue
         self._tokenizer = tokenizer
-        self._builder = PromptBuilder(tokenizer, spec.prompt, self.catalogue, spec.levels, item_tokens)
+        self._builder = spec.builder(tokenizer, self.catalogue, item_tokens)
 
     @classmethod
     def from_pretrained(
@@ -198,7 +198,7 @@ class Reranker:
         order = np.argsort(-values, kind="stable")
         reasons: dict[int, Explanation] = {}
         if explain:
-            plan = plan_explanations(builder, ranking, prompt, values, self.spec.candidates == "joint")
+            plan = plan_explanations(builder, ranking, prompt, values)
             reasons = plan.explain(self._score(plan.prompts))
         calibration = self.spec.calibration
         chances = [None] * len(ids) if calibration is None else calibration.probability(values).tolist()

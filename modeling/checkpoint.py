@@ -55,11 +55,18 @@ class RerankerSpec:
     prompt: PromptConfig
     levels: FeatureLevels
     candidates: Literal["independent", "joint"] = "independent"
-    """joint: a candidate also sees those before it."""
+    """joint: the prefix ends with the list, so that a candidate is judged beside all others."""
     fingerprint: dict[str, str] = field(default_factory=dict)
     """SHA-256 by part: template, prompt, tokenizer, labels."""
     calibration: Calibration | None = None
     """From scores to probabilities for people; None where it was not fitted."""
+
+    def builder(
+        self, tokenizer: PreTrainedTokenizerBase, items: Mapping[str, Item], item_tokens: ItemTokens | None = None
+    ) -> PromptBuilder:
+        """What writes this reranker's lists."""
+        joint = self.candidates == "joint"
+        return PromptBuilder(tokenizer, self.prompt, items, self.levels, item_tokens, joint)
 
 
 @dataclass
@@ -73,7 +80,7 @@ class TrainedReranker:
     device: str
 
     def builder(self, items: Mapping[str, Item], item_tokens: ItemTokens | None = None) -> PromptBuilder:
-        return PromptBuilder(self.tokenizer, self.spec.prompt, items, self.spec.levels, item_tokens)
+        return self.spec.builder(self.tokenizer, items, item_tokens)
 
 
 def fingerprint(tokenizer: PreTrainedTokenizerBase, prompt: PromptConfig, levels: FeatureLevels) -> dict[str, str]:

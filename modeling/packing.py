@@ -3,8 +3,8 @@
     batch = pack([builder.build(ranking) for ranking in lists])
     batch.input_ids.shape      # [1, T], T = the number of distinct tokens
 
-With `joint=False` an item continues the prefix: its positions start where the prefix ends, whatever its place in the
-row, and `layout` tells the shared-prefix attention what it may see. With `joint=True` the list is plain causal text.
+An item continues the prefix: its positions start where the prefix ends, whatever its place in the row, and `layout`
+tells the shared-prefix attention what it may see.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ class ListLayout:
     start: int
     """First token of the prefix."""
     prefix: int
-    """Tokens in the prefix, P; the whole list when joint."""
+    """Tokens in the prefix, P."""
     items: int = 0
-    """Tokens in all items together, N; 0 when joint."""
+    """Tokens in all items together, N."""
     count: int = 0
-    """Items, K; 0 when joint."""
+    """Items, K; 0 for plain causal text, which is all prefix."""
     longest: int = 0
-    """Tokens in the longest item, L; 0 when joint."""
+    """Tokens in the longest item, L."""
     slots: torch.Tensor | None = None
     """int64 [N]: each item token's slot, k · L + its place in item k; None where every item fills its L slots."""
 
@@ -128,7 +128,6 @@ class PackedBatch:
 
 def pack(
     prompts: Sequence[ListPrompt],
-    joint: bool | Sequence[bool] = False,
     past: Past | None = None,
     keep: Sequence[Past] = (),
 ) -> PackedBatch:
@@ -136,31 +135,25 @@ def pack(
 
     Args:
         prompts: at least one list, each with a prefix and at least one candidate.
-        joint: candidates see those before them (plain causal attention); one answer for all lists, or one for each.
         past: with one list: the beginning of its prefix, read before; the row begins behind it.
         keep: one for each list, to be filled with the keys and values of its prefix. No gradients then.
     """
     ids, positions, ends, parts = [], [], [], []
     start, behind = 0, 0 if past is None else len(past)
-    each = [joint] * len(prompts) if isinstance(joint, bool) else joint
-    for prompt, together in zip(prompts, each, strict=True):
+    for prompt in prompts:
         prefix = len(prompt.prefix) - behind
         lengths = np.array([len(item) for item in prompt.items])
         offsets = np.cumsum(lengths) - lengths
         items = int(lengths.sum())
         ids += [prompt.prefix[behind:], *prompt.items]
         ends.append(start + prefix + offsets + lengths - 1)
-        if together:
-            positions.append(behind + np.arange(prefix + items))
-            parts.append(ListLayout(start, prefix + items))
-        else:
-            inside = np.arange(items) - np.repeat(offsets, lengths)
-            positions += [behind + np.arange(prefix), behind + prefix + inside]
-            longest = int(lengths.max())
-            slots = None
-            if lengths.min() < longest:
-                slots = torch.from_numpy(np.repeat(np.arange(len(lengths)) * longest, lengths) + inside)
-            parts.append(ListLayout(start, prefix, items, len(lengths), longest, slots))
+        inside = np.arange(items) - np.repeat(offsets, lengths)
+        positions += [behind + np.arange(prefix), behind + prefix + inside]
+        longest = int(lengths.max())
+        slots = None
+        if lengths.min() < longest:
+            slots = torch.from_numpy(np.repeat(np.arange(len(lengths)) * longest, lengths) + inside)
+        parts.append(ListLayout(start, prefix, items, len(lengths), longest, slots))
         start += prefix + items
     return PackedBatch(
         input_ids=torch.from_numpy(np.concatenate(ids).astype(np.int64))[None],

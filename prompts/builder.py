@@ -4,8 +4,10 @@
     prompt = builder.build(ranking)
     prompt.prefix, prompt.items[0], prompt.trimmed
 
-Prefix and items are tokenised apart, by this builder only, in training, evaluation and every engine. The prefix never
-depends on a candidate. An item's ids are made once and kept, or taken from a file of them (`prompts.item_tokens`).
+Prefix and items are tokenised apart, by this builder only, in training, evaluation and every engine. Of independent
+candidates the prefix knows nothing. With joint ones it ends with the whole list: what a product is judged beside has
+been read, once, before any product is judged. An item's ids are made once and kept, or taken from a file of them
+(`prompts.item_tokens`).
 """
 
 from __future__ import annotations
@@ -46,6 +48,8 @@ class Trimmed:
     """Tokens cut from the end of long events."""
     item_tokens: int = 0
     """Tokens cut from the end of long item fields, over all candidates."""
+    list_tokens: int = 0
+    """Tokens cut from the list in the prefix, over all candidates."""
 
 
 @dataclass(frozen=True)
@@ -57,15 +61,19 @@ class ListPrompt:
     items: tuple[np.ndarray, ...]
     """Slices of one array."""
     trimmed: Trimmed
+    listed: int = 0
+    """Tokens at the prefix's end that are the list itself; 0 for independent candidates."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Pickled as one array rather than as hundreds of small ones: engines in other processes are sent lists.
         ends = list(accumulate(map(len, self.items)))
-        return _from_flat, (self.list_id, self.prefix, np.concatenate(self.items), ends, self.trimmed)
+        return _from_flat, (np.concatenate(self.items), ends, self.list_id, self.prefix, self.trimmed, self.listed)
 
 
-def _from_flat(list_id: str, prefix: np.ndarray, flat: np.ndarray, ends: list[int], trimmed: Trimmed) -> ListPrompt:
-    return ListPrompt(list_id, prefix, _slices(flat, ends), trimmed)
+def _from_flat(
+    flat: np.ndarray, ends: list[int], list_id: str, prefix: np.ndarray, trimmed: Trimmed, listed: int
+) -> ListPrompt:
+    return ListPrompt(list_id, prefix, _slices(flat, ends), trimmed, listed)
 
 
 def _slices(flat: np.ndarray, ends: Sequence[int]) -> tuple[np.ndarray, ...]:
@@ -81,6 +89,7 @@ class PromptBuilder:
         items: the catalogue; candidates and history items are looked up here.
         levels: edges of the features that `config.features` names.
         item_tokens: ids of items by their content; items that are not in it are tokenised.
+        joint: whether the prefix ends with the list itself.
 
     Raises:
         InputError: a feature has no levels, or `item_tokens` was made with another tokenizer, template or budget.
@@ -93,8 +102,10 @@ class PromptBuilder:
         items: Mapping[str, Item],
         levels: FeatureLevels | None = None,
         item_tokens: ItemTokens | None = None,
+        joint: bool = False,
     ) -> None:
         self.config = config
+        self.joint = joint
         self.items = items
         self.levels = levels or FeatureLevels()
         self.item_tokens = item_tokens
@@ -148,21 +159,26 @@ class PromptBuilder:
     def longest(self) -> int:
         """Upper bound of prefix + one item, in tokens: what a serving engine must be able to hold."""
         config, own = self.config, self._parts.own
+        listed = config.list_tokens if self.joint else 0
         query = max(len(own("query", "")) + config.query_tokens, len(own("no_query")))
         fixed = [len(self._parts.encoder.start), len(own("head")), query, len(own("item"))]
         # Not every level is as many tokens as the highest.
         levels = [max(len(ids) for ids in self._feature_ids[name][: TOP + 1]) for name in config.features]
-        return sum(fixed + levels) + len(self._answer) + config.history_tokens + config.item_tokens
+        return sum(fixed + levels) + len(self._answer) + config.history_tokens + listed + config.item_tokens
 
     def build(self, ranking: RankingList) -> ListPrompt:
         """Token ids of a list.
 
         Raises:
-            InputError: an item is not in the catalogue, a feature is missing, or the query is over its budget.
+            InputError: an item is not in the catalogue, a feature is missing, the query is over its budget, or a joint
+                list has more candidates than its budget has tokens.
         """
         prefix, events, event_tokens = self._prefix(ranking)
         levels = self.levels.of(ranking) if self.config.features else {}
         tokens, lost = self._candidates(ranking)
+        beside = self._listed(tokens, ranking.list_id) if self.joint else []
+        size = sum(map(len, beside))
+        unlisted = sum(map(len, tokens)) - size if beside else 0
         # Column by column: the candidates' own ids, one column per feature, the answer.
         columns = [tokens]
         for name in self.config.features:
@@ -171,15 +187,19 @@ class PromptBuilder:
         columns.append([self._answer] * len(tokens))
         flat = np.concatenate([ids for row in zip(*columns, strict=True) for ids in row])
         ends = list(accumulate(map(sum, zip(*[map(len, column) for column in columns], strict=True))))
-        return ListPrompt(ranking.list_id, prefix, _slices(flat, ends), Trimmed(events, event_tokens, lost))
+        prefix = np.concatenate([prefix, *beside])
+        trimmed = Trimmed(events, event_tokens, lost, unlisted)
+        return ListPrompt(ranking.list_id, prefix, _slices(flat, ends), trimmed, size)
 
     def has_read(self, ranking: RankingList) -> bool:
         """Whether every item of the list was tokenised before: then building it is a matter of microseconds."""
         return all(i in self._items for i in chain(ranking.candidates, (e.item_id for e in ranking.history)) if i)
 
     def check(self, ranking: RankingList) -> None:
-        """Raise what `build` would raise for the query and the features of a list, without building it."""
+        """Raise what `build` would raise for the query, the features and the length of a list, without building it."""
         self._query(ranking)
+        if self.joint:
+            self._share(len(ranking.candidates), ranking.list_id)
         for name in self.config.features:
             values_of(ranking, name)
 
@@ -198,6 +218,23 @@ class PromptBuilder:
             tokens.append(ids)
             lost += cut
         return tokens, lost
+
+    def _listed(self, tokens: Sequence[np.ndarray], list_id: str) -> list[np.ndarray]:
+        """Ids of the candidates as they stand in the prefix."""
+        share = self._share(len(tokens), list_id)
+        if sum(map(len, tokens)) <= self.config.list_tokens:
+            return list(tokens)
+        return [ids if len(ids) <= share else np.array(self._parts.cut(ids.tolist(), share)) for ids in tokens]
+
+    def _share(self, count: int, list_id: str) -> int:
+        """Tokens of each of so many candidates in the prefix, where not all have room."""
+        budget = self.config.list_tokens
+        if count > budget:
+            raise InputError(
+                f"list {list_id}, field candidates: {count}, more than prompt.list_tokens ({budget}); send fewer, or "
+                "finetune with a larger budget"
+            )
+        return budget // count
 
     def _find(self, item_ids: Iterable[str], list_id: str, field: str) -> None:
         """Make sure that these items are in `_items`; new ones are tokenised together."""

@@ -48,13 +48,16 @@ class PromptConfig:
     """Longest query accepted, in tokens; a query is never cut."""
     item_tokens: int = 128
     """Budget of one candidate's fields, in tokens; long fields lose their end first."""
+    list_tokens: int = 4096
+    """Budget of the list in the prefix, in tokens, for `candidates: joint`. Where it is not enough, every candidate
+    there keeps an equal share of it; what it is judged by stays whole."""
 
     def __post_init__(self) -> None:
         for name, values in (("fields", self.fields), ("event_fields", self.event_fields)):
             unknown = [v for v in values if v not in FIELDS]
             if unknown or not values:
                 raise InputError(f"prompt.{name}: {unknown or 'empty'}; choose from {', '.join(FIELDS)}")
-        for name in ("history_tokens", "history_block", "event_tokens", "query_tokens", "item_tokens"):
+        for name in ("history_tokens", "history_block", "event_tokens", "query_tokens", "item_tokens", "list_tokens"):
             if getattr(self, name) < 1:
                 raise InputError(f"prompt.{name} is {getattr(self, name)}; give a number of at least 1")
         if self.event_tokens > self.history_tokens:

@@ -1,6 +1,6 @@
 """Reshelf's engines on a world's lists; the world is first turned into a reranker folder.
 
-python -m benchmarks.contestants.score_reshelf WORLD transformers|vllm|vllm-joint
+python -m benchmarks.contestants.score_reshelf WORLD transformers|vllm
 
 A turn names a list of the world: its number.
 """
@@ -8,7 +8,6 @@ A turn names a list of the world: its number.
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,15 +34,13 @@ def main(folder: Path, engine: str) -> None:
     attach_head(model, *(tokenizer.encode(word, add_special_tokens=False)[0] for word in ("yes", "no")))
     spec = RerankerSpec(config, PromptConfig(template="plain"), FeatureLevels())
     prompts = [entry.prompt() for entry in read_lists(folder)]
-    if engine == "vllm-joint":
-        spec = replace(spec, candidates="joint")
     made: Any
     if engine == "transformers":
         made = TransformersEngine(model)
     else:
         longest = max(len(p.prefix) + max(map(len, p.items)) for p in prompts)
-        settings = VllmSettings() if engine == "vllm-joint" else VllmSettings(longest=longest)
-        made = VllmEngine(TrainedReranker(folder, model, tokenizer, spec, pick_device()), settings)
+        trained = TrainedReranker(folder, model, tokenizer, spec, pick_device())
+        made = VllmEngine(trained, VllmSettings(longest=longest))
     pace.ready()
     while pace.turn():
         scores = made.score([prompts[pace.task]])[0]

@@ -62,7 +62,7 @@ def main(folder: Path, lists_per_step: int, kind: str) -> None:
     validation: Any = None
     if kind == "lora":
         model = add_lora(model, LoraConfig(rank=16, alpha=32, dropout=0.05))
-    trainer = ListTrainer(model, arguments, dataset, validation, listnet, joint=False, patience=1)
+    trainer = ListTrainer(model, arguments, dataset, validation, listnet, patience=1)
     trainer.add_callback(PacedSteps(pace))
     pace.ready()
     trainer.train()

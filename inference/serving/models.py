@@ -26,7 +26,6 @@ from reshelf.inference.serving.engine_link import EngineLink
 from reshelf.inference.serving.tenants import Tenant, Tenants, file_version
 from reshelf.modeling.checkpoint import SPEC_FILE, RerankerSpec, check_fingerprint, read_spec
 from reshelf.modeling.loading import load_tokenizer
-from reshelf.prompts.builder import PromptBuilder
 
 logger = logging.getLogger("reshelf.serving")
 _LOOK_S = 1.0
@@ -54,7 +53,7 @@ class ServedModel:
         tokenizer = load_tokenizer(str(folder))
         check_fingerprint(folder, tokenizer, self.spec)
         self.name = folder.name
-        self.builder = PromptBuilder(tokenizer, self.spec.prompt, catalogue, self.spec.levels)
+        self.builder = self.spec.builder(tokenizer, catalogue)
         # One thread: tokenizing lets go of the interpreter, and the builder's caches belong to one thread.
         self.writing = ThreadPoolExecutor(1, "prompt")
         self.engine = engine or EngineLink(folder, config.engine, config.limits.waiting, config.stuck_s)

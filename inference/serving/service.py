@@ -209,14 +209,7 @@ class Service:
         self, model: ServedModel, tenant: Tenant, written: _Written, scores: np.ndarray, due: float, meta: Meta
     ) -> dict[int, Explanation]:
         """Why the best few stand where they do; nothing where that takes too long, for the order is there."""
-        plan_it = partial(
-            plan_explanations,
-            written.builder,
-            written.ranking,
-            written.prompt,
-            scores,
-            model.spec.candidates == "joint",
-        )
+        plan_it = partial(plan_explanations, written.builder, written.ranking, written.prompt, scores)
         try:
             plan = await _before(due, asyncio.get_running_loop().run_in_executor(model.writing, plan_it))
             # One after the other: an explanation does not fill the queue that orders wait in.

@@ -18,7 +18,7 @@ PROMISED = {
     "train_step": ["train_vs_sentence_transformers", "train_vs_flagembedding", "train_memory_vs_peers",
                    "train_share_of_bare"],
     "score_list": ["score_vs_crossencoder", "score_vs_flagembedding", "score_share_of_bare", "vllm_vs_uncached",
-                   "vllm_vs_llm_score", "vllm_joint_vs_independent"],
+                   "vllm_vs_llm_score"],
     "batch": ["batch_share_of_engine"],
     "prompts": [],
     "logs": [],

@@ -95,7 +95,14 @@ def test_every_other_session_of_both_is_joint_and_its_products_come_in_another_o
         SessionStream([source], tokenizer, PROMPT, length=20, max_candidates=0, seed=0, candidates=kind)
         for kind in ("independent", "both")
     )
-    assert [both[n].joint for n in range(8)] == [n % 2 == 1 for n in range(8)]
+    for n in range(8):
+        prompt = both[n].prompt
+        assert (prompt.listed > 0) == (n % 2 == 1)
+        assert prompt.listed < len(prompt.prefix)
+        batch = collate_text([both[n]])
+        told = len(prompt.prefix) - prompt.listed
+        assert batch.words[: told - 1].tolist() == prompt.prefix[1:told].tolist()
+        assert (batch.words[told - 1 :] == -100).all(), "nothing is learned of which products are in a list"
     for n in range(8):
         words = [
             {(item.tobytes(), int(word)) for item, word in zip(one[n].prompt.items, one[n].outcomes)}
@@ -181,6 +188,24 @@ def test_leaves_a_folder_that_transformers_loads_and_resumes_after_a_kill(shop: 
     assert all(np.array_equal(ours[name], theirs[name]) for name in theirs)
     with pytest.raises(InputError, match="already holds a model"):
         make_base(whole)
+
+
+@pytest.mark.slow
+def test_goes_on_from_a_base_there_is(shop: Path, tmp_path: Path) -> None:
+    first = base_config(shop, tmp_path / "first")
+    make_base(first)
+    second = replace(first, out=tmp_path / "second", start=str(first.out), learning_rate=1e-5)
+    make_base(second)
+    before, after = (load_file(one.out / "model.safetensors") for one in (first, second))
+    assert before.keys() == after.keys()
+    assert all(np.abs(before[name] - after[name]).max() < 1e-3 for name in before), "it began where the first one ended"
+    assert any(not np.array_equal(before[name], after[name]) for name in before)
+    texts = [(one.out / "tokenizer.json").read_text() for one in (first, second)]
+    assert texts[0] == texts[1]
+    assert f"Trained from `{first.out}`" in (second.out / "README.md").read_text()
+    with pytest.raises(InputError, match=r"start '.*' is not a model folder"):
+        make_base(replace(second, out=tmp_path / "third", start=str(tmp_path)))
+    assert not (tmp_path / "third" / "config.json").exists()
 
 
 @pytest.mark.parametrize("shape", [(8, 8), (4, 12), (12, 4)])

@@ -61,12 +61,12 @@ def test_scores_are_of_every_list_in_its_order_and_ndcg_of_those_with_a_positive
              for n, r in enumerate(data.lists["valid"])]  # fmt: skip
     lists[0] = lists[0].only(range(3))
     validation = Validation(ListDataset(lists, builder))
-    found, expected = validation.scores(model, 3, False, "cpu"), alone(model, builder, lists)
+    found, expected = validation.scores(model, 3, "cpu"), alone(model, builder, lists)
     assert len(found) == len(lists)
     for mine, theirs in zip(found, expected):
         assert mine.dtype == np.float32
         np.testing.assert_allclose(mine, theirs, atol=1e-4)
-    metrics = validation.measure(model, 3, False, bce, "cpu", candidates)
+    metrics = validation.measure(model, 3, bce, "cpu", candidates)
     judged = [ndcg(s, np.array(r.labels)) for s, r in zip(expected, lists) if any(r.labels or ())]
     assert 0 < len(judged) < len(lists)
     assert metrics[METRIC] == pytest.approx(np.mean(judged), abs=1e-4)
@@ -79,8 +79,8 @@ def test_auc_is_the_share_of_pairs_over_all_lists_in_the_right_order(config: Fin
              for n, r in enumerate(data.lists["valid"])]  # fmt: skip
     validation = Validation(ListDataset(lists, builder), "auc")
     assert len(validation.examples) == len(lists)
-    metrics = validation.measure(model, 4, False, bce, "cpu", candidates)
-    scores = np.concatenate(validation.scores(model, 4, False, "cpu"))
+    metrics = validation.measure(model, 4, bce, "cpu", candidates)
+    scores = np.concatenate(validation.scores(model, 4, "cpu"))
     labels = np.concatenate([r.labels for r in lists])
     pairs = [(a > b) + 0.5 * (a == b) for a in scores[labels > 0] for b in scores[labels == 0]]
     assert metrics[AUC] == pytest.approx(np.mean(pairs), abs=1e-6)

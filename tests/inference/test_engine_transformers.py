@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import bitsandbytes as bnb
 import numpy as np
@@ -60,16 +61,6 @@ def test_small_passes_give_the_same_scores(loaded: TrainedReranker, prompts: lis
         np.testing.assert_allclose(values, other, atol=1e-5)
 
 
-def test_joint_lists_are_one_causal_text(loaded: TrainedReranker, prompts: list[ListPrompt]) -> None:
-    prompt = prompts[0]
-    values = TransformersEngine(loaded.model, joint=True, budget=Budget(tokens=10)).score([prompt])[0]
-    ids = torch.from_numpy(np.concatenate([prompt.prefix, *prompt.items]).astype(np.int64))[None]
-    ends = len(prompt.prefix) + np.cumsum([len(item) for item in prompt.items]) - 1
-    with torch.inference_mode():
-        logits = loaded.model(input_ids=ids, use_cache=False).logits[0, ends]
-    np.testing.assert_allclose(values, (logits[:, 0] - logits[:, 1]).numpy(), atol=1e-5)
-
-
 def test_nothing_to_score(loaded: TrainedReranker) -> None:
     assert TransformersEngine(loaded.model).score([]) == []
 
@@ -117,9 +108,12 @@ def test_a_long_list_reads_its_prefix_once(loaded: TrainedReranker, prompts: lis
     np.testing.assert_allclose(found, separate(loaded, prompt), atol=1e-5)
 
 
-def test_joint_lists_begin_behind_what_is_known(loaded: TrainedReranker, prompts: list[ListPrompt]) -> None:
-    engine, fresh = (TransformersEngine(loaded.model, joint=True) for _ in range(2))
-    engine.score([replace(prompts[0], items=prompts[0].items[::-1])])
-    (found,) = engine.score([prompts[0]])
-    assert engine.cached_tokens == len(prompts[0].prefix)
-    np.testing.assert_allclose(found, fresh.score([prompts[0]])[0], atol=1e-5)
+def test_joint_lists_are_cut_like_any(loaded: TrainedReranker, lists: list[RankingList], catalogue: Any) -> None:
+    """Every group of candidates is judged behind the whole list, which is read once."""
+    builder = replace(loaded.spec, candidates="joint").builder(loaded.tokenizer, catalogue)
+    prompt = builder.build(max(lists, key=lambda one: len(one.candidates)))
+    whole = TransformersEngine(loaded.model).score([prompt])[0]
+    small = TransformersEngine(loaded.model, Budget(tokens=len(prompt.prefix) + 2 * max(map(len, prompt.items))))
+    np.testing.assert_allclose(small.score([prompt])[0], whole, atol=1e-5)
+    assert small.cached_tokens > len(prompt.prefix)
+    np.testing.assert_allclose(whole, separate(loaded, prompt), atol=1e-5)

@@ -76,25 +76,20 @@ def test_reads_a_prefix_once(reranker: Reranker, prompts: list[ListPrompt]) -> N
 
 @pytest.mark.vllm
 @pytest.mark.slow
-def test_joint_lists_are_one_request(loaded: TrainedReranker, prompts: list[ListPrompt]) -> None:
-    """A joint reranker gives transformers' scores, and an earlier candidate changes them."""
-    prompts = [p for p in prompts if len(p.prefix) + sum(map(len, p.items)) <= 1024]
-    assert {len(p.items) for p in prompts} >= {1, 7, 12}
-    joint = dataclasses.replace(loaded, spec=dataclasses.replace(loaded.spec, candidates="joint"))
-    expected = TransformersEngine(loaded.model, joint=True).score(prompts)
-    engine = VllmEngine(joint)
-    try:
-        found = engine.score(prompts)
-        assert engine.prompt_tokens == sum(len(p.prefix) + sum(map(len, p.items)) for p in prompts)
-        with pytest.raises(InputError, match="a prompt of 1040 tokens, and vLLM holds 1024"):
-            engine.score([dataclasses.replace(prompts[0], prefix=np.zeros(1000, np.int32), items=(np.zeros(40, int),))])
-    finally:
-        engine.close()
-    for values, other in zip(found, expected, strict=True):
+def test_joint_lists_are_read_once_and_judged_beside_each_other(
+    reranker: Reranker, loaded: TrainedReranker, lists: list[RankingList], catalogue: dict[str, Item]
+) -> None:
+    prompt = dataclasses.replace(loaded.spec.prompt, list_tokens=100)
+    builder = dataclasses.replace(loaded.spec, candidates="joint", prompt=prompt).builder(loaded.tokenizer, catalogue)
+    engine = reranker.engine
+    assert isinstance(engine, VllmEngine)
+    written = [builder.build(one) for one in lists]
+    prompts = [p for p in written if len(p.prefix) + max(map(len, p.items)) <= engine._longest]
+    assert len(prompts) > 1
+    assert all(p.listed for p in prompts)
+    for values, other in zip(engine.score(prompts), TransformersEngine(loaded.model).score(prompts), strict=True):
         assert values.dtype == np.float32
         np.testing.assert_allclose(values, other, atol=1e-3)
-    apart = TransformersEngine(loaded.model).score(prompts[:1])[0]
-    assert np.abs(apart - found[0]).max() > 1e-2
 
 
 @pytest.mark.vllm

@@ -23,7 +23,7 @@ from reshelf.modeling.checkpoint import load_reranker
 @pytest.fixture(scope="module", params=["independent", "joint"])
 def reranker(request: pytest.FixtureRequest, reranker_folder: Path, catalogue: dict[str, Item]) -> Iterator[Reranker]:
     trained = load_reranker(reranker_folder, "cpu")
-    engine = TransformersEngine(trained.model, joint=request.param == "joint")
+    engine = TransformersEngine(trained.model)
     with Reranker(engine, trained.tokenizer, replace(trained.spec, candidates=request.param), catalogue) as made:
         yield made
 

@@ -137,7 +137,7 @@ def test_pieces_equal_a_dense_mask(data: st.DataObject) -> None:
     """Outputs and gradients over random rows, against one masked softmax over the whole row, in float64."""
     lengths = st.lists(st.integers(1, 9), min_size=1, max_size=7)
     shapes = data.draw(st.lists(st.tuples(st.integers(1, 40), lengths), min_size=1, max_size=3))
-    layout = layout_of(shapes, joint=data.draw(st.booleans()))
+    layout = layout_of(shapes)
     shared, groups = data.draw(st.sampled_from([1, 2, 3])), data.draw(st.sampled_from([1, 2]))
     same_output_and_gradients(pieces, layout, shared * groups, groups, torch.float64, 1e-9)
 
@@ -163,10 +163,10 @@ def test_flex_gradients_equal_a_dense_mask(row: str) -> None:
         same_output_and_gradients(flex, layout_of(ROWS[row]), 4, 2, torch.float32, 1e-3)
 
 
-def layout_of(shapes: list[tuple[int, list[int]]], joint: bool = False) -> Layout:
+def layout_of(shapes: list[tuple[int, list[int]]]) -> Layout:
     ids = np.arange(200)
     prompts = [ListPrompt("", ids[:prefix], tuple(ids[:n] for n in lengths), Trimmed()) for prefix, lengths in shapes]
-    return pack(prompts, joint).layout
+    return pack(prompts).layout
 
 
 def same_output_and_gradients(
@@ -211,38 +211,6 @@ def count_calls(module: torch.nn.Module) -> list[int]:
     return calls
 
 
-class TestJoint:
-    @pytest.mark.parametrize("family", FAMILIES)
-    def test_equals_one_causal_sequence(
-        self,
-        family: str,
-        tiny_model: Callable[..., Any],
-        with_head: Callable[[Any], Any],
-        make_lists: Callable[..., list[ListPrompt]],
-    ) -> None:
-        prompts = make_lists(*SHAPES["several lists"])
-        plain = tiny_model(family, "eager")
-        expected = []
-        for prompt in prompts:
-            ids = torch.from_numpy(np.concatenate([prompt.prefix, *prompt.items]).astype(np.int64))[None]
-            logits = plain(input_ids=ids, use_cache=False).logits[0]
-            ends = len(prompt.prefix) + np.cumsum([len(item) for item in prompt.items]) - 1
-            expected.append(logits[ends, 7] - logits[ends, 11])
-        found = score(with_head(tiny_model(family)), pack(prompts, joint=True))
-        torch.testing.assert_close(found, torch.cat(expected), rtol=1e-5, atol=1e-5)
-
-    def test_earlier_candidates_count(
-        self,
-        tiny_model: Callable[..., Any],
-        with_head: Callable[[Any], Any],
-        make_lists: Callable[..., list[ListPrompt]],
-    ) -> None:
-        model, prompts = with_head(tiny_model()), make_lists((10, [4, 4, 4]))
-        apart, together = (score(model, pack(prompts, joint=joint)) for joint in (False, True))
-        torch.testing.assert_close(apart[0], together[0], rtol=1e-5, atol=1e-5)
-        assert float((apart[1:] - together[1:]).abs().min()) > 1e-3
-
-
 @settings(max_examples=20)
 @given(data=st.data())
 def test_permuting_candidates_permutes_scores(
@@ -277,8 +245,6 @@ class TestLimits:
         torch.testing.assert_close(score(model, pack(fits)), expected, rtol=1e-5, atol=1e-5)
         with pytest.raises(NotImplementedError, match="17 tokens is longer than the sliding window 16"):
             score(model, pack(longer))
-        with pytest.raises(NotImplementedError, match="sliding window 16"):
-            score(model, pack(make_lists((10, [4, 4])), joint=True))
 
     def test_soft_capped_attention_is_refused(
         self,

@@ -35,7 +35,7 @@ def saved(request: pytest.FixtureRequest, base_folder: Path, tmp_path_factory: A
     """A reranker folder, and the scores of LIST by the model that was saved in it."""
     config = ModelConfig(base=str(base_folder), quantise=request.param == "4-bit", dtype="float32")
     model, tokenizer = load_base(config, "cpu")
-    builder = PromptBuilder(tokenizer, PROMPT, ITEMS, LEVELS)
+    builder = PromptBuilder(tokenizer, PROMPT, ITEMS, LEVELS, joint=True)
     attach_head(model, *builder.label_ids)
     torch.manual_seed(1)
     model = add_lora(model, LoraConfig(rank=4, alpha=8, dropout=0.1)).eval()

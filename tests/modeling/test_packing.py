@@ -50,22 +50,10 @@ def test_score_positions_are_the_ends_of_the_items(
 ) -> None:
     prompts = make_lists(*shapes)
     ends = [int(item[-1]) for prompt in prompts for item in prompt.items]
-    for joint in (False, True):
-        batch = pack(prompts, joint=joint)
-        assert batch.sizes == tuple(len(prompt.items) for prompt in prompts)
-        assert len(set(batch.score_positions.tolist())) == sum(batch.sizes)
-        assert batch.input_ids[0, batch.score_positions].tolist() == ends
-
-
-@given(shapes=SHAPES)
-def test_joint_lists_are_plain_text(
-    shapes: list[tuple[int, list[int]]], make_lists: Callable[..., list[ListPrompt]]
-) -> None:
-    batch = pack(make_lists(*shapes), joint=True)
-    assert batch.position_ids[0].tolist() == [i for prefix, lengths in shapes for i in range(prefix + sum(lengths))]
-    assert all(part.count == part.items == 0 for part in batch.layout.parts)
-    assert batch.layout.parts[-1].spans[0].stop == batch.input_ids.shape[1]
-    assert batch.padded_share == 0
+    batch = pack(prompts)
+    assert batch.sizes == tuple(len(prompt.items) for prompt in prompts)
+    assert len(set(batch.score_positions.tolist())) == sum(batch.sizes)
+    assert batch.input_ids[0, batch.score_positions].tolist() == ends
 
 
 @given(shapes=SHAPES)
@@ -89,12 +77,3 @@ def test_types_and_moving(make_lists: Callable[..., list[ListPrompt]]) -> None:
     assert moved.input_ids.is_meta
     assert moved.layout.parts[0].slots is not None
     assert moved.layout.parts[0].slots.is_meta
-
-
-def test_lists_of_either_kind_in_one_row(make_lists: Callable[..., list[ListPrompt]]) -> None:
-    """Each is laid out as it would be alone."""
-    lists = make_lists((3, [2, 1]), (4, [1, 3]))
-    batch = pack(lists, [True, False])
-    joint, apart = pack(lists[:1], joint=True), pack(lists[1:])
-    assert batch.position_ids.tolist() == torch.cat([joint.position_ids, apart.position_ids], dim=1).tolist()
-    assert [(part.prefix, part.count) for part in batch.layout.parts] == [(6, 0), (4, 2)]

@@ -22,17 +22,15 @@ from reshelf.prompts.builder import ListPrompt
 FAMILIES = ["qwen3", "llama", "mistral", "gemma", "gemma3_text"]
 
 
-def read(model: Any, prompt: ListPrompt, joint: bool = False, past: Past | None = None) -> tuple[torch.Tensor, Past]:
+def read(model: Any, prompt: ListPrompt, past: Past | None = None) -> tuple[torch.Tensor, Past]:
     kept = Past(prompt.prefix)
     with torch.no_grad():
-        return score(model, pack([prompt], joint, past, [kept])), kept
+        return score(model, pack([prompt], past, [kept])), kept
 
 
-@pytest.mark.parametrize("joint", [False, True])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_scores_behind_a_known_beginning(
     family: str,
-    joint: bool,
     tiny_model: Callable[..., Any],
     with_head: Callable[[Any], Any],
     make_lists: Callable[..., list[ListPrompt]],
@@ -40,14 +38,14 @@ def test_scores_behind_a_known_beginning(
     """Half of the prefix known, or all of it, and what is kept then serves the next list."""
     model = with_head(tiny_model(family))
     (prompt,) = make_lists((60, [5, 9, 2, 9]))
-    expected, kept = read(model, prompt, joint)
+    expected, kept = read(model, prompt)
     for length in (1, 40, 59, 60):
-        found, again = read(model, prompt, joint, kept.first(length))
+        found, again = read(model, prompt, kept.first(length))
         torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
         for layer, pair in again.layers.items():
             torch.testing.assert_close(pair, kept.layers[layer], rtol=1e-5, atol=1e-5)
     wrong = replace(prompt, prefix=prompt.prefix[::-1].copy())
-    assert float((read(model, wrong, joint, kept.first(40))[0] - read(model, wrong, joint)[0]).abs().max()) > 1e-3
+    assert float((read(model, wrong, kept.first(40))[0] - read(model, wrong)[0]).abs().max()) > 1e-3
 
 
 @settings(max_examples=15)
@@ -63,7 +61,7 @@ def test_any_list_behind_any_beginning(
     model = with_head(tiny_model())
     expected, kept = read(model, prompt)
     known = data.draw(st.integers(1, len(prompt.prefix)))
-    torch.testing.assert_close(read(model, prompt, past=kept.first(known))[0], expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(read(model, prompt, kept.first(known))[0], expected, rtol=1e-5, atol=1e-5)
 
 
 def test_flex_agrees_with_pieces(make_lists: Callable[..., list[ListPrompt]]) -> None:

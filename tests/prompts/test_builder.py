@@ -307,20 +307,79 @@ class TestTrimming:
         assert builder.build(ranking(candidates=("chair", "oak", "椅子"))).trimmed.item_tokens == sum(alone)
 
 
+class TestJoint:
+    """The prefix ends with the list; all else is as it is for independent candidates."""
+
+    def both(
+        self, tokenizer: PreTrainedTokenizerFast, items: dict[str, Item], room: int
+    ) -> tuple[PromptBuilder, PromptBuilder]:
+        config = PromptConfig(template="plain", features=["first_stage"], list_tokens=room)
+        alone, joint = (PromptBuilder(tokenizer, config, items, LEVELS, joint=joint) for joint in (False, True))
+        return alone, joint
+
+    @pytest.mark.parametrize("order", [("chair", "oak", "椅子"), ("椅子", "oak", "chair")])
+    def test_the_whole_list_in_its_order(
+        self, order: tuple[str, ...], bytes_tokenizer: PreTrainedTokenizerFast, items: dict[str, Item]
+    ) -> None:
+        asked = ranking(candidates=order, scores=(3.0, 2.0, 1.0))
+        apart, beside = (one.build(asked) for one in self.both(bytes_tokenizer, items, 4000))
+        assert [a.tolist() for a in apart.items] == [b.tolist() for b in beside.items]
+        size = len(apart.prefix)
+        assert beside.prefix[:size].tolist() == apart.prefix.tolist()
+        assert beside.listed == len(beside.prefix) - size
+        listed = bytes_tokenizer.decode(beside.prefix[size:])
+        texts = [bytes_tokenizer.decode(ids).split(" first_stage")[0] for ids in beside.items]
+        assert listed == "".join(texts)
+        assert beside.trimmed.list_tokens == 0
+        assert apart.listed == 0
+
+    def test_what_does_not_fit_is_cut_alike(
+        self, bytes_tokenizer: PreTrainedTokenizerFast, items: dict[str, Item]
+    ) -> None:
+        asked = ranking(candidates=("chair", "oak", "椅子"), scores=(3.0, 2.0, 1.0))
+        apart, whole = (one.build(asked) for one in self.both(bytes_tokenizer, items, 4000))
+        cut = self.both(bytes_tokenizer, items, 62)[1].build(asked)
+        assert [a.tolist() for a in cut.items] == [b.tolist() for b in whole.items], "what is judged stays whole"
+        assert cut.listed <= 62
+        assert cut.trimmed.list_tokens == whole.listed - cut.listed > 0
+        text = bytes_tokenizer.decode(cut.prefix[len(apart.prefix) :])
+        assert text.startswith("product: red oak ch")
+        assert text.count("product:") == 3
+        assert "\ufffd" not in text
+
+    def test_more_candidates_than_tokens_are_refused(
+        self, bytes_tokenizer: PreTrainedTokenizerFast, items: dict[str, Item]
+    ) -> None:
+        builder = self.both(bytes_tokenizer, items, 2)[1]
+        asked = ranking(candidates=("chair", "oak", "椅子"), scores=(3.0, 2.0, 1.0))
+        for read in (builder.build, builder.check):
+            with pytest.raises(InputError, match=r"field candidates: 3, more than prompt\.list_tokens \(2\)"):
+                read(asked)
+
+
 @given(
     titles=st.lists(st.text(min_size=1, max_size=60), min_size=1, max_size=5),
     query=st.text(max_size=20),
     room=st.integers(1, 40),
     template=st.sampled_from(["plain", "qwen3"]),
+    joint=st.booleans(),
 )
 def test_no_prompt_is_longer_than_the_builder_says(
-    titles: list[str], query: str, room: int, template: Any, bytes_tokenizer: PreTrainedTokenizerFast, clicks: Clicks
+    titles: list[str],
+    query: str,
+    room: int,
+    template: Any,
+    joint: bool,
+    bytes_tokenizer: PreTrainedTokenizerFast,
+    clicks: Clicks,
 ) -> None:
     items = {str(n): Item(item_id=str(n), title=title, description=title * 3) for n, title in enumerate(titles)}
     config = PromptConfig(
-        template=template, features=["f"], item_tokens=room, event_tokens=30, history_tokens=60, query_tokens=100
-    )
-    builder = PromptBuilder(bytes_tokenizer, config, items, FeatureLevels({"f": [float(n) for n in range(TOP)]}))
+        template=template, features=["f"], item_tokens=room, event_tokens=30, history_tokens=60, query_tokens=100,
+        list_tokens=50,
+    )  # fmt: skip
+    levels = FeatureLevels({"f": [float(n) for n in range(TOP)]})
+    builder = PromptBuilder(bytes_tokenizer, config, items, levels, joint=joint)
     values = tuple(float(n % (TOP + 1)) for n in range(len(items)))
     prompt = builder.build(
         ranking(query=query, candidates=tuple(items), history=clicks(list(items)), features={"f": values})
