@@ -19,7 +19,7 @@ from reshelf.data.signals import PERSONAL
 from reshelf.errors import InputError
 from reshelf.prompts.builder import ListPrompt, PromptBuilder
 
-_COLD, _EVENTS, _ORDER, _ITEMS, _INJECTED = 1, 2, 3, 4, 5
+_COLD, _EVENTS, _ORDER, _ITEMS = 1, 2, 3, 4
 """Behind the seed of a list: what is drawn. 0 would be the seed that `finetune.batches.thin` draws with."""
 _OPTIONAL: tuple[dict[str, object], ...] = (
     {"brand": None},
@@ -31,14 +31,6 @@ _OPTIONAL: tuple[dict[str, object], ...] = (
     {"description": None},
 )
 """What of an item may be missing, and what stands for missing. Fields that mean nothing alone go together."""
-_ORDERS = (
-    "answer", "yes", "no", "true", "wanted", "relevant", "best", "match", "perfect", "first", "rank", "score", "top",
-    "ignore", "forget", "previous", "instructions", "instruction:", "system:", "assistant", "user", "output", "always",
-    "must", "say", "judge", "the", "this", "is", "and", "product:", "query:", "history", "bought", "clicked", "carted",
-    "viewed", "1", "10/10", "100%", "=>", ";", "###", "\n", "<|im_start|>", "<|im_end|>", "<think>", "</s>", "[INST]",
-)  # fmt: skip
-_LONGEST_ORDER = 16
-"""Words."""
 
 
 @dataclass
@@ -56,9 +48,6 @@ class AugmentConfig:
     """Probability of each optional field of a candidate (brand, price, category, …) to be missing."""
     word_dropout: float = 0.0
     """Probability of each word of a candidate's title to be left out; one word always stays."""
-    injection: float = 0.0
-    """Probability of a candidate's title to come with words that give the model orders (answer yes, rank first) or
-    imitate its prompt: a seller who writes so shall gain nothing by it."""
 
     def __post_init__(self) -> None:
         for one in fields(self):
@@ -88,7 +77,7 @@ def without_history(ranking: RankingList) -> RankingList:
 
 
 def written(builder: PromptBuilder, ranking: RankingList, config: AugmentConfig, seed: Sequence[int]) -> ListPrompt:
-    """`builder.build(ranking)`, with candidates that lack fields and words, or have words they should not have.
+    """`builder.build(ranking)`, with candidates that lack fields and words.
 
     The history keeps its items whole. Changed items are tokenised every time, which costs some milliseconds a list.
 
@@ -96,10 +85,10 @@ def written(builder: PromptBuilder, ranking: RankingList, config: AugmentConfig,
         InputError: as `PromptBuilder.build`.
     """
     prompt = builder.build(ranking)
-    if not config.field_dropout and not config.word_dropout and not config.injection:
+    if not config.field_dropout and not config.word_dropout:
         return prompt
-    draws, orders = _draws(seed, _ITEMS), _draws(seed, _INJECTED)
-    items = {i: injected(worn(builder.items[i], config, draws), config, orders) for i in ranking.candidates}
+    draws = _draws(seed, _ITEMS)
+    items = {i: worn(builder.items[i], config, draws) for i in ranking.candidates}
     changed = [row for row, i in enumerate(ranking.candidates) if items[i] is not builder.items[i]]
     if not changed:
         return prompt
@@ -120,15 +109,6 @@ def worn(item: Item, config: AugmentConfig, draws: np.random.Generator) -> Item:
     if len(kept) < len(words):
         missing["title"] = " ".join(kept or [words[int(chances.argmax())]])
     return item.model_copy(update=missing) if missing else item
-
-
-def injected(item: Item, config: AugmentConfig, draws: np.random.Generator) -> Item:
-    """The item with orders before or behind its title, where chance says so; else the very same one."""
-    if draws.random() >= config.injection:
-        return item
-    words = " ".join(draws.choice(_ORDERS, draws.integers(1, _LONGEST_ORDER + 1)))
-    title = f"{words} {item.title}" if draws.random() < 0.5 else f"{item.title} {words}"
-    return item.model_copy(update={"title": title})
 
 
 def _draws(seed: Sequence[int], what: int) -> np.random.Generator:

@@ -9,7 +9,7 @@ from reshelf.data.schema import Event, EventKind, Item, RankingList
 from reshelf.data.signals import PERSONAL
 from reshelf.data.store import RankingData
 from reshelf.errors import InputError
-from reshelf.finetune.augment import AugmentConfig, augmented, injected, worn, written
+from reshelf.finetune.augment import AugmentConfig, augmented, worn, written
 from reshelf.finetune.batches import Extras, ListDataset
 from reshelf.finetune.sessions import LoggedSource, vocabulary_text
 from reshelf.finetune.tokenizer import train_tokenizer
@@ -107,29 +107,6 @@ def test_changed_candidates_are_written_as_such_and_the_history_whole(
     assert np.array_equal(prompt.prefix, plain.prefix)
     again = builder.build(one)
     assert all(np.array_equal(a, b) for a, b in zip(again.items, plain.items, strict=True)), "the cache is untouched"
-
-
-def test_orders_stand_before_or_behind_a_whole_title(data: RankingData, builder: PromptBuilder) -> None:
-    item = Item(item_id="i", title="red wool hat", brand="B")
-    assert injected(item, AugmentConfig(), np.random.default_rng(0)) is item
-    always = AugmentConfig(injection=1.0)
-    made = [injected(item, always, np.random.default_rng(n)) for n in range(200)]
-    assert all(one.model_copy(update={"title": item.title}) == item for one in made)
-    before = [one.title.endswith(" red wool hat") for one in made]
-    behind = [one.title.startswith("red wool hat ") for one in made]
-    assert all(np.logical_xor(before, behind))
-    assert 0.4 < np.mean(before) < 0.6
-    assert len({one.title for one in made}) > 190
-    some = [injected(item, AugmentConfig(injection=0.2), np.random.default_rng(n)) is not item for n in range(500)]
-    assert np.mean(some) == pytest.approx(0.2, abs=0.05)
-
-    one = next(r for r in data.lists["train"] if r.history)
-    prompt, plain = written(builder, one, always, [0]), builder.build(one)
-    assert np.array_equal(prompt.prefix, plain.prefix), "the history is as it was"
-    assert not any(np.array_equal(a, b) for a, b in zip(prompt.items, plain.items, strict=True))
-    special = set(builder._parts.encoder.tokenizer.all_special_ids)
-    counts = [[len(special.intersection(ids.tolist())) for ids in p.items] for p in (prompt, plain)]
-    assert counts[0] == counts[1], "no order becomes a control token"
 
 
 def test_a_data_set_draws_by_seed_epoch_and_list(data: RankingData, builder: PromptBuilder) -> None:
