@@ -119,7 +119,7 @@ def _prepare(
     _check_unfinished(config, arguments)
     set_seed(config.seed)
     model, tokenizer = load_base(config.model, str(arguments.device), is_spread())
-    levels = fit_levels(data.lists["train"], config.prompt.features)
+    levels = fit_levels(data.lists["train"], config.prompt.features, config.prompt.levels)
     builder = PromptBuilder(tokenizer, config.prompt, data.items, levels, joint=config.candidates == "joint")
     attach_head(model, *builder.label_ids)
     train = ListDataset(data.lists["train"], builder, config.max_candidates, config.seed, extras)

@@ -29,7 +29,7 @@ from reshelf.modeling.packing import PackedBatch, pack
 from reshelf.prompts.builder import ListPrompt, PromptBuilder
 from reshelf.prompts.config import WHOLE, PromptConfig
 from reshelf.prompts.fields import field_text
-from reshelf.prompts.levels import TOP, fit_levels
+from reshelf.prompts.levels import fit_levels
 
 OUTCOMES = (" passed", " clicked", " carted", " bought")
 """One word per grade."""
@@ -130,7 +130,7 @@ class SessionStream(Dataset[Text]):
         self._seed = seed
         self._length = length
         entry = replace(prompt, fields=list(WHOLE), features=[], item_tokens=96)
-        levels = [fit_levels(source.sample(), prompt.features) for source in sources]
+        levels = [fit_levels(source.sample(), prompt.features, prompt.levels) for source in sources]
         self._sessions = [
             [PromptBuilder(tokenizer, prompt, s.items, edges, joint=joint) for joint in (False, True)]
             for s, edges in zip(sources, levels)
@@ -208,7 +208,7 @@ def vocabulary_text(sources: Sequence[Source], prompt: PromptConfig) -> Iterator
             yield " ".join(["product:", *(f"{name} {field_text(item, name)}" for name in WHOLE), "=>"])
     queries = [ranking.query for source in sources for ranking in source.sample()]
     own = "history ;\nviewed clicked carted bought searched rated ;\nquery: ;\nproduct: days stars"
-    levels = " ".join(f"; {name} {level}" for name in prompt.features for level in range(TOP + 1))
+    levels = " ".join(f"; {name} {level}" for name in prompt.features for level in range(prompt.levels + 1))
     prices = " ".join("$" * n for n in range(1, 6))
     for query in queries:
         yield f"{own} {query} ; {''.join(OUTCOMES)} {prices} {levels}"

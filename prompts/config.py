@@ -37,7 +37,9 @@ class PromptConfig:
     event_gaps: bool = True
     """Write how many days passed since the event before, where times are known."""
     features: list[str] = field(default_factory=list)
-    """Candidate numbers written as levels 0 … 20: names from RankingList.features, and first_stage for its scores."""
+    """Candidate numbers written as levels: names from RankingList.features, and first_stage for its scores."""
+    levels: int = 20
+    """The highest level, from 0. More levels tell numbers apart that are close, and take more lists to learn."""
     history_tokens: int = 1024
     """Budget of the whole history, in tokens; the oldest events go first."""
     history_block: int = 8
@@ -60,6 +62,8 @@ class PromptConfig:
         for name in ("history_tokens", "history_block", "event_tokens", "query_tokens", "item_tokens", "list_tokens"):
             if getattr(self, name) < 1:
                 raise InputError(f"prompt.{name} is {getattr(self, name)}; give a number of at least 1")
+        if self.levels < 2:
+            raise InputError(f"prompt.levels is {self.levels}; give a number of at least 2")
         if self.event_tokens > self.history_tokens:
             raise InputError(
                 f"prompt.event_tokens is {self.event_tokens}, more than prompt.history_tokens ({self.history_tokens})"

@@ -1,4 +1,4 @@
-"""Candidate numbers as levels 0 … 20, so that a language model can read and compare them.
+"""Candidate numbers as levels 0 … 20, or more, so that a language model can read and compare them.
 
 levels = fit_levels(train_lists, ["first_stage", "popularity"])
 levels.of(ranking)["popularity"]       # int64 [K]
@@ -48,8 +48,8 @@ def values_of(ranking: RankingList, name: str) -> np.ndarray:
     return np.asarray(values, dtype=np.float64)
 
 
-def fit_levels(lists: Iterable[RankingList], names: Sequence[str]) -> FeatureLevels:
-    """Edges of every feature's levels, from training lists only.
+def fit_levels(lists: Iterable[RankingList], names: Sequence[str], top: int = TOP) -> FeatureLevels:
+    """Edges of every feature's levels 0 … `top`, from training lists only.
 
     Half of them are quantiles of the values above the lowest one, half lie evenly over the whole range: quantiles alone
     would put a number that is nearly always 1 (share of the query's words found) into a single level.
@@ -60,7 +60,7 @@ def fit_levels(lists: Iterable[RankingList], names: Sequence[str]) -> FeatureLev
         values = np.concatenate([values_of(ranking, name) for ranking in lists]) if lists else np.zeros(1)
         low = values.min()
         above = values[values > low]
-        half = TOP // 2
+        half = top // 2
         quantiles = np.quantile(above, np.arange(1, half + 1) / (half + 1)) if len(above) else []
         even = np.linspace(low, values.max(), half + 1)[:-1]
         edges[name] = [float(e) for e in np.unique([*even, *quantiles])]

@@ -54,7 +54,7 @@ class ServedModel:
         check_fingerprint(folder, tokenizer, self.spec)
         self.name = folder.name
         self.builder = self.spec.builder(tokenizer, catalogue)
-        # One thread: tokenizing lets go of the interpreter, and the builder's caches belong to one thread.
+        # Tokenizing takes long and lets go of the interpreter; two at a time would only tokenize an item twice.
         self.writing = ThreadPoolExecutor(1, "prompt")
         self.engine = engine or EngineLink(folder, config.engine, config.limits.waiting, config.stuck_s)
         self.requests = 0

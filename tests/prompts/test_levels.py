@@ -23,14 +23,18 @@ def listed(values: list[float], **more: object) -> RankingList:
     return RankingList(list_id="l1", user_id="u", candidates=ids, features={"popularity": tuple(values)}, **more)  # type: ignore[arg-type]
 
 
-@given(seen=st.lists(NUMBERS, min_size=1, max_size=60), new=st.lists(NUMBERS, min_size=1, max_size=60))
-def test_levels_keep_the_order_and_stay_in_range(seen: list[float], new: list[float]) -> None:
-    levels = fit_levels([listed(seen)], ["popularity"])
+@given(
+    seen=st.lists(NUMBERS, min_size=1, max_size=60),
+    new=st.lists(NUMBERS, min_size=1, max_size=60),
+    top=st.sampled_from([2, 7, TOP, 50]),
+)
+def test_levels_keep_the_order_and_stay_in_range(seen: list[float], new: list[float], top: int) -> None:
+    levels = fit_levels([listed(seen)], ["popularity"], top)
     values = sorted([*seen, *new])
     found = levels.of(listed(values))["popularity"]
     assert (np.diff(found) >= 0).all()
     assert found.min() >= 0
-    assert found.max() <= TOP
+    assert found.max() <= top
     of_seen = levels.of(listed(seen))["popularity"]
     assert of_seen[int(np.argmin(seen))] == 0, "the lowest value seen is level 0"
     assert levels.of(listed([min(seen) - 1.0]))["popularity"].tolist() == [0]

@@ -131,7 +131,7 @@ class Reference:
             cut += lost
             ids = self.part("item") + ids
             for name in config.features:
-                ids = ids + self.part("feature", name, int(levels[name][k]))
+                ids = ids + self.part("feature", name, int(levels[name][k]), self.config.levels)
             items.append(ids + self.part("answer"))
         return prefix, items, Trimmed(dropped, sum(lost for _, lost in events[dropped:]), cut)
 
