@@ -33,7 +33,7 @@ from reshelf.inference.serving.messages import (
     TeiRequest,
 )
 from reshelf.inference.serving.page import Shop, page_routes
-from reshelf.inference.serving.service import Service
+from reshelf.inference.serving.service import Reply, Service
 from reshelf.inference.serving.tenants import Tenant, Tenants
 
 logger = logging.getLogger("reshelf.serving")
@@ -97,7 +97,7 @@ def make_app(service: Service, tenants: Tenants) -> FastAPI:
             first = error.errors(include_url=False, include_context=False, include_input=False)[0]
             raise RefusedError(first["msg"], _field(first["loc"])) from error
 
-    async def ranked(request: Request, body: RerankRequest, tenant: Tenant) -> RerankReply:
+    async def ranked(request: Request, body: RerankRequest, tenant: Tenant) -> Reply:
         request.state.log |= {"documents": len(body.documents), "user": hashed(body.user_id)}
         reply = await service.rerank(tenant, body, request.state.started, request.state.request_id)
         request.state.log |= {"fallback": reply.meta.fallback, "engine_ms": round(reply.meta.ms.get("engine", 0.0), 1)}
@@ -109,8 +109,7 @@ def make_app(service: Service, tenants: Tenants) -> FastAPI:
         """Put documents in order, as Cohere's and Jina's clients ask for it."""
         tenant = allowed(request)
         reply = await ranked(request, await read(request, RerankRequest), tenant)
-        text = reply.model_dump_json(exclude_none=True)
-        return Response(text, media_type="application/json", headers=_fallback(reply))
+        return Response(reply.json(), media_type="application/json", headers=_fallback(reply))
 
     @app.post("/rerank", **_takes(TeiRequest, list[TeiRank]))
     async def tei(request: Request) -> Response:
@@ -121,9 +120,9 @@ def make_app(service: Service, tenants: Tenants) -> FastAPI:
         reply = await ranked(request, asked, tenant)
         ranks = [
             TeiRank(
-                index=one.index,
-                score=one.score if body.raw_scores and one.score is not None else one.relevance_score,
-                text=body.texts[one.index] if body.return_text else None,
+                index=one["index"],
+                score=one.get("score" if body.raw_scores else "relevance_score", one["relevance_score"]),
+                text=body.texts[one["index"]] if body.return_text else None,
             ).model_dump(exclude_none=True)
             for one in reply.results
         ]
@@ -240,7 +239,7 @@ def _inlined(schema: Any, definitions: dict[str, Any]) -> Any:
     return [_inlined(value, definitions) for value in schema] if isinstance(schema, list) else schema
 
 
-def _fallback(reply: RerankReply) -> dict[str, str]:
+def _fallback(reply: Reply) -> dict[str, str]:
     return {"X-Reshelf-Fallback": reply.meta.fallback} if reply.meta.fallback else {}
 
 

@@ -26,6 +26,7 @@ import socket
 import struct
 import sys
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     from reshelf.prompts.builder import ListPrompt
 
 logger = logging.getLogger("reshelf.serving")
+_SIZE = struct.Struct("!i")
+"""Before each message, as in `multiprocessing.connection`, which the engine process speaks."""
 _PAUSE, _LONGEST_PAUSE = 0.5, 10.0
 _ERRORS = 5
 """So many lists in a row that the engine could not score: it is started anew."""
@@ -99,7 +102,9 @@ class EngineLink:
         self._numbers = 0
         self._errors = 0
         self._heard = 0.0
-        self._writer: asyncio.StreamWriter | None = None
+        self._writer: asyncio.WriteTransport | None = None
+        self._transport: asyncio.WriteTransport | None = None
+        """To an engine that may not be ready yet; `_writer` once it is."""
         self._process: asyncio.subprocess.Process | None = None
         self._supervisor: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()
@@ -137,7 +142,7 @@ class EngineLink:
             raise UnservedError("engine_down")
         waiting = [job for job, future in self._queue if not future.done()] + [job for job, _ in self._sent.values()]
         # An idle engine is always tried: what is known of its pace may be old.
-        if waiting and self._pace.seconds(sum(_tokens(job) for job in waiting)) > _CARE * within_s:
+        if waiting and within_s > 0 and self._pace.seconds(sum(_tokens(job) for job in waiting)) > _CARE * within_s:
             raise UnservedError("queue_full")
 
     async def score(self, prompt: ListPrompt, namespace: str) -> Done:
@@ -174,9 +179,26 @@ class EngineLink:
                 self._heard = asyncio.get_running_loop().time()
             self._sent[job.number] = job, future
             data = pickle.dumps(job, protocol=5)
-            self._writer.write(struct.pack("!i", len(data)) + data)
+            self._writer.write(_SIZE.pack(len(data)) + data)
 
-    def _take(self, done: Done, now: float) -> None:
+    def _hear(self, said: Any) -> None:
+        """What the engine says, as it comes."""
+        if isinstance(said, Done):
+            self._take(said)
+            self._send()
+        elif said[0] == FAILED:
+            self.problem = said[1]
+            raise ConnectionError(self.problem)
+        else:
+            assert said[0] == READY
+            _, self.name, self._window = said
+            self._writer, self.problem, self._pace = self._transport, "", Pace()
+            self._heard = asyncio.get_running_loop().time()
+            self._changed.set()
+            logger.info("engine ready", extra={"engine": self.name, "starts": self.starts})
+
+    def _take(self, done: Done) -> None:
+        now = asyncio.get_running_loop().time()
         job, future = self._sent.pop(done.number)
         self._pace.learn(now - self._heard, _tokens(job))
         self._heard = now
@@ -209,9 +231,9 @@ class EngineLink:
                 pause = _PAUSE if self.ready else min(2 * pause, _LONGEST_PAUSE)
                 self.problem = self.problem or f"the engine ended: {error or type(error).__name__}"
             finally:
-                if self._writer is not None:
-                    self._writer.close()
-                self._writer, self._errors = None, 0
+                if self._transport is not None:
+                    self._transport.abort()
+                self._transport, self._writer, self._errors = None, None, 0
                 self._refuse()
                 await asyncio.shield(self._end())
             logger.error("engine down", extra={"problem": self.problem, "pause_s": pause})
@@ -228,31 +250,14 @@ class EngineLink:
             )  # fmt: skip
         finally:
             theirs.close()
-        reader, writer = await asyncio.open_connection(sock=ours)
-        said: Any = await _receive(reader)
-        if said[0] == FAILED:
-            writer.close()
-            self.problem = said[1]
-            raise ConnectionError(self.problem)
-        assert said[0] == READY
-        _, self.name, self._window = said
-        self._writer, self.problem, self._pace = writer, "", Pace()
-        self._changed.set()
-        logger.info("engine ready", extra={"engine": self.name, "starts": self.starts})
-        self._heard = asyncio.get_running_loop().time()
-        receiving = asyncio.ensure_future(_receive(reader))
-        try:
-            while True:
-                done, _ = await asyncio.wait([receiving], timeout=min(1.0, self._stuck_s / 4))
-                now = asyncio.get_running_loop().time()
-                if done:
-                    self._take(receiving.result(), now)
-                    receiving = asyncio.ensure_future(_receive(reader))
-                    self._send()
-                elif self._sent and now - self._heard > self._stuck_s:
-                    raise TimeoutError(f"silent for {self._stuck_s:g} s with a list before it")
-        finally:
-            receiving.cancel()
+        loop = asyncio.get_running_loop()
+        self._transport, messages = await loop.create_connection(lambda: _Messages(self._hear), sock=ours)
+        while True:
+            await asyncio.wait([messages.end], timeout=min(1.0, self._stuck_s / 4))
+            if messages.end.done():
+                messages.end.result()
+            elif self._sent and loop.time() - self._heard > self._stuck_s:
+                raise TimeoutError(f"silent for {self._stuck_s:g} s with a list before it")
 
     async def _end(self) -> None:
         """No process of the engine's is left."""
@@ -270,6 +275,36 @@ def _tokens(job: Job) -> int:
     return len(job.prompt.prefix) + sum(map(len, job.prompt.items))
 
 
-async def _receive(reader: asyncio.StreamReader) -> Any:
-    (size,) = struct.unpack("!i", await reader.readexactly(4))
-    return pickle.loads(await reader.readexactly(size))
+class _Messages(asyncio.Protocol):
+    """Messages out of a stream, each handed on at once: between a list's scores and its reply nothing else waits.
+
+    Args:
+        hear: called with each message; what it raises ends the connection.
+    """
+
+    def __init__(self, hear: Callable[[Any], None]) -> None:
+        self._hear = hear
+        self._data = bytearray()
+        self.end: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Raises why there is no more to come."""
+
+    def data_received(self, data: bytes) -> None:
+        self._data += data
+        try:
+            while len(self._data) >= _SIZE.size:
+                end = _SIZE.size + _SIZE.unpack_from(self._data)[0]
+                if len(self._data) < end:
+                    break
+                message = pickle.loads(memoryview(self._data)[_SIZE.size : end].tobytes())
+                del self._data[:end]
+                self._hear(message)
+        except Exception as error:
+            self._over(error)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._over(error or ConnectionError("it hung up"))
+
+    def _over(self, error: Exception) -> None:
+        if not self.end.done():
+            self.end.set_exception(error)
+            self.end.exception()  # seen, should nobody wait any more

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 from pydantic import ValidationError
+from pydantic_core import to_json
 
 from reshelf.data.schema import Item, RankingList
 from reshelf.errors import InputError
@@ -26,7 +27,7 @@ from reshelf.inference.serving.documents import RefusedError, check_lengths, des
 from reshelf.inference.serving.engine_link import UnservedError
 from reshelf.inference.serving.engine_messages import Done
 from reshelf.inference.serving.history import HistoryStore, StoredEvent, StoreError
-from reshelf.inference.serving.messages import EventsRequest, Meta, RankedDocument, RerankReply, RerankRequest
+from reshelf.inference.serving.messages import EventsRequest, Meta, RerankRequest
 from reshelf.inference.serving.metrics import Metrics
 from reshelf.inference.serving.models import Models, ServedModel
 from reshelf.inference.serving.tenants import Tenant
@@ -57,7 +58,7 @@ class Service:
         self.store = store
         self.metrics = metrics
 
-    async def rerank(self, tenant: Tenant, request: RerankRequest, started: float, request_id: str) -> RerankReply:
+    async def rerank(self, tenant: Tenant, request: RerankRequest, started: float, request_id: str) -> Reply:
         """Put a list in order.
 
         Args:
@@ -72,7 +73,7 @@ class Service:
 
     async def _rerank(
         self, model: ServedModel | None, tenant: Tenant, request: RerankRequest, started: float, request_id: str
-    ) -> RerankReply:
+    ) -> Reply:
         due = started + (request.deadline_ms or self.config.deadline_ms) / 1000
         self._check(request)
         meta = Meta(engine="none" if model is None else model.engine.name)
@@ -109,13 +110,11 @@ class Service:
         elif request.explain and model is not None and scores is not None:
             reasons = await self._explain(model, tenant, written, scores, due, meta)
             for one in results:
-                one.explanation = reasons.get(one.index)
+                if one["index"] in reasons:
+                    one["explanation"] = reasons[one["index"]]
             watch.end("explain")
         meta.ms["total"] = 1000 * (time.perf_counter() - started)
-        usage = {"total_tokens": meta.prompt_tokens}
-        return RerankReply(
-            id=request_id, model="" if model is None else model.name, results=results, meta=meta, usage=usage
-        )
+        return Reply(request_id, "" if model is None else model.name, results, meta)
 
     async def append(self, tenant: Tenant, request: EventsRequest) -> int:
         """Keep events; returns how many were new.
@@ -227,8 +226,8 @@ class Service:
 
     def _results(
         self, request: RerankRequest, items: Sequence[Item], scores: np.ndarray | None, calibration: Calibration | None
-    ) -> list[RankedDocument]:
-        """Best first; equal scores, and lists without scores, keep first-stage order."""
+    ) -> list[dict[str, Any]]:
+        """`messages.RankedDocument`s, best first; equal scores, and lists without scores, keep first-stage order."""
         order = np.arange(len(items)) if scores is None else np.argsort(-scores, kind="stable")
         chances = None if scores is None or calibration is None else calibration.probability(scores).tolist()
         shown = 1 / (1 + np.arange(len(items))) if scores is None else 0.5 * (1 + np.tanh(0.5 * scores.astype(float)))
@@ -237,17 +236,31 @@ class Service:
         for k in order[: request.top_n].tolist():
             sent = request.documents[k]
             item_id = items[k].item_id
-            results.append(
-                RankedDocument(
-                    index=k,
-                    relevance_score=relevance[k],
-                    score=None if raw is None else raw[k],
-                    probability=None if chances is None else chances[k],
-                    item_id=None if isinstance(sent, str) and item_id != sent else item_id,
-                    document=_document(sent, items[k]) if request.return_documents else None,
-                )
-            )
+            one: dict[str, Any] = {"index": k, "relevance_score": relevance[k]}
+            if raw is not None:
+                one["score"] = raw[k]
+            if chances is not None:
+                one["probability"] = chances[k]
+            if item_id == sent or not isinstance(sent, str):
+                one["item_id"] = item_id
+            if request.return_documents:
+                one["document"] = _document(sent, items[k])
+            results.append(one)
         return results
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A `messages.RerankReply`, whose hundreds of documents are not made into objects to be written at once."""
+
+    id: str
+    model: str
+    results: list[dict[str, Any]]
+    meta: Meta
+
+    def json(self) -> bytes:
+        whole = {"id": self.id, "model": self.model, "results": self.results, "meta": self.meta}
+        return to_json(whole | {"usage": {"total_tokens": self.meta.prompt_tokens}}, exclude_none=True)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import pytest
 from reshelf.data.schema import Item, RankingList
 from reshelf.inference.client import AsyncClient, Client, ServiceError
 from reshelf.inference.reranker import Reranker
-from reshelf.inference.serving.messages import RerankRequest
+from reshelf.inference.serving.messages import RerankReply, RerankRequest
 from tests.inference.serving.server import Server
 
 
@@ -39,6 +39,17 @@ def test_orders_and_scores_are_the_offline_engines(
             assert all(0 < one.probability < 1 for one in reply.results if one.probability is not None)
             assert reply.meta.filled == []
             assert reply.usage["total_tokens"] == reply.meta.prompt_tokens > 0
+
+
+@pytest.mark.parametrize("deadline_ms", [30_000, 0.001])
+def test_replies_are_what_the_contract_says(server: Server, lists: list[RankingList], deadline_ms: float) -> None:
+    asked = body(lists[0], deadline_ms=deadline_ms, return_documents=True, explain=True)
+    said = server.rerank(**asked).json()
+    read = RerankReply.model_validate(said).model_dump(mode="json", exclude_none=True)
+    assert read["results"] == said["results"]
+    assert said["results"][0].keys() >= {"index", "relevance_score", "item_id", "document"}
+    assert ("explanation" in said["results"][0]) == ("score" in said["results"][0]) == (deadline_ms > 1)
+    assert read.keys() == said.keys()
 
 
 def test_items_as_objects_are_those_of_the_catalogue(
