@@ -307,56 +307,6 @@ class TestTrimming:
         assert builder.build(ranking(candidates=("chair", "oak", "椅子"))).trimmed.item_tokens == sum(alone)
 
 
-class TestJoint:
-    """The prefix ends with the list; all else is as it is for independent candidates."""
-
-    def both(
-        self, tokenizer: PreTrainedTokenizerFast, items: dict[str, Item], room: int
-    ) -> tuple[PromptBuilder, PromptBuilder]:
-        config = PromptConfig(template="plain", features=["first_stage"], list_tokens=room)
-        alone, joint = (PromptBuilder(tokenizer, config, items, LEVELS, joint=joint) for joint in (False, True))
-        return alone, joint
-
-    @pytest.mark.parametrize("order", [("chair", "oak", "椅子"), ("椅子", "oak", "chair")])
-    def test_the_whole_list_in_its_order(
-        self, order: tuple[str, ...], bytes_tokenizer: PreTrainedTokenizerFast, items: dict[str, Item]
-    ) -> None:
-        asked = ranking(candidates=order, scores=(3.0, 2.0, 1.0))
-        apart, beside = (one.build(asked) for one in self.both(bytes_tokenizer, items, 4000))
-        assert [a.tolist() for a in apart.items] == [b.tolist() for b in beside.items]
-        size = len(apart.prefix)
-        assert beside.prefix[:size].tolist() == apart.prefix.tolist()
-        assert beside.listed == len(beside.prefix) - size
-        listed = bytes_tokenizer.decode(beside.prefix[size:])
-        texts = [bytes_tokenizer.decode(ids).split(" first_stage")[0] for ids in beside.items]
-        assert listed == "".join(texts)
-        assert beside.trimmed.list_tokens == 0
-        assert apart.listed == 0
-
-    def test_what_does_not_fit_is_cut_alike(
-        self, bytes_tokenizer: PreTrainedTokenizerFast, items: dict[str, Item]
-    ) -> None:
-        asked = ranking(candidates=("chair", "oak", "椅子"), scores=(3.0, 2.0, 1.0))
-        apart, whole = (one.build(asked) for one in self.both(bytes_tokenizer, items, 4000))
-        cut = self.both(bytes_tokenizer, items, 62)[1].build(asked)
-        assert [a.tolist() for a in cut.items] == [b.tolist() for b in whole.items], "what is judged stays whole"
-        assert cut.listed <= 62
-        assert cut.trimmed.list_tokens == whole.listed - cut.listed > 0
-        text = bytes_tokenizer.decode(cut.prefix[len(apart.prefix) :])
-        assert text.startswith("product: red oak ch")
-        assert text.count("product:") == 3
-        assert "\ufffd" not in text
-
-    def test_more_candidates_than_tokens_are_refused(
-        self, bytes_tokenizer: PreTrainedTokenizerFast, items: dict[str, Item]
-    ) -> None:
-        builder = self.both(bytes_tokenizer, items, 2)[1]
-        asked = ranking(candidates=("chair", "oak", "椅子"), scores=(3.0, 2.0, 1.0))
-        for read in (builder.build, builder.check):
-            with pytest.raises(InputError, match=r"field candidates: 3, more than prompt\.list_tokens \(2\)"):
-                read(asked)
-
-
 @given(
     titles=st.lists(st.text(min_size=1, max_size=60), min_size=1, max_size=5),
     query=st.text(max_size=20),
