@@ -54,7 +54,7 @@ class VllmSettings:
     """Tokens per engine step."""
     cache_gib: float | None = None
     """Memory of the prefix cache in GiB; None takes what `gpu_memory` leaves on a GPU, and room for 64 of the longest
-    prompts on a CPU."""
+    prompts, or 8 of the longest joint ones, on a CPU."""
     gpu_memory: float = 0.9
     """Share of the GPU's memory that vLLM may take."""
 
@@ -90,7 +90,8 @@ class VllmEngine:
         limit = trained.model.config.get_text_config().max_position_embeddings
         self._longest = settings.longest or min(trained.builder({}).longest, limit)
         try:
-            self._llm = start_llm(weights, dtype, self._longest, settings, **options)
+            kept = 8 if trained.spec.candidates == "joint" else 64
+            self._llm = start_llm(weights, dtype, self._longest, settings, kept, **options)
         except BaseException:
             self._files.cleanup()
             raise
@@ -155,8 +156,11 @@ class VllmEngine:
             self._files.cleanup()
 
 
-def start_llm(weights: Path, dtype: Dtype, longest: int, settings: VllmSettings, **options: Any) -> Any:
+def start_llm(weights: Path, dtype: Dtype, longest: int, settings: VllmSettings, kept: int = 64, **options: Any) -> Any:
     """`vllm.LLM` over a sequence-classification checkpoint.
+
+    Args:
+        kept: prompts of `longest` tokens for which there is room in the cache, on a CPU.
 
     Raises:
         InputError: the model's heads have a size that vLLM's CPU kernels do not have.
@@ -180,7 +184,7 @@ def start_llm(weights: Path, dtype: Dtype, longest: int, settings: VllmSettings,
         # Compiling a graph takes longer than it saves on a CPU; whole blocks are cached, so they should be small.
         options |= {"enforce_eager": True, "block_size": 32}
         per_token = 2 * config.num_hidden_layers * config.num_key_value_heads * head * (4 if dtype == "float32" else 2)
-        options["kv_cache_memory_bytes"] = max(64 * longest * per_token, 64 << 20)
+        options["kv_cache_memory_bytes"] = max(kept * longest * per_token, 64 << 20)
     if settings.cache_gib is not None:
         options["kv_cache_memory_bytes"] = int(settings.cache_gib * (1 << 30))
     with _quiet("vLLM did not start"), _without_main():

@@ -5,6 +5,7 @@ app = make_app(service, tenants)
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import math
 import secrets
@@ -100,6 +101,7 @@ def make_app(service: Service, tenants: Tenants) -> FastAPI:
     async def ranked(request: Request, body: RerankRequest, tenant: Tenant) -> Reply:
         request.state.log |= {"documents": len(body.documents), "user": hashed(body.user_id)}
         reply = await service.rerank(tenant, body, request.state.started, request.state.request_id)
+        request.state.reply = reply
         request.state.log |= {"fallback": reply.meta.fallback, "engine_ms": round(reply.meta.ms.get("engine", 0.0), 1)}
         return reply
 
@@ -181,8 +183,7 @@ class _Around:
             await self._app(scope, receive, send)
             return
         request_id, started, status = secrets.token_hex(8), time.perf_counter(), 0
-        said: dict[str, Any] = {}
-        scope.setdefault("state", {}).update(request_id=request_id, started=started, log=said)
+        scope.setdefault("state", {}).update(request_id=request_id, started=started, log={})
         self._inside += 1
 
         async def answer(message: Message) -> None:
@@ -206,12 +207,19 @@ class _Around:
             await refuse(Request(scope), failed)(scope, receive, answer)
         finally:
             self._inside -= 1
-            route = getattr(scope.get("route"), "path", _UNKNOWN)
-            seconds = time.perf_counter() - started
-            self._service.metrics.requests.labels(route, str(status)).inc()
-            self._service.metrics.seconds.labels(route).observe(seconds)
-            line = {"request_id": request_id, "route": route, "status": status, "ms": round(1000 * seconds, 1)}
-            logger.info("request", extra=line | said)
+            # When the reply is on its way: nobody waits for counters and the log.
+            asyncio.get_running_loop().call_soon(self._told, scope, status, time.perf_counter() - started)
+
+    def _told(self, scope: Scope, status: int, seconds: float) -> None:
+        """Metrics, and the line in the log."""
+        state, route = scope["state"], getattr(scope.get("route"), "path", _UNKNOWN)
+        metrics = self._service.metrics
+        metrics.requests.labels(route, str(status)).inc()
+        metrics.seconds.labels(route).observe(seconds)
+        if "reply" in state:
+            metrics.ranked(state["reply"].meta, state["log"]["documents"])
+        line = {"request_id": state["request_id"], "route": route, "status": status, "ms": round(1000 * seconds, 1)}
+        logger.info("request", extra=line | state["log"])
 
 
 def refuse(request: Request, error: RefusedError) -> JSONResponse:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from reshelf.inference.serving.engine_messages import Done
+from reshelf.inference.serving.messages import Meta
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
@@ -42,12 +42,17 @@ class Metrics:
         self._ready.set_function(ready)
         self._starts.set_function(starts)
 
-    def scored(self, done: Done) -> None:
-        """A list came back from the engine."""
-        self.stages.labels("engine").observe(done.ms / 1000)
-        self.candidates.inc(0 if done.scores is None else len(done.scores))
-        self.tokens.labels("cached").inc(done.cached_tokens)
-        self.tokens.labels("fresh").inc(done.prompt_tokens - done.cached_tokens)
+    def ranked(self, meta: Meta, documents: int) -> None:
+        """A list was put in order."""
+        for stage, ms in meta.ms.items():
+            if stage != "total":
+                self.stages.labels(stage).observe(ms / 1000)
+        if meta.fallback:
+            self.fallbacks.labels(meta.fallback).inc()
+        else:
+            self.candidates.inc(documents)
+        self.tokens.labels("cached").inc(meta.cached_tokens)
+        self.tokens.labels("fresh").inc(meta.prompt_tokens - meta.cached_tokens)
 
     def text(self) -> bytes:
         """In Prometheus' own format."""

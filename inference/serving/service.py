@@ -77,7 +77,7 @@ class Service:
         due = started + (request.deadline_ms or self.config.deadline_ms) / 1000
         self._check(request)
         meta = Meta(engine="none" if model is None else model.engine.name)
-        watch = Stages(meta, self.metrics, started)
+        watch = Stages(meta, started)
         items = items_of(request.documents, self.catalogue)
         watch.end("read")
         history = await self._history(tenant, request, due, meta)
@@ -94,7 +94,6 @@ class Service:
             meta.ms["engine"] = done.ms
             meta.ms["wait"] = max(0.0, meta.ms["wait"] - done.ms)
             meta.prompt_tokens, meta.cached_tokens = done.prompt_tokens, done.cached_tokens
-            self.metrics.scored(done)
         except TimeoutError:
             meta.fallback = "deadline"
         except UnservedError as error:
@@ -102,8 +101,6 @@ class Service:
         if done is not None and (done.scores is None or not np.isfinite(done.scores).all()):
             meta.fallback = "engine_error"
         scores = None if meta.fallback or done is None else done.scores
-        if meta.fallback:
-            self.metrics.fallbacks.labels(meta.fallback).inc()
         results = self._results(request, items, scores, None if model is None else model.spec.calibration)
         if request.explain and scores is None:
             meta.unexplained = meta.fallback
@@ -149,11 +146,12 @@ class Service:
         ):
             if count > most:
                 raise RefusedError(f"{count} entries; send at most {most}", field)
-        texts: dict[str, Any] = {"query": request.query, "user_id": request.user_id}
+        check_lengths({"query": request.query, "user_id": request.user_id}, limits.text)
         for n, document in enumerate(request.documents):
-            for name, value in {"": document}.items() if isinstance(document, str) else document.items():
-                texts[f"documents[{n}]{name and '.' + name}"] = value
-        check_lengths(texts, limits.text)
+            if not isinstance(document, str):
+                check_lengths({f"documents[{n}].{name}": value for name, value in document.items()}, limits.text)
+            elif len(document) > limits.text:
+                check_lengths({f"documents[{n}]": document}, limits.text)
         numbers = {"scores": request.scores, **{f"features.{k}": v for k, v in request.features.items()}}
         for field, values in numbers.items():
             if values is not None and len(values) != len(request.documents):
@@ -273,16 +271,15 @@ class _Written:
 
 
 class Stages:
-    """Milliseconds by stage, in the reply and in the metrics."""
+    """Milliseconds by stage."""
 
-    def __init__(self, meta: Meta, metrics: Metrics, started: float) -> None:
-        self._meta, self._metrics, self._last = meta, metrics, started
+    def __init__(self, meta: Meta, started: float) -> None:
+        self._meta, self._last = meta, started
 
     def end(self, stage: str) -> None:
         """The stage ends now."""
         now = time.perf_counter()
         self._meta.ms[stage] = 1000 * (now - self._last)
-        self._metrics.stages.labels(stage).observe(now - self._last)
         self._last = now
 
 
