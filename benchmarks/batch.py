@@ -94,7 +94,7 @@ def engine_alone(config: BatchConfig) -> tuple[Any, int]:
         engine = TransformersEngine(trained.model)  # anew, or it would know every prefix
         return timed(lambda: [engine.score(group) for group in prompts])
 
-    return score, sum(len(p.prefix) + sum(map(len, p.items)) for group in prompts for p in group)
+    return score, sum(p.tokens for group in prompts for p in group)
 
 
 def whole_job(config: BatchConfig) -> float:

@@ -195,13 +195,12 @@ def calls(shard: Shard, rows: Sequence[Row], builder: PromptBuilder, tokens: int
             shard.rejects.append(_reject(row, str(error)))
             handled += 1
             continue
-        size = len(prompt.prefix) + sum(map(len, prompt.items))
-        if group and used + size > tokens:
+        if group and used + prompt.tokens > tokens:
             yield Work(shard, group, prompts, handled + len(group))
             group, prompts, used, handled = [], [], 0, 0
         group.append(row)
         prompts.append(prompt)
-        used += size
+        used += prompt.tokens
     yield Work(shard, group, prompts, handled + len(group), last=True)
 
 

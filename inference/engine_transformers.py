@@ -89,12 +89,11 @@ class TransformersEngine:
         used = 0
         for row, prompt in enumerate(prompts):
             for part in self._parts(prompt):
-                size = len(part.prefix) + sum(map(len, part.items))
-                if group and used + size > self._budget.tokens:
+                if group and used + part.tokens > self._budget.tokens:
                     yield group
                     group, used = [], 0
                 group.append((row, part))
-                used += size
+                used += part.tokens
         if group:
             yield group
 

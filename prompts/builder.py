@@ -64,6 +64,11 @@ class ListPrompt:
     listed: int = 0
     """Tokens at the prefix's end that are the list itself; 0 for independent candidates."""
 
+    @cached_property
+    def tokens(self) -> int:
+        """Distinct tokens: the prefix once, and every item."""
+        return len(self.prefix) + sum(map(len, self.items))
+
     def __reduce__(self) -> tuple[Any, ...]:
         # Pickled as one array rather than as hundreds of small ones: engines in other processes are sent lists.
         ends = list(accumulate(map(len, self.items)))
@@ -176,9 +181,6 @@ class PromptBuilder:
         prefix, events, event_tokens = self._prefix(ranking)
         levels = self.levels.of(ranking) if self.config.features else {}
         tokens, lost = self._candidates(ranking)
-        beside = self._listed(tokens, ranking.list_id) if self.joint else []
-        size = sum(map(len, beside))
-        unlisted = sum(map(len, tokens)) - size if beside else 0
         # Column by column: the candidates' own ids, one column per feature, the answer.
         columns = [tokens]
         for name in self.config.features:
@@ -187,9 +189,12 @@ class PromptBuilder:
         columns.append([self._answer] * len(tokens))
         flat = np.concatenate([ids for row in zip(*columns, strict=True) for ids in row])
         ends = list(accumulate(map(sum, zip(*[map(len, column) for column in columns], strict=True))))
-        prefix = np.concatenate([prefix, *beside])
+        items = _slices(flat, ends)
+        if not self.joint:
+            return ListPrompt(ranking.list_id, prefix, items, Trimmed(events, event_tokens, lost))
+        listed, unlisted = self._listed(tokens, ranking.list_id)
         trimmed = Trimmed(events, event_tokens, lost, unlisted)
-        return ListPrompt(ranking.list_id, prefix, _slices(flat, ends), trimmed, size)
+        return ListPrompt(ranking.list_id, np.concatenate([prefix, listed]), items, trimmed, len(listed))
 
     def has_read(self, ranking: RankingList) -> bool:
         """Whether every item of the list was tokenised before: then building it is a matter of microseconds."""
@@ -219,12 +224,14 @@ class PromptBuilder:
             lost += cut
         return tokens, lost
 
-    def _listed(self, tokens: Sequence[np.ndarray], list_id: str) -> list[np.ndarray]:
-        """Ids of the candidates as they stand in the prefix."""
+    def _listed(self, tokens: Sequence[np.ndarray], list_id: str) -> tuple[np.ndarray, int]:
+        """Ids of all candidates as they stand in the prefix, and how many tokens were cut from them."""
         share = self._share(len(tokens), list_id)
-        if sum(map(len, tokens)) <= self.config.list_tokens:
-            return list(tokens)
-        return [ids if len(ids) <= share else np.array(self._parts.cut(ids.tolist(), share)) for ids in tokens]
+        whole = np.concatenate(tokens)
+        if len(whole) <= self.config.list_tokens:
+            return whole, 0
+        cut = np.concatenate([self._parts.cut(ids.tolist(), share) for ids in tokens]).astype(np.int32)
+        return cut, len(whole) - len(cut)
 
     def _share(self, count: int, list_id: str) -> int:
         """Tokens of each of so many candidates in the prefix, where not all have room."""

@@ -141,8 +141,9 @@ class EngineLink:
         if not self.ready:
             raise UnservedError("engine_down")
         waiting = [job for job, future in self._queue if not future.done()] + [job for job, _ in self._sent.values()]
+        ahead = self._pace.seconds(sum(job.prompt.tokens for job in waiting))
         # An idle engine is always tried: what is known of its pace may be old.
-        if waiting and within_s > 0 and self._pace.seconds(sum(_tokens(job) for job in waiting)) > _CARE * within_s:
+        if waiting and within_s > 0 and ahead > _CARE * within_s:
             raise UnservedError("queue_full")
 
     async def score(self, prompt: ListPrompt, namespace: str) -> Done:
@@ -200,7 +201,7 @@ class EngineLink:
     def _take(self, done: Done) -> None:
         now = asyncio.get_running_loop().time()
         job, future = self._sent.pop(done.number)
-        self._pace.learn(now - self._heard, _tokens(job))
+        self._pace.learn(now - self._heard, job.prompt.tokens)
         self._heard = now
         self._errors = self._errors + 1 if done.error else 0
         if done.error:
@@ -269,10 +270,6 @@ class EngineLink:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
             await self._process.wait()
-
-
-def _tokens(job: Job) -> int:
-    return len(job.prompt.prefix) + sum(map(len, job.prompt.items))
 
 
 class _Messages(asyncio.Protocol):
