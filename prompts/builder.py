@@ -200,6 +200,10 @@ class PromptBuilder:
         """Whether every item of the list was tokenised before: then building it is a matter of microseconds."""
         return all(i in self._items for i in chain(ranking.candidates, (e.item_id for e in ranking.history)) if i)
 
+    def read(self, item_ids: Iterable[str]) -> None:
+        """Tokenise these items of the catalogue, so that lists of them are built in microseconds."""
+        self._find(item_ids, "of the catalogue", "candidates")
+
     def check(self, ranking: RankingList) -> None:
         """Raise what `build` would raise for the query, the features and the length of a list, without building it."""
         self._query(ranking)

@@ -146,8 +146,8 @@ class EngineLink:
         if waiting and within_s > 0 and ahead > _CARE * within_s:
             raise UnservedError("queue_full")
 
-    async def score(self, prompt: ListPrompt, namespace: str) -> Done:
-        """Scores of one list. A caller that stops waiting takes its list out of the queue.
+    def score(self, prompt: ListPrompt, namespace: str) -> asyncio.Future[Done]:
+        """Scores of one list, on their way. A caller that stops waiting takes its list out of the queue.
 
         Raises:
             UnservedError: engine_down, queue_full, or engine_error.
@@ -160,7 +160,7 @@ class EngineLink:
         future: asyncio.Future[Done] = asyncio.get_running_loop().create_future()
         self._queue.append((Job(self._numbers, namespace, prompt), future))
         self._send()
-        return await future
+        return future
 
     async def close(self) -> None:
         """End the process; lists that still wait are refused."""

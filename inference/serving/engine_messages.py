@@ -1,6 +1,6 @@
 """What the server and its engine process say to each other, pickled.
 
-Job(7, "tenant", prompt)   →   Done(7, scores, ms=41.0)
+Job(7, "tenant", prompt)   →   Done(7, scores.tobytes(), ms=41.0)
 """
 
 from __future__ import annotations
@@ -33,9 +33,14 @@ class Done:
     """Its scores, or what went wrong."""
 
     number: int
-    scores: np.ndarray | None
-    """float32 [K]."""
+    values: bytes | None
+    """Those of `scores`."""
     ms: float = 0.0
     prompt_tokens: int = 0
     cached_tokens: int = 0
     error: str = ""
+
+    @property
+    def scores(self) -> np.ndarray | None:
+        """float32 [K]."""
+        return None if self.values is None else np.frombuffer(self.values, dtype=np.float32)

@@ -80,7 +80,7 @@ def _score(engine: Any, jobs: list[Job]) -> list[Done]:
         return [Done(jobs[0].number, None, error=type(error).__name__)]
     ms = 1000 * (time.perf_counter() - start)
     prompt, cached = ((a - b) // len(jobs) for a, b in zip((engine.prompt_tokens, engine.cached_tokens), before))
-    return [Done(job.number, values, ms, prompt, cached) for job, values in zip(jobs, scores, strict=True)]
+    return [Done(job.number, values.tobytes(), ms, prompt, cached) for job, values in zip(jobs, scores, strict=True)]
 
 
 if __name__ == "__main__":

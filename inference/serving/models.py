@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -29,6 +30,8 @@ from reshelf.modeling.loading import load_tokenizer
 
 logger = logging.getLogger("reshelf.serving")
 _LOOK_S = 1.0
+_CHUNK = 200
+"""Items of the catalogue that are read at one time; a request's waits no longer than for these."""
 Version = tuple[int, int]
 
 
@@ -59,6 +62,18 @@ class ServedModel:
         self.engine = engine or EngineLink(folder, config.engine, config.limits.waiting, config.stuck_s)
         self.requests = 0
         """Requests that hold on to this model; it ends after them."""
+        self._reading: asyncio.Task[None] | None = None
+
+    def read_ahead(self) -> None:
+        """Begin to tokenise the catalogue, a few items at a time between requests: none waits for that later."""
+        self._reading = asyncio.create_task(self._read_catalogue())
+
+    async def _read_catalogue(self) -> None:
+        loop, ids = asyncio.get_running_loop(), list(self.builder.items)
+        for start in range(0, len(ids), _CHUNK):
+            await loop.run_in_executor(self.writing, self.builder.read, ids[start : start + _CHUNK])
+        # A million objects that stay: a collection that walked through them would hold up every request.
+        gc.freeze()
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
@@ -71,6 +86,8 @@ class ServedModel:
 
     async def close(self) -> None:
         """End its engine."""
+        if self._reading is not None:
+            self._reading.cancel()
         await self.engine.close()
         self.writing.shutdown(wait=False)
 
@@ -127,6 +144,7 @@ class Models:
         self._served[own], self._tried[own] = model, model.version
         if not await model.engine.wait_ready():
             raise InputError(f"the engine does not start: {model.engine.problem}")
+        model.read_ahead()
         self._watcher = asyncio.create_task(self._watch())
 
     async def close(self) -> None:
@@ -159,6 +177,7 @@ class Models:
             await model.engine.start()
             if not await model.engine.wait_ready():
                 raise InputError(model.engine.problem)
+            model.read_ahead()
             before = self._served.pop(folder, None)
             self._served[folder], self._tried[folder], model = model, model.version, None
             if before is not None:

@@ -83,13 +83,16 @@ class Service:
         history = await self._history(tenant, request, due, meta)
         watch.end("history")
         done: Done | None = None
+        results: list[dict[str, Any]] = []
         try:
             if model is None:
                 raise UnservedError("engine_down")
             model.engine.admit(due - time.perf_counter())
             written = await _before(due, self._write(model, request, items, history, meta))
             watch.end("prompt")
-            done = await _before(due, model.engine.score(written.prompt, tenant.name))
+            scored = model.engine.score(written.prompt, tenant.name)
+            results = self._unranked(request, items)  # while the engine works
+            done = await _before(due, scored)
             watch.end("wait")
             meta.ms["engine"] = done.ms
             meta.ms["wait"] = max(0.0, meta.ms["wait"] - done.ms)
@@ -101,7 +104,8 @@ class Service:
         if done is not None and (done.scores is None or not np.isfinite(done.scores).all()):
             meta.fallback = "engine_error"
         scores = None if meta.fallback or done is None else done.scores
-        results = self._results(request, items, scores, None if model is None else model.spec.calibration)
+        results = results or self._unranked(request, items)
+        results = self._ranked(results, scores, None if model is None else model.spec.calibration)[: request.top_n]
         if request.explain and scores is None:
             meta.unexplained = meta.fallback
         elif request.explain and model is not None and scores is not None:
@@ -222,29 +226,33 @@ class Service:
             meta.unexplained = "engine_error"
         return {}
 
-    def _results(
-        self, request: RerankRequest, items: Sequence[Item], scores: np.ndarray | None, calibration: Calibration | None
-    ) -> list[dict[str, Any]]:
-        """`messages.RankedDocument`s, best first; equal scores, and lists without scores, keep first-stage order."""
-        order = np.arange(len(items)) if scores is None else np.argsort(-scores, kind="stable")
-        chances = None if scores is None or calibration is None else calibration.probability(scores).tolist()
-        shown = 1 / (1 + np.arange(len(items))) if scores is None else 0.5 * (1 + np.tanh(0.5 * scores.astype(float)))
-        relevance, raw = shown.tolist(), None if scores is None else scores.tolist()
+    def _unranked(self, request: RerankRequest, items: Sequence[Item]) -> list[dict[str, Any]]:
+        """Of `messages.RankedDocument`s what does not depend on scores, in first-stage order."""
         results = []
-        for k in order[: request.top_n].tolist():
-            sent = request.documents[k]
-            item_id = items[k].item_id
-            one: dict[str, Any] = {"index": k, "relevance_score": relevance[k]}
-            if raw is not None:
-                one["score"] = raw[k]
-            if chances is not None:
-                one["probability"] = chances[k]
-            if item_id == sent or not isinstance(sent, str):
-                one["item_id"] = item_id
+        for index, (sent, item) in enumerate(zip(request.documents, items, strict=True)):
+            one: dict[str, Any] = {"index": index}
+            if item.item_id == sent or not isinstance(sent, str):
+                one["item_id"] = item.item_id
             if request.return_documents:
-                one["document"] = _document(sent, items[k])
+                one["document"] = _document(sent, item)
             results.append(one)
         return results
+
+    def _ranked(
+        self, results: list[dict[str, Any]], scores: np.ndarray | None, calibration: Calibration | None
+    ) -> list[dict[str, Any]]:
+        """With scores, best first; equal scores, and lists without scores, keep first-stage order."""
+        if scores is None:
+            for index, one in enumerate(results):
+                one["relevance_score"] = 1 / (1 + index)
+            return results
+        columns = {"relevance_score": 0.5 * (1 + np.tanh(0.5 * scores.astype(float))), "score": scores}
+        if calibration is not None:
+            columns["probability"] = calibration.probability(scores)
+        for name, values in columns.items():
+            for one, value in zip(results, values.tolist(), strict=True):
+                one[name] = value
+        return [results[k] for k in np.argsort(-scores, kind="stable").tolist()]
 
 
 @dataclass(frozen=True)
