@@ -70,15 +70,15 @@ class ListPrompt:
         return len(self.prefix) + sum(map(len, self.items))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Pickled as one array rather than as hundreds of small ones: engines in other processes are sent lists.
+        # Pickled as a few bytes objects rather than as hundreds of arrays: engines in other processes are sent lists.
         ends = list(accumulate(map(len, self.items)))
-        return _from_flat, (np.concatenate(self.items), ends, self.list_id, self.prefix, self.trimmed, self.listed)
+        flat = np.concatenate(self.items)
+        return _from_bytes, (self.list_id, self.prefix.tobytes(), flat.tobytes(), ends, self.trimmed, self.listed)
 
 
-def _from_flat(
-    flat: np.ndarray, ends: list[int], list_id: str, prefix: np.ndarray, trimmed: Trimmed, listed: int
-) -> ListPrompt:
-    return ListPrompt(list_id, prefix, _slices(flat, ends), trimmed, listed)
+def _from_bytes(list_id: str, prefix: bytes, flat: bytes, ends: list[int], trimmed: Trimmed, listed: int) -> ListPrompt:
+    ids = np.frombuffer(flat, dtype=np.int32)
+    return ListPrompt(list_id, np.frombuffer(prefix, dtype=np.int32), _slices(ids, ends), trimmed, listed)
 
 
 def _slices(flat: np.ndarray, ends: Sequence[int]) -> tuple[np.ndarray, ...]:

@@ -20,10 +20,8 @@ import contextlib
 import json
 import logging
 import os
-import pickle
 import signal
 import socket
-import struct
 import sys
 from collections import deque
 from collections.abc import Callable
@@ -31,14 +29,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reshelf.inference.engine import EngineName
-from reshelf.inference.serving.engine_messages import FAILED, READY, Done, Job
+from reshelf.inference.serving.engine_messages import FAILED, READY, Done, Frames, Job, framed
 
 if TYPE_CHECKING:
     from reshelf.prompts.builder import ListPrompt
 
 logger = logging.getLogger("reshelf.serving")
-_SIZE = struct.Struct("!i")
-"""Before each message, as in `multiprocessing.connection`, which the engine process speaks."""
 _PAUSE, _LONGEST_PAUSE = 0.5, 10.0
 _ERRORS = 5
 """So many lists in a row that the engine could not score: it is started anew."""
@@ -179,8 +175,7 @@ class EngineLink:
             if not self._sent:
                 self._heard = asyncio.get_running_loop().time()
             self._sent[job.number] = job, future
-            data = pickle.dumps(job, protocol=5)
-            self._writer.write(_SIZE.pack(len(data)) + data)
+            self._writer.write(framed(job))
 
     def _hear(self, said: Any) -> None:
         """What the engine says, as it comes."""
@@ -281,19 +276,13 @@ class _Messages(asyncio.Protocol):
 
     def __init__(self, hear: Callable[[Any], None]) -> None:
         self._hear = hear
-        self._data = bytearray()
+        self._frames = Frames()
         self.end: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Raises why there is no more to come."""
 
     def data_received(self, data: bytes) -> None:
-        self._data += data
         try:
-            while len(self._data) >= _SIZE.size:
-                end = _SIZE.size + _SIZE.unpack_from(self._data)[0]
-                if len(self._data) < end:
-                    break
-                message = pickle.loads(memoryview(self._data)[_SIZE.size : end].tobytes())
-                del self._data[:end]
+            for message in self._frames.feed(data):
                 self._hear(message)
         except Exception as error:
             self._over(error)

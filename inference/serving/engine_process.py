@@ -11,15 +11,15 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import sys
 import time
 from collections.abc import Sequence
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 from reshelf.errors import InputError
-from reshelf.inference.serving.engine_messages import FAILED, READY, WINDOWS, Done, Job
+from reshelf.inference.serving.engine_messages import FAILED, MOST, READY, WINDOWS, Done, Frames, Job, framed
 
 _NICE = 5
 """On a machine whose every core the engine uses, the server answers first: a deadline is kept by who is awake."""
@@ -29,27 +29,25 @@ def main(fd: int, settings: dict[str, Any]) -> None:
     """Load, say so, and score until the server hangs up."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the server, which then ends this process
     os.nice(_NICE)
-    connection = Connection(fd)
+    server = socket.socket(fileno=fd)
     try:
         engine = _load(settings)
     except InputError as error:
-        connection.send((FAILED, str(error)))  # the server says it
+        server.sendall(framed((FAILED, str(error))))  # the server says it
         return
     except Exception as error:
-        connection.send((FAILED, f"{type(error).__name__}: {error}"))
+        server.sendall(framed((FAILED, f"{type(error).__name__}: {error}")))
         raise
     try:
-        connection.send((READY, engine.name, WINDOWS[engine.name]))
-        together = engine.name == "vllm"
-        while True:
-            jobs: list[Job] = [connection.recv()]
-            while together and connection.poll():
-                jobs.append(connection.recv())
-            for group in _alike(jobs):
+        server.sendall(framed((READY, engine.name, WINDOWS[engine.name])))
+        frames = Frames()
+        while data := server.recv(MOST):
+            jobs: list[Job] = list(frames.feed(data))
+            for group in _alike(jobs) if engine.name == "vllm" else [[job] for job in jobs]:
                 for done in _score(engine, group):
-                    connection.send(done)
-    except (EOFError, BrokenPipeError, ConnectionResetError):
-        pass  # the server is gone or wants no more
+                    server.sendall(framed(done))
+    except (BrokenPipeError, ConnectionResetError):
+        pass  # the server is gone
     finally:
         engine.close()
 

@@ -71,7 +71,7 @@ async def _listen(config: ServeConfig, running: Any) -> None:
     async with running as app:
         settings = uvicorn.Config(
             app, config.host, config.port, log_config=None, access_log=False,
-            timeout_graceful_shutdown=int(config.shutdown_s), server_header=False,
+            timeout_graceful_shutdown=int(config.shutdown_s), server_header=False, proxy_headers=False,
         )  # fmt: skip
         server = _Server(settings)
         serving = asyncio.create_task(server.serve())
