@@ -13,7 +13,7 @@ from typing import Any
 from benchmarks.harness import RESULTS
 
 README = Path(__file__).parent / "README.md"
-NAMES = ("train_step", "score_list", "batch", "prompts", "logs", "serving", "hostile")
+NAMES = ("train_step", "score_list", "batch", "prompts", "logs", "serving", "fuzz", "hostile")
 CLAIMS: dict[str, tuple[str, str]] = {
     "train_vs_sentence_transformers": ("training lists/s, times sentence-transformers' CrossEncoderTrainer", "≥ 8"),
     "train_vs_flagembedding": ("training lists/s, times FlagEmbedding's decoder-only finetune", "≥ 8"),
@@ -30,6 +30,7 @@ CLAIMS: dict[str, tuple[str, str]] = {
     "batch_share_of_engine": ("`reshelf batch` lists/s, share of the bare engine's", "≥ 0.9"),
     "first_reply_s": ("`reshelf serve` on transformers: seconds from the command to the first reply", "≤ 20"),
     "overhead_share_100": ("HTTP request of 100 candidates less the engine's time, p50, share of that time", "≤ 0.1"),
+    "overhead_share_100_socket": ("the same by a bare socket, without the work of Python's own HTTP client", "≤ 0.1"),
     "overhead_ms_10": ("the same of 10 candidates, milliseconds", "≤ 5"),
     "load_80%_5xx": ("replies 5xx under open-loop load at 80 % of capacity, 1 % of it malformed", "0"),
     "load_80%_wrong orders": ("orders other than the offline engine's in that load", "0"),
@@ -37,6 +38,8 @@ CLAIMS: dict[str, tuple[str, str]] = {
     "load_300%_5xx": ("replies 5xx at 300 % of capacity", "0"),
     "load_300%_wrong orders": ("orders neither the offline engine's nor a marked fallback", "0"),
     "load_300%_p99 ms": ("p99 at 300 % of capacity, milliseconds; the deadline is 2,000", "≤ 2,020"),
+    "fuzz_not_as_documented": ("runs of 10,000 requests made from the OpenAPI with a reply not as documented", "0"),
+    "fuzz_5xx": ("replies 5xx to them", "0"),
     "hostile_places_up_beyond_plain": (
         "places that hostile titles lift a product beyond plain text of as many tokens",
         "≤ 0",

@@ -24,6 +24,8 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
@@ -54,28 +56,19 @@ def main() -> None:
     lists, others = data.lists["test"][:LISTS], data.lists["test"][LISTS : 5 * LISTS]
     with Reranker.from_pretrained(args.model, "transformers", data.items) as reranker:
         offline = reranker.score_lists(lists)
-    with tempfile.TemporaryDirectory() as folder, (Path(folder) / "log").open("w+") as log:
-        command = [
-            sys.executable, "-m", "reshelf.cli", "serve", "--model", args.model, "--data", args.data, "--port", "0",
-            "--engine", "transformers", "--history", f"{folder}/history.sqlite",
-        ]  # fmt: skip
+    with tempfile.TemporaryDirectory() as folder:
         begun = time.perf_counter()
-        server = subprocess.Popen(list(map(str, command)), stderr=log)
-        try:
-            url = _address(Path(folder) / "log", server)
+        with served(args.model, args.data, Path(folder)) as (url, pid):
             httpx.post(f"{url}/v1/rerank", json=_body(lists[0]), timeout=30).raise_for_status()
             started = time.perf_counter() - begun
             overhead = [row for count in (10, 100) for row in _overhead(url, others, count)]
-            rows, ratios = asyncio.run(_measure(url, server.pid, lists, offline, args.minutes, console))
-            rows = [*overhead, *rows]
-            for row in overhead:
-                name = f"{row['candidates']}" + ("_socket" if row["client"] == "socket" else "")
-                ratios[f"overhead_share_{name}"] = row["overhead, p50 ms"] / row["engine, p50 ms"]
-                ratios[f"overhead_ms_{name}"] = row["overhead, p50 ms"]
-            ratios["first_reply_s"] = started
-        finally:
-            server.terminate()
-            server.wait(30)
+            rows, ratios = asyncio.run(_measure(url, pid, lists, offline, args.minutes, console))
+    rows = [*overhead, *rows]
+    for row in overhead:
+        name = f"{row['candidates']}" + ("_socket" if row["client"] == "socket" else "")
+        ratios[f"overhead_share_{name}"] = row["overhead, p50 ms"] / row["engine, p50 ms"]
+        ratios[f"overhead_ms_{name}"] = row["overhead, p50 ms"]
+    ratios["first_reply_s"] = started
     show("reshelf serve", rows)
     console.print(ratios)
     if args.minutes >= 10:
@@ -83,6 +76,22 @@ def main() -> None:
         sizes = {"minutes": args.minutes, "deadline_ms": DEADLINE_MS, "model": str(args.model)}
         written = write_result("serving", rows, ratios, sizes, command)
         console.print(f"written to {written}")
+
+
+@contextmanager
+def served(model: Path, data: Path, folder: Path) -> Iterator[tuple[str, int]]:
+    """The address and the process id of `reshelf serve` with the transformers engine, history and log in `folder`."""
+    with (folder / "log").open("w+") as log:
+        command = [
+            sys.executable, "-m", "reshelf.cli", "serve", "--model", model, "--data", data, "--port", "0",
+            "--engine", "transformers", "--history", folder / "history.sqlite",
+        ]  # fmt: skip
+        server = subprocess.Popen(list(map(str, command)), stderr=log)
+        try:
+            yield _address(folder / "log", server), server.pid
+        finally:
+            server.terminate()
+            server.wait(30)
 
 
 def _address(log: Path, server: subprocess.Popen[bytes]) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
@@ -26,13 +27,32 @@ class Engine(Protocol):
     """Scores lists of token ids."""
 
     name: str
+    shares: bool
+    """Whether it takes further adapters over its base."""
+    prompt_tokens: int
+    """Tokens of all lists so far."""
+    cached_tokens: int
+    """Those of them that had been read before."""
 
-    def score(self, prompts: Sequence[ListPrompt], namespace: str = "") -> list[np.ndarray]:
-        """Raw log-odds of every candidate, float32 [K] per list, in the order of the candidates.
+    def score(self, prompts: Sequence[ListPrompt], namespace: str = "", adapter: str = "") -> list[np.ndarray]:
+        """Raw log-odds of every candidate, float32 [K] per list, in the order of the candidates, by the reranker the
+        engine was started with or by another one's `adapter` over the same base.
 
         What was read of a prefix is used again within its `namespace` only: nobody can tell by the time a reply takes
         whether somebody else's shopper has been seen.
         """
+        ...
+
+    def add_adapter(self, name: str, folder: Path) -> None:
+        """Load the adapter of another reranker folder, trained over the same base (`checkpoint.base_identity`).
+
+        Raises:
+            InputError: it cannot be read, or does not fit this engine.
+        """
+        ...
+
+    def remove_adapter(self, name: str) -> None:
+        """Forget it."""
         ...
 
     def close(self) -> None:

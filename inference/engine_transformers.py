@@ -12,15 +12,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from reshelf.modeling.checkpoint import reading_adapter
 from reshelf.modeling.packing import pack
 from reshelf.modeling.prefix_cache import Past, PrefixCache
 from reshelf.modeling.score import score
 from reshelf.prompts.builder import ListPrompt
+
+_OWN = "default"
+"""peft's name of the adapter that the reranker was loaded with."""
 
 
 @dataclass(frozen=True)
@@ -42,19 +47,26 @@ class TransformersEngine:
     """
 
     name = "transformers"
+    shares = True
 
     def __init__(self, model: Any, budget: Budget | None = None) -> None:
         self._model = model.eval()
         self._budget = budget or Budget()
         self._prefixes = PrefixCache(self._budget.prefix_bytes)
+        self._adapter = ""
         self.prompt_tokens = 0
         """Distinct tokens of all lists so far."""
         self.cached_tokens = 0
         """Those of them whose keys and values were known."""
 
     @torch.inference_mode()
-    def score(self, prompts: Sequence[ListPrompt], namespace: str = "") -> list[np.ndarray]:
+    def score(self, prompts: Sequence[ListPrompt], namespace: str = "", adapter: str = "") -> list[np.ndarray]:
         """Raw log-odds of every candidate, float32 [K] per list, in the order of the candidates."""
+        if adapter != self._adapter:
+            self._model.set_adapter(adapter or _OWN, inference_mode=True)
+            self._adapter = adapter
+        # Another adapter makes other keys and values of the same tokens. No name has a line end in it.
+        namespace = f"{adapter}\n{namespace}"
         scores: list[list[np.ndarray]] = [[] for _ in prompts]
         for group in self._passes(prompts):
             values = np.split(
@@ -63,6 +75,28 @@ class TransformersEngine:
             for (row, _), piece in zip(group, values, strict=True):
                 scores[row].append(piece)
         return [np.concatenate(pieces) for pieces in scores]
+
+    def add_adapter(self, name: str, folder: Path) -> None:
+        """Load the adapter of another reranker folder, trained over the same base.
+
+        Raises:
+            InputError: it cannot be read, or does not fit the model.
+        """
+        try:
+            with reading_adapter(folder) as adapter:
+                found = self._model.load_adapter(str(adapter), name)
+                if found.missing_keys:
+                    raise ValueError(f"it lacks {found.missing_keys[0]}")
+        except Exception:
+            self.remove_adapter(name)  # of which half may be there
+            raise
+
+    def remove_adapter(self, name: str) -> None:
+        """Forget it."""
+        if name in self._model.peft_config:
+            self._model.set_adapter(_OWN, inference_mode=True)
+            self._adapter = ""
+            self._model.delete_adapter(name)
 
     def _pass(self, prompts: Sequence[ListPrompt], namespace: str) -> np.ndarray:
         """One forward pass. Alone, a list begins behind what is known of its prefix, and its prefix is kept."""

@@ -15,6 +15,7 @@ vLLM 0.32 does not load bitsandbytes weights, so it serves the dense weights the
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import tempfile
@@ -30,10 +31,12 @@ import torch
 
 from reshelf.errors import InputError
 from reshelf.inference.dense import Dtype, write_dense
-from reshelf.modeling.checkpoint import ADAPTER, TrainedReranker
+from reshelf.modeling.checkpoint import ADAPTER, TrainedReranker, reading_adapter
 from reshelf.prompts.builder import ListPrompt
 
 _LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+_LORAS = 8
+"""Adapters in memory at one time; others are read again from their folders when they are asked for."""
 _CPU_HEAD_SIZES = (32, 64, 80, 96, 112, 128, 160, 192, 224, 256, 512)
 
 
@@ -42,8 +45,8 @@ class VllmSettings:
     """How vLLM runs."""
 
     lora: Literal["merged", "by_request"] = "merged"
-    """merged: the adapter added to the weights. by_request: a dense base and the adapter beside it; on a CPU its
-    kernels are about 8 times slower."""
+    """merged: the adapter added to the weights. by_request: a dense base and the adapter beside it, and others over the
+    same base; on a CPU its kernels are about 8 times slower."""
     dtype: Dtype | None = None
     """Weights and computation; None is the type the reranker was trained in. Never left to vLLM, which would cast
     float32 checkpoints to float16."""
@@ -84,9 +87,13 @@ class VllmEngine:
             trained.model.to("cpu")
             torch.cuda.empty_cache()
         options: dict[str, Any] = {}
-        self._adapter = None
+        self.shares = not merge
+        self._numbers = 0
+        self._loras: dict[str, Any] = {"": None}
+        """Requests for adapters, by name; of the reranker's own that is empty."""
+        self._rank = 0 if merge else _lora_rank(trained)
         if not merge:
-            options = {"enable_lora": True, "max_loras": 1, "max_lora_rank": _lora_rank(trained)}
+            options = {"enable_lora": True, "max_loras": _LORAS, "max_lora_rank": self._rank}
         limit = trained.model.config.get_text_config().max_position_embeddings
         self._longest = settings.longest or min(trained.builder({}).longest, limit)
         try:
@@ -96,15 +103,13 @@ class VllmEngine:
             self._files.cleanup()
             raise
         if not merge:
-            from vllm.lora.request import LoRARequest
-
-            self._adapter = LoRARequest("reranker", 1, str(trained.folder / ADAPTER))
+            self._add("", trained.folder / ADAPTER)
         self.prompt_tokens = 0
         """Tokens of all requests so far."""
         self.cached_tokens = 0
         """Those of them that were found in the prefix cache."""
 
-    def score(self, prompts: Sequence[ListPrompt], namespace: str = "") -> list[np.ndarray]:
+    def score(self, prompts: Sequence[ListPrompt], namespace: str = "", adapter: str = "") -> list[np.ndarray]:
         """Raw log-odds of every candidate, float32 [K] per list, in the order of the candidates.
 
         Raises:
@@ -124,10 +129,40 @@ class VllmEngine:
             for prefix in [prompt.prefix.tolist()]
             for item in prompt.items
         ]
-        values = self._ask(requests, namespace)
+        values = self._ask(requests, namespace, adapter)
         return np.split(values, np.cumsum([len(prompt.items) for prompt in prompts])[:-1])
 
-    def _ask(self, requests: Sequence[list[int]], namespace: str) -> np.ndarray:
+    def add_adapter(self, name: str, folder: Path) -> None:
+        """Load the adapter of another reranker folder, trained over the same base.
+
+        Raises:
+            InputError: the weights are merged; or the adapter cannot be read, or its rank is above the first one's.
+        """
+        if not self.shares:
+            raise InputError("vLLM serves this reranker with its adapter merged; other adapters need lora by_request")
+        with reading_adapter(folder) as adapter:
+            rank = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))["r"]
+            if rank > self._rank:
+                raise InputError(f"{adapter}: rank {rank}, and vLLM was started for up to {self._rank}")
+            self._add(name, adapter)
+            try:
+                self._llm.llm_engine.add_lora(self._loras[name])
+            except Exception:
+                del self._loras[name]
+                raise
+
+    def remove_adapter(self, name: str) -> None:
+        """Forget it."""
+        if (lora := self._loras.pop(name, None)) is not None:
+            self._llm.llm_engine.remove_lora(lora.lora_int_id)
+
+    def _add(self, name: str, adapter: Path) -> None:
+        from vllm.lora.request import LoRARequest
+
+        self._numbers += 1
+        self._loras[name] = LoRARequest(name or "own", self._numbers, str(adapter))
+
+    def _ask(self, requests: Sequence[list[int]], namespace: str, adapter: str) -> np.ndarray:
         """The classifier's own values, without the sigmoid that is vLLM's default, float32 [requests]."""
         from vllm import PoolingParams
 
@@ -136,7 +171,7 @@ class VllmEngine:
             [{"prompt_token_ids": ids} | salt for ids in requests],
             pooling_params=PoolingParams(use_activation=False),
             pooling_task="classify",
-            lora_request=self._adapter,
+            lora_request=self._loras[adapter],
             use_tqdm=False,
         )
         self.prompt_tokens += sum(map(len, requests))

@@ -17,7 +17,8 @@ import hashlib
 import json
 import shutil
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -162,6 +163,23 @@ def check_fingerprint(folder: Path, tokenizer: PreTrainedTokenizerBase, spec: Re
         )
 
 
+def base_identity(spec: RerankerSpec) -> str:
+    """SHA-256 of what an adapter was trained over: the base, how it is loaded, and the label words of its head.
+
+    Adapters that have it in common can be served over the same weights.
+    """
+    model = asdict(spec.model)
+    base = Path(model["base"])
+    files = sorted(one for one in base.rglob("*") if one.is_file()) if base.is_dir() else []
+    if files:
+        del model["base"]  # the same base is in another place in every reranker folder
+    whole = hashlib.sha256(json.dumps([model, spec.fingerprint.get("labels")], sort_keys=True).encode())
+    for path in files:
+        with path.open("rb") as file:
+            whole.update(str(path.relative_to(base)).encode() + hashlib.file_digest(file, "sha256").digest())
+    return whole.hexdigest()
+
+
 def load_reranker(folder: Path | str, device: str | None = None) -> TrainedReranker:
     """Load a reranker folder for scoring.
 
@@ -175,20 +193,31 @@ def load_reranker(folder: Path | str, device: str | None = None) -> TrainedReran
     device = device or pick_device()
     base, _ = load_base(spec.model, device)
     attach_head(base, *PromptBuilder(tokenizer, spec.prompt, {}, spec.levels).label_ids)
+    from peft import PeftModel  # takes seconds to import; who reads only the spec does not wait for it
+
+    with reading_adapter(folder) as adapter:
+        model = PeftModel.from_pretrained(base, str(adapter))
+    return TrainedReranker(folder, model.eval(), tokenizer, spec, device)
+
+
+@contextmanager
+def reading_adapter(folder: Path) -> Iterator[Path]:
+    """The adapter's folder, while peft reads it.
+
+    Raises:
+        InputError: a file is missing, or peft cannot read it, or not all of the weights are there.
+    """
     adapter = folder / ADAPTER
     missing = [name for name in ("adapter_config.json", "adapter_model.safetensors") if not (adapter / name).is_file()]
     if missing:
         raise InputError(f"{adapter} has no {missing[0]}; restore the file or finetune again")
-    from peft import PeftModel  # takes seconds to import; who reads only the spec does not wait for it
-
     try:
         with warnings.catch_warnings():
             # peft only warns of weights that the file does not have, and leaves those untrained.
             warnings.filterwarnings("error", message="Found missing adapter keys")
-            model = PeftModel.from_pretrained(base, str(adapter))
+            yield adapter
     except (SafetensorError, ValueError, RuntimeError, TypeError, UserWarning) as error:
         raise InputError(f"{adapter} cannot be read: {str(error).splitlines()[0]}") from error
-    return TrainedReranker(folder, model.eval(), tokenizer, spec, device)
 
 
 def _copy_base(source: Path, target: Path) -> None:

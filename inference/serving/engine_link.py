@@ -3,6 +3,7 @@
     link = EngineLink(model, "auto", waiting=64, stuck_s=30.0)
     await link.start()
     done = await link.score(prompt, namespace)     # raises UnservedError with the reason
+    await link.load("adapter1", folder)            # another reranker over the same base
     await link.close()
 
 The engine dies or falls silent: the lists it had are refused at once (`UnservedError`), and so are those that come, and
@@ -28,8 +29,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from reshelf.errors import InputError
 from reshelf.inference.engine import EngineName
-from reshelf.inference.serving.engine_messages import FAILED, READY, Done, Frames, Job, framed
+from reshelf.inference.serving.engine_messages import FAILED, READY, Done, Frames, Job, Load, Loaded, Unload, framed
 
 if TYPE_CHECKING:
     from reshelf.prompts.builder import ListPrompt
@@ -38,6 +40,7 @@ logger = logging.getLogger("reshelf.serving")
 _PAUSE, _LONGEST_PAUSE = 0.5, 10.0
 _ERRORS = 5
 """So many lists in a row that the engine could not score: it is started anew."""
+_TRIES = 2
 _MEMORY = 0.95
 """What the engine's pace a list ago still counts now."""
 _CARE = 0.8
@@ -93,6 +96,12 @@ class EngineLink:
         """Why it is not ready, for people."""
         self._queue: deque[tuple[Job, asyncio.Future[Done]]] = deque()
         self._sent: dict[int, tuple[Job, asyncio.Future[Done]]] = {}
+        self.shares = False
+        """Whether it takes adapters of other rerankers."""
+        self.users = 0
+        """Rerankers that are served by it; with the last one it ends."""
+        self._adapters: dict[str, Path] = {}
+        self._loading: dict[str, asyncio.Future[None]] = {}
         self._pace = Pace()
         self._window = 0
         self._numbers = 0
@@ -119,7 +128,9 @@ class EngineLink:
         return self._process.pid if self._process is not None and self._process.returncode is None else None
 
     async def start(self) -> None:
-        self._supervisor = asyncio.create_task(self._supervise())
+        """Once; again it changes nothing."""
+        if self._supervisor is None:
+            self._supervisor = asyncio.create_task(self._supervise())
 
     async def wait_ready(self) -> bool:
         """True once it is ready, False where its first start failed (`problem` says why)."""
@@ -142,7 +153,35 @@ class EngineLink:
         if waiting and within_s > 0 and ahead > _CARE * within_s:
             raise UnservedError("queue_full")
 
-    def score(self, prompt: ListPrompt, namespace: str) -> asyncio.Future[Done]:
+    async def load(self, adapter: str, folder: Path) -> None:
+        """Have another reranker's adapter scored by, from now on and by every later life of the engine.
+
+        Waits for an engine that is down; but one that dies of the adapter is not given it for ever.
+
+        Raises:
+            InputError: it cannot be.
+        """
+        for _ in range(_TRIES):
+            while self._writer is None:
+                if self._supervisor is None or self._supervisor.done():
+                    raise InputError("the engine has ended")
+                self._changed.clear()
+                await self._changed.wait()
+            self._loading[adapter] = loading = asyncio.get_running_loop().create_future()
+            self._writer.write(framed(Load(adapter, str(folder))))
+            with contextlib.suppress(UnservedError):
+                await loading
+                self._adapters[adapter] = folder
+                return
+        raise InputError(f"{folder}: the engine died {_TRIES} times while it read the adapter")
+
+    def unload(self, adapter: str) -> None:
+        """No list will name it any more."""
+        self._adapters.pop(adapter, None)
+        if self._writer is not None:
+            self._writer.write(framed(Unload(adapter)))
+
+    def score(self, prompt: ListPrompt, namespace: str, adapter: str = "") -> asyncio.Future[Done]:
         """Scores of one list, on their way. A caller that stops waiting takes its list out of the queue.
 
         Raises:
@@ -154,7 +193,7 @@ class EngineLink:
             raise UnservedError("queue_full")
         self._numbers += 1
         future: asyncio.Future[Done] = asyncio.get_running_loop().create_future()
-        self._queue.append((Job(self._numbers, namespace, prompt), future))
+        self._queue.append((Job(self._numbers, namespace, prompt, adapter), future))
         self._send()
         return future
 
@@ -165,6 +204,7 @@ class EngineLink:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._supervisor
         self._refuse()
+        self._changed.set()
 
     def _send(self) -> None:
         """As many lists as the engine takes at one time."""
@@ -182,12 +222,17 @@ class EngineLink:
         if isinstance(said, Done):
             self._take(said)
             self._send()
+        elif isinstance(said, Loaded):
+            self._take_loaded(said)
         elif said[0] == FAILED:
             self.problem = said[1]
             raise ConnectionError(self.problem)
         else:
             assert said[0] == READY
-            _, self.name, self._window = said
+            _, self.name, self._window, self.shares = said
+            assert self._transport is not None
+            for adapter, folder in self._adapters.items():
+                self._transport.write(framed(Load(adapter, str(folder))))
             self._writer, self.problem, self._pace = self._transport, "", Pace()
             self._heard = asyncio.get_running_loop().time()
             self._changed.set()
@@ -209,7 +254,21 @@ class EngineLink:
         if self._errors >= _ERRORS:
             raise ConnectionError(f"{_ERRORS} lists in a row failed, the last with {done.error}")
 
+    def _take_loaded(self, said: Loaded) -> None:
+        waiting = self._loading.pop(said.adapter, None)
+        if said.problem and waiting is None:
+            logger.error("adapter not loaded again", extra={"problem": said.problem})
+        if waiting is not None and not waiting.done():
+            if said.problem:
+                waiting.set_exception(InputError(said.problem))
+            else:
+                waiting.set_result(None)
+
     def _refuse(self) -> None:
+        for loading in self._loading.values():
+            if not loading.done():
+                loading.set_exception(UnservedError("engine_down"))
+        self._loading.clear()
         for _, future in [*self._sent.values(), *self._queue]:
             if not future.done():
                 future.set_exception(UnservedError("engine_down"))

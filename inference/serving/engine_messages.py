@@ -1,6 +1,7 @@
 """What the server and its engine process say to each other: pickles in a stream, each behind its size.
 
-Job(7, "tenant", prompt)   →   Done(7, scores.tobytes(), ms=41.0)
+Job(7, "tenant", prompt)         →   Done(7, scores.tobytes(), ms=41.0)
+Load("adapter1", "runs/other")   →   Loaded("adapter1")
 
 socket.sendall(framed(job))
 for message in frames.feed(socket.recv(MOST)): ...
@@ -35,6 +36,8 @@ class Job:
     namespace: str
     """Prefixes are shared within it only."""
     prompt: ListPrompt
+    adapter: str = ""
+    """By which adapter; empty for the engine's own."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,29 @@ class Done:
     def scores(self) -> np.ndarray | None:
         """float32 [K]."""
         return None if self.values is None else np.frombuffer(self.values, dtype=np.float32)
+
+
+@dataclass(frozen=True)
+class Load:
+    """Another reranker over the same base, to score by its adapter."""
+
+    adapter: str
+    folder: str
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """It can be scored by now, or not, for this reason."""
+
+    adapter: str
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class Unload:
+    """No list will name this adapter any more."""
+
+    adapter: str
 
 
 def framed(message: Any) -> bytes:

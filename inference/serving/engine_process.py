@@ -14,12 +14,25 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from reshelf.errors import InputError
-from reshelf.inference.serving.engine_messages import FAILED, MOST, READY, WINDOWS, Done, Frames, Job, framed
+from reshelf.inference.engine import Engine
+from reshelf.inference.serving.engine_messages import (
+    FAILED,
+    MOST,
+    READY,
+    WINDOWS,
+    Done,
+    Frames,
+    Job,
+    Load,
+    Loaded,
+    Unload,
+    framed,
+)
 
 _NICE = 5
 """On a machine whose every core the engine uses, the server answers first: a deadline is kept by who is awake."""
@@ -39,39 +52,66 @@ def main(fd: int, settings: dict[str, Any]) -> None:
         server.sendall(framed((FAILED, f"{type(error).__name__}: {error}")))
         raise
     try:
-        server.sendall(framed((READY, engine.name, WINDOWS[engine.name])))
+        server.sendall(framed((READY, engine.name, WINDOWS[engine.name], engine.shares)))
         frames = Frames()
         while data := server.recv(MOST):
-            jobs: list[Job] = list(frames.feed(data))
-            for group in _alike(jobs) if engine.name == "vllm" else [[job] for job in jobs]:
-                for done in _score(engine, group):
-                    server.sendall(framed(done))
+            messages = list(frames.feed(data))
+            for reply in _answered(engine, messages):
+                server.sendall(framed(reply))
     except (BrokenPipeError, ConnectionResetError):
         pass  # the server is gone
     finally:
         engine.close()
 
 
-def _load(settings: dict[str, Any]) -> Any:
+def _load(settings: dict[str, Any]) -> Engine:
+    import torch
+
     from reshelf.inference.engine_start import start_engine
+    from reshelf.inference.engine_vllm import VllmSettings
     from reshelf.modeling.checkpoint import load_reranker
 
-    return start_engine(load_reranker(Path(settings["model"])), settings["engine"])
+    # On a GPU one vLLM takes all of the memory: other adapters come into it. On a CPU its kernels for them are slow.
+    vllm = VllmSettings(lora="by_request" if torch.cuda.is_available() else "merged")
+    return start_engine(load_reranker(Path(settings["model"])), settings["engine"], vllm)
+
+
+def _answered(engine: Engine, messages: Sequence[Any]) -> Iterator[Any]:
+    """Replies to messages that came together. Adapters come before lists that may be theirs, and go after them."""
+    for message in messages:
+        if isinstance(message, Load):
+            yield _loaded(engine, message)
+    jobs = [message for message in messages if isinstance(message, Job)]
+    for group in _alike(jobs) if engine.name == "vllm" else [[job] for job in jobs]:
+        yield from _score(engine, group)
+    for message in messages:
+        if isinstance(message, Unload):
+            engine.remove_adapter(message.adapter)
+
+
+def _loaded(engine: Engine, message: Load) -> Loaded:
+    try:
+        engine.add_adapter(message.adapter, Path(message.folder))
+    except InputError as error:
+        return Loaded(message.adapter, str(error))
+    except Exception as error:  # of one adapter; the others are served
+        return Loaded(message.adapter, f"{type(error).__name__}: {error}")
+    return Loaded(message.adapter)
 
 
 def _alike(jobs: Sequence[Job]) -> list[list[Job]]:
-    groups: dict[str, list[Job]] = {}
+    groups: dict[tuple[str, str], list[Job]] = {}
     for job in jobs:
-        groups.setdefault(job.namespace, []).append(job)
+        groups.setdefault((job.namespace, job.adapter), []).append(job)
     return list(groups.values())
 
 
-def _score(engine: Any, jobs: list[Job]) -> list[Done]:
+def _score(engine: Engine, jobs: list[Job]) -> list[Done]:
     """Scores of jobs that may share a pass; where they fail together, each alone, so that one does not harm others."""
     before = engine.prompt_tokens, engine.cached_tokens
     start = time.perf_counter()
     try:
-        scores = engine.score([job.prompt for job in jobs], namespace=jobs[0].namespace)
+        scores = engine.score([job.prompt for job in jobs], jobs[0].namespace, jobs[0].adapter)
     except Exception as error:
         if len(jobs) > 1:
             return [done for job in jobs for done in _score(engine, [job])]

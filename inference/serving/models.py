@@ -1,9 +1,12 @@
-"""The rerankers a server has: its own and its tenants', each with an engine process, swapped while it runs.
+"""The rerankers a server has: its own and its tenants', swapped while it runs.
 
     models = Models(config, catalogue, tenants, engine)
     await models.start()
     model = models.of(tenant)        # None while a tenant's own is not ready
     await models.close()
+
+Rerankers over the same base as the server's own share its engine: each is an adapter in it, some megabytes. One over
+another base has an engine process of its own, and so has every one where the engine takes no adapters (vLLM on a CPU).
 
 A folder that a tenant names for the first time, or that was finetuned anew (its reshelf.json is another one), is loaded
 beside what is served; when its engine is ready it takes over, and the one before finishes its lists and ends. A folder
@@ -18,18 +21,23 @@ import gc
 import logging
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from itertools import count
 from pathlib import Path
 
 from reshelf.data.schema import Item
 from reshelf.errors import InputError
 from reshelf.inference.serving.config import ServeConfig
 from reshelf.inference.serving.engine_link import EngineLink
+from reshelf.inference.serving.engine_messages import Done
 from reshelf.inference.serving.tenants import Tenant, Tenants, file_version
-from reshelf.modeling.checkpoint import SPEC_FILE, RerankerSpec, check_fingerprint, read_spec
+from reshelf.modeling.checkpoint import SPEC_FILE, RerankerSpec, base_identity, check_fingerprint, read_spec
 from reshelf.modeling.loading import load_tokenizer
+from reshelf.prompts.builder import ListPrompt
 
 logger = logging.getLogger("reshelf.serving")
 _LOOK_S = 1.0
+_NUMBERS = count(1)
 _CHUNK = 200
 """Items of the catalogue that are read at one time; a request's waits no longer than for these."""
 Version = tuple[int, int]
@@ -43,14 +51,17 @@ class ServedModel:
         config: which engine, and how many lists may wait for it.
         catalogue: items by id.
         engine: of the folder, where it was started already.
+        own: the server's, whose engine serves this one too where they have the base in common.
 
     Raises:
         InputError: the folder is not a reranker, or not with this tokenizer.
     """
 
     def __init__(
-        self, folder: Path, config: ServeConfig, catalogue: Mapping[str, Item], engine: EngineLink | None = None
-    ) -> None:
+        self, folder: Path, config: ServeConfig, catalogue: Mapping[str, Item], engine: EngineLink | None = None,
+        own: ServedModel | None = None,
+    ) -> None:  # fmt: skip
+        self.folder = folder
         self.version = file_version(folder / SPEC_FILE)
         self.spec: RerankerSpec = read_spec(folder)
         tokenizer = load_tokenizer(str(folder))
@@ -59,10 +70,39 @@ class ServedModel:
         self.builder = self.spec.builder(tokenizer, catalogue)
         # Tokenizing takes long and lets go of the interpreter; two at a time would only tokenize an item twice.
         self.writing = ThreadPoolExecutor(1, "prompt")
-        self.engine = engine or EngineLink(folder, config.engine, config.limits.waiting, config.stuck_s)
+        self.engine: EngineLink
+        self.adapter = ""
+        """Its name in the engine; empty for the one that the engine was started with."""
+        if own is not None and own.engine.shares and own.base == self.base:
+            self.engine, self.adapter = own.engine, f"adapter{next(_NUMBERS)}"
+        else:
+            self.engine = engine or EngineLink(folder, config.engine, config.limits.waiting, config.stuck_s)
         self.requests = 0
         """Requests that hold on to this model; it ends after them."""
         self._reading: asyncio.Task[None] | None = None
+
+    @cached_property
+    def base(self) -> str:
+        """What its weights are but for the adapter; reads all of them."""
+        return base_identity(self.spec)
+
+    async def start(self) -> None:
+        """Get ready to score.
+
+        Raises:
+            InputError: the engine does not start, or does not take the adapter.
+        """
+        self.engine.users += 1
+        if self.adapter:
+            await self.engine.load(self.adapter, self.folder)
+            return
+        await self.engine.start()
+        if not await self.engine.wait_ready():
+            raise InputError(f"the engine does not start: {self.engine.problem}")
+
+    def score(self, prompt: ListPrompt, namespace: str) -> asyncio.Future[Done]:
+        """`EngineLink.score`, by this reranker."""
+        return self.engine.score(prompt, namespace, self.adapter)
 
     def read_ahead(self) -> None:
         """Begin to tokenise the catalogue, a few items at a time between requests: none waits for that later."""
@@ -85,10 +125,14 @@ class ServedModel:
             self.requests -= 1
 
     async def close(self) -> None:
-        """End its engine."""
+        """End its engine, where it is the last to use it."""
         if self._reading is not None:
             self._reading.cancel()
-        await self.engine.close()
+        if self.adapter:
+            self.engine.unload(self.adapter)
+        self.engine.users -= 1
+        if not self.engine.users:
+            await self.engine.close()
         self.writing.shutdown(wait=False)
 
 
@@ -122,12 +166,15 @@ class Models:
     @property
     def depth(self) -> int:
         """Lists that wait or are being scored."""
-        return sum(model.engine.depth for model in self._served.values())
+        return sum(engine.depth for engine in self._engines())
 
     @property
     def starts(self) -> int:
         """How often an engine was started."""
-        return self._before + sum(model.engine.starts for model in self._served.values())
+        return self._before + sum(engine.starts for engine in self._engines())
+
+    def _engines(self) -> set[EngineLink]:
+        return {model.engine for model in self._served.values()}
 
     def of(self, tenant: Tenant) -> ServedModel | None:
         """The reranker a tenant's lists are ranked by; None while it is not ready for the first time."""
@@ -142,8 +189,7 @@ class Models:
         own = self._config.model
         model = await asyncio.to_thread(ServedModel, own, self._config, self._catalogue, self._engine)
         self._served[own], self._tried[own] = model, model.version
-        if not await model.engine.wait_ready():
-            raise InputError(f"the engine does not start: {model.engine.problem}")
+        await model.start()
         model.read_ahead()
         self._watcher = asyncio.create_task(self._watch())
 
@@ -171,24 +217,32 @@ class Models:
 
     async def _load(self, folder: Path) -> None:
         """A reranker beside those there are; it takes over when its engine is ready."""
-        model = None
+        model = read = None
         try:
-            model = await asyncio.to_thread(ServedModel, folder, self._config, self._catalogue)
-            await model.engine.start()
-            if not await model.engine.wait_ready():
-                raise InputError(model.engine.problem)
+            model = read = await asyncio.to_thread(ServedModel, folder, self._config, self._catalogue, None, self.own)
+            await model.start()
             model.read_ahead()
             before = self._served.pop(folder, None)
             self._served[folder], self._tried[folder], model = model, model.version, None
             if before is not None:
+                self._moved(before)
                 self._retire(before)
             logger.info("model ready", extra={"model": folder.name})
         except Exception as error:  # of one tenant's model; the others are served
             logger.error("model not loaded", extra={"model": folder.name, "problem": str(error)})
         finally:
             del self._loading[folder]
+            if read is not None and read.adapter and read.engine is not self.own.engine:
+                self._tried.pop(folder, None)  # the server's own went to another base meanwhile
             if model is not None:
                 await asyncio.shield(model.close())
+
+    def _moved(self, before: ServedModel) -> None:
+        """Where the server's own is over another base now, adapters over the former one are loaded once more."""
+        if before.folder == self._config.model and before.engine is not self.own.engine:
+            for folder, model in self._served.items():
+                if model.engine is before.engine:
+                    self._tried.pop(folder, None)
 
     def _retire(self, model: ServedModel) -> None:
         task = asyncio.create_task(self._end(model))
@@ -203,5 +257,5 @@ class Models:
                     while model.requests:
                         await asyncio.sleep(0.05)
         finally:
-            self._before += model.engine.starts
             await asyncio.shield(model.close())
+            self._before += 0 if model.engine.users else model.engine.starts

@@ -90,7 +90,7 @@ class Service:
             model.engine.admit(due - time.perf_counter())
             written = await _before(due, self._write(model, request, items, history, meta))
             watch.end("prompt")
-            scored = model.engine.score(written.prompt, tenant.name)
+            scored = model.score(written.prompt, tenant.name)
             results = self._unranked(request, items)  # while the engine works
             done = await _before(due, scored)
             watch.end("wait")
@@ -214,7 +214,7 @@ class Service:
         try:
             plan = await _before(due, asyncio.get_running_loop().run_in_executor(model.writing, plan_it))
             # One after the other: an explanation does not fill the queue that orders wait in.
-            found = [await _before(due, model.engine.score(prompt, tenant.name)) for prompt in plan.prompts]
+            found = [await _before(due, model.score(prompt, tenant.name)) for prompt in plan.prompts]
         except TimeoutError:
             meta.unexplained = "deadline"
         except UnservedError as error:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
@@ -83,6 +85,16 @@ def reranker_folder(tmp_path_factory: pytest.TempPathFactory, catalogue: dict[st
     spec = RerankerSpec(model_config, prompt, levels, calibration=calibration)
     save_reranker(folder / "model", model, tokenizer, spec)
     return folder / "model"
+
+
+@pytest.fixture(scope="session")
+def other_folder(reranker_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Another reranker over the same base."""
+    folder = tmp_path_factory.mktemp("inference") / "other"
+    shutil.copytree(reranker_folder, folder)
+    weights = folder / "adapter" / "adapter_model.safetensors"
+    save_file({name: -2 * tensor for name, tensor in load_file(weights).items()}, weights, {"format": "pt"})
+    return folder
 
 
 def _tiny_base(folder: Path, texts: list[str]) -> None:

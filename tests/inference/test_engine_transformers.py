@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,10 @@ import bitsandbytes as bnb
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from reshelf.data.schema import Item, RankingList
+from reshelf.errors import InputError
 from reshelf.inference.engine_transformers import Budget, TransformersEngine
 from reshelf.modeling.checkpoint import TrainedReranker, load_reranker
 from reshelf.prompts.builder import ListPrompt
@@ -117,3 +120,38 @@ def test_joint_lists_are_cut_like_any(loaded: TrainedReranker, lists: list[Ranki
     np.testing.assert_allclose(small.score([prompt])[0], whole, atol=1e-5)
     assert small.cached_tokens > len(prompt.prefix)
     np.testing.assert_allclose(whole, separate(loaded, prompt), atol=1e-5)
+
+
+def test_other_adapters_over_the_same_base(
+    reranker_folder: Path, other_folder: Path, prompts: list[ListPrompt], tmp_path: Path
+) -> None:
+    """Each list by the adapter it names, whatever was scored before, and as by that reranker alone."""
+    alone = [
+        TransformersEngine(load_reranker(folder, "cpu").model).score(prompts[:3])
+        for folder in (reranker_folder, other_folder)
+    ]
+    assert not np.allclose(alone[0][0], alone[1][0], atol=0.01)
+    engine = TransformersEngine(load_reranker(reranker_folder, "cpu").model)
+    engine.add_adapter("adapter1", other_folder)
+    for _ in range(2):  # the second time from prefixes that are known
+        for number, prompt in enumerate(prompts[:3]):
+            for name, expected in zip(("", "adapter1"), alone, strict=True):
+                (found,) = engine.score([prompt], adapter=name)
+                np.testing.assert_allclose(found, expected[number], atol=1e-5)
+    assert engine.cached_tokens > 0
+
+    broken = tmp_path / "broken"
+    shutil.copytree(other_folder, broken)
+    weights = broken / "adapter" / "adapter_model.safetensors"
+    whole = load_file(weights)
+    lacking = dict(list(whole.items())[1:])
+    other_size = {name: tensor[:, :2].contiguous() for name, tensor in whole.items()}
+    for content, problem in ((lacking, "it lacks"), (other_size, "size mismatch")):
+        save_file(content, weights, {"format": "pt"})
+        with pytest.raises(InputError, match=problem):
+            engine.add_adapter("adapter2", broken)
+        with pytest.raises(ValueError, match="adapter2"):
+            engine.score(prompts[:1], adapter="adapter2")
+    np.testing.assert_allclose(engine.score(prompts[:1], adapter="adapter1")[0], alone[1][0], atol=1e-5)
+    engine.remove_adapter("adapter1")
+    np.testing.assert_allclose(engine.score(prompts[:1])[0], alone[0][0], atol=1e-5)

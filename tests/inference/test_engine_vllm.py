@@ -93,6 +93,29 @@ def test_joint_lists_are_read_once_and_judged_beside_each_other(
 
 
 @pytest.mark.vllm
+@pytest.mark.slow
+def test_other_adapters_over_the_same_base(
+    reranker: Reranker, prompts: list[ListPrompt], loaded: TrainedReranker, other_folder: Path
+) -> None:
+    engine = reranker.engine
+    if not engine.shares:
+        with pytest.raises(InputError, match="need lora by_request"):
+            engine.add_adapter("adapter1", other_folder)
+        return
+    engine.add_adapter("adapter1", other_folder)
+    models = {"": loaded.model, "adapter1": load_reranker(other_folder, "cpu").model}
+    for _ in range(2):  # the second time from blocks that are cached
+        for name, model in models.items():
+            for values, other in zip(
+                engine.score(prompts, adapter=name), TransformersEngine(model).score(prompts), strict=True
+            ):
+                np.testing.assert_allclose(values, other, atol=2e-3)
+    engine.remove_adapter("adapter1")
+    with pytest.raises(KeyError, match="adapter1"):
+        engine.score(prompts[:1], adapter="adapter1")
+
+
+@pytest.mark.vllm
 def test_prompts_longer_than_the_model_are_refused(loaded: TrainedReranker) -> None:
     with pytest.raises(InputError, match="5000 tokens long, but the model reads 1024"):
         VllmEngine(loaded, VllmSettings(longest=5000))

@@ -16,7 +16,14 @@ from safetensors.torch import load_file, save_file
 from reshelf.data.schema import Item, RankingList
 from reshelf.errors import InputError
 from reshelf.finetune.tokenizer import train_tokenizer
-from reshelf.modeling.checkpoint import RerankerSpec, fingerprint, load_reranker, read_spec, save_reranker
+from reshelf.modeling.checkpoint import (
+    RerankerSpec,
+    base_identity,
+    fingerprint,
+    load_reranker,
+    read_spec,
+    save_reranker,
+)
 from reshelf.modeling.loading import LoraConfig, ModelConfig, add_lora, load_base, load_tokenizer
 from reshelf.modeling.packing import pack
 from reshelf.modeling.score import attach_head, score
@@ -148,6 +155,40 @@ class TestFingerprint:
         before = fingerprint(tokenizer, PROMPT, LEVELS)
         tokenizer(["red", "red oak chair"], padding=True, truncation=True, max_length=2)
         assert fingerprint(tokenizer, PROMPT, LEVELS) == before
+
+
+class TestBaseIdentity:
+    """What adapters must have in common to be served over the same weights."""
+
+    def test_the_same_base_wherever_it_is(self, folder: Path, saved: tuple[Path, np.ndarray], tmp_path: Path) -> None:
+        before = base_identity(read_spec(folder))
+        weights = folder / "adapter" / "adapter_model.safetensors"
+        save_file({name: 2 * tensor for name, tensor in load_file(weights).items()}, weights, {"format": "pt"})
+        change(folder, "levels", "edges", "first_stage", to=[1.5, 3.6])
+        assert base_identity(read_spec(folder.rename(folder.with_name("moved")))) == before
+
+    @pytest.mark.parametrize("what", ["weights", "dtype", "labels", "further file"])
+    def test_another_base(self, folder: Path, what: str) -> None:
+        before = base_identity(read_spec(folder))
+        weights = folder / "base" / "model.safetensors"
+        if what == "weights":
+            base = load_file(weights)
+            save_file(base | {"model.norm.weight": 1.5 * base["model.norm.weight"]}, weights, {"format": "pt"})
+        elif what == "dtype":
+            change(folder, "model", "dtype", to="bfloat16")
+        elif what == "labels":
+            change(folder, "fingerprint", "labels", to="others")
+        else:
+            (folder / "base" / "further.safetensors").write_bytes(b"")
+        assert base_identity(read_spec(folder)) != before
+
+    def test_a_base_on_the_hub_is_its_name(self, folder: Path) -> None:
+        identities = set()
+        for name, revision in (("Qwen/Qwen3-0.6B", None), ("Qwen/Qwen3-0.6B", "v2"), ("Qwen/Qwen3-4B", None)):
+            change(folder, "model", "base", to=name)
+            change(folder, "model", "revision", to=revision)
+            identities.add(base_identity(read_spec(folder)))
+        assert len(identities) == 3
 
 
 class TestBrokenFolders:

@@ -25,7 +25,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory, catalogue: dict[str, Item]) -
 def serve(reranker_folder: Path, shop: Path) -> Callable[..., Server]:
     def start(folder: Path, *flags: Any) -> Server:
         return Server(
-            folder / "server.log", reranker_folder, "--data", shop, "--engine", "transformers",
+            folder / "server.log", "--model", reranker_folder, "--data", shop, "--engine", "transformers",
             "--history", folder / "history.sqlite", *flags,
         )  # fmt: skip
 

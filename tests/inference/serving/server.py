@@ -38,11 +38,14 @@ class Server:
         return [json.loads(line) for line in self.said().splitlines() if line.startswith("{")]
 
     def engine_pid(self) -> int:
-        """The engine process is the server's child that runs engine_process."""
+        return self.engine_pids()[0]
+
+    def engine_pids(self) -> list[int]:
+        """Engine processes are the server's children that run engine_process."""
         found = subprocess.run(
             ["pgrep", "-P", str(self.process.pid), "-f", "engine_process"], capture_output=True, text=True, check=True
         )
-        return int(found.stdout.split()[0])
+        return [int(pid) for pid in found.stdout.split()]
 
     def rerank(self, **body: Any) -> httpx.Response:
         return self.http.post("/v1/rerank", json={"deadline_ms": 30_000} | body)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import threading
 from pathlib import Path
@@ -23,13 +24,21 @@ QUERY = "blue wool coat"
 
 
 @pytest.fixture
-def other_folder(reranker_folder: Path, tmp_path: Path) -> Path:
-    """The tests' reranker with another adapter."""
-    folder = tmp_path / "other"
-    shutil.copytree(reranker_folder, folder)
-    weights = folder / "adapter" / "adapter_model.safetensors"
-    save_file({name: -2 * tensor for name, tensor in load_file(weights).items()}, weights, {"format": "pt"})
-    return folder
+def tenants_folder(other_folder: Path, tmp_path: Path) -> Path:
+    """A tenant's reranker over the base of the server's own."""
+    return Path(shutil.copytree(other_folder, tmp_path / "other"))
+
+
+@pytest.fixture(params=["the same base", "another base"])
+def any_folder(request: pytest.FixtureRequest, tenants_folder: Path) -> tuple[Path, int]:
+    """A tenant's reranker, and how many engines serve it beside the server's own."""
+    if request.param == "the same base":
+        return tenants_folder, 0
+    weights = tenants_folder / "base" / "model.safetensors"
+    base = load_file(weights)
+    base["model.norm.weight"] = 1.5 * base["model.norm.weight"]
+    save_file(base, weights, {"format": "pt"})
+    return tenants_folder, 1
 
 
 def offline(folder: Path, catalogue: dict[str, Item]) -> list[float]:
@@ -50,22 +59,25 @@ def engines(server: Server) -> int:
 
 
 def test_a_tenants_model_comes_changes_and_goes_without_a_restart(
-    serve: Any, tmp_path: Path, reranker_folder: Path, other_folder: Path, catalogue: dict[str, Item],
+    serve: Any, tmp_path: Path, reranker_folder: Path, any_folder: tuple[Path, int], catalogue: dict[str, Item],
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
+    other_folder, further = any_folder
+    later_folder = Path(shutil.copytree(other_folder, tmp_path / "later"))
+    shutil.copytree(reranker_folder / "adapter", later_folder / "adapter", dirs_exist_ok=True)
     file = tmp_path / "tenants.yaml"
     keys = {"a": make_key(file, capsys, "a"), "b": make_key(file, capsys, "b", "--model", str(other_folder))}
-    expected = {folder: offline(folder, catalogue) for folder in (reranker_folder, other_folder)}
+    expected = {folder: offline(folder, catalogue) for folder in (reranker_folder, other_folder, later_folder)}
     assert expected[reranker_folder] != pytest.approx(expected[other_folder], abs=0.01)
     server: Server = serve(tmp_path, "--tenants", file)
-    own, other = (pytest.approx(expected[folder], abs=1e-4) for folder in (reranker_folder, other_folder))
+    own, other, later = (pytest.approx(expected[folder], abs=1e-4) for folder in expected)
     with Client(server.url, keys["a"]) as a, Client(server.url, keys["b"]) as b:
         until(lambda: served(b) is not None, 60)
         assert served(a) == own
         assert served(b) == other
         # Nobody reaches another's by naming it.
         assert served(a, model=str(other_folder)) == served(a, model="other") == own
-        assert engines(server) == 2
+        assert engines(server) == 1 + further
 
         # A broken model changes nothing.
         spec = other_folder / "reshelf.json"
@@ -88,18 +100,67 @@ def test_a_tenants_model_comes_changes_and_goes_without_a_restart(
         threads = [threading.Thread(target=load) for _ in range(4)]
         for thread in threads:
             thread.start()
-        until(lambda: seen and seen[-1] == own, 60)
-        until(lambda: engines(server) == 2, 30)
+        until(lambda: seen and seen[-1] == later, 60)
+        until(lambda: engines(server) == 1 + further, 30)
         swapped.set()
         for thread in threads:
             thread.join()
-        assert all(scores in (own, other) for scores in seen)
+        assert all(scores in (later, other) for scores in seen)
 
         # A tenant that names none any more has the server's own, and the engine nobody needs ends.
         entries = yaml.safe_load(file.read_text())["tenants"]
         file.write_text(yaml.safe_dump({"tenants": [entry | {"model": ""} for entry in entries]}))
         until(lambda: engines(server) == 1, 30)
         assert served(a) == served(b) == own
+    assert server.close() == 0
+
+
+def test_an_engine_that_died_has_its_adapters_again(
+    serve: Any, tmp_path: Path, reranker_folder: Path, tenants_folder: Path, catalogue: dict[str, Item],
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    file = tmp_path / "tenants.yaml"
+    keys = {"a": make_key(file, capsys, "a"), "b": make_key(file, capsys, "b", "--model", str(tenants_folder))}
+    own, other = (pytest.approx(offline(one, catalogue), abs=1e-4) for one in (reranker_folder, tenants_folder))
+    server: Server = serve(tmp_path, "--tenants", file)
+    with Client(server.url, keys["a"]) as a, Client(server.url, keys["b"]) as b:
+        until(lambda: served(b) == other, 60)
+        pid = server.engine_pid()
+        os.kill(pid, signal.SIGKILL)
+        until(lambda: served(b) is None, 10)
+        until(lambda: served(b) is not None, 60)
+        assert server.engine_pid() != pid
+        assert served(b) == other
+        assert served(a) == own
+    assert server.close() == 0
+
+
+def test_the_servers_own_over_another_base_takes_no_tenant_with_it(
+    serve: Any, tmp_path: Path, reranker_folder: Path, tenants_folder: Path, catalogue: dict[str, Item],
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """The adapter that was over the former base goes on, in an engine with that base."""
+    own_folder = Path(shutil.copytree(reranker_folder, tmp_path / "own"))
+    file = tmp_path / "tenants.yaml"
+    keys = {"a": make_key(file, capsys, "a"), "b": make_key(file, capsys, "b", "--model", str(tenants_folder))}
+    other = pytest.approx(offline(tenants_folder, catalogue), abs=1e-4)
+    server: Server = serve(tmp_path, "--model", own_folder, "--tenants", file)
+    with Client(server.url, keys["a"]) as a, Client(server.url, keys["b"]) as b:
+        until(lambda: served(b) == other, 60)
+        assert engines(server) == 1
+        weights = own_folder / "base" / "model.safetensors"
+        base = load_file(weights)
+        partial = weights.with_suffix(".partial")
+        save_file(base | {"model.norm.weight": 1.5 * base["model.norm.weight"]}, partial, {"format": "pt"})
+        os.replace(partial, weights)
+        now = pytest.approx(offline(own_folder, catalogue), abs=1e-4)
+        assert served(a) != now
+        os.utime(own_folder / "reshelf.json")
+        until(lambda: served(a) == now, 60)
+        pids = server.engine_pids()
+        until(lambda: engines(server) == 2 and server.engine_pids() != pids, 60)
+        assert served(b) == other
+        assert served(a) == now
     assert server.close() == 0
 
 

@@ -1,0 +1,74 @@
+"""Claim: whatever is sent to the service, it answers as documented: no 5xx, no hang, the engine ready after it.
+
+    make demo && make bench NAME=fuzz               # 10,000 cases, some minutes on two cores; needs runs/demo
+    python -m benchmarks.fuzz --examples 20         # a short look; nothing is written
+
+Schemathesis makes the requests from the service's own OpenAPI: valid ones, and ones that break each rule of it. A reply
+must have a documented status, the documented type of content and shape, and must come within 20 seconds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+from rich.console import Console
+
+from benchmarks.harness import show, write_result
+from benchmarks.serving import served
+
+CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
+SLOWEST_S = 20
+_CASES = re.compile(r"Test cases:\s+(\d+) generated")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--examples", type=int, default=1300, help="at most, per route and phase")
+    parser.add_argument("--model", type=Path, default=Path("runs/demo/model"), help="reranker folder")
+    parser.add_argument("--data", type=Path, default=Path("runs/demo/data"), help="data set folder: the catalogue")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder, served(args.model, args.data, Path(folder)) as (url, _):
+        start = time.perf_counter()
+        done = subprocess.run(_command(url, args.examples), capture_output=True, text=True, cwd=folder, check=False)
+        seconds = time.perf_counter() - start
+        ready = httpx.get(f"{url}/ready", timeout=10).status_code == 200
+        said = (Path(folder) / "log").read_text()
+    found = _CASES.search(done.stdout)
+    if found is None:
+        raise RuntimeError(f"schemathesis did not run:\n{done.stdout[-4000:]}{done.stderr[-2000:]}")
+    if done.returncode:
+        Console().print(done.stdout[-6000:], markup=False)
+    cases = int(found[1])
+    row: dict[str, Any] = {
+        "cases": cases,
+        "as documented": done.returncode == 0,
+        "5xx": said.count('"status": 5'),
+        "ready after": ready,
+        "minutes": seconds / 60,
+    }
+    show("whatever is sent", [row])
+    if cases >= 10_000:
+        ratios = {"fuzz_cases": cases, "fuzz_5xx": row["5xx"], "fuzz_not_as_documented": int(done.returncode != 0)}
+        written = write_result("fuzz", [row], ratios, {"examples": args.examples}, "make bench NAME=fuzz")
+        Console().print(f"written to {written}")
+    sys.exit(done.returncode)
+
+
+def _command(url: str, examples: int) -> list[str]:
+    return [
+        str(Path(sys.executable).with_name("schemathesis")), "run", f"{url}/openapi.json", "--checks", CHECKS,
+        "--phases", "coverage,fuzzing", "--max-examples", str(examples), "--max-response-time", str(SLOWEST_S),
+        "--request-timeout", "30", "--continue-on-failure", "--generation-deterministic",
+    ]  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
