@@ -31,7 +31,7 @@ _CASES = re.compile(r"Test cases:\s+(\d+) generated")
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--examples", type=int, default=1300, help="at most, per route and phase")
+    parser.add_argument("--examples", type=int, default=2600, help="at most, per route and phase")
     parser.add_argument("--model", type=Path, default=Path("runs/demo/model"), help="reranker folder")
     parser.add_argument("--data", type=Path, default=Path("runs/demo/data"), help="data set folder: the catalogue")
     args = parser.parse_args()

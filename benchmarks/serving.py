@@ -136,7 +136,7 @@ def _overhead(url: str, lists: list[RankingList], count: int) -> list[dict[str, 
     every = list(dict.fromkeys(c for one in lists for c in one.candidates))
     host, port = url.removeprefix("http://").split(":")
     connection = HTTPConnection(host, int(port))
-    times: dict[str, list[tuple[float, float]]] = {"socket": [], "http.client": []}
+    times: dict[str, list[tuple[float, float, float]]] = {"socket": [], "http.client": []}
     with socket.create_connection((host, int(port))) as bare:
         bare.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for n, one in enumerate(lists):
@@ -148,16 +148,18 @@ def _overhead(url: str, lists: list[RankingList], count: int) -> list[dict[str, 
             reply = _by_client(connection, sent) if n % 2 else _by_socket(bare, sent)
             whole = 1000 * (time.perf_counter() - start)
             if n >= len(lists) // 2:
-                times[client].append((whole, json.loads(reply)["meta"]["ms"]["engine"]))
+                meta = json.loads(reply)["meta"]
+                times[client].append((whole, meta["ms"]["engine"], meta["cached_tokens"] / meta["prompt_tokens"]))
     connection.close()
     return [
         {
             "measured": f"{count} candidates",
             "candidates": count,
             "client": client,
-            "request, p50 ms": statistics.median(whole for whole, _ in taken),
-            "engine, p50 ms": statistics.median(engine for _, engine in taken),
-            "overhead, p50 ms": statistics.median(whole - engine for whole, engine in taken),
+            "request, p50 ms": statistics.median(whole for whole, _, _ in taken),
+            "engine, p50 ms": statistics.median(engine for _, engine, _ in taken),
+            "overhead, p50 ms": statistics.median(whole - engine for whole, engine, _ in taken),
+            "tokens read before, share": statistics.median(known for _, _, known in taken),
         }
         for client, taken in times.items()
     ]

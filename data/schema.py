@@ -19,7 +19,10 @@ MAX_GRADE = max(GRADES)
 
 
 def _utc(value: datetime) -> datetime:
-    return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+    try:
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError("time is before the year 1 or after 9999 in UTC") from error
 
 
 def _finite(value: float) -> float:

@@ -142,6 +142,15 @@ def atomic(path: Path) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
+def as_readable_as_others(folder: Path) -> None:
+    """Give weights the permissions of any other new file: safetensors lets nobody but their writer read them, and a
+    service seldom runs as who finetuned."""
+    umask = os.umask(0)
+    os.umask(umask)
+    for weights in folder.rglob("*.safetensors"):
+        weights.chmod(0o666 & ~umask)
+
+
 def check_writable(folder: Path) -> None:
     """Find out before long work whether files can be written to `folder`; leaves nothing behind.
 

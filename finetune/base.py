@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from transformers import PreTrainedTokenizerBase, Qwen3Config, Qwen3ForCausalLM, TrainingArguments, set_seed
 
 from reshelf.data.marketplace import MarketplaceConfig
-from reshelf.data.store import atomic, check_writable, load_dataset_folder
+from reshelf.data.store import as_readable_as_others, atomic, check_writable, load_dataset_folder
 from reshelf.errors import InputError
 from reshelf.finetune.config import config_text
 from reshelf.finetune.muon import MuonAdamW
@@ -169,6 +169,7 @@ def make_base(config: BaseConfig) -> None:
     model.config._attn_implementation = "sdpa"
     tokenizer.save_pretrained(config.out)
     model.save_pretrained(config.out, safe_serialization=True)
+    as_readable_as_others(config.out)
     last_loss = next(entry["loss"] for entry in reversed(trainer.state.log_history) if "loss" in entry)
     with atomic(config.out / "README.md") as partial:
         partial.write_text(_card(config, last_loss), encoding="utf-8")

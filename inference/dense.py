@@ -20,6 +20,7 @@ from peft import PeftModel
 from peft.tuners.lora import LoraLayer
 from transformers import AutoModelForSequenceClassification, PreTrainedTokenizerBase
 
+from reshelf.data.store import as_readable_as_others
 from reshelf.errors import InputError
 from reshelf.modeling.checkpoint import TrainedReranker
 
@@ -65,6 +66,7 @@ def dense_model(trained: TrainedReranker, merge: bool, dtype: Dtype = "float32")
 def write_dense(trained: TrainedReranker, folder: Path, merge: bool, dtype: Dtype = "float32") -> None:
     """Write `dense_model` and a tokenizer that reads a prompt's text as the prompt builder's ids, into `folder`."""
     dense_model(trained, merge, dtype).save_pretrained(folder)
+    as_readable_as_others(folder)
     plain_tokenizer(trained.tokenizer).save_pretrained(folder)
     for extra in ("chat_template.jinja", "generation_config.json"):
         (folder / extra).unlink(missing_ok=True)

@@ -15,6 +15,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import os
 import shutil
 import warnings
 from collections.abc import Iterator, Mapping
@@ -28,7 +29,7 @@ from safetensors import SafetensorError
 from transformers import PreTrainedTokenizerBase
 
 from reshelf.data.schema import Item
-from reshelf.data.store import atomic, problem_of
+from reshelf.data.store import as_readable_as_others, atomic, problem_of
 from reshelf.errors import InputError
 from reshelf.modeling.calibration import Calibration
 from reshelf.modeling.loading import ModelConfig, load_base, load_tokenizer, pick_device
@@ -114,6 +115,7 @@ def save_reranker(folder: Path, model: peft.PeftModel, tokenizer: PreTrainedToke
     if base.is_dir():
         _copy_base(base, folder / BASE)
         stored["model"]["base"] = BASE
+    as_readable_as_others(folder)
     with atomic(folder / SPEC_FILE) as partial:
         partial.write_text(json.dumps(stored, indent=2, ensure_ascii=False), encoding="utf-8")
 
@@ -211,6 +213,9 @@ def reading_adapter(folder: Path) -> Iterator[Path]:
     missing = [name for name in ("adapter_config.json", "adapter_model.safetensors") if not (adapter / name).is_file()]
     if missing:
         raise InputError(f"{adapter} has no {missing[0]}; restore the file or finetune again")
+    closed = [path for path in adapter.iterdir() if not os.access(path, os.R_OK)]
+    if closed:
+        raise InputError(f"{closed[0]} may not be read by this user; change its permissions")
     try:
         with warnings.catch_warnings():
             # peft only warns of weights that the file does not have, and leaves those untrained.

@@ -91,6 +91,12 @@ class TestRoundTrip:
     def test_weights_are_safetensors_only(self, saved: tuple[Path, np.ndarray]) -> None:
         assert {p.suffix for p in saved[0].rglob("*") if p.is_file()} <= {".json", ".safetensors", ".jinja"}
 
+    def test_others_may_read_it(self, saved: tuple[Path, np.ndarray]) -> None:
+        """A container's user is another one than who finetuned."""
+        plain = saved[0].parent / "plain"
+        plain.touch()
+        assert {p.stat().st_mode for p in saved[0].rglob("*") if p.is_file()} == {plain.stat().st_mode}
+
     def test_saving_a_loaded_one_again(self, folder: Path, saved: tuple[Path, np.ndarray]) -> None:
         """In place too: the base must not delete itself."""
         trained = load_reranker(folder, "cpu")

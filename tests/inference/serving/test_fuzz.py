@@ -1,6 +1,6 @@
 """Schemathesis over the OpenAPI: whatever comes, no 5xx, no hang, and only what is documented comes back.
 
-schemathesis run http://127.0.0.1:8000/openapi.json --phases coverage,fuzzing --max-examples 1300     # 10,000 cases
+make bench NAME=fuzz        # the same with more than 10,000 cases
 """
 
 from __future__ import annotations
@@ -37,3 +37,13 @@ def test_a_shopper_with_any_id_is_forgotten(server: Server) -> None:
             client.forget(user_id)
         meta = server.rerank(query="coat", documents=["p1", "p2"], user_id=user_id).json()["meta"]
         assert meta["history"]["events"] == 0, user_id
+
+
+@pytest.mark.parametrize("time", ["0001-01-01T00:00:00+06:06", "9999-12-31T23:59:59-05:00"])
+def test_a_time_that_is_none_in_utc_is_refused(server: Server, time: str) -> None:
+    event = {"kind": "click", "item_id": "p1", "time": time}
+    reply = server.http.post("/v1/events", json={"events": [event | {"user_id": "u"}]})
+    assert (reply.status_code, reply.json()["field"]) == (422, "events[0].time")
+    reply = server.rerank(query="coat", documents=["p1", "p2"], history=[event])
+    assert (reply.status_code, reply.json()["field"]) == (422, "history[0].time")
+    assert "year 1" in reply.json()["message"]
