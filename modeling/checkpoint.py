@@ -222,7 +222,10 @@ def reading_adapter(folder: Path) -> Iterator[Path]:
             warnings.filterwarnings("error", message="Found missing adapter keys")
             yield adapter
     except (SafetensorError, ValueError, RuntimeError, TypeError, UserWarning) as error:
-        raise InputError(f"{adapter} cannot be read: {str(error).splitlines()[0]}") from error
+        first, _, more = str(error).partition("\n")
+        # torch says on the first line that something is wrong, and what on the next.
+        problem = f"{first} {more.strip().splitlines()[0]}" if first.endswith(":") and more.strip() else first
+        raise InputError(f"{adapter} cannot be read: {problem}") from error
 
 
 def _copy_base(source: Path, target: Path) -> None:
