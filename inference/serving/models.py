@@ -38,8 +38,8 @@ from reshelf.prompts.builder import ListPrompt
 logger = logging.getLogger("reshelf.serving")
 _LOOK_S = 1.0
 _NUMBERS = count(1)
-_CHUNK = 200
-"""Items of the catalogue that are read at one time; a request's waits no longer than for these."""
+_CHUNK = 32
+"""Items of the catalogue that are read at one time, some 10 ms: a request's new items wait no longer than for these."""
 Version = tuple[int, int]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import signal
@@ -14,9 +15,11 @@ import pytest
 import yaml
 from safetensors.torch import load_file, save_file
 
-from reshelf.data.schema import Item
+from reshelf.data.schema import Item, RankingList
 from reshelf.inference.client import Client, ServiceError
 from reshelf.inference.reranker import Reranker
+from reshelf.inference.serving.config import ServeConfig
+from reshelf.inference.serving.models import ServedModel
 from tests.inference.serving.server import Server, until
 from tests.inference.serving.test_tenants import DOCUMENTS, make_key
 
@@ -179,3 +182,20 @@ def test_a_tenant_whose_model_is_not_there_has_first_stage_order_and_the_others_
         with pytest.raises(ServiceError, match="empty text"):
             b.rerank(QUERY, [""])
     assert server.close() == 0
+
+
+def test_the_catalogue_is_tokenised_before_it_is_asked_for(
+    reranker_folder: Path, catalogue: dict[str, Item], lists: list[RankingList]
+) -> None:
+    async def read() -> ServedModel:
+        model = ServedModel(reranker_folder, ServeConfig(reranker_folder), catalogue)
+        assert not any(model.builder.has_read(ranking) for ranking in lists)
+        model.read_ahead()
+        assert model._reading is not None
+        await model._reading
+        return model
+
+    model = asyncio.run(read())
+    assert len(catalogue) > 32, "more than is read at one time"
+    assert all(model.builder.has_read(ranking) for ranking in lists)
+    model.writing.shutdown()
