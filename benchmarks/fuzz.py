@@ -9,7 +9,6 @@ must have a documented status, the documented type of content and shape, and mus
 
 from __future__ import annotations
 
-import argparse
 import re
 import subprocess
 import sys
@@ -21,7 +20,7 @@ from typing import Any
 import httpx
 from rich.console import Console
 
-from benchmarks.harness import show, write_result
+from benchmarks.harness import demo_parser, show, write_result
 from benchmarks.serving import served
 
 CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
@@ -30,14 +29,12 @@ _CASES = re.compile(r"Test cases:\s+(\d+) generated")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = demo_parser(__doc__)
     parser.add_argument("--examples", type=int, default=2600, help="at most, per route and phase")
-    parser.add_argument("--model", type=Path, default=Path("runs/demo/model"), help="reranker folder")
-    parser.add_argument("--data", type=Path, default=Path("runs/demo/data"), help="data set folder: the catalogue")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, served(args.model, args.data, Path(folder)) as (url, _):
         start = time.perf_counter()
-        done = subprocess.run(_command(url, args.examples), capture_output=True, text=True, cwd=folder, check=False)
+        done = subprocess.run(command(url, args.examples), capture_output=True, text=True, cwd=folder, check=False)
         seconds = time.perf_counter() - start
         ready = httpx.get(f"{url}/ready", timeout=10).status_code == 200
         said = (Path(folder) / "log").read_text()
@@ -62,7 +59,8 @@ def main() -> None:
     sys.exit(done.returncode)
 
 
-def _command(url: str, examples: int) -> list[str]:
+def command(url: str, examples: int) -> list[str]:
+    """Schemathesis over a running service, with so many examples at most per route and phase."""
     return [
         str(Path(sys.executable).with_name("schemathesis")), "run", f"{url}/openapi.json", "--checks", CHECKS,
         "--phases", "coverage,fuzzing", "--max-examples", str(examples), "--max-response-time", str(SLOWEST_S),

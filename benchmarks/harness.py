@@ -9,6 +9,7 @@ claim is a ratio of medians of the same run.
 
 from __future__ import annotations
 
+import argparse
 import importlib.metadata
 import json
 import os
@@ -48,6 +49,14 @@ class Samples:
 
     def to_json(self) -> dict[str, Any]:
         return {"median": self.median, "low": min(self.values), "high": max(self.values), "values": list(self.values)}
+
+
+def demo_parser(doc: str | None) -> argparse.ArgumentParser:
+    """Arguments of a script that measures the demo's reranker, or another one."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=Path, default=Path("runs/demo/model"), help="reranker folder")
+    parser.add_argument("--data", type=Path, default=Path("runs/demo/data"), help="data set folder with test lists")
+    return parser
 
 
 def timed(call: Callable[[], Any]) -> float:

@@ -10,15 +10,13 @@ in what the model reads. Intervals are over lists and texts: ten orders in five 
 
 from __future__ import annotations
 
-import argparse
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from rich.console import Console
 
-from benchmarks.harness import show, write_result
+from benchmarks.harness import demo_parser, show, write_result
 from reshelf.data.schema import Item, RankingList
 from reshelf.data.store import load_dataset_folder
 from reshelf.inference.reranker import Reranker
@@ -58,9 +56,7 @@ PLAIN = (
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", type=Path, default=Path("runs/demo/model"), help="reranker folder")
-    parser.add_argument("--data", type=Path, default=Path("runs/demo/data"), help="data set folder with test lists")
+    parser = demo_parser(__doc__)
     parser.add_argument("--lists", type=int, default=100, help="lists, one product of each")
     args = parser.parse_args()
     data = load_dataset_folder(args.data, ["test"])

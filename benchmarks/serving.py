@@ -12,7 +12,6 @@ came back, at 80 % of capacity with 1 % malformed ones, then at 300 %. Orders ar
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
 import random
@@ -35,7 +34,7 @@ import numpy as np
 import psutil
 from rich.console import Console
 
-from benchmarks.harness import show, write_result
+from benchmarks.harness import demo_parser, show, write_result
 from reshelf.data.schema import RankingList
 from reshelf.data.store import load_dataset_folder
 from reshelf.inference.reranker import Reranker
@@ -46,10 +45,8 @@ _ROUNDING = 1e-4
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = demo_parser(__doc__)
     parser.add_argument("--minutes", type=float, default=30.0, help="of load at 80 %% of capacity")
-    parser.add_argument("--model", type=Path, default=Path("runs/demo/model"), help="reranker folder")
-    parser.add_argument("--data", type=Path, default=Path("runs/demo/data"), help="data set folder with test lists")
     args = parser.parse_args()
     console = Console()
     data = load_dataset_folder(args.data, ["test"])

@@ -22,6 +22,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
@@ -88,7 +89,7 @@ class VllmEngine:
             torch.cuda.empty_cache()
         options: dict[str, Any] = {}
         self.shares = not merge
-        self._numbers = 0
+        self._numbers = count(1)
         self._loras: dict[str, Any] = {"": None}
         """Requests for adapters, by name; of the reranker's own that is empty."""
         self._rank = 0 if merge else _lora_rank(trained)
@@ -103,7 +104,7 @@ class VllmEngine:
             self._files.cleanup()
             raise
         if not merge:
-            self._add("", trained.folder / ADAPTER)
+            self._loras[""] = self._request("own", trained.folder / ADAPTER)
         self.prompt_tokens = 0
         """Tokens of all requests so far."""
         self.cached_tokens = 0
@@ -144,23 +145,19 @@ class VllmEngine:
             rank = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))["r"]
             if rank > self._rank:
                 raise InputError(f"{adapter}: rank {rank}, and vLLM was started for up to {self._rank}")
-            self._add(name, adapter)
-            try:
-                self._llm.llm_engine.add_lora(self._loras[name])
-            except Exception:
-                del self._loras[name]
-                raise
+            lora = self._request(name, adapter)
+            self._llm.llm_engine.add_lora(lora)
+        self._loras[name] = lora
 
     def remove_adapter(self, name: str) -> None:
         """Forget it."""
         if (lora := self._loras.pop(name, None)) is not None:
             self._llm.llm_engine.remove_lora(lora.lora_int_id)
 
-    def _add(self, name: str, adapter: Path) -> None:
+    def _request(self, name: str, adapter: Path) -> Any:
         from vllm.lora.request import LoRARequest
 
-        self._numbers += 1
-        self._loras[name] = LoRARequest(name or "own", self._numbers, str(adapter))
+        return LoRARequest(name, next(self._numbers), str(adapter))
 
     def _ask(self, requests: Sequence[list[int]], namespace: str, adapter: str) -> np.ndarray:
         """The classifier's own values, without the sigmoid that is vLLM's default, float32 [requests]."""

@@ -41,6 +41,7 @@ _PAUSE, _LONGEST_PAUSE = 0.5, 10.0
 _ERRORS = 5
 """So many lists in a row that the engine could not score: it is started anew."""
 _TRIES = 2
+"""So often an adapter is given to an engine that dies of it."""
 _MEMORY = 0.95
 """What the engine's pace a list ago still counts now."""
 _CARE = 0.8

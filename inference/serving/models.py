@@ -38,6 +38,7 @@ from reshelf.prompts.builder import ListPrompt
 logger = logging.getLogger("reshelf.serving")
 _LOOK_S = 1.0
 _NUMBERS = count(1)
+"""Of adapters: no two ever have the same name, so nothing cached of one is taken for another's."""
 _CHUNK = 32
 """Items of the catalogue that are read at one time, some 10 ms: a request's new items wait no longer than for these."""
 Version = tuple[int, int]

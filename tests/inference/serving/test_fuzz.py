@@ -6,25 +6,18 @@ make bench NAME=fuzz        # the same with more than 10,000 cases
 from __future__ import annotations
 
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from benchmarks.fuzz import command
 from reshelf.inference.client import Client
 from tests.inference.serving.server import Server
-
-CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
 
 
 @pytest.mark.slow
 def test_whatever_comes_is_answered_as_documented(server: Server, tmp_path: Path) -> None:
-    command = [
-        str(Path(sys.executable).with_name("schemathesis")), "run", f"{server.url}/openapi.json", "--checks", CHECKS,
-        "--phases", "coverage,fuzzing", "--max-examples", "25", "--max-response-time", "20", "--request-timeout", "30",
-        "--continue-on-failure", "--generation-deterministic",
-    ]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=500)
+    done = subprocess.run(command(server.url, 25), capture_output=True, text=True, cwd=tmp_path, timeout=500)
     assert done.returncode == 0, done.stdout[-6000:]
     assert server.http.get("/ready").status_code == 200
 

@@ -6,7 +6,6 @@ import asyncio
 import os
 import shutil
 import signal
-import subprocess
 import threading
 from pathlib import Path
 from typing import Any
@@ -37,11 +36,16 @@ def any_folder(request: pytest.FixtureRequest, tenants_folder: Path) -> tuple[Pa
     """A tenant's reranker, and how many engines serve it beside the server's own."""
     if request.param == "the same base":
         return tenants_folder, 0
-    weights = tenants_folder / "base" / "model.safetensors"
-    base = load_file(weights)
-    base["model.norm.weight"] = 1.5 * base["model.norm.weight"]
-    save_file(base, weights, {"format": "pt"})
+    put_over_another_base(tenants_folder)
     return tenants_folder, 1
+
+
+def put_over_another_base(folder: Path) -> None:
+    weights = folder / "base" / "model.safetensors"
+    base = load_file(weights)
+    partial = weights.with_suffix(".partial")
+    save_file(base | {"model.norm.weight": 1.5 * base["model.norm.weight"]}, partial, {"format": "pt"})
+    os.replace(partial, weights)
 
 
 def offline(folder: Path, catalogue: dict[str, Item]) -> list[float]:
@@ -54,11 +58,6 @@ def served(client: Client, **fields: Any) -> list[float] | None:
     """Scores, best first; None for first-stage order."""
     reply = client.rerank(QUERY, DOCUMENTS, scores=[0.8] * 3 + [0.1] * 3, deadline_ms=30_000, **fields)
     return None if reply.meta.fallback else [one.score or 0.0 for one in reply.results]
-
-
-def engines(server: Server) -> int:
-    command = ["pgrep", "-c", "-P", str(server.process.pid), "-f", "engine_process"]
-    return int(subprocess.run(command, capture_output=True, text=True).stdout)
 
 
 def test_a_tenants_model_comes_changes_and_goes_without_a_restart(
@@ -80,7 +79,7 @@ def test_a_tenants_model_comes_changes_and_goes_without_a_restart(
         assert served(b) == other
         # Nobody reaches another's by naming it.
         assert served(a, model=str(other_folder)) == served(a, model="other") == own
-        assert engines(server) == 1 + further
+        assert len(server.engine_pids()) == 1 + further
 
         # A broken model changes nothing.
         spec = other_folder / "reshelf.json"
@@ -104,7 +103,7 @@ def test_a_tenants_model_comes_changes_and_goes_without_a_restart(
         for thread in threads:
             thread.start()
         until(lambda: seen and seen[-1] == later, 60)
-        until(lambda: engines(server) == 1 + further, 30)
+        until(lambda: len(server.engine_pids()) == 1 + further, 30)
         swapped.set()
         for thread in threads:
             thread.join()
@@ -113,7 +112,7 @@ def test_a_tenants_model_comes_changes_and_goes_without_a_restart(
         # A tenant that names none any more has the server's own, and the engine nobody needs ends.
         entries = yaml.safe_load(file.read_text())["tenants"]
         file.write_text(yaml.safe_dump({"tenants": [entry | {"model": ""} for entry in entries]}))
-        until(lambda: engines(server) == 1, 30)
+        until(lambda: len(server.engine_pids()) == 1, 30)
         assert served(a) == served(b) == own
     assert server.close() == 0
 
@@ -150,18 +149,14 @@ def test_the_servers_own_over_another_base_takes_no_tenant_with_it(
     server: Server = serve(tmp_path, "--model", own_folder, "--tenants", file)
     with Client(server.url, keys["a"]) as a, Client(server.url, keys["b"]) as b:
         until(lambda: served(b) == other, 60)
-        assert engines(server) == 1
-        weights = own_folder / "base" / "model.safetensors"
-        base = load_file(weights)
-        partial = weights.with_suffix(".partial")
-        save_file(base | {"model.norm.weight": 1.5 * base["model.norm.weight"]}, partial, {"format": "pt"})
-        os.replace(partial, weights)
+        assert len(server.engine_pids()) == 1
+        put_over_another_base(own_folder)
         now = pytest.approx(offline(own_folder, catalogue), abs=1e-4)
         assert served(a) != now
         os.utime(own_folder / "reshelf.json")
         until(lambda: served(a) == now, 60)
         pids = server.engine_pids()
-        until(lambda: engines(server) == 2 and server.engine_pids() != pids, 60)
+        until(lambda: len(server.engine_pids()) == 2 and server.engine_pids() != pids, 60)
         assert served(b) == other
         assert served(a) == now
     assert server.close() == 0
