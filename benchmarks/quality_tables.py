@@ -21,8 +21,8 @@ from benchmarks.harness import RESULTS
 from benchmarks.quality_systems import Made
 from reshelf.data.schema import RankingList
 from reshelf.data.store import RankingData, atomic
-from reshelf.evaluation.bootstrap import interval, resample
 from reshelf.evaluation.measure import Measurement, Truth, measure, summarise
+from reshelf.metrics.bootstrap import interval, resample
 
 RESAMPLES = 2000
 MAIN = "reshelf"

@@ -17,7 +17,7 @@ from reshelf.config import parse
 from reshelf.data.mapping_file import load_mapping
 
 ROOT = Path(__file__).resolve().parents[2]
-ROOMS = ["data", "prompts", "modeling", "finetune", "inference", "evaluation", "reshelf", "benchmarks", "tests"]
+ROOMS = ["data", "metrics", "prompts", "modeling", "finetune", "inference", "evaluation", "reshelf", "benchmarks", "tests"]
 COMMAND = re.compile(r"^(?:#\s*|\s*)?reshelf ((?:data )?[a-z]+)((?: +[^\s#`]+)*)", re.MULTILINE)
 
 
