@@ -11,12 +11,12 @@ by_randomisation  lists shown in random order: every place had the same products
 by_em             any lists; a is a function of what is known of the candidate, learned along with p (`regression_em`)
 by_intervention   logs in which the same product came up for the same query at several places (Agarwal et al., 2019)
 
-A click is a label of 1 or more. Places with few clicks are pooled: from the last one on they are joined with the places
-before them into bins of at least `least` clicks, which share one value. Unless `falling` is switched off, the values are made
-non-increasing by isotonic regression, weighted by how often a place was shown: the model does not ask for it, but
-shoppers read from the top, and it takes noise out. Lists without a click belong to it: where they were left out, as in
-the simulator's train split, a place that had little to offer lost more of its unclicked shows than others (lists in
-random order do not mind).
+A click is a label of 1 or more. Places with few clicks are pooled: from the last one on they are joined with the
+places before them into bins of at least `least` clicks, which share one value. Unless `falling` is switched off, the
+values are made non-increasing by isotonic regression, weighted by how often a place was shown: the model does not ask
+for it, but shoppers read from the top, and it takes noise out. Lists without a click belong to it: where they were
+left out, as in the simulator's train split, a place that had little to offer lost more of its unclicked shows than
+others (lists in random order do not mind).
 """
 
 from __future__ import annotations

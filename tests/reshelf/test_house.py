@@ -17,7 +17,9 @@ from reshelf.config import parse
 from reshelf.data.mapping_file import load_mapping
 
 ROOT = Path(__file__).resolve().parents[2]
-ROOMS = ["data", "metrics", "prompts", "modeling", "finetune", "inference", "evaluation", "reshelf", "benchmarks", "tests"]
+ROOMS = [
+    "data", "metrics", "prompts", "modeling", "finetune", "inference", "evaluation", "reshelf", "benchmarks", "tests",
+]  # fmt: skip
 COMMAND = re.compile(r"^(?:#\s*|\s*)?reshelf ((?:data )?[a-z]+)((?: +[^\s#`]+)*)", re.MULTILINE)
 
 
