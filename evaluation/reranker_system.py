@@ -17,8 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
+from reshelf.data.dataset_folder import RankingData
 from reshelf.data.schema import Item, RankingList
-from reshelf.data.store import RankingData
 from reshelf.inference.engine import EngineName
 from reshelf.inference.engine_transformers import TransformersEngine
 from reshelf.inference.reranker import Reranker

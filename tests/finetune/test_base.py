@@ -16,8 +16,8 @@ import torch
 from safetensors.numpy import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from reshelf.data.dataset_folder import RankingData
 from reshelf.data.marketplace import MarketplaceConfig
-from reshelf.data.store import RankingData
 from reshelf.errors import InputError
 from reshelf.finetune.base import BaseConfig, ShapeConfig, make_base, new_model
 from reshelf.finetune.muon import Muon, MuonAdamW
