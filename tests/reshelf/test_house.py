@@ -14,7 +14,7 @@ import pytest
 
 from reshelf.cli import COMMANDS, load
 from reshelf.config import parse
-from reshelf.data.mapping_file import load_mapping
+from reshelf.data.importing.mapping_file import load_mapping
 
 ROOT = Path(__file__).resolve().parents[2]
 ROOMS = [
