@@ -80,7 +80,7 @@ class _Pieces(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         query, key, value, sinks, out, lse = ctx.saved_tensors
-        (grad,), scale, window = grads, ctx.scale, ctx.window
+        (grad,), scale, window, heads = grads, ctx.scale, ctx.window, query.shape[1]
         d_query, d_key, d_value = (torch.zeros_like(x) for x in (query, key, value))
         for part in ctx.layout.parts:
             prefix = part.prefix.rows
@@ -93,11 +93,12 @@ class _Pieces(torch.autograd.Function):
                 if sequences is part.items:
                     calls += [(call, prefix) for call in _context_calls(sequences, part.prefix.tokens, 0, window)]
                 for call, keys in calls:
-                    k, v = (call.keys(x[:, :, keys], query.shape[1]) for x in (key, value))
-                    # The gradient, the query, the output and the log-sum-exp, as the call has its queries.
-                    own = [call.queries(x, key.shape[1]) for x in (g, q, o, s)]
+                    # The backward pass of a head is one thread's, so it gets all heads there are: for one key head the
+                    # long query took seven times as long.
+                    k, v = (call.keys(x[:, :, keys], heads) for x in (key, value))
+                    own = [call.queries(x, heads) for x in (g, q, o, s)]
                     dq, dk, dv = _backward(own[0], own[1], k, v, own[2], own[3], 0.0, call.causal, scale=scale)
-                    d_query[:, :, rows] += call.tokens(dq, query.shape[1], 0.0)
+                    d_query[:, :, rows] += call.tokens(dq, heads, 0.0)
                     call.add_keys(d_key[:, :, keys], dk)
                     call.add_keys(d_value[:, :, keys], dv)
         d_sinks = None
@@ -155,8 +156,9 @@ def _attend(
     heads = q.shape[1]
     merged: tuple[torch.Tensor, torch.Tensor] | None = None
     for call, pair in calls:
-        keys, values = (call.keys(x, heads) for x in pair)
-        out, lse = _forward(call.queries(q, k.shape[1]), keys, values, 0.0, call.causal, scale=scale)
+        width = k.shape[1] if isinstance(call, _Shared) else heads
+        keys, values = (call.keys(x, width) for x in pair)
+        out, lse = _forward(call.queries(q, width), keys, values, 0.0, call.causal, scale=scale)
         found = call.tokens(out, heads, 0.0), call.tokens(lse, heads, float("-inf"))
         merged = found if merged is None else _merge(*found, *merged)
     assert merged is not None, "the first call is there for any sequence"
@@ -192,26 +194,26 @@ def _context_calls(sequences: Sequences, length: int, gap: int, window: int | No
 
 @dataclass(frozen=True)
 class _Shared:
-    """Every token to the end of a context, from token `first` on, as one long query."""
+    """Every token to the end of a context, from token `first` on."""
 
     first: int
     causal = False
 
-    def queries(self, x: torch.Tensor, groups: int) -> torch.Tensor:
-        """[1, H, N, …] as the call's queries: heads that share keys become one long query."""
-        return x if x.shape[1] == groups else x.unflatten(1, (groups, -1)).flatten(2, 3)
+    def queries(self, x: torch.Tensor, heads: int) -> torch.Tensor:
+        """[1, H, N, …] as the queries of a call of so many heads; those that share keys can be one long query."""
+        return x if x.shape[1] == heads else x.unflatten(1, (heads, -1)).flatten(2, 3)
 
     def tokens(self, x: torch.Tensor, heads: int, empty: float) -> torch.Tensor:
-        """The opposite: [1, H, N, …]."""
+        """The opposite: [1, H, N, …], `empty` for tokens that are no queries of this call."""
         return x if x.shape[1] == heads else x.unflatten(2, (heads // x.shape[1], -1)).flatten(1, 2)
 
     def keys(self, x: torch.Tensor, heads: int) -> torch.Tensor:
-        """[1, H_kv, N, D] as the call's keys."""
-        return x[:, :, self.first :]
+        """[1, H_kv, N, D] as the keys of a call of so many heads."""
+        return _each(x[:, :, self.first :], heads)
 
     def add_keys(self, target: torch.Tensor, x: torch.Tensor) -> None:
         """Add the call's gradients of its keys to [1, H_kv, N, D]."""
-        target[:, :, self.first :] += x
+        target[:, :, self.first :] += _sum(x, target.shape[1])
 
 
 @dataclass(frozen=True)
@@ -222,7 +224,7 @@ class _Own:
     size: int
     causal = True
 
-    def queries(self, x: torch.Tensor, groups: int) -> torch.Tensor:
+    def queries(self, x: torch.Tensor, heads: int) -> torch.Tensor:
         return _chunks(self.sequences, x, self.size).flatten(0, 1)
 
     def tokens(self, x: torch.Tensor, heads: int, empty: float) -> torch.Tensor:
@@ -243,7 +245,7 @@ class _ChunkBefore:
     size: int
     causal = True
 
-    def queries(self, x: torch.Tensor, groups: int) -> torch.Tensor:
+    def queries(self, x: torch.Tensor, heads: int) -> torch.Tensor:
         return _chunks(self.sequences, x, self.size)[:, 1:, :, :-1].flip(3).flatten(0, 1)
 
     def tokens(self, x: torch.Tensor, heads: int, empty: float) -> torch.Tensor:
@@ -274,7 +276,7 @@ class _Edge:
     stop: int
     causal = True
 
-    def queries(self, x: torch.Tensor, groups: int) -> torch.Tensor:
+    def queries(self, x: torch.Tensor, heads: int) -> torch.Tensor:
         return self.sequences.blocks(x)[:, :, : self.places].flip(2)
 
     def tokens(self, x: torch.Tensor, heads: int, empty: float) -> torch.Tensor:
