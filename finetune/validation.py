@@ -14,29 +14,17 @@ import numpy as np
 import torch
 from accelerate import PartialState
 from accelerate.utils import gather_object
-from torchmetrics.functional.retrieval import retrieval_normalized_dcg
 
 from reshelf.finetune.batches import Batch, Example, ListDataset, collate, padded
 from reshelf.finetune.distributed import share
 from reshelf.finetune.losses.mean import with_positive
+from reshelf.metrics.ndcg import exponential_gains, ndcg
 from reshelf.modeling.score import score
 
 Metric = Literal["ndcg@10", "auc"]
 METRIC = "eval_ndcg@10"
 AUC = "eval_auc"
 CUT = 10
-
-
-def ndcg(scores: np.ndarray, labels: np.ndarray, cut: int = CUT) -> float:
-    """nDCG@cut of one list with gains 2^label − 1; equal scores keep first-stage order.
-
-    Args:
-        scores: float [K], candidates in first-stage order.
-        labels: int [K], at least one above 0.
-    """
-    order = np.argsort(-scores, kind="stable")
-    gains = torch.from_numpy(np.exp2(labels[order]) - 1)
-    return float(retrieval_normalized_dcg(torch.arange(len(gains), 0, -1).double(), gains, top_k=cut))
 
 
 class Validation:
@@ -79,7 +67,7 @@ class Validation:
             for row, example in zip(grid.cpu().numpy(), mine):
                 found = row[: len(example.labels)]
                 if example.labels.any():
-                    values.append(ndcg(found, example.labels))
+                    values.append(ndcg(found, exponential_gains(example.labels), CUT))
                 if self.metric == "auc":
                     rows.append((found, example.labels > 0))
         values, losses, rows = gather_object(values), gather_object(losses), gather_object(rows)

@@ -18,7 +18,8 @@ from reshelf.finetune.config import FinetuneConfig
 from reshelf.finetune.losses.bce import bce
 from reshelf.finetune.losses.mean import candidates
 from reshelf.finetune.run import finetune
-from reshelf.finetune.validation import AUC, METRIC, Validation, ndcg
+from reshelf.finetune.validation import AUC, METRIC, Validation
+from reshelf.metrics.ndcg import exponential_gains, ndcg
 from reshelf.modeling.loading import load_base
 from reshelf.modeling.packing import pack
 from reshelf.modeling.score import attach_head, score
@@ -67,7 +68,7 @@ def test_scores_are_of_every_list_in_its_order_and_ndcg_of_those_with_a_positive
         assert mine.dtype == np.float32
         np.testing.assert_allclose(mine, theirs, atol=1e-4)
     metrics = validation.measure(model, 3, bce, "cpu", candidates)
-    judged = [ndcg(s, np.array(r.labels)) for s, r in zip(expected, lists) if any(r.labels or ())]
+    judged = [ndcg(s, exponential_gains(r.labels or ())) for s, r in zip(expected, lists) if any(r.labels or ())]
     assert 0 < len(judged) < len(lists)
     assert metrics[METRIC] == pytest.approx(np.mean(judged), abs=1e-4)
     assert AUC not in metrics
