@@ -17,7 +17,7 @@ from accelerate.utils import gather_object
 
 from reshelf.finetune.batches import Batch, Example, ListDataset, collate, padded
 from reshelf.finetune.distributed import share
-from reshelf.finetune.losses.mean import with_positive
+from reshelf.finetune.losses.weighted_sum import LossSum
 from reshelf.metrics.ndcg import exponential_gains, ndcg
 from reshelf.modeling.score import score
 
@@ -48,22 +48,19 @@ class Validation:
         self,
         model: Any,
         batch_size: int,
-        loss: Callable[..., torch.Tensor],
+        loss: Callable[..., LossSum],
         device: torch.device | str,
-        counts: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] = with_positive,
     ) -> dict[str, float]:
         """Mean loss on labels, as they are, nDCG@10 over the lists with a positive label, and with metric auc the AUC
         of label > 0 over all candidates; `model` is left in evaluation mode.
 
-        `counts` says how much a list counts in `loss`. Several processes share the lists; each returns the same
-        numbers, those of all lists.
+        Several processes share the lists; each returns the same numbers, those of all lists.
         """
         values, losses, rows = [], [], []
         for _, mine, batch, grid in _scored(model, self.examples, batch_size, device):
             if mine:
-                value = loss(grid, batch.labels, batch.mask, batch.weights, batch.inverse_propensity)
-                counted = float((batch.weights * counts(batch.labels, batch.mask)).sum())
-                losses.append((float(value) * counted, counted))
+                part = loss(grid, batch.labels, batch.mask, batch.weights, batch.inverse_propensity)
+                losses.append((float(part.sum), float(part.weight)))
             for row, example in zip(grid.cpu().numpy(), mine):
                 found = row[: len(example.labels)]
                 if example.labels.any():
@@ -71,8 +68,8 @@ class Validation:
                 if self.metric == "auc":
                     rows.append((found, example.labels > 0))
         values, losses, rows = gather_object(values), gather_object(losses), gather_object(rows)
-        total = sum(counted for _, counted in losses)
-        metrics = {"eval_loss": sum(part for part, _ in losses) / max(total, 1e-12), METRIC: float(np.mean(values))}
+        total, weight = (sum(column) for column in zip(*losses, strict=True))
+        metrics = {"eval_loss": total / max(weight, 1e-12), METRIC: float(np.mean(values))}
         if self.metric == "auc":
             from sklearn.metrics import roc_auc_score
 

@@ -24,8 +24,9 @@ from reshelf.data.schema import RankingList
 from reshelf.errors import InputError
 from reshelf.evaluation.baselines.inputs import Batch, Encoded, Inputs, Rows, collate
 from reshelf.evaluation.baselines.selection import SelectionMetric
+from reshelf.finetune.losses.weighted_sum import LossSum
 
-Loss = Callable[..., torch.Tensor]
+Loss = Callable[..., LossSum]
 _CHUNK = 1024
 _CLIP = 5.0
 
@@ -229,7 +230,7 @@ class Training:
         if self._together:
             # A list of one candidate has no order; the batch has one, and AUC over all rows is about it.
             scores, labels, mask = scores.T, labels.T, mask.T
-        return self._loss(scores, labels, mask, torch.ones(len(scores)), torch.ones_like(scores))
+        return self._loss(scores, labels, mask, torch.ones(len(scores)), torch.ones_like(scores)).mean()
 
 
 def batches(lists: Sequence[Encoded], plan: Plan, rng: np.random.Generator) -> Iterator[list[Encoded]]:
