@@ -115,7 +115,7 @@ class ListTrainer(PackedTrainer):
         return DataLoader(lists, batch_sampler=self._sampler, collate_fn=self.data_collator)
 
     def _get_num_items_in_batch(self, batches: list[Batch], device: torch.device) -> torch.Tensor:  # type: ignore[override]
-        """What an optimiser step counts, over every forward pass on every process: [labels, teacher], float32."""
+        """What an optimizer step counts, over every forward pass on every process: [labels, teacher], float32."""
         return reduce(torch.stack([self._counted(batch) for batch in batches]).sum(0).to(device), "sum")
 
     def _counted(self, batch: Batch) -> torch.Tensor:
