@@ -201,6 +201,9 @@ def _check_unfinished(config: FinetuneConfig, arguments: TrainingArguments) -> N
 
 def _arguments(config: FinetuneConfig) -> TrainingArguments:
     optimizer = config.optimizer
+    # Newer releases of transformers call it activation checkpointing, and warn of the older name.
+    fields = TrainingArguments.__dataclass_fields__
+    checkpointing = "activation_checkpointing" if "activation_checkpointing" in fields else "gradient_checkpointing"
     return packed_arguments(
         output_dir=str(config.out / CHECKPOINTS),
         per_device_train_batch_size=optimizer.lists_per_step,
@@ -212,8 +215,6 @@ def _arguments(config: FinetuneConfig) -> TrainingArguments:
         lr_scheduler_type="cosine",
         warmup_steps=optimizer.warmup_share,
         weight_decay=optimizer.weight_decay,
-        gradient_checkpointing=optimizer.gradient_checkpointing,
-        gradient_checkpointing_kwargs={"use_reentrant": False},
         logging_steps=1,
         eval_strategy="steps",
         eval_steps=config.eval_every,
@@ -226,4 +227,5 @@ def _arguments(config: FinetuneConfig) -> TrainingArguments:
         seed=config.seed,
         data_seed=config.seed,
         report_to=config.report_to or "none",
+        **{checkpointing: optimizer.gradient_checkpointing, f"{checkpointing}_kwargs": {"use_reentrant": False}},
     )

@@ -164,7 +164,13 @@ def _refuse(word: str, known: dict[str, Option]) -> NoReturn:
 
 
 def _read_file(kind: type, path: Path, known: dict[str, Option]) -> dict[str, Any]:
-    """The values of one config file, each looked at, so that a mistake is said with the file's name."""
+    """The values of one config file, each looked at, so that a mistake is said with the file's name.
+
+    A file that is not there may be one that is shipped: finetune/shop.yaml.
+    """
+    shipped = Path(__file__).parent / path
+    if not path.exists() and shipped.is_file():
+        path = shipped
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
