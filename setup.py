@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from setuptools import find_packages, setup
+from setuptools import find_namespace_packages, setup
 
 ROOMS = ("data", "prompts", "modeling", "finetune", "inference", "evaluation")
 SHIPPED = ["**/*.yaml", "**/*.jinja", "**/*.html", "**/*.json", "**/*.safetensors", "**/*.md"]
@@ -20,7 +20,7 @@ if missing:
 setup(
     packages=["reshelf"]
     + [f"reshelf.{room}" for room in ROOMS]
-    + [f"reshelf.{room}.{package}" for room in ROOMS for package in find_packages(room)],
+    + [f"reshelf.{room}.{package}" for room in ROOMS for package in find_namespace_packages(room)],
     package_dir={f"reshelf.{room}": room for room in ROOMS},
     package_data={"reshelf": ["py.typed"]} | {f"reshelf.{room}": SHIPPED for room in ROOMS},
 )
