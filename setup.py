@@ -10,7 +10,7 @@ from pathlib import Path
 
 from setuptools import find_namespace_packages, setup
 
-ROOMS = ("data", "prompts", "modeling", "finetune", "inference", "evaluation")
+ROOMS = ("data", "metrics", "prompts", "modeling", "finetune", "inference", "evaluation")
 SHIPPED = ["**/*.yaml", "**/*.jinja", "**/*.html", "**/*.json", "**/*.safetensors", "**/*.md"]
 
 missing = [room for room in ROOMS if not (Path(__file__).parent / room / "__init__.py").is_file()]

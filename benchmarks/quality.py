@@ -25,13 +25,14 @@ from benchmarks.quality_recipe import MarketplaceRecipe, Recipe
 from benchmarks.quality_systems import Made, baseline_system, no_valid, reranker_system, scored
 from benchmarks.quality_tables import differences, relevance_of, rmse, show, table, write
 from reshelf.config import load_yaml, parse
-from reshelf.data.importing import ImportConfig, import_folder
+from reshelf.data.atomic import atomic
+from reshelf.data.dataset_folder import load_dataset_folder
+from reshelf.data.importing.importer import ImportConfig, import_folder
 from reshelf.data.schema import RankingList
-from reshelf.data.store import atomic, load_dataset_folder
 from reshelf.errors import InputError
 from reshelf.evaluation.baselines.numbers import TEACHER
 from reshelf.evaluation.teacher import TeachConfig, teach, with_teacher
-from reshelf.finetune.base import make_base
+from reshelf.finetune.pretraining.pretrain import pretrain
 from reshelf.finetune.run import finetune
 from reshelf.modeling.checkpoint import SPEC_FILE
 
@@ -117,7 +118,7 @@ def prepare(recipe: Recipe, run: Path, root: Path, console: Console) -> None:
         teach(TeachConfig(data), console)
     if not (recipe.base.out / "config.json").exists():
         console.rule(f"{run.name}: base")
-        make_base(recipe.base)
+        pretrain(recipe.base)
 
 
 def train(recipe: Recipe, run: Path, console: Console) -> list[Path]:

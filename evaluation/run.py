@@ -18,8 +18,9 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from reshelf.data.atomic import check_writable
+from reshelf.data.dataset_folder import SPLITS, RankingData, load_dataset_folder
 from reshelf.data.schema import RankingList
-from reshelf.data.store import SPLITS, RankingData, check_writable, load_dataset_folder
 from reshelf.errors import InputError
 from reshelf.evaluation.baselines.popularity import has_feature
 from reshelf.evaluation.config import EvaluateConfig
@@ -34,7 +35,7 @@ def evaluate(config: EvaluateConfig, console: Console | None = None) -> dict[str
             cannot be had from them. Nothing is scored or written then.
     """
     # Here and not above, so that `reshelf evaluate --help` waits for neither torch nor matplotlib.
-    from reshelf.evaluation.details import details
+    from reshelf.evaluation.analysis import details
     from reshelf.evaluation.measure import Truth, measure, summarise
     from reshelf.evaluation.report import table, write_report
 

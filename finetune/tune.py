@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from reshelf.config import config_text, load_yaml
-from reshelf.data.store import atomic, check_writable
+from reshelf.data.atomic import atomic, check_writable
 from reshelf.errors import InputError
 from reshelf.finetune.config import FinetuneConfig
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from reshelf.data.dataset_folder import RankingData
 from reshelf.data.schema import Event, EventKind, Item, RankingList
 from reshelf.data.signals import PERSONAL
-from reshelf.data.store import RankingData
 from reshelf.errors import InputError
 from reshelf.finetune.augment import AugmentConfig, augmented, worn, written
 from reshelf.finetune.batches import Extras, ListDataset
-from reshelf.finetune.sessions import LoggedSource, vocabulary_text
-from reshelf.finetune.tokenizer import train_tokenizer
+from reshelf.finetune.pretraining.session_text import LoggedSource, vocabulary_text
+from reshelf.finetune.pretraining.tokenizer import train_tokenizer
 from reshelf.prompts.builder import PromptBuilder
 from reshelf.prompts.config import PromptConfig
 

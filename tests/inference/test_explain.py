@@ -13,7 +13,7 @@ import pytest
 
 from reshelf.cli import main
 from reshelf.data.schema import Event, Item, RankingList
-from reshelf.inference.engine_transformers import TransformersEngine
+from reshelf.inference.engines.transformers_engine import TransformersEngine
 from reshelf.inference.explain import EXPLAINED
 from reshelf.inference.explanation import Explanation, Reason
 from reshelf.inference.reranker import RankedItem, RankedList, Reranker
@@ -175,10 +175,10 @@ def test_the_command_prints_words_and_bars(
     path = tmp_path / "request.json"
     path.write_text(json.dumps(values))
     command = ["rerank", "--model", str(reranker_folder), "--engine", "transformers", "--request", str(path)]
-    assert main([*command, "--explain", "true"]) == 0
+    assert main([*command, "--explain"]) == 0
     printed = capsys.readouterr().out
     for line in ("Place 1, ", "purchase of Cotton jacket", "query blue coat", "price 80", "title Red mug", "█"):
         assert line in printed
-    assert main([*command, "--explain", "true", "--json", "true"]) == 0
+    assert main([*command, "--explain", "--json"]) == 0
     results = json.loads(capsys.readouterr().out)["results"]
     assert all(one["explanation"]["reasons"] for one in results)

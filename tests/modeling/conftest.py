@@ -13,7 +13,7 @@ import torch
 import transformers
 from transformers import AutoModelForCausalLM
 
-from reshelf.finetune.tokenizer import train_tokenizer
+from reshelf.finetune.pretraining.tokenizer import train_tokenizer
 from reshelf.modeling.attention import SHARED_PREFIX
 from reshelf.modeling.score import attach_head
 from reshelf.prompts.builder import ListPrompt, Trimmed

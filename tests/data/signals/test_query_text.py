@@ -1,0 +1,73 @@
+"""How well a candidate's text answers a query, against counting by hand."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from reshelf.data.signals import Ask, Signals, Texts
+from reshelf.data.signals.query_text import QUERY_SIGNALS, QuerySignals
+
+TITLES = ["steel travel mug", "travel pillow", "garden hose", "mug", ""]
+
+
+def trigrams(text: str) -> Counter[str]:
+    return Counter(f" {word} "[i : i + 3] for word in text.split() for i in range(len(word)))
+
+
+def slow(query: str) -> dict[str, list[float]]:
+    n = len(TITLES)
+    held = [trigrams(title) for title in TITLES]
+    frequency = Counter(gram for grams in held for gram in grams)
+    weight = {g: math.log((1 + n) / (1 + f)) + 1 for g, f in frequency.items()}
+
+    def vector(grams: Counter[str]) -> dict[str, float]:
+        raw = {g: (1 + math.log(c)) * weight[g] for g, c in grams.items() if g in weight}
+        length = math.sqrt(sum(v * v for v in raw.values())) or 1.0
+        return {g: v / length for g, v in raw.items()}
+
+    asked = vector(trigrams(query))
+    titles = [vector(grams) for grams in held]
+    return {
+        "query_chars": [sum(v * title.get(g, 0.0) for g, v in asked.items()) for title in titles],
+        "query_cover": [sum(v * v for g, v in asked.items() if g in title) for title in titles],
+    }
+
+
+@pytest.mark.parametrize("name", ["query_chars", "query_cover"])
+@pytest.mark.parametrize("query", ["travel mug", "travle mugs", "hose", ""])
+def test_trigrams_against_counting_by_hand(name: str, query: str) -> None:
+    found = QuerySignals(TITLES, TITLES).compute(name, [query], [np.arange(5)])[0]
+    np.testing.assert_allclose(found, slow(query)[name], atol=1e-12)
+
+
+def test_a_misspelt_query_still_finds_and_an_empty_one_finds_nothing() -> None:
+    signals = QuerySignals(TITLES, TITLES)
+    for name in QUERY_SIGNALS:
+        misspelt, empty = signals.compute(name, ["gardn hose", ""], [np.arange(5), np.arange(5)])
+        assert misspelt.argmax() == 2
+        assert (empty == 0).all()
+
+
+def test_topics_join_words_that_stand_together() -> None:
+    texts = ["tv television screen"] * 4 + ["television remote"] * 4 + ["apple pie"] * 4 + ["pie dish"] * 4
+    found = QuerySignals(texts, texts).compute("query_topic", ["tv"], [np.array([4, 12])])[0]
+    assert found[0] > found[1]
+
+
+def test_signals_hands_them_on_and_history_shares_categories() -> None:
+    categories = [("a", "b"), ("a", "c"), ("d",), (), ("a", "b")]
+    signals = Signals(Texts(TITLES, TITLES, categories, TITLES), None)
+    history = np.array([0, 1, 2])
+    ask = Ask(history, np.arange(5, dtype=np.int32), "travel mug")
+    short = Ask(np.zeros(0, dtype=np.int64), ask.candidates, "mug")
+    found = signals.compute([ask, short], ["category_match", "query_chars"])
+    np.testing.assert_allclose(found[0]["query_chars"], slow("travel mug")["query_chars"], atol=1e-12)
+    weights = np.array([0.64, 0.8, 1.0]) / 2.44
+    share = {"a": weights[0] + weights[1], "b": weights[0], "c": weights[1], "d": weights[2]}
+    wanted = [np.mean([share[c] for c in path]) if path else 0.0 for path in categories]
+    np.testing.assert_allclose(found[0]["category_match"], wanted, atol=1e-12)
+    assert (found[1]["category_match"] == 0).all(), "nobody's history"

@@ -1,0 +1,169 @@
+"""Jobs as real processes: killed with -9 at random moments and repeated, also on Ray; and memory that stays."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pyarrow.parquet as pq
+import pytest
+
+from reshelf.data.dataset_folder import ITEM_SCHEMA, LIST_SCHEMA, write_records
+from reshelf.data.schema import Item, RankingList
+
+pytestmark = pytest.mark.slow
+
+MEASURED = """
+import resource, sys
+from reshelf.cli import main
+code = main(sys.argv[1:])
+print("peak MiB", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+sys.exit(code)
+"""
+
+
+def short_lists(count: int, seed: int = 0) -> Iterator[RankingList]:
+    """Lists of a few candidates each, every tenth of them bad: it names an item that nobody has."""
+    rng = np.random.default_rng(seed)
+    for n in range(count):
+        ids = [f"p{i}" for i in rng.permutation(60)[: rng.integers(2, 5)]]
+        yield RankingList(
+            list_id=f"l{n}",
+            user_id=f"u{rng.integers(count // 3 + 1)}",
+            query=f"coat {n}",
+            candidates=[*ids, "ghost"] if n % 10 == 3 else ids,
+            scores=rng.random(len(ids) + (n % 10 == 3)).tolist(),
+        )
+
+
+@pytest.fixture(scope="module")
+def catalogue_file(tmp_path_factory: pytest.TempPathFactory, catalogue: dict[str, Item]) -> Path:
+    path = tmp_path_factory.mktemp("catalogue") / "items.parquet"
+    write_records(path, catalogue.values(), ITEM_SCHEMA)
+    return path
+
+
+@pytest.fixture
+def words(reranker_folder: Path, catalogue_file: Path, tmp_path: Path) -> list[str]:
+    """The command, but for its output folder."""
+    (tmp_path / "lists").mkdir()
+    return [
+        *("batch", "--model", str(reranker_folder), "--catalogue", str(catalogue_file), "--engine", "transformers"),
+        *("--lists", str(tmp_path / "lists")),
+    ]
+
+
+@contextmanager
+def started(words: Sequence[str], code: Sequence[str] = ("-m", "reshelf.cli")) -> Iterator[subprocess.Popen[str]]:
+    """A job as a process, which does not outlive the block."""
+    # One thread: a model this small gains nothing from two, and threads that wait for each other stand still wherever
+    # the machine has something else to do.
+    process = subprocess.Popen(
+        [sys.executable, *code, *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def finish(words: Sequence[str], code: Sequence[str] = ("-m", "reshelf.cli")) -> str:
+    with started(words, code) as process:
+        said, _ = process.communicate(timeout=400)
+        assert process.returncode == 0, said
+        return said
+
+
+def outcome(out: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Rows of the scores and of the rejects, in the order of the shards."""
+    scores = [row for path in sorted(out.glob("scores-*")) for row in pq.read_table(path).to_pylist()]
+    rejects = [json.loads(line) for path in sorted(out.glob("rejected-*")) for line in path.open(encoding="utf-8")]
+    return scores, rejects
+
+
+def wait_for_shards(out: Path, count: int, process: subprocess.Popen[str]) -> None:
+    until = time.monotonic() + 400
+    while len(list(out.glob("scores-*"))) < count:
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < until, "no shard was finished"
+        time.sleep(0.02)
+
+
+def files(out: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in out.iterdir() if path.name not in ("report.json", "manifest.json")}
+
+
+def test_killed_at_random_and_resumed(words: list[str], tmp_path: Path) -> None:
+    made = list(short_lists(1200))
+    write_records(tmp_path / "lists" / "a.parquet", made[:700], LIST_SCHEMA)
+    write_records(tmp_path / "lists" / "b.parquet", made[700:], LIST_SCHEMA)
+    words += ["--shard_lists", "50"]
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    finish([*words, "--out", str(whole)])
+    rng = random.Random(0)
+    for _ in range(3):
+        before = len(list(killed.glob("scores-*")))
+        with started([*words, "--out", str(killed)]) as process:
+            wait_for_shards(killed, before + 1, process)
+            time.sleep(rng.random() * 0.7)
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+    cut_short = len(list(killed.glob("scores-*")))
+    assert cut_short < 24, "the job ended before it was killed"
+    said = finish([*words, "--out", str(killed)])
+    assert f"{cut_short * 50:,} of 1,200 lists were done before" in said
+    assert files(killed) == files(whole)
+    scores, rejects = outcome(killed)
+    assert [row["list_id"] for row in scores] == [one.list_id for n, one in enumerate(made) if n % 10 != 3]
+    assert [row["list_id"] for row in rejects] == [one.list_id for n, one in enumerate(made) if n % 10 == 3]
+    report = json.loads((killed / "report.json").read_text())
+    assert (report["lists"], report["rejected"]) == (1080, 120)
+
+
+def test_memory_does_not_grow_with_the_lists(words: list[str], tmp_path: Path) -> None:
+    """Ten times the lists, most of them with words of their own, in one row group: the same peak."""
+    peaks = []
+    for count in (300, 3000):
+        write_records(tmp_path / "lists" / "a.parquet", short_lists(count), LIST_SCHEMA)
+        said = finish([*words, "--shard_lists", "100", "--out", str(tmp_path / str(count))], ("-c", MEASURED))
+        peaks.append(float(said.rpartition("peak MiB")[2]))
+    assert peaks[1] < peaks[0] + 40
+
+
+def test_ray_with_a_killed_worker_gives_the_same(words: list[str], tmp_path: Path) -> None:
+    write_records(tmp_path / "lists" / "a.parquet", short_lists(1200), LIST_SCHEMA)
+    words += ["--shard_lists", "50"]
+    alone, together = tmp_path / "alone", tmp_path / "together"
+    finish([*words, "--out", str(alone)])
+    with started([*words, "--out", str(together), "--ray", "--workers", "2"]) as process:
+        wait_for_shards(together, 2, process)
+        actors = [
+            child
+            for child in psutil.Process(process.pid).children(recursive=True)
+            if "ShardActor" in " ".join(child.cmdline())
+        ]
+        assert len(actors) == 2
+        os.kill(actors[0].pid, signal.SIGKILL)
+        unfinished = 24 - len(list(together.glob("scores-*")))
+        said, _ = process.communicate(timeout=400)
+        assert process.returncode == 0, said
+    assert unfinished > 2, "the job ended before its worker was killed"
+    (scores, rejects), (expected, expected_rejects) = outcome(together), outcome(alone)
+    assert rejects == expected_rejects
+    for row, other in zip(scores, expected, strict=True):
+        np.testing.assert_allclose(row.pop("scores"), other.pop("scores"), atol=1e-5)
+        row.pop("ranked"), other.pop("ranked")
+        assert row == other
