@@ -108,7 +108,7 @@ def test_a_checkout_without_a_room_is_not_built(checkout: Path, tmp_path: Path) 
 
 def test_the_installed_command_needs_no_checkout(installed: Path, tmp_path: Path) -> None:
     """Help, a shipped config, the demo, and one list of its shop; nothing is read from the repository."""
-    where = run(installed / "python", "-c", "import reshelf.data.store as s; print(s.__file__)", cwd=tmp_path)
+    where = run(installed / "python", "-c", "import reshelf.data.schema as s; print(s.__file__)", cwd=tmp_path)
     assert Path(where.strip()).is_relative_to(installed.parent)
     reshelf = installed / "reshelf"
     assert "reshelf demo" in run(reshelf, "--help", cwd=tmp_path)
