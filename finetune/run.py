@@ -15,13 +15,14 @@ from pathlib import Path
 import numpy as np
 from transformers import PreTrainedTokenizerBase, TrainingArguments, set_seed
 
+from reshelf.config import config_text
 from reshelf.data.atomic import atomic, check_writable
 from reshelf.data.dataset_folder import RankingData, load_dataset_folder
 from reshelf.data.propensity.file import read_propensities
 from reshelf.errors import InputError
 from reshelf.finetune.batches import Extras, ListDataset
 from reshelf.finetune.card import METRIC_NAMES, write_card, write_curve
-from reshelf.finetune.config import DistilConfig, FinetuneConfig, config_text
+from reshelf.finetune.config import DistilConfig, FinetuneConfig
 from reshelf.finetune.distributed import gather_adapter, is_spread, together
 from reshelf.finetune.losses.bce import bce
 from reshelf.finetune.losses.kl import kl
@@ -189,20 +190,21 @@ def _check_unfinished(config: FinetuneConfig, arguments: TrainingArguments) -> N
 
 
 def _arguments(config: FinetuneConfig) -> TrainingArguments:
-    optimiser = config.optimiser
+    optimizer = config.optimizer
+    # Newer releases of transformers call it activation checkpointing, and warn of the older name.
+    fields = TrainingArguments.__dataclass_fields__
+    checkpointing = "activation_checkpointing" if "activation_checkpointing" in fields else "gradient_checkpointing"
     return packed_arguments(
         output_dir=str(config.out / CHECKPOINTS),
-        per_device_train_batch_size=optimiser.lists_per_step,
-        per_device_eval_batch_size=max(8, optimiser.lists_per_step),
-        gradient_accumulation_steps=optimiser.accumulation,
-        num_train_epochs=optimiser.epochs,
-        max_steps=optimiser.max_steps or -1,
-        learning_rate=optimiser.learning_rate,
+        per_device_train_batch_size=optimizer.lists_per_step,
+        per_device_eval_batch_size=max(8, optimizer.lists_per_step),
+        gradient_accumulation_steps=optimizer.accumulation,
+        num_train_epochs=optimizer.epochs,
+        max_steps=optimizer.max_steps or -1,
+        learning_rate=optimizer.learning_rate,
         lr_scheduler_type="cosine",
-        warmup_steps=optimiser.warmup_share,
-        weight_decay=optimiser.weight_decay,
-        gradient_checkpointing=optimiser.gradient_checkpointing,
-        gradient_checkpointing_kwargs={"use_reentrant": False},
+        warmup_steps=optimizer.warmup_share,
+        weight_decay=optimizer.weight_decay,
         logging_steps=1,
         eval_strategy="steps",
         eval_steps=config.eval_every,
@@ -215,4 +217,5 @@ def _arguments(config: FinetuneConfig) -> TrainingArguments:
         seed=config.seed,
         data_seed=config.seed,
         report_to=config.report_to or "none",
+        **{checkpointing: optimizer.gradient_checkpointing, f"{checkpointing}_kwargs": {"use_reentrant": False}},
     )

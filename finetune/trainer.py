@@ -107,7 +107,7 @@ class ListTrainer(PackedTrainer):
         return DataLoader(lists, batch_sampler=self._sampler, collate_fn=self.data_collator)
 
     def _get_num_items_in_batch(self, batches: list[Batch], device: torch.device) -> torch.Tensor:  # type: ignore[override]
-        """Weight of an optimiser step, over every forward pass on every process: [labels, teacher], float32.
+        """Weight of an optimizer step, over every forward pass on every process: [labels, teacher], float32.
 
         It is needed before the first pass. No weight depends on scores or propensities, so any will do.
         """

@@ -47,20 +47,20 @@ def finetune_part(name: str, base: Path, data: Path, temporary: Path, out: Path,
     config = replace(recipe, data=data / name, out=temporary / name, model=model)
     probe = replace(
         config, out=temporary / f"{name}_probe", eval_every=_PROBE_STEPS // 2, valid_lists=8, calibration="none",
-        optimiser=replace(config.optimiser, max_steps=_PROBE_STEPS),
+        optimizer=replace(config.optimizer, max_steps=_PROBE_STEPS),
     )  # fmt: skip
     pace = _Pace()
     finetune(probe, pace)
     shutil.rmtree(probe.out)
     step_s = (pace.curve[-1][0] - pace.curve[-2][0]) / (_PROBE_STEPS // 2)
     room = _TRAINING_SHARE * (seconds - (time.monotonic() - start))
-    steps = max(config.eval_every, min(config.optimiser.max_steps, int(room / step_s / 1.15)))
+    steps = max(config.eval_every, min(config.optimizer.max_steps, int(room / step_s / 1.15)))
     print(f"   {name}: {step_s:.3f} s a step, {steps} steps in {room:.0f} s", flush=True)
     pace = _Pace()
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
     began = time.monotonic()
-    best = finetune(replace(config, optimiser=replace(config.optimiser, max_steps=steps)), pace)
+    best = finetune(replace(config, optimizer=replace(config.optimizer, max_steps=steps)), pace)
     trained_s = time.monotonic() - began
     peak = torch.cuda.max_memory_allocated() / 2**30 if torch.cuda.is_available() else float("nan")
     trained = load_reranker(config.out)

@@ -88,7 +88,7 @@ def _step(base: Path, quantise: bool, lora: bool, checkpointing: bool) -> Callab
     if checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
         model.enable_input_require_grads()
-    optimiser = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], 1e-5)
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], 1e-5)
     model.train()
 
     def step(batch: Any) -> None:
@@ -97,8 +97,8 @@ def _step(base: Path, quantise: bool, lora: bool, checkpointing: bool) -> Callab
         labels[0, 0] = 3
         ones = torch.ones(values.shape, device=values.device)
         listnet(values, labels, ones.bool(), ones[:, 0], ones).backward()
-        optimiser.step()
-        optimiser.zero_grad()
+        optimizer.step()
+        optimizer.zero_grad()
 
     return step
 

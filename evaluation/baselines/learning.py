@@ -177,7 +177,7 @@ class Training:
         self._metric = SelectionMetric([one.labels for one in valid])
         self._together = _single(train)
         self._every = min(plan.every, max(plan.least, -(-len(train) // plan.batch)))
-        self._optimiser = self._made(dials.rate)
+        self._optimizer = self._made(dials.rate)
         self.step = self.best_step = 0
         self.best = -np.inf
         self.curve: list[tuple[int, float]] = []
@@ -190,11 +190,11 @@ class Training:
         while self.step < steps and self._waited < self.plan.patience:
             lists = next(self._batches)
             self.net.train()
-            self._optimiser.zero_grad()
+            self._optimizer.zero_grad()
             value = self._value(collate(lists))
             value.backward()
             nn.utils.clip_grad_norm_(self.net.parameters(), _CLIP)
-            self._optimiser.step()
+            self._optimizer.step()
             self.step += 1
             if advance:
                 advance(len(lists))
@@ -204,7 +204,7 @@ class Training:
     def cool(self) -> None:
         """Back to the best weights, with smaller steps from there."""
         self.restore()
-        self._optimiser = self._made(self.dials.rate * self.plan.cooling)
+        self._optimizer = self._made(self.dials.rate * self.plan.cooling)
         self._waited = 0
 
     def restore(self) -> None:

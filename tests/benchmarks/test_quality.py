@@ -153,7 +153,7 @@ def test_a_recipe_runs_on_another_shop_in_the_same_layout(
     recipe.model = replace(
         recipe.model, data=run / "data", out=run / "model", eval_every=10,
         model=replace(recipe.model.model, base=str(run / "base")),
-        optimiser=replace(recipe.model.optimiser, max_steps=20),
+        optimizer=replace(recipe.model.optimizer, max_steps=20),
     )  # fmt: skip
     console = Console(file=io.StringIO(), width=120)
     quality.compare(recipe, run, other_shop, console)

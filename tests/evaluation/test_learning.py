@@ -98,7 +98,7 @@ def test_early_stopping_keeps_the_best_weights_not_the_last() -> None:
     run.restore()
     assert SelectionMetric([o.labels for o in run._valid])(predict(run.net, run._rows, run._valid)) == run.best
     run.cool()
-    assert [group["lr"] for group in run._optimiser.param_groups] == [pytest.approx(0.05 * plan.cooling)]
+    assert [group["lr"] for group in run._optimizer.param_groups] == [pytest.approx(0.05 * plan.cooling)]
 
 
 def test_a_small_set_is_looked_at_after_every_epoch() -> None:

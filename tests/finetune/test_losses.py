@@ -204,10 +204,10 @@ def test_a_log_with_one_grade_means_the_same_whichever_it_is(loss: Loss, grade: 
 def test_descending_each_loss_puts_a_list_in_the_order_of_its_labels(loss: Loss) -> None:
     labels = torch.tensor([[0, 3, 1, 0, 2]])
     scores = torch.tensor([[2.0, -1.0, 0.0, 1.0, 0.0]], requires_grad=True)
-    optimiser = torch.optim.Adam([scores], lr=0.1)
+    optimizer = torch.optim.Adam([scores], lr=0.1)
     for _ in range(200):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss(scores, labels, labels >= 0, torch.ones(1), torch.ones(1, 5)).mean().backward()
-        optimiser.step()
+        optimizer.step()
     found = scores.detach()[0]
     assert found[1] > found[4] > found[2] > max(found[0], found[3])

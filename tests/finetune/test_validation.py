@@ -93,7 +93,7 @@ def test_the_checkpoint_with_the_best_auc_is_kept_of_lists_that_hold_one_candida
 ) -> None:
     save_dataset_folder(tmp_path / "single", single)
     config = replace(config, data=tmp_path / "single", loss="bce", metric="auc", train_lists=64, valid_lists=64)
-    config.optimiser.lists_per_step, config.optimiser.epochs = 16, 2
+    config.optimizer.lists_per_step, config.optimizer.epochs = 16, 2
     finetune(config)
     found = [point["auc"] for point in json.loads((config.out / "curve.json").read_text())["valid"]]
     card = (config.out / "README.md").read_text()
