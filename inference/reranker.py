@@ -25,10 +25,10 @@ from reshelf.data.store import problem_of
 from reshelf.errors import InputError
 from reshelf.inference.engines.engine import Engine, EngineName, choose_engine
 from reshelf.inference.engines.start import start_engine
-from reshelf.inference.engines.vllm_engine import VllmSettings
+from reshelf.inference.engines.vllm_settings import VllmSettings
 from reshelf.inference.explain import plan_explanations
 from reshelf.inference.explanation import Explanation
-from reshelf.modeling.checkpoint import RerankerSpec, load_reranker
+from reshelf.modeling.checkpoint import RerankerSpec, read_reranker
 from reshelf.prompts.builder import ListPrompt, Trimmed
 from reshelf.prompts.item_tokens import ItemTokens, catalogue_tokens
 
@@ -128,11 +128,11 @@ class Reranker:
         """
         choose_engine(engine)  # what is not installed is said before anything is loaded
         folder = _find(model, revision)
-        trained = load_reranker(folder, device)
+        spec, tokenizer = read_reranker(folder)
         tokens = None
         if item_tokens is not None:
-            tokens = catalogue_tokens(item_tokens, trained.tokenizer, trained.spec.prompt, (catalogue or {}).values())
-        return cls(start_engine(trained, engine, vllm), trained.tokenizer, trained.spec, catalogue, tokens)
+            tokens = catalogue_tokens(item_tokens, tokenizer, spec.prompt, (catalogue or {}).values())
+        return cls(start_engine(folder, engine, device, vllm), tokenizer, spec, catalogue, tokens)
 
     def rerank(
         self,

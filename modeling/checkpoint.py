@@ -182,6 +182,18 @@ def base_identity(spec: RerankerSpec) -> str:
     return whole.hexdigest()
 
 
+def read_reranker(folder: Path) -> tuple[RerankerSpec, PreTrainedTokenizerBase]:
+    """What a reranker folder says and its tokenizer, without the weights: enough to write prompts.
+
+    Raises:
+        InputError: see `read_spec`; or the fingerprint differs.
+    """
+    spec = read_spec(folder)
+    tokenizer = load_tokenizer(str(folder))
+    check_fingerprint(folder, tokenizer, spec)
+    return spec, tokenizer
+
+
 def load_reranker(folder: Path | str, device: str | None = None) -> TrainedReranker:
     """Load a reranker folder for scoring.
 
@@ -189,9 +201,7 @@ def load_reranker(folder: Path | str, device: str | None = None) -> TrainedReran
         InputError: see `read_spec` and `load_base`; or the fingerprint differs; or the adapter is not there or broken.
     """
     folder = Path(folder)
-    spec = read_spec(folder)
-    tokenizer = load_tokenizer(str(folder))
-    check_fingerprint(folder, tokenizer, spec)
+    spec, tokenizer = read_reranker(folder)
     device = device or pick_device()
     base, _ = load_base(spec.model, device)
     attach_head(base, *PromptBuilder(tokenizer, spec.prompt, {}, spec.levels).label_ids)
