@@ -147,8 +147,10 @@ class EngineProcess:
             try:
                 self._child.socket.sendall(framed(message))
                 reply = self._next(within_s)
-            except (OSError, EOFError, ProtocolError, TimeoutError) as error:
+            except (ProtocolError, TimeoutError) as error:
                 raise self._failed(str(error)) from error
+            except (OSError, EOFError) as error:  # it hung up: why, its output or its exit code says
+                raise self._failed("") from error
             except BaseException:  # interrupted between a message and its answer: the next answer would be this one's
                 self.close()
                 raise

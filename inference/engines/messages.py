@@ -264,4 +264,4 @@ class FrameReader(Generic[M]):
             try:
                 yield self._decoder.decode(message)
             except (msgspec.MsgspecError, RecursionError) as error:
-                raise ProtocolError(f"not a message: {error}") from error
+                raise ProtocolError(f"not a message: {error}") from None
