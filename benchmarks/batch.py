@@ -22,8 +22,8 @@ from rich.console import Console
 
 from benchmarks.harness import alternate, show, timed, write_result
 from benchmarks.world import BASE, make_world, simulated_tokenizer
+from reshelf.data.dataset_folder import save_dataset_folder
 from reshelf.data.marketplace import MarketplaceConfig, simulate
-from reshelf.data.store import save_dataset_folder
 from reshelf.inference.batch.rows import read_catalogue, read_rows
 from reshelf.inference.batch.run import BatchConfig, batch, plan
 from reshelf.inference.batch.scorer import TOKENS_PER_CALL, Shard, arrange, calls

@@ -17,8 +17,8 @@ import numpy as np
 from rich.console import Console
 
 from benchmarks.harness import demo_parser, show, write_result
+from reshelf.data.dataset_folder import load_dataset_folder
 from reshelf.data.schema import Item, RankingList
-from reshelf.data.store import load_dataset_folder
 from reshelf.inference.reranker import Reranker
 
 ORDERS = (

@@ -33,11 +33,11 @@ import pyarrow.csv
 from rich.console import Console
 
 from benchmarks.harness import Samples, alternate, show, write_result
-from reshelf.data.accounts import Accounts
-from reshelf.data.importing import assemble
-from reshelf.data.mapping_file import load_mapping
-from reshelf.data.store import save_dataset_folder
-from reshelf.data.stream import stream_folder
+from reshelf.data.dataset_folder import save_dataset_folder
+from reshelf.data.importing.import_report import Accounts
+from reshelf.data.importing.importer import assemble
+from reshelf.data.importing.mapping_file import load_mapping
+from reshelf.data.importing.stream import stream_folder
 
 DAYS, SHOWN = 90, 20
 START = 1_750_000_000_000

@@ -25,9 +25,10 @@ from benchmarks.quality_recipe import MarketplaceRecipe, Recipe
 from benchmarks.quality_systems import Made, baseline_system, no_valid, reranker_system, scored
 from benchmarks.quality_tables import differences, relevance_of, rmse, show, table, write
 from reshelf.config import load_yaml, parse
-from reshelf.data.importing import ImportConfig, import_folder
+from reshelf.data.atomic import atomic
+from reshelf.data.dataset_folder import load_dataset_folder
+from reshelf.data.importing.importer import ImportConfig, import_folder
 from reshelf.data.schema import RankingList
-from reshelf.data.store import atomic, load_dataset_folder
 from reshelf.errors import InputError
 from reshelf.evaluation.baselines.numbers import TEACHER
 from reshelf.evaluation.teacher import TeachConfig, teach, with_teacher

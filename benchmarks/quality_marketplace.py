@@ -26,10 +26,10 @@ from benchmarks.match_features import with_match_features
 from benchmarks.quality_recipe import MarketplaceRecipe
 from benchmarks.quality_systems import Made, baseline_system, no_valid, reranker_system, scored
 from benchmarks.quality_tables import RESAMPLES, differences, show, table, write
+from reshelf.data.dataset_folder import RankingData, load_dataset_folder
 from reshelf.data.marketplace import MarketplaceConfig, simulate_folder
 from reshelf.data.marketplace.simulation import RANDOMISED_FILE
 from reshelf.data.propensity.estimate import PropensityConfig, estimate
-from reshelf.data.store import RankingData, load_dataset_folder
 from reshelf.evaluation.measure import Truth, measure
 from reshelf.finetune.augment import without_history
 from reshelf.finetune.config import FinetuneConfig

@@ -14,8 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from reshelf.data.atomic import atomic
+from reshelf.data.dataset_folder import RankingData
 from reshelf.data.schema import RankingList
-from reshelf.data.store import RankingData, atomic
 from reshelf.evaluation.baselines.numbers import TEACHER
 from reshelf.evaluation.reranker_system import RerankerSystem
 from reshelf.evaluation.run import check_scores

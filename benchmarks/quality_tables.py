@@ -19,8 +19,9 @@ from sklearn.isotonic import IsotonicRegression
 
 from benchmarks.harness import RESULTS
 from benchmarks.quality_systems import Made
+from reshelf.data.atomic import atomic
+from reshelf.data.dataset_folder import RankingData
 from reshelf.data.schema import RankingList
-from reshelf.data.store import RankingData, atomic
 from reshelf.evaluation.measure import Measurement, Truth, measure, summarise
 from reshelf.metrics.bootstrap import interval, resample
 

@@ -35,8 +35,8 @@ import psutil
 from rich.console import Console
 
 from benchmarks.harness import demo_parser, show, write_result
+from reshelf.data.dataset_folder import load_dataset_folder
 from reshelf.data.schema import RankingList
-from reshelf.data.store import load_dataset_folder
 from reshelf.inference.reranker import Reranker
 
 DEADLINE_MS = 2000

@@ -97,7 +97,7 @@ def beauty_lists(root: Path, candidates: int, count: int) -> tuple[list[TextList
     """Real lists of the Amazon Beauty search set, written by Reshelf's own prompt, and a tokenizer of its titles."""
     import tempfile
 
-    from reshelf.data.importing import ImportConfig, import_logs
+    from reshelf.data.importing.importer import ImportConfig, import_logs
     from reshelf.finetune.batches import thin
     from reshelf.finetune.pretraining.tokenizer import train_tokenizer
     from reshelf.prompts.builder import PromptBuilder

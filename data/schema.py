@@ -2,7 +2,7 @@
 
     from reshelf.data.schema import Item, Event, RankingList
 
-Values are checked when a record is made (pydantic); `data.store` reads and writes them as Parquet.
+Values are checked when a record is made (pydantic); `data.dataset_folder` reads and writes them as Parquet.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Item(Record):
     currency: str | None = None
     """ISO 4217 code, e.g. EUR."""
     price_level: Annotated[int, Field(ge=1, le=5)] | None = None
-    """Fifth of its leaf category the price falls in: 1 cheapest … 5 dearest (`data.catalogue.with_price_levels`)."""
+    """Fifth of its leaf category the price falls in: 1 cheapest … 5 dearest (`data.price_levels.with_price_levels`)."""
     rating: Annotated[Finite, Field(ge=0, le=5)] | None = None
     """Mean rating in stars."""
     rating_count: Annotated[int, Field(ge=0)] | None = None

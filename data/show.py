@@ -17,8 +17,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from reshelf.data.dataset_folder import RankingData, load_dataset_folder
 from reshelf.data.schema import GRADES, Event, Item, RankingList
-from reshelf.data.store import RankingData, load_dataset_folder
 from reshelf.errors import InputError
 
 

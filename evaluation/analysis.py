@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from reshelf.data.dataset_folder import RankingData
 from reshelf.data.schema import RankingList
-from reshelf.data.store import RankingData
 from reshelf.evaluation.baselines.first_stage import FirstStage
 from reshelf.evaluation.baselines.popularity import Popularity, has_feature
 from reshelf.evaluation.beyond_accuracy import answers

@@ -12,7 +12,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from reshelf.data.store import atomic
+from reshelf.data.atomic import atomic
 from reshelf.evaluation.report_markdown import rival
 
 _MAIN, _OTHER = "#d1495b", "#8d99ae"

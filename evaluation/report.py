@@ -15,7 +15,7 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
-from reshelf.data.store import atomic
+from reshelf.data.atomic import atomic
 from reshelf.evaluation.plots import bar_plot, move_plot, slice_plot
 from reshelf.evaluation.report_html import page
 from reshelf.evaluation.report_markdown import rival, sections

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
+from reshelf.data.dataset_folder import RankingData
 from reshelf.data.schema import Item, RankingList
-from reshelf.data.store import RankingData
 from reshelf.inference.engines.engine import EngineName
 from reshelf.inference.engines.transformers_engine import TransformersEngine
 from reshelf.inference.reranker import Reranker

@@ -18,8 +18,9 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from reshelf.data.atomic import check_writable
+from reshelf.data.dataset_folder import SPLITS, RankingData, load_dataset_folder
 from reshelf.data.schema import RankingList
-from reshelf.data.store import SPLITS, RankingData, check_writable, load_dataset_folder
 from reshelf.errors import InputError
 from reshelf.evaluation.baselines.popularity import has_feature
 from reshelf.evaluation.config import EvaluateConfig

@@ -16,8 +16,8 @@ from typing import Any, Protocol, get_args
 
 import numpy as np
 
+from reshelf.data.dataset_folder import RankingData
 from reshelf.data.schema import RankingList
-from reshelf.data.store import RankingData
 from reshelf.errors import InputError
 from reshelf.evaluation.baselines.best_possible import BestPossible
 from reshelf.evaluation.baselines.first_stage import FirstStage

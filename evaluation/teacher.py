@@ -20,8 +20,9 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
+from reshelf.data.atomic import check_writable
+from reshelf.data.dataset_folder import SPLITS, RankingData, load_dataset_folder, save_dataset_folder
 from reshelf.data.schema import RankingList
-from reshelf.data.store import SPLITS, RankingData, check_writable, load_dataset_folder, save_dataset_folder
 from reshelf.errors import InputError
 from reshelf.evaluation.baselines.lambdamart import Table, fit_trees, predict
 from reshelf.evaluation.baselines.numbers import TEACHER, Numbers

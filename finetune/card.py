@@ -8,7 +8,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from reshelf.data.store import RankingData, atomic
+from reshelf.data.atomic import atomic
+from reshelf.data.dataset_folder import RankingData
 from reshelf.finetune.config import FinetuneConfig
 from reshelf.finetune.validation import METRIC, Metric
 from reshelf.modeling.calibration import Calibration

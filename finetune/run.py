@@ -16,8 +16,9 @@ import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase, TrainingArguments, set_seed
 
+from reshelf.data.atomic import atomic, check_writable
+from reshelf.data.dataset_folder import RankingData, load_dataset_folder
 from reshelf.data.propensity.file import read_propensities
-from reshelf.data.store import RankingData, atomic, check_writable, load_dataset_folder
 from reshelf.errors import InputError
 from reshelf.finetune.batches import Extras, ListDataset
 from reshelf.finetune.card import METRIC_NAMES, write_card, write_curve

@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from reshelf.config import load_yaml
-from reshelf.data.store import atomic, check_writable
+from reshelf.data.atomic import atomic, check_writable
 from reshelf.errors import InputError
 from reshelf.finetune.config import FinetuneConfig, config_text
 

@@ -30,8 +30,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from reshelf.data.dataset_folder import load_dataset_folder, read_records
 from reshelf.data.schema import Event, Item, RankingList
-from reshelf.data.store import load_dataset_folder, read_records
 from reshelf.errors import InputError
 from reshelf.inference.engines.engine import EngineName
 from reshelf.inference.explanation import Explanation

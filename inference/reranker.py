@@ -20,8 +20,8 @@ from typing import Any, TypeVar
 import numpy as np
 from pydantic import ValidationError
 
+from reshelf.data.dataset_folder import problem_of
 from reshelf.data.schema import Event, Item, RankingList, Record
-from reshelf.data.store import problem_of
 from reshelf.errors import InputError
 from reshelf.inference.engines.engine import Engine, EngineName, choose_engine
 from reshelf.inference.engines.start import start_engine

@@ -28,8 +28,9 @@ from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError
 from transformers import PreTrainedTokenizerBase
 
+from reshelf.data.atomic import as_readable_as_others, atomic
+from reshelf.data.dataset_folder import problem_of
 from reshelf.data.schema import Item
-from reshelf.data.store import as_readable_as_others, atomic, problem_of
 from reshelf.errors import InputError
 from reshelf.modeling.calibration import Calibration
 from reshelf.modeling.loading import ModelConfig, load_base, load_tokenizer, pick_device

@@ -35,8 +35,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from transformers import PreTrainedTokenizerBase
 
+from reshelf.data.atomic import atomic, check_writable
 from reshelf.data.schema import Item
-from reshelf.data.store import atomic, check_writable
 from reshelf.errors import InputError
 from reshelf.prompts.config import FIELDS, PromptConfig
 from reshelf.prompts.items import ItemIds, ItemWriter

@@ -15,8 +15,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from reshelf.data.dataset_folder import RankingData, load_dataset_folder, save_dataset_folder
     from reshelf.data.schema import Event, EventKind, Item, RankingList
-    from reshelf.data.store import RankingData, load_dataset_folder, save_dataset_folder
     from reshelf.errors import InputError
     from reshelf.inference.client import AsyncClient, Client, ServiceError
     from reshelf.inference.reranker import RankedList, Reranker
@@ -35,13 +35,13 @@ _HOME = {
     "InputError": "reshelf.errors",
     "Item": "reshelf.data.schema",
     "RankedList": "reshelf.inference.reranker",
-    "RankingData": "reshelf.data.store",
+    "RankingData": "reshelf.data.dataset_folder",
     "RankingList": "reshelf.data.schema",
     "Reranker": "reshelf.inference.reranker",
     "SentEvent": "reshelf.inference.serving.schemas",
     "ServiceError": "reshelf.inference.client",
-    "load_dataset_folder": "reshelf.data.store",
-    "save_dataset_folder": "reshelf.data.store",
+    "load_dataset_folder": "reshelf.data.dataset_folder",
+    "save_dataset_folder": "reshelf.data.dataset_folder",
 }
 
 __all__ = [  # noqa: RUF022 - in the order a reader meets them

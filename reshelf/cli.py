@@ -39,8 +39,8 @@ class Command:
 
 COMMANDS = {
     "data import": Command(
-        "reshelf.data.importing.ImportConfig",
-        "reshelf.data.importing.import_folder",
+        "reshelf.data.importing.importer.ImportConfig",
+        "reshelf.data.importing.importer.import_folder",
         "turn a shop's own tables into ranking lists",
     ),
     "data simulate": Command(

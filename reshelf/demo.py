@@ -19,8 +19,9 @@ import numpy as np
 from rich.console import Console
 
 from reshelf.config import load_yaml
+from reshelf.data.atomic import atomic
+from reshelf.data.dataset_folder import load_dataset_folder
 from reshelf.data.marketplace import MarketplaceConfig, simulate_folder
-from reshelf.data.store import atomic, load_dataset_folder
 from reshelf.errors import InputError
 from reshelf.evaluation.compare import before_after
 from reshelf.evaluation.config import EvaluateConfig

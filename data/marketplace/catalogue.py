@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from reshelf.data.catalogue import with_price_levels
 from reshelf.data.marketplace.vocabulary import CATEGORIES, COLOURS, DEPARTMENTS
+from reshelf.data.price_levels import with_price_levels
 from reshelf.data.schema import Item
 
 

@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from reshelf.data.atomic import atomic
 from reshelf.data.marketplace.vocabulary import CATEGORIES, COLOURS, DEPARTMENTS
 from reshelf.data.schema import Item
-from reshelf.data.store import atomic
 
 SIZE = 32
 """Pixels a side."""

@@ -13,12 +13,13 @@ from pathlib import Path
 import bm25s
 import numpy as np
 
+from reshelf.data.atomic import atomic
+from reshelf.data.dataset_folder import RankingData, save_dataset_folder
 from reshelf.data.marketplace import shoppers
 from reshelf.data.marketplace.catalogue import Shop, make_catalogue
 from reshelf.data.marketplace.pictures import picture_path, write_pictures
 from reshelf.data.marketplace.vocabulary import CATEGORIES, COLOURS, DEPARTMENTS
 from reshelf.data.schema import Event, EventKind, Item, RankingList
-from reshelf.data.store import RankingData, atomic, save_dataset_folder
 from reshelf.errors import InputError
 
 OPENING = datetime(2026, 1, 1, tzinfo=UTC)

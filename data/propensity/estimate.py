@@ -35,10 +35,10 @@ from rich.table import Table
 from scipy.optimize import minimize
 from sklearn.isotonic import IsotonicRegression
 
+from reshelf.data.dataset_folder import load_dataset_folder
 from reshelf.data.propensity.file import write_propensities
 from reshelf.data.propensity.regression_em import TOLERANCE, alternate, candidate_features
 from reshelf.data.schema import Item, RankingList
-from reshelf.data.store import load_dataset_folder
 from reshelf.errors import InputError
 
 LEAST = 50

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from reshelf.data.store import atomic
+from reshelf.data.atomic import atomic
 from reshelf.errors import InputError
 
 FIELD = "positions"

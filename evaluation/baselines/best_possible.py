@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from reshelf.data.dataset_folder import RankingData
 from reshelf.data.schema import RankingList
-from reshelf.data.store import RankingData
 from reshelf.errors import InputError
 
 

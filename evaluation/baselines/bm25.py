@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import bm25s
 import numpy as np
 
+from reshelf.data.dataset_folder import RankingData
 from reshelf.data.schema import Item, RankingList
-from reshelf.data.store import RankingData
 
 # Chinese, Japanese and Korean writing has no spaces: one sign, one word.
 WORD = re.compile(r"[぀-ヿ㐀-鿿가-힯]|[^\W_]+")

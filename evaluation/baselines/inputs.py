@@ -20,8 +20,8 @@ from typing import TypeVar
 import numpy as np
 import torch
 
+from reshelf.data.dataset_folder import RankingData
 from reshelf.data.schema import Event, EventKind, Item, RankingList
-from reshelf.data.store import RankingData
 from reshelf.evaluation.baselines.bm25 import words
 from reshelf.evaluation.baselines.numbers import ITEM_NUMBERS, Numbers
 from reshelf.evaluation.baselines.pictures import read_pictures
@@ -157,7 +157,7 @@ class Inputs:
 
     @classmethod
     def of(cls, data: RankingData, features: bool = True, recent: int = 20, images: Path | None = None) -> Inputs:
-        """From `data.items` and `data.lists["train"]`.
+        """From `data.importing.items` and `data.lists["train"]`.
 
         Args:
             features: read the lists' numbers (`Numbers`: features, first-stage score, …).

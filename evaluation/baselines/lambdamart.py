@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
+from reshelf.data.dataset_folder import RankingData
 from reshelf.data.schema import MAX_GRADE, RankingList
-from reshelf.data.store import RankingData
 from reshelf.errors import InputError
 from reshelf.evaluation.baselines.numbers import Numbers
 

@@ -20,8 +20,8 @@ import torch.nn.functional as F
 from sklearn.metrics import roc_auc_score
 from torch import nn
 
+from reshelf.data.dataset_folder import RankingData
 from reshelf.data.schema import RankingList
-from reshelf.data.store import RankingData
 from reshelf.errors import InputError
 from reshelf.evaluation.baselines.inputs import Batch, Encoded, Inputs, Rows, collate
 from reshelf.finetune.validation import ndcg

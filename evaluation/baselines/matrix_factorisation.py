@@ -18,8 +18,8 @@ import numpy as np
 import scipy.sparse as sp
 from threadpoolctl import threadpool_limits
 
+from reshelf.data.dataset_folder import RankingData
 from reshelf.data.schema import RankingList
-from reshelf.data.store import RankingData
 from reshelf.evaluation.baselines.collaborative import MIXES, behaviour, candidate_places, choose, interactions
 from reshelf.evaluation.baselines.learning import useful
 

@@ -19,8 +19,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from reshelf.data.dataset_folder import RankingData
 from reshelf.data.schema import RankingList
-from reshelf.data.store import RankingData
 from reshelf.evaluation.baselines.inputs import Batch, Inputs, Rows
 from reshelf.evaluation.baselines.layers import Attention, LastLayer, forget, mean_events, mean_words, nearness, table
 from reshelf.evaluation.baselines.learning import Dials, Plan, RankingNet, at, learn, score_lists

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from reshelf.data.dataset_folder import RankingData
 from reshelf.data.schema import RankingList
-from reshelf.data.store import RankingData
 
 
 @dataclass

@@ -18,8 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from reshelf.data.dataset_folder import RankingData
 from reshelf.data.schema import RankingList
-from reshelf.data.store import RankingData
 from reshelf.evaluation.baselines.inputs import Batch, Inputs, Rows
 from reshelf.evaluation.baselines.layers import Attention, LastLayer, mean_events, nearness, table
 from reshelf.evaluation.baselines.learning import Dials, Plan, RankingNet, at, learn, score_lists

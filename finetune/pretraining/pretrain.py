@@ -18,8 +18,9 @@ import torch
 import torch.nn.functional as F
 from transformers import PreTrainedTokenizerBase, Qwen3Config, Qwen3ForCausalLM, TrainingArguments, set_seed
 
+from reshelf.data.atomic import as_readable_as_others, atomic, check_writable
+from reshelf.data.dataset_folder import load_dataset_folder
 from reshelf.data.marketplace import MarketplaceConfig
-from reshelf.data.store import as_readable_as_others, atomic, check_writable, load_dataset_folder
 from reshelf.errors import InputError
 from reshelf.finetune.config import config_text
 from reshelf.finetune.packed_trainer import PackedTrainer, packed_arguments

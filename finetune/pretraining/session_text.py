@@ -20,9 +20,9 @@ import torch
 from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerBase
 
+from reshelf.data.dataset_folder import RankingData
 from reshelf.data.marketplace import MarketplaceConfig, Simulator
 from reshelf.data.schema import GRADES, Item, RankingList
-from reshelf.data.store import RankingData
 from reshelf.errors import InputError
 from reshelf.finetune.batches import thin
 from reshelf.modeling.packing import PackedBatch, pack

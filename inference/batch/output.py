@@ -23,7 +23,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from reshelf.data.store import atomic, check_writable
+from reshelf.data.atomic import atomic, check_writable
 from reshelf.errors import InputError
 from reshelf.inference.batch.rows import Reject
 

@@ -16,8 +16,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import ValidationError
 
+from reshelf.data.dataset_folder import LIST_SCHEMA, from_row, problem_of, read_records
 from reshelf.data.schema import Item, RankingList
-from reshelf.data.store import LIST_SCHEMA, from_row, problem_of, read_records
 from reshelf.errors import InputError
 
 _REQUIRED = tuple(name for name, field in RankingList.model_fields.items() if field.is_required())

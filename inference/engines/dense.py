@@ -20,7 +20,7 @@ from peft import PeftModel
 from peft.tuners.lora import LoraLayer
 from transformers import AutoModelForSequenceClassification, PreTrainedTokenizerBase
 
-from reshelf.data.store import as_readable_as_others
+from reshelf.data.atomic import as_readable_as_others
 from reshelf.errors import InputError
 from reshelf.modeling.checkpoint import TrainedReranker
 

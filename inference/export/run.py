@@ -21,8 +21,8 @@ import numpy as np
 import yaml
 from rich.console import Console
 
+from reshelf.data.dataset_folder import load_dataset_folder
 from reshelf.data.schema import Item, RankingList
-from reshelf.data.store import load_dataset_folder
 from reshelf.errors import InputError
 from reshelf.inference.engines.dense import Dtype, write_dense
 from reshelf.inference.engines.transformers_engine import TransformersEngine

@@ -18,8 +18,8 @@ import bm25s
 from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
+from reshelf.data.dataset_folder import read_records
 from reshelf.data.schema import Item, RankingList
-from reshelf.data.store import read_records
 from reshelf.inference.serving.documents import RefusedError
 
 PAGE = Path(__file__).with_name("page.html")

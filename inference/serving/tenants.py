@@ -21,7 +21,7 @@ from limits import parse
 from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
 
-from reshelf.data.store import atomic
+from reshelf.data.atomic import atomic
 from reshelf.errors import InputError
 
 _LOOK_S = 1.0

@@ -20,11 +20,11 @@ from benchmarks.quality_recipe import MarketplaceRecipe, Recipe
 from benchmarks.quality_systems import Made
 from benchmarks.quality_tables import differences, rmse, table
 from reshelf.config import load_yaml
-from reshelf.data.mapping_file import load_mapping
+from reshelf.data.dataset_folder import RankingData, load_dataset_folder
+from reshelf.data.importing.mapping_file import load_mapping
 from reshelf.data.marketplace import MarketplaceConfig, simulate
 from reshelf.data.schema import RankingList
 from reshelf.data.signals import PERSONAL
-from reshelf.data.store import RankingData, load_dataset_folder
 from reshelf.errors import InputError
 from reshelf.evaluation.baselines.numbers import TEACHER
 from reshelf.metrics.bootstrap import resample

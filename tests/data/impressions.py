@@ -10,11 +10,11 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from reshelf.data.accounts import Accounts
-from reshelf.data.importing import assemble
-from reshelf.data.mapping import Mapping
-from reshelf.data.store import SPLITS, save_dataset_folder
-from reshelf.data.stream import stream_folder, why_not
+from reshelf.data.dataset_folder import SPLITS, save_dataset_folder
+from reshelf.data.importing.import_report import Accounts
+from reshelf.data.importing.importer import assemble
+from reshelf.data.importing.mapping import Mapping
+from reshelf.data.importing.stream import stream_folder, why_not
 from reshelf.errors import InputError
 
 WAYS = ("streamed", "in memory")

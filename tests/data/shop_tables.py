@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-from reshelf.data.importing import ImportConfig, import_logs
-from reshelf.data.store import RankingData
+from reshelf.data.dataset_folder import RankingData
+from reshelf.data.importing.importer import ImportConfig, import_logs
 
 DAY = 86_400
 

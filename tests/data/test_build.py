@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 from shop_tables import DAY, Shop
 
-from reshelf.data.store import RankingData
+from reshelf.data.dataset_folder import RankingData
 from reshelf.errors import InputError
 
 

@@ -12,9 +12,9 @@ import yaml
 from impressions import WAYS, outcome
 from shop_tables import DAY, Shop
 
-from reshelf.data.importing import ImportConfig, import_logs
-from reshelf.data.mapping_file import load_mapping
-from reshelf.data.store import load_dataset_folder
+from reshelf.data.dataset_folder import load_dataset_folder
+from reshelf.data.importing.importer import ImportConfig, import_logs
+from reshelf.data.importing.mapping_file import load_mapping
 from reshelf.errors import InputError
 
 Change = Callable[[Shop], Any]

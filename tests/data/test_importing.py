@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from shop_tables import DAY, Shop, write_table
 
-from reshelf.data.store import SPLITS, load_dataset_folder
+from reshelf.data.dataset_folder import SPLITS, load_dataset_folder
 
 
 @pytest.mark.parametrize("ending", ["parquet", "jsonl", "csv"])

@@ -13,12 +13,20 @@ from hypothesis import strategies as st
 from impressions import WAYS, outcome
 from shop_tables import Shop, write_table
 
-from reshelf.data.accounts import Accounts
-from reshelf.data.history import EventLog
-from reshelf.data.importing import assemble
-from reshelf.data.mapping import BuildConfig, EventsTable, ItemsTable, Mapping, PairsTable, SignalsConfig, SplitConfig
+from reshelf.data.dataset_folder import SPLITS, RankingData
+from reshelf.data.importing.history import EventLog
+from reshelf.data.importing.import_report import Accounts
+from reshelf.data.importing.importer import assemble
+from reshelf.data.importing.mapping import (
+    BuildConfig,
+    EventsTable,
+    ItemsTable,
+    Mapping,
+    PairsTable,
+    SignalsConfig,
+    SplitConfig,
+)
 from reshelf.data.signals import Ask, Signals, Texts
-from reshelf.data.store import SPLITS, RankingData
 from reshelf.errors import InputError
 
 HOUR = 3600

@@ -14,9 +14,9 @@ import pyarrow.parquet as pq
 import pytest
 from shop_tables import write_table
 
-from reshelf.data.importing import ImportConfig, import_logs
-from reshelf.data.mapping_file import SHIPPED, load_mapping
-from reshelf.data.store import RankingData, load_dataset_folder
+from reshelf.data.dataset_folder import RankingData, load_dataset_folder
+from reshelf.data.importing.importer import ImportConfig, import_logs
+from reshelf.data.importing.mapping_file import SHIPPED, load_mapping
 
 NAMES = sorted(path.stem for path in SHIPPED.glob("*.yaml"))
 REAL = {

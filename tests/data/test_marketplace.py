@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from reshelf.data.dataset_folder import RankingData, load_dataset_folder
 from reshelf.data.marketplace import MarketplaceConfig, Simulator, shoppers, simulate, simulate_folder
 from reshelf.data.marketplace.catalogue import Shop, make_catalogue
 from reshelf.data.marketplace.vocabulary import CATEGORIES
 from reshelf.data.schema import RankingList
-from reshelf.data.store import RankingData, load_dataset_folder
 from reshelf.finetune.pretraining.tokenizer import train_tokenizer
 from reshelf.prompts.builder import PromptBuilder
 from reshelf.prompts.config import FIELDS, PromptConfig

@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from reshelf.data.dataset_folder import RankingData, load_dataset_folder
 from reshelf.data.marketplace import MarketplaceConfig, Simulator, shoppers, simulate, simulate_folder
 from reshelf.data.marketplace.catalogue import Shop, make_catalogue
 from reshelf.data.marketplace.pictures import MATERIALS, PAPER, RGB, draw
 from reshelf.data.schema import RankingList
-from reshelf.data.store import RankingData, load_dataset_folder
 from reshelf.errors import InputError
 
 CONFIG = MarketplaceConfig(

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from reshelf.data.dataset_folder import RankingData, save_dataset_folder
 from reshelf.data.schema import Event, EventKind, Item, RankingList
-from reshelf.data.store import RankingData, save_dataset_folder
 
 WORDS = ("red", "blue", "green", "shirt", "shoe", "lamp", "mug", "wool", "steel", "oak")
 START = datetime(2026, 1, 1, tzinfo=UTC)

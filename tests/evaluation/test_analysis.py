@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from reshelf.data.dataset_folder import RankingData, save_dataset_folder
 from reshelf.data.schema import Item, RankingList
-from reshelf.data.store import RankingData, save_dataset_folder
 from reshelf.errors import InputError
 from reshelf.evaluation.beyond_accuracy import answers
 from reshelf.evaluation.config import EvaluateConfig

@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 import numpy as np
 import pytest
 
+from reshelf.data.dataset_folder import RankingData
 from reshelf.data.schema import Event, EventKind, Item, RankingList
-from reshelf.data.store import RankingData
 from reshelf.errors import InputError
 from reshelf.evaluation.baselines.best_possible import BestPossible
 from reshelf.evaluation.baselines.bm25 import Bm25, words

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from reshelf.data.dataset_folder import RankingData, save_dataset_folder
 from reshelf.data.schema import RankingList
-from reshelf.data.store import RankingData, save_dataset_folder
 from reshelf.errors import InputError
 from reshelf.evaluation.config import EvaluateConfig
 from reshelf.evaluation.run import check_scores, evaluate, sample

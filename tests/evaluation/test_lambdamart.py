@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from reshelf.data.dataset_folder import RankingData, load_dataset_folder, save_dataset_folder
 from reshelf.data.schema import Event, EventKind, Item, RankingList
-from reshelf.data.store import RankingData, load_dataset_folder, save_dataset_folder
 from reshelf.errors import InputError
 from reshelf.evaluation.baselines.lambdamart import LambdaMart, fit_trees
 from reshelf.evaluation.baselines.numbers import TEACHER, Numbers

@@ -11,8 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
+from reshelf.data.dataset_folder import RankingData
 from reshelf.data.schema import Event, EventKind, Item, RankingList
-from reshelf.data.store import RankingData
 from reshelf.evaluation.baselines.embedding_mlp import EmbeddingMlp
 from reshelf.evaluation.baselines.learning import Dials, Plan
 from reshelf.evaluation.baselines.lstm import Lstm

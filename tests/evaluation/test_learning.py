@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from reshelf.data.dataset_folder import RankingData
 from reshelf.data.schema import Event, EventKind, Item, RankingList
-from reshelf.data.store import RankingData
 from reshelf.errors import InputError
 from reshelf.evaluation.baselines.inputs import UNKNOWN, Batch, Encoded, Inputs, Rows, collate
 from reshelf.evaluation.baselines.layers import Attention, forget, latest_event, mean_events, nearness

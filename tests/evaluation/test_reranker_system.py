@@ -15,7 +15,7 @@ from rich.console import Console
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
-from reshelf.data.store import RankingData, load_dataset_folder
+from reshelf.data.dataset_folder import RankingData, load_dataset_folder
 from reshelf.errors import InputError
 from reshelf.evaluation.config import EvaluateConfig
 from reshelf.evaluation.reranker_system import finetuned, untrained_base

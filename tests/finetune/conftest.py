@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from reshelf.data.dataset_folder import RankingData, load_dataset_folder
 from reshelf.data.marketplace import MarketplaceConfig, simulate_folder
-from reshelf.data.store import RankingData, load_dataset_folder
 from reshelf.finetune.config import FinetuneConfig, OptimiserConfig
 from reshelf.finetune.pretraining.pretrain import ShapeConfig, new_model
 from reshelf.finetune.pretraining.session_text import LoggedSource, vocabulary_text

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from reshelf.data.dataset_folder import RankingData
 from reshelf.data.schema import Event, EventKind, Item, RankingList
 from reshelf.data.signals import PERSONAL
-from reshelf.data.store import RankingData
 from reshelf.errors import InputError
 from reshelf.finetune.augment import AugmentConfig, augmented, worn, written
 from reshelf.finetune.batches import Extras, ListDataset

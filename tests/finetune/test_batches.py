@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from reshelf.data.dataset_folder import RankingData
 from reshelf.data.schema import RankingList
-from reshelf.data.store import RankingData
 from reshelf.errors import InputError
 from reshelf.finetune.augment import AugmentConfig
 from reshelf.finetune.batches import Extras, ListDataset, collate, inverse_propensity, padded, thin

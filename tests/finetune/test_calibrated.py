@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from sklearn.isotonic import IsotonicRegression
 
+from reshelf.data.dataset_folder import RankingData, load_dataset_folder, save_dataset_folder
 from reshelf.data.schema import RankingList
-from reshelf.data.store import RankingData, load_dataset_folder, save_dataset_folder
 from reshelf.errors import InputError
 from reshelf.finetune.config import FinetuneConfig
 from reshelf.finetune.run import finetune

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
+from reshelf.data.dataset_folder import RankingData, load_dataset_folder, save_dataset_folder
 from reshelf.data.propensity.file import write_propensities
-from reshelf.data.store import RankingData, load_dataset_folder, save_dataset_folder
 from reshelf.errors import InputError
 from reshelf.finetune.augment import AugmentConfig
 from reshelf.finetune.config import DistilConfig, FinetuneConfig

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from reshelf.data.store import RankingData
+from reshelf.data.dataset_folder import RankingData
 from reshelf.finetune.batches import Batch, ListDataset, collate, padded
 from reshelf.finetune.config import FinetuneConfig
 from reshelf.finetune.losses.listnet import listnet

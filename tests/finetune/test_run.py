@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from reshelf.data.store import RankingData, save_dataset_folder
+from reshelf.data.dataset_folder import RankingData, save_dataset_folder
 from reshelf.errors import InputError
 from reshelf.finetune.config import FinetuneConfig
 from reshelf.finetune.run import finetune

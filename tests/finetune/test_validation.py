@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from reshelf.data.store import RankingData, save_dataset_folder
+from reshelf.data.dataset_folder import RankingData, save_dataset_folder
 from reshelf.errors import InputError
 from reshelf.finetune.batches import ListDataset
 from reshelf.finetune.config import FinetuneConfig

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from reshelf.cli import main
+from reshelf.data.dataset_folder import RankingData, save_dataset_folder
 from reshelf.data.schema import Item, RankingList
-from reshelf.data.store import RankingData, save_dataset_folder
 
 
 @pytest.fixture(scope="module")

@@ -54,7 +54,7 @@ def run_python(code: str, *args: str) -> str:
 
 def test_every_module_imports_alone_and_without_extras() -> None:
     names = [m.name for m in pkgutil.walk_packages(reshelf.__path__, "reshelf.", onerror=lambda name: None)]
-    assert "reshelf.data.store" in names
+    assert "reshelf.data.dataset_folder" in names
     assert "reshelf.prompts.builder" in names
     assert json.loads(run_python(IMPORT_ALL + THEN_EACH_ALONE, json.dumps([names, OPTIONAL]))) == []
 

@@ -13,12 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reshelf.cli import main
+from reshelf.data.dataset_folder import RankingData
 from reshelf.data.marketplace import MarketplaceConfig, simulate, simulate_folder
 from reshelf.data.propensity.estimate import _groups, by_em, by_intervention, by_randomisation, chosen, rows_of
 from reshelf.data.propensity.file import read_propensities
 from reshelf.data.propensity.regression_em import candidate_features
 from reshelf.data.schema import Event, EventKind, Item, RankingList
-from reshelf.data.store import RankingData
 from reshelf.errors import InputError
 
 ETA = 0.7

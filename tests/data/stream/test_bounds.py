@@ -16,12 +16,12 @@ import pytest
 from impressions import outcome
 from shop_tables import write_table
 
-from reshelf.data.accounts import Accounts
-from reshelf.data.importing import ImportConfig, import_folder
-from reshelf.data.mapping import EventsTable, ItemsTable, ListsTable, Mapping, PairsTable
-from reshelf.data.store import load_dataset_folder
-from reshelf.data.stream import stream_folder, why_not
-from reshelf.data.stream import work as work_of
+from reshelf.data.dataset_folder import load_dataset_folder
+from reshelf.data.importing.import_report import Accounts
+from reshelf.data.importing.importer import ImportConfig, import_folder
+from reshelf.data.importing.mapping import EventsTable, ItemsTable, ListsTable, Mapping, PairsTable
+from reshelf.data.importing.stream import stream_folder, why_not
+from reshelf.data.importing.stream import work as work_of
 
 ITEMS, USERS = 50, 400
 MAPPING = """

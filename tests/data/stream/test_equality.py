@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from impressions import Outcome, outcome
 from shop_tables import write_table
 
-from reshelf.data.mapping import EventsTable, ItemsTable, Mapping, PairsTable, SignalsConfig, SplitConfig
+from reshelf.data.importing.mapping import EventsTable, ItemsTable, Mapping, PairsTable, SignalsConfig, SplitConfig
 
 HOUR = 3600
 START = 1_700_000_000

@@ -16,8 +16,8 @@ import torch
 from safetensors.numpy import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from reshelf.data.dataset_folder import RankingData
 from reshelf.data.marketplace import MarketplaceConfig
-from reshelf.data.store import RankingData
 from reshelf.errors import InputError
 from reshelf.finetune.pretraining.muon import Muon, MuonAdamW
 from reshelf.finetune.pretraining.pretrain import PretrainConfig, ShapeConfig, new_model, pretrain

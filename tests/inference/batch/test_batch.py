@@ -17,8 +17,8 @@ import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
+from reshelf.data.dataset_folder import ITEM_SCHEMA, LIST_SCHEMA, to_row, write_records
 from reshelf.data.schema import Item, RankingList
-from reshelf.data.store import ITEM_SCHEMA, LIST_SCHEMA, to_row, write_records
 from reshelf.errors import InputError
 from reshelf.inference.batch.output import SCORES_SCHEMA, hold, write_shard
 from reshelf.inference.batch.rows import Reject

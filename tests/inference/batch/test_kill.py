@@ -19,8 +19,8 @@ import psutil
 import pyarrow.parquet as pq
 import pytest
 
+from reshelf.data.dataset_folder import ITEM_SCHEMA, LIST_SCHEMA, write_records
 from reshelf.data.schema import Item, RankingList
-from reshelf.data.store import ITEM_SCHEMA, LIST_SCHEMA, write_records
 
 pytestmark = pytest.mark.slow
 

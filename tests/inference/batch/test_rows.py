@@ -18,8 +18,8 @@ from rich.console import Console
 from safetensors.torch import load_file, save_file
 
 from reshelf.cli import main
+from reshelf.data.dataset_folder import ITEM_SCHEMA, LIST_SCHEMA, to_row, write_records
 from reshelf.data.schema import Item, RankingList
-from reshelf.data.store import ITEM_SCHEMA, LIST_SCHEMA, to_row, write_records
 from reshelf.inference.batch.run import BatchConfig, batch
 from reshelf.inference.reranker import Reranker
 

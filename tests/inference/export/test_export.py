@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from reshelf.data.dataset_folder import RankingData, save_dataset_folder
 from reshelf.data.schema import Item, RankingList
-from reshelf.data.store import RankingData, save_dataset_folder
 from reshelf.errors import InputError
 from reshelf.inference.export import run as module
 from reshelf.inference.export.run import ExportConfig, ExportMismatchError, export

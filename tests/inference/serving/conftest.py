@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from reshelf.data.dataset_folder import item_features, write_records
 from reshelf.data.schema import Item
-from reshelf.data.store import item_features, write_records
 from tests.inference.serving.server import Server
 
 

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from reshelf.data.dataset_folder import RankingData, save_dataset_folder
 from reshelf.data.schema import Item, RankingList
-from reshelf.data.store import RankingData, save_dataset_folder
 from tests.inference.serving.server import Server
 
 HOSTILE = "<img src=x onerror=\"document.title='taken'\"> mug"

@@ -1,4 +1,4 @@
-"""Result lists that the shop's tables already hold, one row per list; `data.pairs` reads one row per product.
+"""Result lists that the shop's tables already hold, one row per list; `data.importing.pairs` reads one row per product.
 
     drafts = read_lists(spec, root, "lists.0", context)
 
@@ -20,14 +20,14 @@ import numpy.typing as npt
 import pyarrow as pa
 from pydantic import ValidationError
 
-from reshelf.data.accounts import Accounts
-from reshelf.data.drafts import ANYONE, Draft
-from reshelf.data.history import EventLog
-from reshelf.data.mapping import ListsTable, Outcomes, SplitConfig
-from reshelf.data.readers import NO_TIME, RawTable, parse_time, read_table, to_datetime
+from reshelf.data.dataset_folder import SPLITS, problem_of
+from reshelf.data.importing.drafts import ANYONE, Draft
+from reshelf.data.importing.history import EventLog
+from reshelf.data.importing.import_report import Accounts
+from reshelf.data.importing.mapping import ListsTable, Outcomes, SplitConfig
+from reshelf.data.importing.readers import NO_TIME, RawTable, parse_time, read_table, to_datetime
+from reshelf.data.importing.splits import UNKNOWN, from_names
 from reshelf.data.schema import MAX_GRADE, Event, EventKind
-from reshelf.data.splits import UNKNOWN, from_names
-from reshelf.data.store import SPLITS, problem_of
 
 _FIRST, _LAST = -62_135_596_800_000_000, 253_402_300_799_999_999  # the years 1 to 9999, in microseconds
 

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from rich.progress import Progress
 
-from reshelf.data.accounts import Accounts
+from reshelf.data.importing.import_report import Accounts
 
 MEMORY = "3GB"
 """What DuckDB may hold before it writes to the folder; names of shoppers, queries, lists and products come on top."""

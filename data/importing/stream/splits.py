@@ -11,13 +11,13 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from reshelf.data.drafts import ANYONE
-from reshelf.data.history import EventLog
-from reshelf.data.mapping import Mapping, SplitConfig
-from reshelf.data.splits import TEST, TRAIN, UNKNOWN, VALID, by_share, by_time, no_split, share, time_cuts
-from reshelf.data.store import SPLITS
-from reshelf.data.stream.lists import Lists
-from reshelf.data.stream.work import Work
+from reshelf.data.dataset_folder import SPLITS
+from reshelf.data.importing.drafts import ANYONE
+from reshelf.data.importing.history import EventLog
+from reshelf.data.importing.mapping import Mapping, SplitConfig
+from reshelf.data.importing.splits import TEST, TRAIN, UNKNOWN, VALID, by_share, by_time, no_split, share, time_cuts
+from reshelf.data.importing.stream.lists import Lists
+from reshelf.data.importing.stream.work import Work
 from reshelf.errors import InputError
 
 Place = Callable[[int, int], str]

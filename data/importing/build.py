@@ -18,15 +18,15 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.feature_extraction.text import TfidfVectorizer
 
-from reshelf.data.accounts import Accounts
-from reshelf.data.drafts import Draft
-from reshelf.data.history import KINDS, EventLog
-from reshelf.data.mapping import BuildConfig
-from reshelf.data.pairs import event_grades
-from reshelf.data.readers import NO_TIME
+from reshelf.data.dataset_folder import SPLITS
+from reshelf.data.importing.drafts import Draft
+from reshelf.data.importing.history import KINDS, EventLog
+from reshelf.data.importing.import_report import Accounts
+from reshelf.data.importing.mapping import BuildConfig
+from reshelf.data.importing.pairs import event_grades
+from reshelf.data.importing.readers import NO_TIME
+from reshelf.data.importing.splits import TRAIN, UNKNOWN
 from reshelf.data.schema import EventKind, Item
-from reshelf.data.splits import TRAIN, UNKNOWN
-from reshelf.data.store import SPLITS
 from reshelf.errors import InputError
 
 _HOUR = 3_600_000_000

@@ -3,7 +3,7 @@
     events = stream_events(work, spec, root, item_ids, mapping)
     events.log.before(user, time)         # the same EventLog as in memory, with its arrays on disk
 
-The rules are those of `data.history`, which is also what checks the single rows.
+The rules are those of `data.importing.history`, which is also what checks the single rows.
 """
 
 from __future__ import annotations
@@ -15,13 +15,22 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from reshelf.data.files import count_rows, find_files
-from reshelf.data.history import DAY, REPEATED, EventLog, check_rows, columns_of, explode, none_usable, too_busy
-from reshelf.data.mapping import EventsTable
-from reshelf.data.pairs import event_grades
-from reshelf.data.readers import read_batches
-from reshelf.data.splits import UNKNOWN
-from reshelf.data.stream.work import Int32, Spool, Work
+from reshelf.data.importing.files import count_rows, find_files
+from reshelf.data.importing.history import (
+    DAY,
+    REPEATED,
+    EventLog,
+    check_rows,
+    columns_of,
+    explode,
+    none_usable,
+    too_busy,
+)
+from reshelf.data.importing.mapping import EventsTable
+from reshelf.data.importing.pairs import event_grades
+from reshelf.data.importing.readers import read_batches
+from reshelf.data.importing.splits import UNKNOWN
+from reshelf.data.importing.stream.work import Int32, Spool, Work
 
 _SAID = (
     'CREATE TABLE said ("row" BIGINT, "user" INTEGER, item INTEGER, kind TINYINT, "key" BIGINT, "day" INTEGER, '

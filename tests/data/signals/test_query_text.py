@@ -8,8 +8,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from reshelf.data.query_signals import QUERY_SIGNALS, QuerySignals
 from reshelf.data.signals import Ask, Signals, Texts
+from reshelf.data.signals.query_text import QUERY_SIGNALS, QuerySignals
 
 TITLES = ["steel travel mug", "travel pillow", "garden hose", "mug", ""]
 

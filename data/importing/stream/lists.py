@@ -3,7 +3,7 @@
     lists = stream_pairs(work, mapping.pairs, root, context)
     lists.candidates["item"][lists.start[0] : lists.start[0] + lists.size[0]]
 
-The rules are those of `data.pairs`, which is also what checks the single rows.
+The rules are those of `data.importing.pairs`, which is also what checks the single rows.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from reshelf.data.files import count_rows, find_files
-from reshelf.data.given import Context
-from reshelf.data.mapping import PairsTable
-from reshelf.data.pairs import AGAIN, HOUR, check_shown, shown_columns, two_splits
-from reshelf.data.readers import read_batches
-from reshelf.data.stream.work import Columns, Int32, Spool, Work
+from reshelf.data.importing.files import count_rows, find_files
+from reshelf.data.importing.given import Context
+from reshelf.data.importing.mapping import PairsTable
+from reshelf.data.importing.pairs import AGAIN, HOUR, check_shown, shown_columns, two_splits
+from reshelf.data.importing.readers import read_batches
+from reshelf.data.importing.stream.work import Columns, Int32, Spool, Work
 from reshelf.errors import InputError
 
 Int64 = npt.NDArray[np.int64]

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from reshelf.data.mapping import Table
+from reshelf.data.importing.mapping import Table
 from reshelf.errors import InputError
 
 LINE = ""  # no column is called this; the line numbers of a text file travel under it

@@ -22,11 +22,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from reshelf.data.accounts import Accounts
-from reshelf.data.mapping import EventsTable, SplitConfig
-from reshelf.data.readers import NO_TIME, RawTable, parse_time, read_table, to_datetime
+from reshelf.data.importing.import_report import Accounts
+from reshelf.data.importing.mapping import EventsTable, SplitConfig
+from reshelf.data.importing.readers import NO_TIME, RawTable, parse_time, read_table, to_datetime
+from reshelf.data.importing.splits import UNKNOWN, by_share, by_time, from_names, leave_one_out, time_cuts
 from reshelf.data.schema import Event, EventKind
-from reshelf.data.splits import UNKNOWN, by_share, by_time, from_names, leave_one_out, time_cuts
 from reshelf.errors import InputError
 
 KINDS = tuple(EventKind)

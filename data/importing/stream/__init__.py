@@ -18,19 +18,19 @@ import numpy as np
 import pyarrow as pa
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from reshelf.data.accounts import Accounts
-from reshelf.data.given import Context
-from reshelf.data.items import read_items
-from reshelf.data.mapping import BuildConfig, Mapping
-from reshelf.data.outcomes import OUTCOMES
-from reshelf.data.queries import read_queries
+from reshelf.data.dataset_folder import ITEM_SCHEMA, SPLITS, write_records
+from reshelf.data.importing.given import Context
+from reshelf.data.importing.import_report import Accounts
+from reshelf.data.importing.items import read_items
+from reshelf.data.importing.mapping import BuildConfig, Mapping
+from reshelf.data.importing.queries import read_queries
+from reshelf.data.importing.stream.events import stream_events
+from reshelf.data.importing.stream.lists import place_of, stream_pairs
+from reshelf.data.importing.stream.splits import split_events, split_lists
+from reshelf.data.importing.stream.work import MEMORY, ROWS, open_work
+from reshelf.data.importing.stream.writing import Source, write_split
 from reshelf.data.signals import make_signals
-from reshelf.data.store import ITEM_SCHEMA, SPLITS, write_records
-from reshelf.data.stream.events import stream_events
-from reshelf.data.stream.lists import place_of, stream_pairs
-from reshelf.data.stream.splits import split_events, split_lists
-from reshelf.data.stream.work import MEMORY, ROWS, open_work
-from reshelf.data.stream.writing import Source, write_split
+from reshelf.data.signals.list_outcomes import OUTCOMES
 
 
 def why_not(mapping: Mapping) -> str | None:

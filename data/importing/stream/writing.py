@@ -18,14 +18,14 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from reshelf.data.history import KINDS, EventLog, lower_bound
-from reshelf.data.mapping import Mapping
+from reshelf.data.dataset_folder import LIST_SCHEMA
+from reshelf.data.importing.history import KINDS, EventLog, lower_bound
+from reshelf.data.importing.mapping import Mapping
+from reshelf.data.importing.splits import TRAIN
+from reshelf.data.importing.stream.events import Events
+from reshelf.data.importing.stream.lists import Lists
+from reshelf.data.importing.stream.work import Columns, Work
 from reshelf.data.signals import Ask, Signals
-from reshelf.data.splits import TRAIN
-from reshelf.data.store import LIST_SCHEMA
-from reshelf.data.stream.events import Events
-from reshelf.data.stream.lists import Lists
-from reshelf.data.stream.work import Columns, Work
 
 LISTS_AT_ONCE = 4096
 Int64 = npt.NDArray[np.int64]

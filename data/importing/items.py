@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from reshelf.data.accounts import Accounts
-from reshelf.data.catalogue import with_price_levels
-from reshelf.data.mapping import ItemsTable
-from reshelf.data.readers import RawTable, read_table
+from reshelf.data.importing.import_report import Accounts
+from reshelf.data.importing.mapping import ItemsTable
+from reshelf.data.importing.readers import RawTable, read_table
+from reshelf.data.price_levels import with_price_levels
 from reshelf.data.schema import Item
 
 UNTITLED = "untitled"

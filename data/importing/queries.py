@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from reshelf.data.accounts import Accounts
-from reshelf.data.build import QueryPool
-from reshelf.data.mapping import Mapping
-from reshelf.data.readers import read_table
+from reshelf.data.importing.build import QueryPool
+from reshelf.data.importing.import_report import Accounts
+from reshelf.data.importing.mapping import Mapping
+from reshelf.data.importing.readers import read_table
 
 
 def read_queries(mapping: Mapping, root: Path, books: Accounts) -> dict[str, str] | None:

@@ -11,7 +11,8 @@ match        TF-IDF cosine between the candidate's title and brand and those of 
 category_match  how much of the history lies in the candidate's categories: mean over them of the share of history items
 query_match  share of the query's words that the candidate's title, brand or category holds
 bm25         BM25 of the query against title, brand and category
-query_chars, query_cover, query_topic: see `data.query_signals`; approval, leniency and more: see `data.outcomes`
+query_chars, query_cover, query_topic: see `data.signals.query_text`; approval, leniency and more: see
+`data.signals.list_outcomes`
 
 Recent history counts more: an item has `decay` times the weight of the next younger one. So that a number means the
 same in training as later, a train list is scored as if its own shopper had never been counted: without that, the
@@ -34,13 +35,13 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.preprocessing import normalize
 from sklearn.utils.extmath import randomized_svd
 
-from reshelf.data.history import EventLog, lower_bound
-from reshelf.data.mapping import SignalsConfig
-from reshelf.data.outcomes import OUTCOMES
-from reshelf.data.query_signals import QUERY_SIGNALS, QuerySignals
-from reshelf.data.readers import NO_TIME
+from reshelf.data.importing.history import EventLog, lower_bound
+from reshelf.data.importing.mapping import SignalsConfig
+from reshelf.data.importing.readers import NO_TIME
+from reshelf.data.importing.splits import TRAIN
 from reshelf.data.schema import Item
-from reshelf.data.splits import TRAIN
+from reshelf.data.signals.list_outcomes import OUTCOMES
+from reshelf.data.signals.query_text import QUERY_SIGNALS, QuerySignals
 from reshelf.errors import InputError
 
 SIGNALS = (

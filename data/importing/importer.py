@@ -3,14 +3,15 @@
     reshelf data import --mapping amazon_beauty_search --root ../shared/data --out runs/beauty_search/data
     import_logs(ImportConfig(mapping="shop.yaml", root=Path("/logs"), out=Path("runs/shop/data")))
 
-Out comes a data set folder (`data.store`) with `report.json`: how many rows of every table were read, kept, dropped
-and repaired, by reason. The folder appears only when all went well.
+Out comes a data set folder (`data.dataset_folder`) with `report.json`: how many rows of every table were read, kept,
+dropped and repaired, by reason. The folder appears only when all went well.
 
 What stops the import (InputError: file, row, field): a column, file or mapping key that is not there; a missing id; an
 item or list id that comes twice; an empty list; an unknown candidate; a missing, NaN or unmapped label; a history event
 at or after its list's time; a value that is no number or time where one is needed. These mean that the mapping or the
 export is wrong, and a guess would train on nonsense.
-What is repaired or dropped, and counted: what every real log has; see `data.items`, `data.history`, `data.pairs`.
+What is repaired or dropped, and counted: what every real log has; see
+`data.importing.items`, `data.importing.history`, `data.importing.pairs`.
 """
 
 from __future__ import annotations
@@ -26,23 +27,23 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from reshelf.data.accounts import Accounts
-from reshelf.data.build import build_lists
-from reshelf.data.drafts import ANYONE, Draft, finish, past_of
-from reshelf.data.given import Context, read_lists
-from reshelf.data.history import EventLog, read_events
-from reshelf.data.items import read_items
-from reshelf.data.mapping import BuildConfig, Mapping
-from reshelf.data.mapping_file import load_mapping
-from reshelf.data.outcomes import OUTCOMES, Outcomes, Shown
-from reshelf.data.pairs import read_pairs
-from reshelf.data.queries import read_item_queries, read_queries
-from reshelf.data.readers import NO_TIME
+from reshelf.data.dataset_folder import SPLITS, RankingData, load_dataset_folder, save_dataset_folder
+from reshelf.data.importing.build import build_lists
+from reshelf.data.importing.drafts import ANYONE, Draft, finish, past_of
+from reshelf.data.importing.given import Context, read_lists
+from reshelf.data.importing.history import EventLog, read_events
+from reshelf.data.importing.import_report import Accounts
+from reshelf.data.importing.items import read_items
+from reshelf.data.importing.mapping import BuildConfig, Mapping
+from reshelf.data.importing.mapping_file import load_mapping
+from reshelf.data.importing.pairs import read_pairs
+from reshelf.data.importing.queries import read_item_queries, read_queries
+from reshelf.data.importing.readers import NO_TIME
+from reshelf.data.importing.splits import TEST, TRAIN, UNKNOWN, VALID, by_share, by_time, no_split, share, time_cuts
+from reshelf.data.importing.stream import stream_folder, why_not
 from reshelf.data.schema import Item
 from reshelf.data.signals import Ask, make_signals
-from reshelf.data.splits import TEST, TRAIN, UNKNOWN, VALID, by_share, by_time, no_split, share, time_cuts
-from reshelf.data.store import SPLITS, RankingData, load_dataset_folder, save_dataset_folder
-from reshelf.data.stream import stream_folder, why_not
+from reshelf.data.signals.list_outcomes import OUTCOMES, Outcomes, Shown
 from reshelf.errors import InputError
 
 
@@ -78,8 +79,8 @@ def import_logs(config: ImportConfig) -> RankingData:
 
 
 def import_folder(config: ImportConfig) -> None:
-    """Read, check, build and write a data set folder. A shop's impression log is streamed (`data.stream`), however
-    large it is; everything else is put together in memory.
+    """Read, check, build and write a data set folder. A shop's impression log is streamed (`data.importing.stream`),
+    however large it is; everything else is put together in memory.
 
     Raises:
         InputError: the mapping or the data is at fault, or `out` cannot be written.

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from reshelf.data.store import SPLITS
+from reshelf.data.dataset_folder import SPLITS
 from reshelf.errors import InputError
 
 UNKNOWN = -1

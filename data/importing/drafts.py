@@ -11,11 +11,11 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import ValidationError
 
-from reshelf.data.history import EventLog
-from reshelf.data.readers import NO_TIME, to_datetime
+from reshelf.data.dataset_folder import problem_of
+from reshelf.data.importing.history import EventLog
+from reshelf.data.importing.readers import NO_TIME, to_datetime
+from reshelf.data.importing.splits import UNKNOWN
 from reshelf.data.schema import Event, RankingList
-from reshelf.data.splits import UNKNOWN
-from reshelf.data.store import problem_of
 from reshelf.errors import InputError
 
 ANYONE = "anyone"

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reshelf.data.outcomes import OUTCOMES, Outcomes, Shown
+from reshelf.data.signals.list_outcomes import OUTCOMES, Outcomes, Shown
 
 ITEMS = 5
 CATEGORIES = [("toys",), ("toys", "wood"), ("books",), (), ("books",)]

@@ -19,8 +19,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from reshelf.data.files import LINE, Piece, concat, find_files, joined, read_pieces
-from reshelf.data.mapping import Table
+from reshelf.data.importing.files import LINE, Piece, concat, find_files, joined, read_pieces
+from reshelf.data.importing.mapping import Table
 from reshelf.errors import InputError
 
 NO_TIME = np.iinfo(np.int64).min

@@ -18,13 +18,13 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from reshelf.data.drafts import Draft
-from reshelf.data.given import Context, Shared, columns_of, grade
-from reshelf.data.history import KINDS
-from reshelf.data.mapping import PairsTable
-from reshelf.data.readers import NO_TIME, RawTable, read_table
+from reshelf.data.dataset_folder import SPLITS
+from reshelf.data.importing.drafts import Draft
+from reshelf.data.importing.given import Context, Shared, columns_of, grade
+from reshelf.data.importing.history import KINDS
+from reshelf.data.importing.mapping import PairsTable
+from reshelf.data.importing.readers import NO_TIME, RawTable, read_table
 from reshelf.data.schema import EventKind
-from reshelf.data.store import SPLITS
 
 GRADE_OF_KIND = {EventKind.CLICK: 1, EventKind.CART: 2, EventKind.PURCHASE: 3}
 AGAIN = "item again in the same list, best label kept"

@@ -18,8 +18,8 @@
       - {file: shown.parquet, list_id: request, user_id: customer, time: ts, query: q, item_id: sku, position: rank}
     split: {by: time, valid: 0.1, test: 0.1}
 
-`data.mapping_file.load_mapping` reads it. File names are relative to `root`. A name may hold `*`, or be a folder: all
-its files are then one table.
+`data.importing.mapping_file.load_mapping` reads it. File names are relative to `root`. A name may hold `*`, or be a
+folder: all its files are then one table.
 """
 
 from __future__ import annotations

@@ -14,11 +14,11 @@ from typing import Any
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from reshelf.data import mapping as vocabulary
-from reshelf.data.mapping import ListsTable, Mapping, PairsTable
+from reshelf.data.importing import mapping as vocabulary
+from reshelf.data.importing.mapping import ListsTable, Mapping, PairsTable
 from reshelf.errors import InputError
 
-SHIPPED = Path(__file__).parent / "mappings"
+SHIPPED = Path(__file__).parent.parent / "mappings"
 
 
 def load_mapping(path: Path | str, changes: dict[str, Any] | None = None) -> Mapping:

@@ -9,10 +9,7 @@ are their `datasets.Features`.
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import ValidationError
 
+from reshelf.data.atomic import atomic
 from reshelf.data.schema import Item, RankingList, Record
 from reshelf.errors import InputError
 
@@ -120,49 +118,6 @@ def problem_of(error: ValidationError) -> str:
     where = ".".join(str(part) for part in first["loc"])
     message = first["msg"].removeprefix("Value error, ")
     return f"field {where}: {message}" if where else message
-
-
-@contextmanager
-def atomic(path: Path) -> Iterator[Path]:
-    """A temporary name to write to; it takes the place of `path` only when the block ends without an error.
-
-    Raises:
-        InputError: the folder cannot be made or written to.
-    """
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.touch()
-    except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror}; choose another output folder") from error
-    try:
-        yield partial
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def as_readable_as_others(folder: Path) -> None:
-    """Give weights the permissions of any other new file: safetensors lets nobody but their writer read them, and a
-    service seldom runs as who finetuned."""
-    umask = os.umask(0)
-    os.umask(umask)
-    for weights in folder.rglob("*.safetensors"):
-        weights.chmod(0o666 & ~umask)
-
-
-def check_writable(folder: Path) -> None:
-    """Find out before long work whether files can be written to `folder`; leaves nothing behind.
-
-    Raises:
-        InputError: they cannot.
-    """
-    there = next(parent for parent in (folder, *folder.parents) if parent.exists())
-    try:
-        with tempfile.TemporaryFile(dir=there):
-            pass
-    except OSError as error:
-        raise InputError(f"cannot write {folder}: {error.strerror}; choose another output folder") from error
 
 
 def write_records(path: Path, records: Iterable[Record], schema: pa.Schema) -> int:

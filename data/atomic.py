@@ -1,0 +1,58 @@
+"""Files that are there whole or not at all.
+
+with atomic(Path("runs/report.json")) as partial:
+    partial.write_text("{}")
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from reshelf.errors import InputError
+
+
+@contextmanager
+def atomic(path: Path) -> Iterator[Path]:
+    """A temporary name to write to; it takes the place of `path` only when the block ends without an error.
+
+    Raises:
+        InputError: the folder cannot be made or written to.
+    """
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.touch()
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror}; choose another output folder") from error
+    try:
+        yield partial
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def as_readable_as_others(folder: Path) -> None:
+    """Give weights the permissions of any other new file: safetensors lets nobody but their writer read them, and a
+    service seldom runs as who finetuned."""
+    umask = os.umask(0)
+    os.umask(umask)
+    for weights in folder.rglob("*.safetensors"):
+        weights.chmod(0o666 & ~umask)
+
+
+def check_writable(folder: Path) -> None:
+    """Find out before long work whether files can be written to `folder`; leaves nothing behind.
+
+    Raises:
+        InputError: they cannot.
+    """
+    there = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        raise InputError(f"cannot write {folder}: {error.strerror}; choose another output folder") from error
