@@ -110,6 +110,7 @@ class Reranker:
         revision: str | None = None,
         vllm: VllmSettings | None = None,
         item_tokens: Path | None = None,
+        trust_remote_code: bool = False,
     ) -> Reranker:
         """Load a reranker folder, or one from the Hugging Face Hub.
 
@@ -121,6 +122,8 @@ class Reranker:
             revision: branch, tag or commit on the Hub.
             vllm: how vLLM runs.
             item_tokens: file with the token ids of the whole catalogue; made here where it is not there or is stale.
+            trust_remote_code: run Python code that comes with the base; only for authors you trust. A reranker that
+                needs it is refused otherwise, whatever it says of itself.
 
         Raises:
             InputError: no such model, not a reranker, another prompt fingerprint, an engine that is not there, or
@@ -128,11 +131,11 @@ class Reranker:
         """
         choose_engine(engine)  # what is not installed is said before anything is loaded
         folder = _find(model, revision)
-        spec, tokenizer = read_reranker(folder)
+        spec, tokenizer = read_reranker(folder, trust_remote_code)
         tokens = None
         if item_tokens is not None:
             tokens = catalogue_tokens(item_tokens, tokenizer, spec.prompt, (catalogue or {}).values())
-        return cls(start_engine(folder, engine, device, vllm), tokenizer, spec, catalogue, tokens)
+        return cls(start_engine(folder, engine, device, vllm, trust_remote_code), tokenizer, spec, catalogue, tokens)
 
     def rerank(
         self,

@@ -123,7 +123,7 @@ def _load(start: Start) -> Engine:
     from reshelf.inference.engines.vllm_settings import VllmSettings
     from reshelf.modeling.checkpoint import load_reranker
 
-    trained = load_reranker(Path(start.model), start.device)
+    trained = load_reranker(Path(start.model), start.device, start.trust_remote_code)
     if choose_engine(start.engine) == "transformers":
         return TransformersEngine(trained.model)
     # On a GPU one vLLM takes all of the memory: other adapters come into it. On a CPU its kernels for them are slow.

@@ -15,7 +15,13 @@ from reshelf.inference.engines.vllm_settings import VllmSettings
 from reshelf.modeling.checkpoint import load_reranker
 
 
-def start_engine(folder: Path, name: EngineName, device: str | None = None, vllm: VllmSettings | None = None) -> Engine:
+def start_engine(
+    folder: Path,
+    name: EngineName,
+    device: str | None = None,
+    vllm: VllmSettings | None = None,
+    trust_remote_code: bool = False,
+) -> Engine:
     """Start it: transformers in this process, vLLM in one of its own.
 
     Args:
@@ -23,11 +29,13 @@ def start_engine(folder: Path, name: EngineName, device: str | None = None, vllm
         name: which engine; auto is the one that fits this machine.
         device: where the weights are loaded, `cpu`, `cuda` or `cuda:1`; None is the GPU if there is one.
         vllm: how vLLM runs.
+        trust_remote_code: whether Python code that comes with the base may run.
 
     Raises:
         InputError: the reranker cannot be loaded, or the engine is not installed or cannot serve this model.
         RuntimeError: vLLM did not start; the message says why.
     """
     if choose_engine(name) == "transformers":
-        return TransformersEngine(load_reranker(folder, device).model)
-    return EngineProcess(Start(str(folder.absolute()), "vllm", device, vllm or VllmSettings()))
+        return TransformersEngine(load_reranker(folder, device, trust_remote_code).model)
+    settings = vllm or VllmSettings()
+    return EngineProcess(Start(str(folder.absolute()), "vllm", device, settings, trust_remote_code=trust_remote_code))
