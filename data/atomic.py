@@ -7,6 +7,7 @@ with atomic(Path("runs/report.json")) as partial:
 from __future__ import annotations
 
 import os
+import secrets
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,20 +20,34 @@ from reshelf.errors import InputError
 def atomic(path: Path) -> Iterator[Path]:
     """A temporary name to write to; it takes the place of `path` only when the block ends without an error.
 
+    The name is of this call only, so that two writers do not write into each other's file; and what was written is on
+    the disk before it gets its place, so that a machine that loses power has the file before or this one.
+
     Raises:
         InputError: the folder cannot be made or written to.
     """
-    partial = path.with_name(f".{path.name}.partial")
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(6)}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial.touch()
+        partial.touch(exist_ok=False)
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror}; choose another output folder") from error
     try:
         yield partial
+        _sync(partial)
         os.replace(partial, path)
+        _sync(path.parent)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    """What was written to a file, or the names in a folder, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def as_readable_as_others(folder: Path) -> None:

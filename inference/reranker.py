@@ -25,10 +25,10 @@ from reshelf.data.schema import Event, Item, RankingList, Record
 from reshelf.errors import InputError
 from reshelf.inference.engines.engine import Engine, EngineName, choose_engine
 from reshelf.inference.engines.start import start_engine
-from reshelf.inference.engines.vllm_engine import VllmSettings
+from reshelf.inference.engines.vllm_settings import VllmSettings
 from reshelf.inference.explain import plan_explanations
 from reshelf.inference.explanation import Explanation
-from reshelf.modeling.checkpoint import RerankerSpec, load_reranker
+from reshelf.modeling.checkpoint import RerankerSpec, read_reranker
 from reshelf.prompts.builder import ListPrompt, Trimmed
 from reshelf.prompts.item_tokens import ItemTokens, catalogue_tokens
 
@@ -110,6 +110,7 @@ class Reranker:
         revision: str | None = None,
         vllm: VllmSettings | None = None,
         item_tokens: Path | None = None,
+        trust_remote_code: bool = False,
     ) -> Reranker:
         """Load a reranker folder, or one from the Hugging Face Hub.
 
@@ -121,6 +122,8 @@ class Reranker:
             revision: branch, tag or commit on the Hub.
             vllm: how vLLM runs.
             item_tokens: file with the token ids of the whole catalogue; made here where it is not there or is stale.
+            trust_remote_code: run Python code that comes with the base; only for authors you trust. A reranker that
+                needs it is refused otherwise, whatever it says of itself.
 
         Raises:
             InputError: no such model, not a reranker, another prompt fingerprint, an engine that is not there, or
@@ -128,11 +131,11 @@ class Reranker:
         """
         choose_engine(engine)  # what is not installed is said before anything is loaded
         folder = _find(model, revision)
-        trained = load_reranker(folder, device)
+        spec, tokenizer = read_reranker(folder, trust_remote_code)
         tokens = None
         if item_tokens is not None:
-            tokens = catalogue_tokens(item_tokens, trained.tokenizer, trained.spec.prompt, (catalogue or {}).values())
-        return cls(start_engine(trained, engine, vllm), trained.tokenizer, trained.spec, catalogue, tokens)
+            tokens = catalogue_tokens(item_tokens, tokenizer, spec.prompt, (catalogue or {}).values())
+        return cls(start_engine(folder, engine, device, vllm, trust_remote_code), tokenizer, spec, catalogue, tokens)
 
     def rerank(
         self,

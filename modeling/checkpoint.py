@@ -121,11 +121,15 @@ def save_reranker(folder: Path, model: peft.PeftModel, tokenizer: PreTrainedToke
         partial.write_text(json.dumps(stored, indent=2, ensure_ascii=False), encoding="utf-8")
 
 
-def read_spec(folder: Path) -> RerankerSpec:
+def read_spec(folder: Path, trust_remote_code: bool = False) -> RerankerSpec:
     """Read `reshelf.json`.
 
+    Args:
+        trust_remote_code: whether Python code that comes with the base may run. A folder cannot say so of itself.
+
     Raises:
-        InputError: the folder is not a reranker, its `reshelf.json` is broken, or was written by another format.
+        InputError: the folder is not a reranker, its `reshelf.json` is broken or was written by another format, or it
+            needs code to be trusted and the caller does not.
     """
     path = folder / SPEC_FILE
     if not path.is_file():
@@ -149,6 +153,11 @@ def read_spec(folder: Path) -> RerankerSpec:
         raise InputError(
             f"{path}, field calibration: scores and probabilities differ in number or are empty; restore the file or "
             "finetune again"
+        )
+    if spec.model.trust_remote_code and not trust_remote_code:
+        raise InputError(
+            f"{path}, field model.trust_remote_code: {folder} asks to run Python code that comes with its base "
+            f"{spec.model.base}; load it with trust_remote_code=True if you trust its author"
         )
     if spec.model.base == BASE:
         spec.model.base = str(folder / BASE)
@@ -183,16 +192,26 @@ def base_identity(spec: RerankerSpec) -> str:
     return whole.hexdigest()
 
 
-def load_reranker(folder: Path | str, device: str | None = None) -> TrainedReranker:
+def read_reranker(folder: Path, trust_remote_code: bool = False) -> tuple[RerankerSpec, PreTrainedTokenizerBase]:
+    """What a reranker folder says and its tokenizer, without the weights: enough to write prompts.
+
+    Raises:
+        InputError: see `read_spec`; or the fingerprint differs.
+    """
+    spec = read_spec(folder, trust_remote_code)
+    tokenizer = load_tokenizer(str(folder))
+    check_fingerprint(folder, tokenizer, spec)
+    return spec, tokenizer
+
+
+def load_reranker(folder: Path | str, device: str | None = None, trust_remote_code: bool = False) -> TrainedReranker:
     """Load a reranker folder for scoring.
 
     Raises:
         InputError: see `read_spec` and `load_base`; or the fingerprint differs; or the adapter is not there or broken.
     """
     folder = Path(folder)
-    spec = read_spec(folder)
-    tokenizer = load_tokenizer(str(folder))
-    check_fingerprint(folder, tokenizer, spec)
+    spec, tokenizer = read_reranker(folder, trust_remote_code)
     device = device or pick_device()
     base, _ = load_base(spec.model, device)
     attach_head(base, *PromptBuilder(tokenizer, spec.prompt, {}, spec.levels).label_ids)

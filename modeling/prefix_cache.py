@@ -53,18 +53,19 @@ class PrefixCache:
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._size = 0
-        self._known: OrderedDict[tuple[str, bytes], Past] = OrderedDict()
+        self._known: OrderedDict[tuple[str, str, bytes], Past] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._known)
 
-    def find(self, prefix: np.ndarray, namespace: str = "") -> Past | None:
-        """The namespace's prefix that has the longest beginning in common with `prefix` (int32 [P]), cut to it."""
-        best, name = 0, ("", b"")
+    def find(self, prefix: np.ndarray, namespace: str = "", adapter: str = "") -> Past | None:
+        """The prefix of the same namespace and adapter that has the longest beginning in common with `prefix`
+        (int32 [P]), cut to it."""
+        best, name = 0, ("", "", b"")
         start = prefix[:WORTH]
         for key, past in self._known.items():
             # Most prefixes differ within their first tokens; only the others are compared to the end.
-            if key[0] == namespace and len(start) == WORTH and np.array_equal(past.tokens[:WORTH], start):
+            if key[:2] == (namespace, adapter) and len(start) == WORTH and np.array_equal(past.tokens[:WORTH], start):
                 shared = _common(past.tokens, prefix)
                 if shared > best:
                     best, name = shared, key
@@ -73,12 +74,12 @@ class PrefixCache:
         self._known.move_to_end(name)
         return self._known[name].first(best)
 
-    def add(self, past: Past, namespace: str = "") -> None:
+    def add(self, past: Past, namespace: str = "", adapter: str = "") -> None:
         """Remember a prefix whose keys and values are there; the least recently used ones make room. Only the same
-        namespace finds it again."""
+        namespace finds it again, and only by the adapter that made them."""
         if len(past) < WORTH or past.size > self._limit:
             return
-        key = (namespace, past.tokens.tobytes())
+        key = (namespace, adapter, past.tokens.tobytes())
         if (old := self._known.pop(key, None)) is not None:
             self._size -= old.size
         self._known[key] = past
@@ -86,6 +87,11 @@ class PrefixCache:
         while self._size > self._limit:
             _, old = self._known.popitem(last=False)
             self._size -= old.size
+
+    def forget(self, namespace: str) -> None:
+        """Drop all of a namespace's prefixes, whichever adapter made them."""
+        for key in [key for key in self._known if key[0] == namespace]:
+            self._size -= self._known.pop(key).size
 
 
 def _common(a: np.ndarray, b: np.ndarray) -> int:

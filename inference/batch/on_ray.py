@@ -23,8 +23,7 @@ from reshelf.errors import InputError
 from reshelf.inference.batch.output import Tally
 from reshelf.inference.batch.rows import read_catalogue
 from reshelf.inference.batch.scorer import make_item_tokens
-from reshelf.modeling.checkpoint import read_spec
-from reshelf.modeling.loading import load_tokenizer
+from reshelf.modeling.checkpoint import read_reranker
 
 if TYPE_CHECKING:
     from reshelf.inference.batch.run import Job
@@ -67,7 +66,7 @@ def on_ray(job: Job, todo: list[int], workers: int | None) -> Iterator[Iterator[
         raise InputError("Ray is not installed; `pip install reshelf[ray]`, or leave --ray out") from error
     if job.item_tokens is not None:
         # Here, or every actor would make the file.
-        spec, tokenizer = read_spec(job.model), load_tokenizer(str(job.model))
+        spec, tokenizer = read_reranker(job.model)
         make_item_tokens(job.item_tokens, tokenizer, spec.prompt, read_catalogue(job.catalogue))
     started = not ray.is_initialized()
     if started:

@@ -46,7 +46,7 @@ SCORES_SCHEMA = pa.schema(
 """`scores` run parallel to `candidates`; `ranked` are the candidates, best first; file and row are of the input."""
 
 _SHARD = re.compile(r"(scores|rejected)-(\d{5,})\.(parquet|jsonl)")
-_PARTIAL = re.compile(rf"\.({MANIFEST}|{REPORT}|{_SHARD.pattern})\.partial")
+_PARTIAL = re.compile(rf"\.({MANIFEST}|{REPORT}|{_SHARD.pattern})(\.\w+)?\.partial")
 _TALLY = b"reshelf"
 
 

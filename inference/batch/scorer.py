@@ -26,9 +26,8 @@ from reshelf.inference.batch.input import ShardReader
 from reshelf.inference.batch.output import SCORES_SCHEMA, Tally, write_shard
 from reshelf.inference.batch.rows import Reject, Row, read_rows, reject
 from reshelf.inference.engines.engine import Engine
-from reshelf.inference.engines.transformers_engine import TransformersEngine
-from reshelf.inference.engines.vllm_engine import VllmEngine
-from reshelf.modeling.checkpoint import load_reranker
+from reshelf.inference.engines.start import start_engine
+from reshelf.modeling.checkpoint import read_reranker
 from reshelf.prompts.builder import ListPrompt, PromptBuilder
 from reshelf.prompts.config import PromptConfig
 from reshelf.prompts.item_tokens import ItemTokens, catalogue_tokens
@@ -71,20 +70,19 @@ class ShardScorer:
         item_tokens: file of the catalogue's token ids, made here where it is not there or is stale.
 
     Raises:
-        InputError: as `load_reranker` and `catalogue_tokens`, or the engine cannot serve this model.
+        InputError: as `start_engine` and `catalogue_tokens`, or the engine cannot serve this model.
     """
 
     def __init__(
         self, model: Path, items: Mapping[str, Item], engine: Literal["transformers", "vllm"], out: Path,
         reader: ShardReader, item_tokens: Path | None = None,
     ) -> None:  # fmt: skip
-        trained = load_reranker(model)
+        spec, tokenizer = read_reranker(model)
         tokens = None
         if item_tokens is not None:
-            tokens = make_item_tokens(item_tokens, trained.tokenizer, trained.spec.prompt, items)
-        self._builder = trained.builder(items, tokens)
-        self._trained = trained
-        self._engine: Engine = VllmEngine(trained) if engine == "vllm" else self._transformers()
+            tokens = make_item_tokens(item_tokens, tokenizer, spec.prompt, items)
+        self._builder = spec.builder(tokenizer, items, tokens)
+        self._engine: Engine = start_engine(model, engine)
         self._tokens = TOKENS_PER_CALL[engine]
         self._out = out
         self._reader = reader
@@ -140,13 +138,10 @@ class ShardScorer:
         shard.rejects.sort(key=lambda one: (one.file, one.row))
         tally = write_shard(self._out, shard.number, columns(shard.scored), shard.rejects)
         assert tally.rows == shard.rows, "a row was lost or doubled"
-        if isinstance(self._engine, TransformersEngine):
+        if self._engine.name == "transformers":
             # Kept prefixes change scores in their last bits; begun anew, a resumed job gives the very same shard.
-            self._engine = self._transformers()
+            self._engine.forget()
         return tally
-
-    def _transformers(self) -> TransformersEngine:
-        return TransformersEngine(self._trained.model)
 
     def _score(self, prompts: Sequence[ListPrompt]) -> Sequence[np.ndarray | InputError]:
         """Scores of every list, or why it has none (too long for the engine)."""

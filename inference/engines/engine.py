@@ -1,6 +1,6 @@
 """What an engine is, and which one a machine should use.
 
-    engine: Engine
+    engine = start_engine(folder, "auto")
     scores = engine.score(prompts)       # one float32 [K] per list: logit(yes) − logit(no), raw
 
 All engines give the same scores for the same reranker; they differ in speed and in what they need.
@@ -26,9 +26,9 @@ EngineName = Literal["auto", "transformers", "vllm"]
 class Engine(Protocol):
     """Scores lists of token ids."""
 
-    name: str
-    shares: bool
-    """Whether it takes further adapters over its base."""
+    name: Literal["transformers", "vllm"]
+    takes_adapters: bool
+    """Whether it takes those of other rerankers over its base."""
     prompt_tokens: int
     """Tokens of all lists so far."""
     cached_tokens: int
@@ -52,7 +52,11 @@ class Engine(Protocol):
         ...
 
     def remove_adapter(self, name: str) -> None:
-        """Forget it."""
+        """No list will name it any more."""
+        ...
+
+    def forget(self, namespace: str = "") -> None:
+        """Drop what is kept of a namespace's prefixes: nothing that a shopper did is left in the engine."""
         ...
 
     def close(self) -> None:

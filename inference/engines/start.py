@@ -1,30 +1,41 @@
-"""The engine of a loaded reranker.
+"""The engine of a reranker folder.
 
-engine = start_engine(load_reranker(folder), "auto")
+engine = start_engine(Path("runs/demo/model"), "auto")
 """
 
 from __future__ import annotations
 
-from reshelf.inference.engines.engine import EngineName, choose_engine
+from pathlib import Path
+
+from reshelf.inference.engines.engine import Engine, EngineName, choose_engine
+from reshelf.inference.engines.engine_process import EngineProcess
+from reshelf.inference.engines.messages import Start
 from reshelf.inference.engines.transformers_engine import TransformersEngine
-from reshelf.inference.engines.vllm_engine import VllmEngine, VllmSettings
-from reshelf.modeling.checkpoint import TrainedReranker
+from reshelf.inference.engines.vllm_settings import VllmSettings
+from reshelf.modeling.checkpoint import load_reranker
 
 
 def start_engine(
-    trained: TrainedReranker, name: EngineName, vllm: VllmSettings | None = None
-) -> TransformersEngine | VllmEngine:
-    """Start it.
+    folder: Path,
+    name: EngineName,
+    device: str | None = None,
+    vllm: VllmSettings | None = None,
+    trust_remote_code: bool = False,
+) -> Engine:
+    """Start it: transformers in this process, vLLM in one of its own.
 
     Args:
-        trained: the reranker.
+        folder: of the reranker.
         name: which engine; auto is the one that fits this machine.
+        device: where the weights are loaded, `cpu`, `cuda` or `cuda:1`; None is the GPU if there is one.
         vllm: how vLLM runs.
+        trust_remote_code: whether Python code that comes with the base may run.
 
     Raises:
-        InputError: the engine is not installed, or cannot serve this model.
-        RuntimeError: vLLM did not start.
+        InputError: the reranker cannot be loaded, or the engine is not installed or cannot serve this model.
+        RuntimeError: vLLM did not start; the message says why.
     """
     if choose_engine(name) == "transformers":
-        return TransformersEngine(trained.model)
-    return VllmEngine(trained, vllm)
+        return TransformersEngine(load_reranker(folder, device, trust_remote_code).model)
+    settings = vllm or VllmSettings()
+    return EngineProcess(Start(str(folder.absolute()), "vllm", device, settings, trust_remote_code=trust_remote_code))

@@ -13,11 +13,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 
+from reshelf.errors import InputError
 from reshelf.modeling.checkpoint import reading_adapter
 from reshelf.modeling.packing import pack
 from reshelf.modeling.prefix_cache import Past, PrefixCache
@@ -46,8 +47,8 @@ class TransformersEngine:
         budget: bounds of memory; speed hardly grows beyond the default.
     """
 
-    name = "transformers"
-    shares = True
+    name: Literal["transformers", "vllm"] = "transformers"
+    takes_adapters = True
 
     def __init__(self, model: Any, budget: Budget | None = None) -> None:
         self._model = model.eval()
@@ -63,14 +64,15 @@ class TransformersEngine:
     def score(self, prompts: Sequence[ListPrompt], namespace: str = "", adapter: str = "") -> list[np.ndarray]:
         """Raw log-odds of every candidate, float32 [K] per list, in the order of the candidates."""
         if adapter != self._adapter:
+            if adapter not in self._model.peft_config and adapter:
+                raise InputError(f"there is no adapter {adapter!r} in this engine")
             self._model.set_adapter(adapter or _OWN, inference_mode=True)
             self._adapter = adapter
-        # Another adapter makes other keys and values of the same tokens. No name has a line end in it.
-        namespace = f"{adapter}\n{namespace}"
         scores: list[list[np.ndarray]] = [[] for _ in prompts]
         for group in self._passes(prompts):
             values = np.split(
-                self._pass([part for _, part in group], namespace), np.cumsum([len(p.items) for _, p in group])[:-1]
+                self._pass([part for _, part in group], namespace, adapter),
+                np.cumsum([len(p.items) for _, p in group])[:-1],
             )
             for (row, _), piece in zip(group, values, strict=True):
                 scores[row].append(piece)
@@ -92,21 +94,25 @@ class TransformersEngine:
             raise
 
     def remove_adapter(self, name: str) -> None:
-        """Forget it."""
+        """No list will name it any more."""
         if name in self._model.peft_config:
             self._model.set_adapter(_OWN, inference_mode=True)
             self._adapter = ""
             self._model.delete_adapter(name)
 
-    def _pass(self, prompts: Sequence[ListPrompt], namespace: str) -> np.ndarray:
+    def forget(self, namespace: str = "") -> None:
+        """Drop what is kept of a namespace's prefixes."""
+        self._prefixes.forget(namespace)
+
+    def _pass(self, prompts: Sequence[ListPrompt], namespace: str, adapter: str) -> np.ndarray:
         """One forward pass. Alone, a list begins behind what is known of its prefix, and its prefix is kept."""
         alone = len(prompts) == 1 and self._budget.prefix_bytes > 0
-        past = self._prefixes.find(prompts[0].prefix, namespace) if alone else None
+        past = self._prefixes.find(prompts[0].prefix, namespace, adapter) if alone else None
         keep = [Past(prompts[0].prefix)] if alone else []
         batch = pack(prompts, past, keep)
         values = score(self._model, batch.to(self._model.device)).cpu().numpy()
         for kept in keep:
-            self._prefixes.add(kept, namespace)
+            self._prefixes.add(kept, namespace, adapter)
         known = 0 if past is None else len(past)
         self.prompt_tokens += known + batch.input_ids.shape[1]
         self.cached_tokens += known

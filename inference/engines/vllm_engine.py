@@ -2,13 +2,12 @@
 
     engine = VllmEngine(trained)
     scores = engine.score(prompts)
-    engine.cached_share        # part of the prompt tokens that came from the prefix cache
 
 A list is one request per candidate: the first one fills the prefix cache, the others find the prefix there, and so does
 the shopper's next list.
 
-vLLM runs in a process of its own, which does not import the calling script. Its start-up messages go to a log file,
-which is shown when it does not start.
+vLLM prints what it likes and starts processes that import the main script again, so library code never makes this
+engine in the caller's process: `EngineProcess` runs it in one of its own.
 vLLM 0.32 does not load bitsandbytes weights, so it serves the dense weights the adapter was trained over
 (`inference.engines.dense`), with the adapter merged into them or given by request.
 """
@@ -16,15 +15,10 @@ vLLM 0.32 does not load bitsandbytes weights, so it serves the dense weights the
 from __future__ import annotations
 
 import json
-import os
-import sys
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Sequence
 from itertools import count
 from pathlib import Path
-from types import ModuleType
 from typing import Any, Literal
 
 import numpy as np
@@ -32,6 +26,7 @@ import torch
 
 from reshelf.errors import InputError
 from reshelf.inference.engines.dense import Dtype, write_dense
+from reshelf.inference.engines.vllm_settings import VllmSettings
 from reshelf.modeling.checkpoint import ADAPTER, TrainedReranker, reading_adapter
 from reshelf.prompts.builder import ListPrompt
 
@@ -41,30 +36,8 @@ _LORAS = 8
 _CPU_HEAD_SIZES = (32, 64, 80, 96, 112, 128, 160, 192, 224, 256, 512)
 
 
-@dataclass(frozen=True)
-class VllmSettings:
-    """How vLLM runs."""
-
-    lora: Literal["merged", "by_request"] = "merged"
-    """merged: the adapter added to the weights. by_request: a dense base and the adapter beside it, and others over the
-    same base; on a CPU its kernels are about 8 times slower."""
-    dtype: Dtype | None = None
-    """Weights and computation; None is the type the reranker was trained in. Never left to vLLM, which would cast
-    float32 checkpoints to float16."""
-    longest: int | None = None
-    """Tokens of one request that must fit: prefix + one item. None takes it from the reranker's budgets and the model's
-    limit."""
-    batch_tokens: int = 8192
-    """Tokens per engine step."""
-    cache_gib: float | None = None
-    """Memory of the prefix cache in GiB; None takes what `gpu_memory` leaves on a GPU, and room for 64 of the longest
-    prompts, or 8 of the longest joint ones, on a CPU."""
-    gpu_memory: float = 0.9
-    """Share of the GPU's memory that vLLM may take."""
-
-
 class VllmEngine:
-    """Scores with vLLM in a process beside this one.
+    """Scores with vLLM, started from this process.
 
     Args:
         trained: the reranker; its weights are copied, and it is moved to the CPU to make room.
@@ -72,10 +45,10 @@ class VllmEngine:
 
     Raises:
         InputError: vLLM cannot serve this model, or this way.
-        RuntimeError: vLLM did not start; the message ends with its log.
+        Exception: see `start_llm`.
     """
 
-    name = "vllm"
+    name: Literal["transformers", "vllm"] = "vllm"
 
     def __init__(self, trained: TrainedReranker, settings: VllmSettings | None = None) -> None:
         settings = settings or VllmSettings()
@@ -88,7 +61,7 @@ class VllmEngine:
             trained.model.to("cpu")
             torch.cuda.empty_cache()
         options: dict[str, Any] = {}
-        self.shares = not merge
+        self.takes_adapters = not merge
         self._numbers = count(1)
         self._loras: dict[str, Any] = {"": None}
         """Requests for adapters, by name; of the reranker's own that is empty."""
@@ -139,7 +112,7 @@ class VllmEngine:
         Raises:
             InputError: the weights are merged; or the adapter cannot be read, or its rank is above the first one's.
         """
-        if not self.shares:
+        if not self.takes_adapters:
             raise InputError("vLLM serves this reranker with its adapter merged; other adapters need lora by_request")
         with reading_adapter(folder) as adapter:
             rank = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))["r"]
@@ -163,22 +136,30 @@ class VllmEngine:
         """The classifier's own values, without the sigmoid that is vLLM's default, float32 [requests]."""
         from vllm import PoolingParams
 
+        try:
+            lora = self._loras[adapter]
+        except KeyError as error:
+            raise InputError(f"there is no adapter {adapter!r} in this engine") from error
         salt = {"cache_salt": namespace} if namespace else {}
         outputs = self._llm.encode(
             [{"prompt_token_ids": ids} | salt for ids in requests],
             pooling_params=PoolingParams(use_activation=False),
             pooling_task="classify",
-            lora_request=self._loras[adapter],
+            lora_request=lora,
             use_tqdm=False,
         )
         self.prompt_tokens += sum(map(len, requests))
         self.cached_tokens += sum(output.num_cached_tokens for output in outputs)
         return np.array([float(output.outputs.data[0]) for output in outputs], dtype=np.float32)
 
-    @property
-    def cached_share(self) -> float:
-        """Share of all prompt tokens so far that were found in the prefix cache."""
-        return self.cached_tokens / self.prompt_tokens if self.prompt_tokens else 0.0
+    def forget(self, namespace: str = "") -> None:
+        """Drop the prefix cache, of every namespace: vLLM has no way to drop one's blocks.
+
+        Raises:
+            RuntimeError: vLLM did not.
+        """
+        if not self._llm.reset_prefix_cache():
+            raise RuntimeError("vLLM did not drop its prefix cache")
 
     def close(self) -> None:
         """Stop vLLM and remove the dense weights."""
@@ -196,7 +177,7 @@ def start_llm(weights: Path, dtype: Dtype, longest: int, settings: VllmSettings,
 
     Raises:
         InputError: the model's heads have a size that vLLM's CPU kernels do not have.
-        RuntimeError: it did not start; the message ends with its log.
+        Exception: whatever vLLM raises where it does not start; the cause is in what its processes printed.
     """
     from transformers import AutoConfig
 
@@ -219,21 +200,20 @@ def start_llm(weights: Path, dtype: Dtype, longest: int, settings: VllmSettings,
         options["kv_cache_memory_bytes"] = max(kept * longest * per_token, 64 << 20)
     if settings.cache_gib is not None:
         options["kv_cache_memory_bytes"] = int(settings.cache_gib * (1 << 30))
-    with _quiet("vLLM did not start"), _without_main():
-        from vllm import LLM
+    from vllm import LLM
 
-        return LLM(
-            model=str(weights),
-            runner="pooling",
-            dtype=dtype,
-            max_model_len=longest,
-            max_num_batched_tokens=max(settings.batch_tokens, longest),
-            enable_prefix_caching=True,
-            seed=0,
-            disable_log_stats=True,
-            log_level="ERROR",
-            **options,
-        )
+    return LLM(
+        model=str(weights),
+        runner="pooling",
+        dtype=dtype,
+        max_model_len=longest,
+        max_num_batched_tokens=max(settings.batch_tokens, longest),
+        enable_prefix_caching=True,
+        seed=0,
+        disable_log_stats=True,
+        log_level="ERROR",
+        **options,
+    )
 
 
 def stop_llm(llm: Any) -> None:
@@ -248,47 +228,3 @@ def _lora_rank(trained: TrainedReranker) -> int:
     if not fitting:
         raise InputError(f"adapter rank {rank} is above vLLM's largest, {_LORA_RANKS[-1]}; serve it merged")
     return fitting[0]
-
-
-@contextmanager
-def _without_main() -> Iterator[None]:
-    """Let processes that start meanwhile not import the caller's script.
-
-    `spawn` runs the main script's imports again in every child. They can break it: once numba is imported, vLLM 0.32
-    on a CPU does not start (its search for kernels trips over an object of llvmlite).
-    """
-    main = sys.modules["__main__"]
-    sys.modules["__main__"] = ModuleType("__main__")
-    try:
-        yield
-    finally:
-        sys.modules["__main__"] = main
-
-
-@contextmanager
-def _quiet(problem: str) -> Iterator[None]:
-    """Send what this process and the processes it starts meanwhile print to a log file.
-
-    Redirects the file descriptors, since libraries and child processes do not go through `sys.stdout`. Children keep
-    the log file as their output; it is deleted and lives as long as they do.
-    """
-    with tempfile.TemporaryFile() as log:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        saved = os.dup(1), os.dup(2)
-        os.dup2(log.fileno(), 1)
-        os.dup2(log.fileno(), 2)
-        try:
-            yield
-        except Exception as error:
-            log.seek(0)
-            lines = log.read().decode(errors="replace").splitlines()
-            # The first traceback is the cause; those after it are other processes noticing.
-            first = next((n for n, line in enumerate(lines) if "Traceback" in line), max(0, len(lines) - 40))
-            raise RuntimeError("\n".join([f"{problem}: {error}", *lines[first : first + 40]])) from error
-        finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
-            for old, new in zip(saved, (1, 2), strict=True):
-                os.dup2(old, new)
-                os.close(old)

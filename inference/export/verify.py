@@ -20,7 +20,8 @@ from scipy.stats import kendalltau
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedTokenizerBase
 
 from reshelf.inference.engines.dense import DTYPES, Dtype
-from reshelf.inference.engines.vllm_engine import VllmSettings, start_llm, stop_llm
+from reshelf.inference.engines.engine_process import EngineProcess
+from reshelf.inference.engines.messages import StartExported
 from reshelf.prompts.builder import ListPrompt
 
 _BATCH = 16
@@ -129,18 +130,13 @@ def with_vllm(folder: Path, lists: Sequence[TextList], longest: int, dtype: Dtyp
     """float32 [K] per list from stock vLLM's `LLM.score` on (prefix, item) pairs, with the pooling runner.
 
     Raises:
-        ImportError: vLLM is not installed.
+        InputError: vLLM cannot serve this model.
+        RuntimeError: vLLM did not start.
     """
-    import vllm  # noqa: F401
-
-    llm = start_llm(folder, dtype, longest, VllmSettings())
-    try:
+    with EngineProcess(StartExported(str(folder.absolute()), dtype, longest)) as engine:
         left = [text.prefix for text in lists for _ in text.items]
         right = [item for text in lists for item in text.items]
-        outputs = llm.score(left, right, use_tqdm=False)
-    finally:
-        stop_llm(llm)
-    return _split(np.array([output.outputs.score for output in outputs]), lists)
+        return _split(engine.score_pairs(left, right), lists)
 
 
 def _split(values: np.ndarray, lists: Sequence[TextList]) -> list[np.ndarray]:

@@ -14,16 +14,16 @@ from fastapi import FastAPI
 from reshelf.inference.batch.rows import read_catalogue
 from reshelf.inference.serving.app import make_app
 from reshelf.inference.serving.config import ServeConfig
-from reshelf.inference.serving.engine_link import EngineLink
+from reshelf.inference.serving.engine.models import Models
+from reshelf.inference.serving.engine.served_engine import ServedEngine
 from reshelf.inference.serving.history import open_store
 from reshelf.inference.serving.metrics import Metrics
-from reshelf.inference.serving.models import Models
 from reshelf.inference.serving.service import Service
 from reshelf.inference.serving.tenants import Tenants
 
 
 @asynccontextmanager
-async def running(config: ServeConfig, engine: EngineLink) -> AsyncIterator[FastAPI]:
+async def running(config: ServeConfig, engine: ServedEngine) -> AsyncIterator[FastAPI]:
     """The application, with its engine ready and its store open.
 
     Args:

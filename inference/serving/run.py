@@ -21,7 +21,7 @@ import uvloop
 
 from reshelf.errors import InputError
 from reshelf.inference.serving.config import ServeConfig
-from reshelf.inference.serving.engine_link import EngineLink
+from reshelf.inference.serving.engine.served_engine import ServedEngine
 from reshelf.inference.serving.log import log_as_json
 
 logger = logging.getLogger("reshelf.serving")
@@ -57,8 +57,8 @@ class _Server(uvicorn.Server):
 
 async def _serve(config: ServeConfig) -> None:
     # The engine's process loads its libraries while this one loads its own, which take as long.
-    engine = EngineLink(config.model, config.engine, config.limits.waiting, config.stuck_s)
-    await engine.start()
+    engine = ServedEngine.of(config.model, config)
+    engine.start()
     try:
         assembly = await asyncio.to_thread(import_module, "reshelf.inference.serving.lifespan")
         await _listen(config, assembly.running(config, engine))

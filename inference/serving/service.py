@@ -24,11 +24,10 @@ from reshelf.inference.explain import plan_explanations
 from reshelf.inference.explanation import Explanation
 from reshelf.inference.serving.config import ServeConfig
 from reshelf.inference.serving.documents import RefusedError, check_lengths, described, filled, items_of
-from reshelf.inference.serving.engine_link import UnservedError
-from reshelf.inference.serving.engine_messages import Done
+from reshelf.inference.serving.engine.models import Models, ServedModel
+from reshelf.inference.serving.engine.queue import ListScores, UnservedError
 from reshelf.inference.serving.history import HistoryStore, StoredEvent, StoreError
 from reshelf.inference.serving.metrics import Metrics
-from reshelf.inference.serving.models import Models, ServedModel
 from reshelf.inference.serving.schemas import EventsRequest, Meta, RerankRequest
 from reshelf.inference.serving.tenants import Tenant
 from reshelf.modeling.calibration import Calibration
@@ -82,7 +81,7 @@ class Service:
         watch.end("read")
         history = await self._history(tenant, request, due, meta)
         watch.end("history")
-        done: Done | None = None
+        done: ListScores | None = None
         results: list[dict[str, Any]] = []
         try:
             if model is None:
@@ -101,7 +100,7 @@ class Service:
             meta.fallback = "deadline"
         except UnservedError as error:
             meta.fallback = error.reason
-        if done is not None and (done.scores is None or not np.isfinite(done.scores).all()):
+        if done is not None and not np.isfinite(done.scores).all():
             meta.fallback = "engine_error"
         scores = None if meta.fallback or done is None else done.scores
         results = results or self._unranked(request, items)
@@ -136,10 +135,13 @@ class Service:
             RefusedError: the store does not answer.
         """
         try:
-            return await self.store.forget(tenant.name, user_id)
+            forgotten = await self.store.forget(tenant.name, user_id)
         except StoreError as error:
             self.metrics.store_errors.inc()
             raise RefusedError("the shopper cannot be removed now; ask again", status=503, wait_s=1) from error
+        # A prefix in an engine's cache is the shopper's history; whose it is, is not kept, so all of the shop's go.
+        await self.models.forget(tenant.name)
+        return forgotten
 
     def _check(self, request: RerankRequest) -> None:
         limits = self.config.limits
@@ -220,7 +222,7 @@ class Service:
         except UnservedError as error:
             meta.unexplained = error.reason
         else:
-            values = [done.scores for done in found if done.scores is not None and np.isfinite(done.scores).all()]
+            values = [done.scores for done in found if np.isfinite(done.scores).all()]
             if len(values) == len(found):
                 return plan.explain(values)
             meta.unexplained = "engine_error"

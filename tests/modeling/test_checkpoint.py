@@ -197,6 +197,27 @@ class TestBaseIdentity:
         assert len(identities) == 3
 
 
+class TestTrust:
+    """A folder decides nothing about what may run."""
+
+    def test_one_that_asks_to_run_code_is_refused_by_name(self, folder: Path) -> None:
+        change(folder, "model", "trust_remote_code", to=True)
+        config = json.loads((folder / "base" / "config.json").read_text())
+        config["auto_map"] = {"AutoConfig": "code.Config", "AutoModelForCausalLM": "code.Model"}
+        (folder / "base" / "config.json").write_text(json.dumps(config | {"model_type": "unheard_of"}))
+        marker = folder / "ran"
+        (folder / "base" / "code.py").write_text(f"open({str(marker)!r}, 'w')\n")
+        refused(folder, f"model.trust_remote_code: {folder} asks to run Python code")
+        assert not marker.exists()
+        change(folder, "model", "trust_remote_code", to=False)
+        refused(folder, "no .* at")
+        assert not marker.exists()
+
+    def test_the_caller_may_trust_it(self, folder: Path) -> None:
+        change(folder, "model", "trust_remote_code", to=True)
+        assert load_reranker(folder, "cpu", trust_remote_code=True).spec.model.trust_remote_code
+
+
 class TestBrokenFolders:
     def test_no_folder(self, tmp_path: Path) -> None:
         refused(tmp_path / "nowhere", "nowhere is not a reranker folder: it has no reshelf.json")

@@ -144,3 +144,18 @@ def test_short_beginnings_are_not_looked_up() -> None:
     cache.add(known(np.arange(100, dtype=np.int32)))
     assert cache.find(np.arange(WORTH - 1, dtype=np.int32)) is None
     assert cache.find(np.arange(WORTH, dtype=np.int32)) is not None
+
+
+def test_what_is_forgotten_is_gone_of_every_adapter_and_of_that_namespace_only() -> None:
+    cache = PrefixCache(1 << 20)
+    tokens = np.arange(2 * WORTH, dtype=np.int32)
+    for namespace, adapter in (("shop", ""), ("shop", "adapter1"), ("another", "")):
+        cache.add(known(tokens), namespace, adapter)
+    assert cache.find(tokens, "another", "adapter1") is None
+    cache.forget("shop")
+    assert len(cache) == 1
+    assert cache.find(tokens, "shop") is None
+    assert cache.find(tokens, "shop", "adapter1") is None
+    assert cache.find(tokens, "another") is not None
+    cache.forget("another")
+    assert (len(cache), cache._size) == (0, 0)

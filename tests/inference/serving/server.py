@@ -41,9 +41,12 @@ class Server:
         return self.engine_pids()[0]
 
     def engine_pids(self) -> list[int]:
-        """Engine processes are the server's children that run engine_process."""
+        """Engine processes are the server's children that run `inference.engines.process`."""
         found = subprocess.run(
-            ["pgrep", "-P", str(self.process.pid), "-f", "engine_process"], capture_output=True, text=True, check=True
+            ["pgrep", "-P", str(self.process.pid), "-f", "inference.engines.process"],
+            capture_output=True,
+            text=True,
+            check=True,
         )
         return [int(pid) for pid in found.stdout.split()]
 

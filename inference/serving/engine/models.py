@@ -28,11 +28,10 @@ from pathlib import Path
 from reshelf.data.schema import Item
 from reshelf.errors import InputError
 from reshelf.inference.serving.config import ServeConfig
-from reshelf.inference.serving.engine_link import EngineLink
-from reshelf.inference.serving.engine_messages import Done
+from reshelf.inference.serving.engine.queue import ListScores
+from reshelf.inference.serving.engine.served_engine import ServedEngine
 from reshelf.inference.serving.tenants import Tenant, Tenants, file_version
-from reshelf.modeling.checkpoint import SPEC_FILE, RerankerSpec, base_identity, check_fingerprint, read_spec
-from reshelf.modeling.loading import load_tokenizer
+from reshelf.modeling.checkpoint import SPEC_FILE, base_identity, read_reranker
 from reshelf.prompts.builder import ListPrompt
 
 logger = logging.getLogger("reshelf.serving")
@@ -59,25 +58,23 @@ class ServedModel:
     """
 
     def __init__(
-        self, folder: Path, config: ServeConfig, catalogue: Mapping[str, Item], engine: EngineLink | None = None,
+        self, folder: Path, config: ServeConfig, catalogue: Mapping[str, Item], engine: ServedEngine | None = None,
         own: ServedModel | None = None,
     ) -> None:  # fmt: skip
         self.folder = folder
         self.version = file_version(folder / SPEC_FILE)
-        self.spec: RerankerSpec = read_spec(folder)
-        tokenizer = load_tokenizer(str(folder))
-        check_fingerprint(folder, tokenizer, self.spec)
+        self.spec, tokenizer = read_reranker(folder)
         self.name = folder.name
         self.builder = self.spec.builder(tokenizer, catalogue)
         # Tokenizing takes long and lets go of the interpreter; two at a time would only tokenize an item twice.
         self.writing = ThreadPoolExecutor(1, "prompt")
-        self.engine: EngineLink
+        self.engine: ServedEngine
         self.adapter = ""
         """Its name in the engine; empty for the one that the engine was started with."""
-        if own is not None and own.engine.shares and own.base == self.base:
+        if own is not None and own.engine.takes_adapters and own.base == self.base:
             self.engine, self.adapter = own.engine, f"adapter{next(_NUMBERS)}"
         else:
-            self.engine = engine or EngineLink(folder, config.engine, config.limits.waiting, config.stuck_s)
+            self.engine = engine or ServedEngine.of(folder, config)
         self.requests = 0
         """Requests that hold on to this model; it ends after them."""
         self._reading: asyncio.Task[None] | None = None
@@ -97,13 +94,17 @@ class ServedModel:
         if self.adapter:
             await self.engine.load(self.adapter, self.folder)
             return
-        await self.engine.start()
+        self.engine.start()
         if not await self.engine.wait_ready():
             raise InputError(f"the engine does not start: {self.engine.problem}")
 
-    def score(self, prompt: ListPrompt, namespace: str) -> asyncio.Future[Done]:
-        """`EngineLink.score`, by this reranker."""
+    def score(self, prompt: ListPrompt, namespace: str) -> asyncio.Future[ListScores]:
+        """`ServedEngine.score`, by this reranker."""
         return self.engine.score(prompt, namespace, self.adapter)
+
+    async def forget(self, namespace: str) -> None:
+        """`ServedEngine.forget`: of all rerankers that share the engine."""
+        await self.engine.forget(namespace)
 
     def read_ahead(self) -> None:
         """Begin to tokenise the catalogue, a few items at a time between requests: none waits for that later."""
@@ -148,7 +149,7 @@ class Models:
     """
 
     def __init__(
-        self, config: ServeConfig, catalogue: Mapping[str, Item], tenants: Tenants, engine: EngineLink
+        self, config: ServeConfig, catalogue: Mapping[str, Item], tenants: Tenants, engine: ServedEngine
     ) -> None:
         self._engine = engine
         self._config, self._catalogue, self._tenants = config, catalogue, tenants
@@ -174,7 +175,7 @@ class Models:
         """How often an engine was started."""
         return self._before + sum(engine.starts for engine in self._engines())
 
-    def _engines(self) -> set[EngineLink]:
+    def _engines(self) -> set[ServedEngine]:
         return {model.engine for model in self._served.values()}
 
     def of(self, tenant: Tenant) -> ServedModel | None:
@@ -193,6 +194,10 @@ class Models:
         await model.start()
         model.read_ahead()
         self._watcher = asyncio.create_task(self._watch())
+
+    async def forget(self, namespace: str) -> None:
+        """Nothing of a namespace's prefixes is left in any engine."""
+        await asyncio.gather(*(engine.forget(namespace) for engine in self._engines()))
 
     async def close(self) -> None:
         """End all engines."""

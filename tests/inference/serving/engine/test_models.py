@@ -18,7 +18,7 @@ from reshelf.data.schema import Item, RankingList
 from reshelf.inference.client import Client, ServiceError
 from reshelf.inference.reranker import Reranker
 from reshelf.inference.serving.config import ServeConfig
-from reshelf.inference.serving.models import ServedModel
+from reshelf.inference.serving.engine.models import ServedModel
 from tests.inference.serving.server import Server, until
 from tests.inference.serving.test_tenants import DOCUMENTS, make_key
 

@@ -1,0 +1,221 @@
+"""The lists in front of an engine: which are let in, which are in flight, and how fast they come back.
+
+    queue = ScoringQueue(capacity=64)
+    queue.connect(send, in_flight=2)
+    queue.admit(within_s=0.2)                  # raises UnservedError where it would take longer
+    scored = await queue.put(prompt, "tenant")
+
+Under more load than the engine can take, a list that would only be reached after its deadline is refused at once
+(`admit`): the engine's time goes to lists that somebody still waits for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from reshelf.inference.engines.messages import (
+    NotScored,
+    ProtocolError,
+    Score,
+    Scored,
+    ToEngine,
+    decode_scores,
+    encode_list,
+)
+
+if TYPE_CHECKING:
+    from reshelf.prompts.builder import ListPrompt
+
+logger = logging.getLogger("reshelf.serving")
+_ERRORS = 5
+"""So many lists in a row that the engine could not score: it is started anew."""
+_MEMORY = 0.95
+"""What the engine's pace a list ago still counts now."""
+_CARE = 0.8
+"""Share of the time left in which the engine is expected to be done: lists before this one may take longer."""
+
+_DRAIN_S = 0.01
+
+
+class UnservedError(Exception):
+    """The engine will not score this list now; the first argument is the reason in one word."""
+
+    @property
+    def reason(self) -> str:
+        return str(self.args[0])
+
+
+@dataclass(frozen=True)
+class ListScores:
+    """What came of one list."""
+
+    scores: np.ndarray
+    """float32 [K]"""
+    ms: float
+    """Milliseconds the engine took."""
+    prompt_tokens: int
+    cached_tokens: int
+    """Those of them whose keys and values were known."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Entry:
+    """A list, and who waits for its scores."""
+
+    number: int
+    prompt: ListPrompt
+    namespace: str
+    adapter: str
+    future: asyncio.Future[ListScores]
+
+
+class Pace:
+    """How fast an engine goes through tokens while it has work: time over tokens, older lists counting ever less."""
+
+    def __init__(self) -> None:
+        self._busy_s, self._tokens, self._lists = 0.0, 0.0, 0.0
+
+    def learn(self, seconds: float, tokens: int) -> None:
+        """A list of `tokens` came back `seconds` after the one before, or after it was sent to an idle engine."""
+        self._busy_s = _MEMORY * self._busy_s + seconds
+        self._tokens = _MEMORY * self._tokens + tokens
+        self._lists = _MEMORY * self._lists + 1
+
+    def seconds(self, tokens: int) -> float:
+        """Expected for lists of `tokens` in all and one more of usual size; 0 while nothing is known."""
+        if not self._tokens:
+            return 0.0
+        return self._busy_s * (tokens / self._tokens + 1 / self._lists)
+
+
+class ScoringQueue:
+    """Waiting and in-flight lists of one engine.
+
+    Args:
+        capacity: lists that may wait.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        self._capacity = capacity
+        self._waiting: deque[_Entry] = deque()
+        self._in_flight: dict[int, _Entry] = {}
+        self._send: Callable[[ToEngine], None] | None = None
+        self._most_in_flight = 0
+        self._pace = Pace()
+        self._numbers = 0
+        self._errors = 0
+        self._heard = 0.0
+
+    @property
+    def depth(self) -> int:
+        """Lists that wait or are being scored."""
+        return sum(not entry.future.done() for entry in self._waiting) + len(self._in_flight)
+
+    @property
+    def silent_s(self) -> float:
+        """Seconds since the engine last gave scores, while it has lists to score; 0 where it has none."""
+        return asyncio.get_running_loop().time() - self._heard if self._in_flight else 0.0
+
+    def connect(self, send: Callable[[ToEngine], None], in_flight: int) -> None:
+        """An engine is ready.
+
+        Args:
+            send: gives it a message.
+            in_flight: lists it is given at one time.
+        """
+        self._send, self._most_in_flight, self._pace, self._errors = send, in_flight, Pace(), 0
+
+    def disconnect(self) -> None:
+        """There is no engine: every list is refused, and so are those that come."""
+        self._send = None
+        for entry in [*self._in_flight.values(), *self._waiting]:
+            _fail(entry, "engine_down")
+        self._in_flight.clear()
+        self._waiting.clear()
+
+    def admit(self, within_s: float) -> None:
+        """Whether it is worth writing a list and waiting for its scores for so many seconds.
+
+        Raises:
+            UnservedError: engine_down; queue_full, where the lists before it will take longer.
+        """
+        if self._send is None:
+            raise UnservedError("engine_down")
+        before = [e for e in self._waiting if not e.future.done()] + list(self._in_flight.values())
+        expected = self._pace.seconds(sum(entry.prompt.tokens for entry in before))
+        # An idle engine is always tried: what is known of its pace may be old.
+        if before and within_s > 0 and expected > _CARE * within_s:
+            raise UnservedError("queue_full")
+
+    def put(self, prompt: ListPrompt, namespace: str, adapter: str = "") -> asyncio.Future[ListScores]:
+        """Scores of one list, on their way. A caller that stops waiting takes its list out of the queue.
+
+        Raises:
+            UnservedError: engine_down, queue_full, or engine_error.
+        """
+        if self._send is None:
+            raise UnservedError("engine_down")
+        if sum(not entry.future.done() for entry in self._waiting) >= self._capacity:
+            raise UnservedError("queue_full")
+        self._numbers += 1
+        future: asyncio.Future[ListScores] = asyncio.get_running_loop().create_future()
+        self._waiting.append(_Entry(self._numbers, prompt, namespace, adapter, future))
+        self._send_waiting()
+        return future
+
+    async def drain(self, namespace: str) -> None:
+        """Wait until none of the lists of a namespace that are here now can reach the engine any more."""
+        entries = [e for e in (*self._waiting, *self._in_flight.values()) if e.namespace == namespace]
+        while any(e.number in self._in_flight or (e in self._waiting and not e.future.done()) for e in entries):
+            await asyncio.sleep(_DRAIN_S)
+
+    def take(self, reply: Scored | NotScored) -> None:
+        """What the engine says of a list in flight.
+
+        Raises:
+            ProtocolError: it has no such list, or gave it another number of scores than it has candidates.
+            ConnectionError: it failed too often.
+        """
+        entry = self._in_flight.pop(reply.number, None)
+        if entry is None:
+            raise ProtocolError(f"the engine scored list {reply.number}, which it was not given")
+        now = asyncio.get_running_loop().time()
+        self._pace.learn(now - self._heard, entry.prompt.tokens)
+        self._heard = now
+        if isinstance(reply, Scored):
+            self._errors = 0
+            (scores,) = decode_scores(reply, [len(entry.prompt.items)])
+            if not entry.future.done():
+                entry.future.set_result(ListScores(scores, reply.ms, reply.prompt_tokens, reply.cached_tokens))
+        else:
+            self._errors += 1
+            error = reply.problem.partition(":")[0]
+            logger.error("engine error", extra={"error": error})
+            _fail(entry, "engine_error")
+            if self._errors >= _ERRORS:
+                raise ConnectionError(f"{_ERRORS} lists in a row failed, the last with {error}")
+        self._send_waiting()
+
+    def _send_waiting(self) -> None:
+        """As many lists as the engine takes at one time."""
+        while self._send is not None and self._waiting and len(self._in_flight) < self._most_in_flight:
+            entry = self._waiting.popleft()
+            if entry.future.done():  # nobody waits for it any more
+                continue
+            if not self._in_flight:
+                self._heard = asyncio.get_running_loop().time()
+            self._in_flight[entry.number] = entry
+            self._send(Score(entry.number, (encode_list(entry.prompt),), entry.namespace, entry.adapter))
+
+
+def _fail(entry: _Entry, reason: str) -> None:
+    if not entry.future.done():
+        entry.future.set_exception(UnservedError(reason))
+        entry.future.exception()  # seen, should its caller be gone

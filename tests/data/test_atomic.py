@@ -1,0 +1,56 @@
+"""A file is there whole or not at all, also when two write it at once or the machine stops."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from reshelf.data.atomic import atomic
+from reshelf.errors import InputError
+
+
+def test_two_writers_do_not_write_into_each_others_file(tmp_path: Path) -> None:
+    path = tmp_path / "report.json"
+    with atomic(path) as first:
+        first.write_text("first")
+        with atomic(path) as second:
+            second.write_text("second")
+        assert path.read_text() == "second"
+        assert first.read_text() == "first"
+    assert path.read_text() == "first"
+    assert os.listdir(tmp_path) == ["report.json"]
+
+
+def test_an_error_leaves_what_was_there(tmp_path: Path) -> None:
+    path = tmp_path / "report.json"
+    path.write_text("before")
+
+    def fails() -> None:
+        with atomic(path) as partial:
+            partial.write_text("half")
+            raise ValueError("too bad")
+
+    with pytest.raises(ValueError, match="too bad"):
+        fails()
+    assert path.read_text() == "before"
+    assert os.listdir(tmp_path) == ["report.json"]
+
+
+def test_it_is_on_the_disk_before_it_has_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+    sync, replace = os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda fd: (done.append(os.readlink(f"/proc/self/fd/{fd}")), sync(fd)))
+    monkeypatch.setattr(os, "replace", lambda a, b: (done.append("replace"), replace(a, b)))
+    with atomic(tmp_path / "report.json") as partial:
+        partial.write_text("whole")
+    assert done == [str(partial), "replace", str(tmp_path)]
+    (tmp_path / "plain").touch()
+    assert (tmp_path / "report.json").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_a_folder_that_cannot_be(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="choose another output folder"), atomic(tmp_path / "file" / "x"):
+        pass

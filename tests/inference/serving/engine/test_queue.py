@@ -1,0 +1,117 @@
+"""The queue in front of the engine: what it expects of the engine's pace."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import numpy as np
+import pytest
+
+from reshelf.inference.engines.messages import NotScored, ProtocolError, Scored
+from reshelf.inference.serving.engine.queue import Pace, ScoringQueue, UnservedError
+from reshelf.prompts.builder import ListPrompt, Trimmed
+
+
+def test_pace_is_seconds_per_token_of_late() -> None:
+    pace = Pace()
+    assert pace.seconds(10_000) == 0.0, "nothing known, nothing expected"
+    for _ in range(300):
+        pace.learn(0.1, 1000)
+    assert pace.seconds(0) == pytest.approx(0.1), "one list of usual size"
+    assert pace.seconds(5000) == pytest.approx(0.6)
+    for _ in range(200):
+        pace.learn(0.2, 1000)
+    assert pace.seconds(0) == pytest.approx(0.2, rel=0.01), "what was long ago no longer counts"
+
+
+def test_lists_that_come_back_together_are_as_fast_as_all_of_them() -> None:
+    burst, even = Pace(), Pace()
+    for _ in range(200):
+        for n in range(4):
+            burst.learn(0.4 if n == 0 else 0.0, 1000)
+            even.learn(0.1, 1000)
+    assert burst.seconds(4000) == pytest.approx(even.seconds(4000), rel=0.1)
+
+
+PROMPT = ListPrompt("l", np.arange(3, dtype=np.int32), (np.arange(2, dtype=np.int32),), Trimmed())
+SCORES = np.array([1.5], dtype="<f4").tobytes()
+
+
+def test_an_engine_that_is_not_there_admits_nothing() -> None:
+    queue = ScoringQueue(4)
+    with pytest.raises(UnservedError, match="engine_down"):
+        queue.admit(10.0)
+    with pytest.raises(UnservedError, match="engine_down"):
+        queue.put(PROMPT, "shop")
+
+
+def test_only_so_many_are_in_flight_and_only_so_many_wait() -> None:
+    async def fill() -> None:
+        sent: list[Any] = []
+        queue = ScoringQueue(2)
+        queue.connect(sent.append, in_flight=1)
+        first, second, third = (queue.put(PROMPT, "shop") for _ in range(3))
+        assert [message.number for message in sent] == [1]
+        assert queue.depth == 3
+        with pytest.raises(UnservedError, match="queue_full"):
+            queue.put(PROMPT, "shop")
+        second.cancel()  # its caller stopped waiting: it is never sent
+        queue.take(Scored(1, (SCORES,)))
+        assert first.result().scores.tolist() == [1.5]
+        assert [message.number for message in sent] == [1, 3]
+        queue.disconnect()
+        with pytest.raises(UnservedError, match="engine_down"):
+            third.result()
+        assert queue.depth == 0
+
+    asyncio.run(fill())
+
+
+def test_an_engine_that_says_what_it_should_not_is_found_out() -> None:
+    async def lie() -> None:
+        queue = ScoringQueue(2)
+        queue.connect(lambda message: None, in_flight=2)
+        queue.put(PROMPT, "shop")
+        with pytest.raises(ProtocolError, match="which it was not given"):
+            queue.take(Scored(9, (SCORES,)))
+        with pytest.raises(ProtocolError, match="do not fit"):
+            queue.take(Scored(1, (SCORES + SCORES,)))
+
+    asyncio.run(lie())
+
+
+def test_an_engine_that_always_fails_is_started_anew() -> None:
+    async def fail() -> None:
+        queue = ScoringQueue(2)
+        queue.connect(lambda message: None, in_flight=1)
+        for number in range(1, 5):
+            failed = queue.put(PROMPT, "shop")
+            queue.take(NotScored(number, "ValueError: it said something", False))
+            with pytest.raises(UnservedError, match="engine_error"):
+                failed.result()
+        queue.put(PROMPT, "shop")
+        with pytest.raises(ConnectionError, match=r"5 lists in a row failed, the last with ValueError$"):
+            queue.take(NotScored(5, "ValueError: it said something", False))
+
+    asyncio.run(fail())
+
+
+def test_a_namespace_is_drained_when_none_of_its_lists_can_reach_the_engine() -> None:
+    async def drain() -> None:
+        queue = ScoringQueue(4)
+        queue.connect(lambda message: None, in_flight=1)
+        queue.put(PROMPT, "shop")
+        waiting = queue.put(PROMPT, "shop")
+        queue.put(PROMPT, "another")
+        await asyncio.wait_for(queue.drain("nobody"), 1)
+        drained = asyncio.create_task(queue.drain("shop"))
+        for number in (1, 2):
+            await asyncio.sleep(0.05)
+            assert not drained.done()
+            queue.take(Scored(number, (SCORES,)))
+        await asyncio.wait_for(drained, 1)
+        assert waiting.done()
+        assert queue.depth == 1
+
+    asyncio.run(drain())
