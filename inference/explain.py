@@ -257,5 +257,6 @@ def _text(rank: int, before: int, reasons: Sequence[Reason], contrast: Contrast 
 
 
 def _phrase(reason: Reason) -> str:
-    moved = f", {abs(reason.ranks_gained)} place{'s' * (abs(reason.ranks_gained) > 1)} {'up' if reason.ranks_gained > 0 else 'down'}"
-    return f"{reason.name} ({reason.change:+.2f}{moved if reason.ranks_gained else ''})"
+    gained = reason.ranks_gained
+    moved = f", {abs(gained)} place{'s' * (abs(gained) > 1)} {'up' if gained > 0 else 'down'}" if gained else ""
+    return f"{reason.name} ({reason.change:+.2f}{moved})"

@@ -41,7 +41,7 @@ def _replaced(value: Any, level: int) -> tuple[Any, int]:
     if level == DEEPEST:
         raise ValueError(f"lists and objects nested more than {DEEPEST} levels deep")
     parts = [_replaced(one, level + 1) for one in ([*value, *value.values()] if isinstance(value, dict) else value)]
-    whole, replaced = [one for one, _ in parts], sum(count for _, count in parts)
+    values, replaced = [one for one, _ in parts], sum(count for _, count in parts)
     if isinstance(value, dict):
-        return dict(zip(whole[: len(value)], whole[len(value) :], strict=True)), replaced
-    return whole, replaced
+        return dict(zip(values[: len(value)], values[len(value) :], strict=True)), replaced
+    return values, replaced

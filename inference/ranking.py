@@ -5,11 +5,11 @@
     ranked = rank(prepared.scores(values), calibration)    # scores, order, probabilities
     [ranking.candidates[k] for k in ranked.order]
 
-What comes before the engine and what comes after it are plain functions, so whoever calls an engine, waits for a queue or
-collects lists into large calls does just that. `score` is all three steps' middle for who calls an engine directly.
+What comes before the engine and what comes after it are plain functions: a caller awaits a queue, or collects lists
+into large calls, between them. `score` is for who calls an engine directly.
 
-Candidates whose token ids are equal are scored once and get that one score. Computed apart, their scores would differ in
-the last bits, with the engine and with what else is in the batch, and identical products would change places.
+Candidates whose token ids are equal are scored once and get that one score. Computed apart, their scores would differ
+in the last bits, with the engine and with what else is in the batch, and identical products would change places.
 """
 
 from __future__ import annotations

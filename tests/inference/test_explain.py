@@ -109,7 +109,7 @@ def test_a_numbers_change_is_that_of_the_middle_one(reranker: Reranker, lists: l
         assert reason.change == pytest.approx(entry.score - after.score, abs=1e-4)
 
 
-def test_the_contrast_is_above_without_that_event_and_below_with_it(reranker: Reranker, lists: list[RankingList]) -> None:
+def test_the_contrast_is_above_without_that_event(reranker: Reranker, lists: list[RankingList]) -> None:
     found = 0
     for ranking in (lists[0], lists[4], lists[5]):
         ranked = ask(reranker, ranking, explain=True)
