@@ -26,7 +26,7 @@ from reshelf.data.dataset_folder import save_dataset_folder
 from reshelf.data.marketplace import MarketplaceConfig, simulate
 from reshelf.inference.batch.rows import read_catalogue, read_rows
 from reshelf.inference.batch.run import BatchConfig, batch, plan
-from reshelf.inference.batch.scorer import TOKENS_PER_CALL, Shard, arrange, calls
+from reshelf.inference.batch.scorer import TOKENS_PER_CALL, Shard, arrange, engine_calls
 from reshelf.inference.engines.transformers_engine import TransformersEngine
 from reshelf.modeling.checkpoint import RerankerSpec, load_reranker, save_reranker
 from reshelf.modeling.loading import LoraConfig, ModelConfig, add_lora, load_base
@@ -87,7 +87,7 @@ def engine_alone(config: BatchConfig) -> tuple[Any, int]:
     prompts = []
     for shard in range(reader.shards):
         read = [row for name, first, batch in reader.read(shard) for row in read_rows(batch, name, first)[0]]
-        work = calls(Shard(shard, reader.size(shard)), arrange(read), builder, TOKENS_PER_CALL["transformers"])
+        work = engine_calls(Shard(shard, reader.size(shard)), arrange(read), builder, TOKENS_PER_CALL["transformers"])
         prompts += [piece.prompts for piece in work]
 
     def score() -> float:

@@ -13,20 +13,21 @@ from pydantic import BaseModel
 class Reason(BaseModel):
     """One thing the model read, and what leaving it out did to a product."""
 
-    kind: Literal["event", "query", "field", "number"]
-    """Something the shopper did, the query, a field of the product, or a number that came with it."""
+    kind: Literal["event", "query", "field", "feature"]
+    """Something the shopper did, the query, a field of the product, or a feature that came with it."""
     name: str
     """Which, for people: `purchase of Blue cotton jacket`, `brand Acme`."""
     event: int | None = None
     """Its place in the history that was sent or stored, from 0; None for what is no event."""
     change: float
     """Log-odds it gave the product, against the mean of the list: above 0 it spoke for it, below 0 against it."""
-    places: int
-    """Places it lifted the product; below 0, places it cost."""
+    ranks_gained: int
+    """Ranks the product rose by it; below 0, ranks it fell."""
 
 
-class Instead(BaseModel):
-    """Another product, which would be above this one if the shopper had not done one thing."""
+class Contrast(BaseModel):
+    """Another product, which would be above this one if the shopper had not done one thing: a contrastive explanation
+    answers "why this rather than that" (Miller, Artificial Intelligence 267, 2019)."""
 
     item_id: str
     title: str
@@ -41,7 +42,7 @@ class Explanation(BaseModel):
 
     reasons: list[Reason]
     """Those that moved it most come first."""
-    instead: Instead | None = None
-    """The most alike of the products that would be above it without one of the events that lifted it."""
+    contrast: Contrast | None = None
+    """The most similar of the products that would be above it without one of the events that lifted it."""
     text: str
     """All of it in a few sentences."""

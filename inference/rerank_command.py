@@ -106,11 +106,7 @@ def as_json(ranked: RankedList, top: int | None = None) -> dict[str, Any]:
             | ({} if entry.explanation is None else {"explanation": entry.explanation.model_dump(exclude_none=True)})
             for entry in ranked.entries[:top]
         ],
-        "trimmed": {
-            "events": ranked.trimmed.events,
-            "event_tokens": ranked.trimmed.event_tokens,
-            "item_tokens": ranked.trimmed.item_tokens,
-        },
+        "truncated": vars(ranked.truncated),
     }
 
 
@@ -153,8 +149,15 @@ def show(
         )
         table.add_row(*row)
     console.print(table)
-    if ranked.trimmed.events:
-        console.print(Text(f"  the {ranked.trimmed.events} oldest events did not fit the prompt", "dim"))
+    truncated = ranked.truncated
+    for count, what in (
+        (truncated.events, "oldest events did not fit the prompt"),
+        (truncated.event_tokens, "tokens of long events did not fit the prompt"),
+        (truncated.item_tokens, "tokens of long products did not fit the prompt"),
+        (truncated.list_tokens, "tokens of the list of products did not fit the prompt"),
+    ):
+        if count:
+            console.print(Text(f"  the {count} {what}" if what.startswith("oldest") else f"  {count} {what}", "dim"))
     for entry in ranked.entries[:top]:
         if entry.explanation is not None:
             show_explanation(entry.item, entry.explanation, console)

@@ -23,17 +23,21 @@ from pydantic import ValidationError
 from reshelf.data.dataset_folder import problem_of
 from reshelf.data.schema import Event, Item, RankingList, Record
 from reshelf.errors import InputError
+from reshelf.inference.assembly import assemble
 from reshelf.inference.engines.engine import Engine, EngineName, choose_engine
 from reshelf.inference.engines.start import start_engine
 from reshelf.inference.engines.vllm_settings import VllmSettings
-from reshelf.inference.explain import plan_explanations
+from reshelf.inference.explain import leave_one_out
 from reshelf.inference.explanation import Explanation
+from reshelf.inference.half_surrogates import replace_half_surrogates
+from reshelf.inference.ranking import prepare, rank, score
 from reshelf.modeling.checkpoint import RerankerSpec, read_reranker
-from reshelf.prompts.builder import ListPrompt, Trimmed
+from reshelf.prompts.builder import Trimmed
 from reshelf.prompts.item_tokens import ItemTokens, catalogue_tokens
 
 R = TypeVar("R", bound=Record)
 _LISTS_AT_ONCE = 256
+"""Prompts in memory at one time."""
 
 
 @dataclass(frozen=True)
@@ -58,8 +62,8 @@ class RankedList:
     """Candidates, best first."""
 
     entries: tuple[RankedItem, ...]
-    trimmed: Trimmed
-    """What of the history and of the items did not fit the prompt's budgets."""
+    truncated: Trimmed
+    """What of the history, the items and the list did not fit the prompt's budgets."""
 
     @property
     def item_ids(self) -> tuple[str, ...]:
@@ -130,7 +134,7 @@ class Reranker:
                 `item_tokens` is something else.
         """
         choose_engine(engine)  # what is not installed is said before anything is loaded
-        folder = _find(model, revision)
+        folder = find_reranker(model, revision)
         spec, tokenizer = read_reranker(folder, trust_remote_code)
         tokens = None
         if item_tokens is not None:
@@ -168,48 +172,38 @@ class Reranker:
         Raises:
             InputError: a record is invalid, an item is unknown, or a number the model reads is missing.
         """
-        given: dict[str, Item] = {}
-        for n, value in enumerate(history_items):
-            item = _record(Item, value, f"history_items[{n}]")
-            given[item.item_id] = item
-        ids = []
-        for n, candidate in enumerate(candidates):
-            if isinstance(candidate, str):
-                ids.append(candidate)
-            else:
-                item = _record(Item, candidate, f"candidates[{n}]")
-                given[item.item_id] = item
-                ids.append(item.item_id)
-        events = [_record(Event, entry, f"history[{n}]") for n, entry in enumerate(history)]
-        ranking = _record(
-            RankingList,
-            {
-                "list_id": "request",
-                "user_id": "request",
-                "time": time,
-                "query": query,
-                "history": events,
-                "candidates": ids,
-                "scores": scores,
-                "features": features or {},
-            },
-            "request",
+        assembled = assemble(
+            self._builder,
+            replace_half_surrogates(query)[0],
+            [
+                replace_half_surrogates(one)[0] if isinstance(one, str) else _record(Item, one, f"candidates[{n}]")
+                for n, one in enumerate(candidates)
+            ],
+            [_record(Event, one, f"history[{n}]") for n, one in enumerate(history)],
+            history_items=[_record(Item, one, f"history_items[{n}]") for n, one in enumerate(history_items)],
+            scores=scores,
+            features=features,
+            time=time,
         )
-        builder = self._builder.with_items(given)
-        prompt = builder.build(ranking)
-        values = self._score([prompt])[0]
-        order = np.argsort(-values, kind="stable")
-        reasons: dict[int, Explanation] = {}
+        prepared = prepare(assembled.builder, assembled.ranking)
+        (values,) = score(self.engine, [prepared])
+        ranked = rank(values, self.spec.calibration)
+        explanations: dict[int, Explanation] = {}
         if explain:
-            plan = plan_explanations(builder, ranking, prompt, values)
-            reasons = plan.explain(self._score(plan.prompts))
-        calibration = self.spec.calibration
-        chances = [None] * len(ids) if calibration is None else calibration.probability(values).tolist()
+            ablations = leave_one_out(prepared, values)
+            explanations = ablations.explain(score(self.engine, ablations.lists))
         entries = tuple(
-            RankedItem(builder.items[ids[k]], float(values[k]), place, int(k) + 1, chances[k], reasons.get(int(k)))
-            for place, k in enumerate(order, start=1)
+            RankedItem(
+                item=prepared.builder.items[prepared.ranking.candidates[k]],
+                score=float(values[k]),
+                rank=place,
+                first_stage_rank=k + 1,
+                probability=None if ranked.probabilities is None else float(ranked.probabilities[k]),
+                explanation=explanations.get(k),
+            )
+            for place, k in enumerate(ranked.order.tolist(), start=1)
         )
-        return RankedList(entries, prompt.trimmed)
+        return RankedList(entries, prepared.truncated)
 
     def score_lists(self, lists: Sequence[RankingList], items: Mapping[str, Item] | None = None) -> list[np.ndarray]:
         """Raw log-odds of every candidate of every list, float32 [K] per list.
@@ -221,7 +215,7 @@ class Reranker:
         builder = self._builder if items is None or items is self.catalogue else self._builder.over(items)
         scores = []
         for start in range(0, len(lists), _LISTS_AT_ONCE):
-            scores += self._score([builder.build(ranking) for ranking in lists[start : start + _LISTS_AT_ONCE]])
+            scores += score(self.engine, [prepare(builder, one) for one in lists[start : start + _LISTS_AT_ONCE]])
         return scores
 
     def close(self) -> None:
@@ -236,24 +230,19 @@ class Reranker:
     ) -> None:
         self.close()
 
-    def _score(self, prompts: Sequence[ListPrompt]) -> list[np.ndarray]:
-        scores = self.engine.score(prompts)
-        for prompt, values in zip(prompts, scores, strict=True):
-            if not np.isfinite(values).all():
-                raise RuntimeError(f"list {prompt.list_id}: the model gave a score that is not a number")
-        return scores
-
 
 def _record(kind: type[R], value: Any, where: str) -> R:
     if isinstance(value, kind):
         return value
     try:
-        return kind.model_validate(value)
+        return kind.model_validate(replace_half_surrogates(value)[0])
     except ValidationError as error:
         raise InputError(f"{where}, {problem_of(error)}") from error
+    except ValueError as error:
+        raise InputError(f"{where}: {error}") from error
 
 
-def _find(model: Path | str, revision: str | None) -> Path:
+def find_reranker(model: Path | str, revision: str | None) -> Path:
     """The local folder of a reranker, downloaded first where `model` is a Hub id."""
     folder = Path(model)
     if folder.is_dir():

@@ -16,7 +16,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ import pyarrow.parquet as pq
 from reshelf.data.atomic import atomic, check_writable
 from reshelf.errors import InputError
 from reshelf.inference.batch.rows import Reject
+from reshelf.prompts.builder import Trimmed
 
 MANIFEST = "manifest.json"
 REPORT = "report.json"
@@ -38,9 +39,7 @@ SCORES_SCHEMA = pa.schema(
         ("candidates", pa.list_(pa.string())),
         ("scores", pa.list_(pa.float32())),
         ("ranked", pa.list_(pa.string())),
-        ("trimmed_events", pa.int32()),
-        ("trimmed_event_tokens", pa.int32()),
-        ("trimmed_item_tokens", pa.int32()),
+        *((f"truncated_{count.name}", pa.int32()) for count in fields(Trimmed)),
     ]
 )
 """`scores` run parallel to `candidates`; `ranked` are the candidates, best first; file and row are of the input."""

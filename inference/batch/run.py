@@ -37,7 +37,7 @@ from reshelf.inference.batch.output import (
 from reshelf.inference.batch.rows import read_catalogue
 from reshelf.inference.batch.scorer import ShardScorer
 from reshelf.inference.engines.engine import EngineName, choose_engine
-from reshelf.inference.reranker import _find
+from reshelf.inference.reranker import find_reranker
 from reshelf.modeling.checkpoint import ADAPTER, SPEC_FILE, read_spec
 
 Results: TypeAlias = Iterator[tuple[Tally | None, int]]
@@ -131,7 +131,7 @@ def plan(config: BatchConfig) -> Job:
     files = tuple(describe(path.absolute(), name) for path, name in find_files(config.lists, leave_out=[items]))
     if not any(file.rows for file in files):
         raise InputError(f"lists: {config.lists} has no rows; there is nothing to score")
-    model = _find(config.model, None)
+    model = find_reranker(config.model, None)
     read_spec(model)
     engine = choose_engine(config.engine)
     tokens = config.item_tokens.absolute() if config.item_tokens else None

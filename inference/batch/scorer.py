@@ -27,8 +27,9 @@ from reshelf.inference.batch.output import SCORES_SCHEMA, Tally, write_shard
 from reshelf.inference.batch.rows import Reject, Row, read_rows, reject
 from reshelf.inference.engines.engine import Engine
 from reshelf.inference.engines.start import start_engine
+from reshelf.inference.ranking import NonFiniteScoreError, PreparedList, prepare, rank
 from reshelf.modeling.checkpoint import read_reranker
-from reshelf.prompts.builder import ListPrompt, PromptBuilder
+from reshelf.prompts.builder import PromptBuilder
 from reshelf.prompts.config import PromptConfig
 from reshelf.prompts.item_tokens import ItemTokens, catalogue_tokens
 
@@ -43,16 +44,16 @@ class Shard:
     number: int
     rows: int
     rejects: list[Reject] = field(default_factory=list)
-    scored: list[tuple[Row, ListPrompt, np.ndarray]] = field(default_factory=list)
+    scored: list[tuple[Row, PreparedList, np.ndarray]] = field(default_factory=list)
 
 
 @dataclass
-class Work:
+class EngineCall:
     """Lists for one call of the engine; the shard is complete after the last of them."""
 
     shard: Shard
     rows: list[Row]
-    prompts: list[ListPrompt]
+    lists: list[PreparedList]
     handled: int
     """Rows of the input this stands for, rejected ones included."""
     last: bool = False
@@ -94,12 +95,12 @@ class ShardScorer:
         Raises:
             InputError: an input file has changed or cannot be read.
         """
-        work = self._work(shards)
+        calls = self._calls(shards)
         with ThreadPoolExecutor(1, "prompts") as ahead:
-            coming = ahead.submit(next, work, None)
-            while (piece := coming.result()) is not None:
-                coming = ahead.submit(next, work, None)
-                yield self._do(piece), piece.handled
+            coming = ahead.submit(next, calls, None)
+            while (call := coming.result()) is not None:
+                coming = ahead.submit(next, calls, None)
+                yield self._do(call), call.handled
 
     def close(self) -> None:
         """Free the engine."""
@@ -113,7 +114,7 @@ class ShardScorer:
     ) -> None:
         self.close()
 
-    def _work(self, shards: Iterable[int]) -> Iterator[Work]:
+    def _calls(self, shards: Iterable[int]) -> Iterator[EngineCall]:
         for number in shards:
             shard = Shard(number, self._reader.size(number))
             rows: list[Row] = []
@@ -121,18 +122,19 @@ class ShardScorer:
                 good, bad = read_rows(batch, file, first)
                 rows += good
                 shard.rejects += bad
-            yield from calls(shard, arrange(rows), self._builder, self._tokens)
+            yield from engine_calls(shard, arrange(rows), self._builder, self._tokens)
 
-    def _do(self, work: Work) -> Tally | None:
-        shard = work.shard
-        for row, prompt, values in zip(work.rows, work.prompts, self._score(work.prompts)):
+    def _do(self, call: EngineCall) -> Tally | None:
+        shard = call.shard
+        for row, prepared, values in zip(call.rows, call.lists, self._score(call.lists)):
             if isinstance(values, InputError):
                 shard.rejects.append(_reject(row, str(values), "prompt"))
-            elif not np.isfinite(values).all():
+                continue
+            try:
+                shard.scored.append((row, prepared, prepared.scores(values)))
+            except NonFiniteScoreError:
                 shard.rejects.append(_reject(row, "the model gave a score that is not a number", "score"))
-            else:
-                shard.scored.append((row, prompt, values))
-        if not work.last:
+        if not call.last:
             return None
         shard.scored.sort(key=lambda one: (one[0].file, one[0].row))
         shard.rejects.sort(key=lambda one: (one.file, one.row))
@@ -143,17 +145,17 @@ class ShardScorer:
             self._engine.forget()
         return tally
 
-    def _score(self, prompts: Sequence[ListPrompt]) -> Sequence[np.ndarray | InputError]:
-        """Scores of every list, or why it has none (too long for the engine)."""
-        if not prompts:
+    def _score(self, lists: Sequence[PreparedList]) -> Sequence[np.ndarray | InputError]:
+        """What the engine says of every list, or why it has no scores (too long for the engine)."""
+        if not lists:
             return []
         try:
-            return self._engine.score(prompts)
+            return self._engine.score([one.prompt for one in lists])
         except InputError as error:
-            if len(prompts) == 1:
+            if len(lists) == 1:
                 return [error]
-            half = len(prompts) // 2
-            return [*self._score(prompts[:half]), *self._score(prompts[half:])]
+            half = len(lists) // 2
+            return [*self._score(lists[:half]), *self._score(lists[half:])]
 
 
 def make_item_tokens(path: Path, tokenizer: Any, prompt: PromptConfig, items: Mapping[str, Item]) -> ItemTokens:
@@ -177,38 +179,37 @@ def arrange(rows: Sequence[Row]) -> list[Row]:
     return sorted(rows, key=place)
 
 
-def calls(shard: Shard, rows: Sequence[Row], builder: PromptBuilder, tokens: int) -> Iterator[Work]:
+def engine_calls(shard: Shard, rows: Sequence[Row], builder: PromptBuilder, tokens: int) -> Iterator[EngineCall]:
     """The rows with their prompts, in calls of about `tokens`; a row that cannot be a prompt goes to the rejects."""
     handled = shard.rows - len(rows)
     group: list[Row] = []
-    prompts: list[ListPrompt] = []
+    lists: list[PreparedList] = []
     used = 0
     for row in rows:
         try:
-            prompt = builder.build(row.ranking)
+            prepared = prepare(builder, row.ranking)
         except InputError as error:
             shard.rejects.append(_reject(row, str(error)))
             handled += 1
             continue
-        if group and used + prompt.tokens > tokens:
-            yield Work(shard, group, prompts, handled + len(group))
-            group, prompts, used, handled = [], [], 0, 0
+        if group and used + prepared.prompt.tokens > tokens:
+            yield EngineCall(shard, group, lists, handled + len(group))
+            group, lists, used, handled = [], [], 0, 0
         group.append(row)
-        prompts.append(prompt)
-        used += prompt.tokens
-    yield Work(shard, group, prompts, handled + len(group), last=True)
+        lists.append(prepared)
+        used += prepared.prompt.tokens
+    yield EngineCall(shard, group, lists, handled + len(group), last=True)
 
 
-def columns(scored: Sequence[tuple[Row, ListPrompt, np.ndarray]]) -> dict[str, list[Any]]:
+def columns(scored: Sequence[tuple[Row, PreparedList, np.ndarray]]) -> dict[str, list[Any]]:
     """Columns of `SCORES_SCHEMA`; equal scores keep first-stage order."""
     made: dict[str, list[Any]] = {name: [] for name in SCORES_SCHEMA.names}
-    for row, prompt, values in scored:
+    for row, prepared, values in scored:
         candidates = row.ranking.candidates
-        order = np.argsort(-values, kind="stable")
         line = (
             *(row.file, row.row, row.ranking.list_id, row.ranking.user_id, candidates, values),
-            [candidates[k] for k in order],
-            *(prompt.trimmed.events, prompt.trimmed.event_tokens, prompt.trimmed.item_tokens),
+            [candidates[k] for k in rank(values).order],
+            *vars(prepared.truncated).values(),
         )
         for name, value in zip(made, line, strict=True):
             made[name].append(value)

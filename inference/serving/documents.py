@@ -1,9 +1,8 @@
-"""From what a client sends to items and events the prompt can be written of.
+"""From the documents a client sends to items.
 
     items = items_of(request.documents, catalogue)
 
-Titles and histories are whatever shops and shoppers wrote: what cannot be read is refused with its field, and an event
-whose item nobody described is left out and counted, for a ranking with less history is better than none.
+Titles are whatever shops wrote: what cannot be read is refused with its field.
 """
 
 from __future__ import annotations
@@ -11,12 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 from pydantic import ValidationError
 
-from reshelf.data.schema import Event, Item
-from reshelf.inference.serving.history import StoredEvent
-from reshelf.prompts.levels import FeatureLevels
+from reshelf.data.schema import Item
 
 _NAMES = {"id": "item_id", "text": "title"}
 """What others call an item's fields."""
@@ -91,34 +87,3 @@ def _item(document: Mapping[str, Any], n: int, field: str, catalogue: Mapping[st
     except ValidationError as error:
         first = error.errors()[0]
         raise RefusedError(first["msg"], ".".join([field, *map(str, first["loc"])])) from error
-
-
-def described(history: Sequence[StoredEvent], items: Mapping[str, Item]) -> tuple[list[Event], dict[str, Item], int]:
-    """Events whose items are known, the items that came with them, and how many events were left out."""
-    own = {one.item.item_id: one.item for one in history if one.item is not None}
-    events = [
-        one.event
-        for one in history
-        if one.event.item_id is None or one.event.item_id in items or one.event.item_id in own
-    ]
-    return events, own, len(history) - len(events)
-
-
-def filled(
-    scores: Sequence[float] | None, features: Mapping[str, Sequence[float]], levels: FeatureLevels, count: int
-) -> tuple[Sequence[float] | None, dict[str, Sequence[float]], list[str]]:
-    """Numbers the model reads, also where the request does not carry them, and the names of those.
-
-    First-stage scores fall evenly over the levels with the place; other numbers are the middle one for everybody.
-    """
-    made: list[str] = []
-    numbers = dict(features)
-    for name, edges in levels.edges.items():
-        if name == "first_stage" and scores is None:
-            places = np.linspace(len(edges) - 1, 0, count).round().astype(int)
-            scores = [edges[place] for place in places] if edges else [0.0] * count
-            made.append("scores")
-        elif name != "first_stage" and name not in numbers:
-            numbers[name] = [levels.middle(name)] * count
-            made.append(f"features.{name}")
-    return scores, numbers, made

@@ -102,7 +102,9 @@ class SqliteHistory:
             gone = self._writer.execute(
                 "DELETE FROM events WHERE tenant = ? AND user_id = ?", (tenant, user_id)
             ).rowcount
-            self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            (busy, _, _) = self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            if busy:  # it raises nothing, and the write-ahead log still holds the events
+                raise sqlite3.OperationalError("the write-ahead log is being read, so that it cannot be emptied")
             return gone
 
         return await self._on(self._writing, delete)

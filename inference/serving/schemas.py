@@ -94,12 +94,12 @@ class Meta(BaseModel):
     """Distinct tokens of the list."""
     cached_tokens: int = 0
     """Those of them that the engine had read before."""
-    trimmed: dict[str, int] = {}
+    truncated: dict[str, int] = {}
     """What did not fit the prompt's budgets: events, event_tokens, item_tokens, list_tokens."""
     history: dict[str, Any] = {}
     """events read; unknown: events left out because nobody said what their item is; unavailable: the store failed."""
-    filled: list[str] = []
-    """Numbers the model reads that the request did not carry: all candidates were given the middle, and first-stage
+    imputed: list[str] = []
+    """Features the model reads that the request did not carry: all candidates got the middle level, and first-stage
     scores were made from the order."""
     api_version: dict[str, str] = {"version": "1"}
     billed_units: dict[str, float] = {"search_units": 1}

@@ -7,31 +7,28 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import ChainMap
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
-from pydantic import ValidationError
 from pydantic_core import to_json
 
-from reshelf.data.schema import Item, RankingList
+from reshelf.data.schema import Item
 from reshelf.errors import InputError
-from reshelf.inference.explain import plan_explanations
+from reshelf.inference.assembly import assemble
+from reshelf.inference.explain import leave_one_out
 from reshelf.inference.explanation import Explanation
+from reshelf.inference.ranking import NonFiniteScoreError, PreparedList, Ranked, prepare, rank
 from reshelf.inference.serving.config import ServeConfig
-from reshelf.inference.serving.documents import RefusedError, check_lengths, described, filled, items_of
+from reshelf.inference.serving.documents import RefusedError, check_lengths, items_of
 from reshelf.inference.serving.engine.models import Models, ServedModel
 from reshelf.inference.serving.engine.queue import ListScores, UnservedError
 from reshelf.inference.serving.history import HistoryStore, StoredEvent, StoreError
 from reshelf.inference.serving.metrics import Metrics
 from reshelf.inference.serving.schemas import EventsRequest, Meta, RerankRequest
 from reshelf.inference.serving.tenants import Tenant
-from reshelf.modeling.calibration import Calibration
-from reshelf.prompts.builder import ListPrompt, PromptBuilder
 
 _HISTORY_SHARE = 0.5
 """Share of the time left that reading the history may take."""
@@ -81,37 +78,36 @@ class Service:
         watch.end("read")
         history = await self._history(tenant, request, due, meta)
         watch.end("history")
-        done: ListScores | None = None
+        ranked: Ranked | None = None
         results: list[dict[str, Any]] = []
         try:
             if model is None:
                 raise UnservedError("engine_down")
             model.engine.admit(due - time.perf_counter())
-            written = await _before(due, self._write(model, request, items, history, meta))
+            prepared = await _before(due, self._prepare(model, request, items, history, meta))
             watch.end("prompt")
-            scored = model.score(written.prompt, tenant.name)
+            pending = model.score(prepared.prompt, tenant.name)
             results = self._unranked(request, items)  # while the engine works
-            done = await _before(due, scored)
+            done: ListScores = await _before(due, pending)
             watch.end("wait")
             meta.ms["engine"] = done.ms
             meta.ms["wait"] = max(0.0, meta.ms["wait"] - done.ms)
             meta.prompt_tokens, meta.cached_tokens = done.prompt_tokens, done.cached_tokens
+            ranked = rank(prepared.scores(done.scores), model.spec.calibration)
         except TimeoutError:
             meta.fallback = "deadline"
         except UnservedError as error:
             meta.fallback = error.reason
-        if done is not None and not np.isfinite(done.scores).all():
+        except NonFiniteScoreError:
             meta.fallback = "engine_error"
-        scores = None if meta.fallback or done is None else done.scores
-        results = results or self._unranked(request, items)
-        results = self._ranked(results, scores, None if model is None else model.spec.calibration)[: request.top_n]
-        if request.explain and scores is None:
+        results = self._ranked(results or self._unranked(request, items), ranked)[: request.top_n]
+        if request.explain and ranked is None:
             meta.unexplained = meta.fallback
-        elif request.explain and model is not None and scores is not None:
-            reasons = await self._explain(model, tenant, written, scores, due, meta)
+        elif request.explain and model is not None and ranked is not None:
+            explanations = await self._explain(model, tenant, prepared, ranked.scores, due, meta)
             for one in results:
-                if one["index"] in reasons:
-                    one["explanation"] = reasons[one["index"]]
+                if one["index"] in explanations:
+                    one["explanation"] = explanations[one["index"]]
             watch.end("explain")
         meta.ms["total"] = 1000 * (time.perf_counter() - started)
         return Reply(request_id, "" if model is None else model.name, results, meta)
@@ -178,58 +174,57 @@ class Service:
             meta.history["unavailable"] = True
             return []
 
-    async def _write(
+    async def _prepare(
         self, model: ServedModel, request: RerankRequest, items: Sequence[Item], history: Sequence[StoredEvent],
         meta: Meta,
-    ) -> _Written:  # fmt: skip
-        levels = model.spec.levels
-        scores, features, meta.filled = filled(request.scores, request.features, levels, len(items))
-        given = {item.item_id: item for item in items}
-        events, own, unknown = described(history, ChainMap(given, self.catalogue))  # type: ignore[arg-type]
-        meta.history |= {"events": len(events), "unknown": unknown}
+    ) -> PreparedList:  # fmt: skip
         try:
-            ranking = RankingList(
-                list_id="request", user_id="request", query=request.query, history=tuple(events),
-                candidates=tuple(given), scores=None if scores is None else tuple(scores),
-                features={name: tuple(values) for name, values in features.items()},
-            )  # fmt: skip
-        except ValidationError as error:
-            raise RefusedError(error.errors()[0]["msg"]) from error
-        builder = model.builder.with_items(own | given)
-        try:
-            if builder.has_read(ranking):
-                prompt = builder.build(ranking)
+            assembled = assemble(
+                model.builder,
+                request.query,
+                items,
+                [one.event for one in history],
+                history_items=[one.item for one in history if one.item is not None],
+                scores=request.scores,
+                features=request.features,
+                impute=True,
+            )
+            meta.imputed = list(assembled.imputed)
+            meta.history |= {"events": len(assembled.ranking.history), "unknown": assembled.unknown_events}
+            if assembled.builder.has_read(assembled.ranking):
+                prepared = prepare(assembled.builder, assembled.ranking)
             else:
-                prompt = await asyncio.get_running_loop().run_in_executor(model.writing, builder.build, ranking)
+                loop = asyncio.get_running_loop()
+                prepared = await loop.run_in_executor(model.writing, prepare, assembled.builder, assembled.ranking)
         except InputError as error:
             raise RefusedError(
-                str(error).removeprefix("list request, "), "query" if "query" in str(error) else None
+                str(error).removeprefix("list ").removeprefix("request, "), "query" if "query" in str(error) else None
             ) from error
-        meta.trimmed = dict(vars(prompt.trimmed))
-        return _Written(builder, ranking, prompt)
+        meta.truncated = dict(vars(prepared.truncated))
+        return prepared
 
     async def _explain(
-        self, model: ServedModel, tenant: Tenant, written: _Written, scores: np.ndarray, due: float, meta: Meta
+        self, model: ServedModel, tenant: Tenant, prepared: PreparedList, scores: np.ndarray, due: float, meta: Meta
     ) -> dict[int, Explanation]:
         """Why the best few stand where they do; nothing where that takes too long, for the order is there."""
-        plan_it = partial(plan_explanations, written.builder, written.ranking, written.prompt, scores)
+        loop = asyncio.get_running_loop()
         try:
-            plan = await _before(due, asyncio.get_running_loop().run_in_executor(model.writing, plan_it))
+            ablations = await _before(due, loop.run_in_executor(model.writing, leave_one_out, prepared, scores))
             # One after the other: an explanation does not fill the queue that orders wait in.
-            found = [await _before(due, model.score(prompt, tenant.name)) for prompt in plan.prompts]
+            found = [
+                one.scores((await _before(due, model.score(one.prompt, tenant.name))).scores) for one in ablations.lists
+            ]
+            return ablations.explain(found)
         except TimeoutError:
             meta.unexplained = "deadline"
         except UnservedError as error:
             meta.unexplained = error.reason
-        else:
-            values = [done.scores for done in found if np.isfinite(done.scores).all()]
-            if len(values) == len(found):
-                return plan.explain(values)
+        except NonFiniteScoreError:
             meta.unexplained = "engine_error"
         return {}
 
     def _unranked(self, request: RerankRequest, items: Sequence[Item]) -> list[dict[str, Any]]:
-        """Of `messages.RankedDocument`s what does not depend on scores, in first-stage order."""
+        """Of `schemas.RankedDocument`s what does not depend on scores, in first-stage order."""
         results = []
         for index, (sent, item) in enumerate(zip(request.documents, items, strict=True)):
             one: dict[str, Any] = {"index": index}
@@ -240,26 +235,27 @@ class Service:
             results.append(one)
         return results
 
-    def _ranked(
-        self, results: list[dict[str, Any]], scores: np.ndarray | None, calibration: Calibration | None
-    ) -> list[dict[str, Any]]:
-        """With scores, best first; equal scores, and lists without scores, keep first-stage order."""
-        if scores is None:
+    def _ranked(self, results: list[dict[str, Any]], ranked: Ranked | None) -> list[dict[str, Any]]:
+        """With scores, best first; in first-stage order where there are none."""
+        if ranked is None:
             for index, one in enumerate(results):
                 one["relevance_score"] = 1 / (1 + index)
             return results
-        columns = {"relevance_score": 0.5 * (1 + np.tanh(0.5 * scores.astype(float))), "score": scores}
-        if calibration is not None:
-            columns["probability"] = calibration.probability(scores)
+        columns = {
+            "relevance_score": 0.5 * (1 + np.tanh(0.5 * ranked.scores.astype(float))),
+            "score": ranked.scores,
+            "probability": ranked.probabilities,
+        }
         for name, values in columns.items():
-            for one, value in zip(results, values.tolist(), strict=True):
-                one[name] = value
-        return [results[k] for k in np.argsort(-scores, kind="stable").tolist()]
+            if values is not None:
+                for one, value in zip(results, values.tolist(), strict=True):
+                    one[name] = value
+        return [results[k] for k in ranked.order.tolist()]
 
 
 @dataclass(frozen=True)
 class Reply:
-    """A `messages.RerankReply`, whose hundreds of documents are not made into objects to be written at once."""
+    """A `schemas.RerankReply`, whose hundreds of documents are not made into objects to be written at once."""
 
     id: str
     model: str
@@ -269,15 +265,6 @@ class Reply:
     def json(self) -> bytes:
         whole = {"id": self.id, "model": self.model, "results": self.results, "meta": self.meta}
         return to_json(whole | {"usage": {"total_tokens": self.meta.prompt_tokens}}, exclude_none=True)
-
-
-@dataclass(frozen=True)
-class _Written:
-    """A list, as token ids, and what wrote it."""
-
-    builder: PromptBuilder
-    ranking: RankingList
-    prompt: ListPrompt
 
 
 class Stages:

@@ -64,7 +64,7 @@ def test_an_events_change_is_that_of_the_list_without_it(reranker: Reranker, lis
             reason = next(r for r in explanation.reasons if r.event == n)
             assert reason.kind == "event"
             assert reason.change == pytest.approx(lift(ranked, less, entry.item.item_id), abs=1e-4)
-            assert reason.places == by_id(less)[entry.item.item_id].rank - entry.rank
+            assert reason.ranks_gained == by_id(less)[entry.item.item_id].rank - entry.rank
 
 
 def test_the_querys_change_is_that_of_the_list_without_it(reranker: Reranker, lists: list[RankingList]) -> None:
@@ -91,7 +91,7 @@ def test_a_fields_change_is_that_of_the_product_without_it(
                 after = by_id(ask(reranker, ranking, candidates=candidates))[item.item_id]
                 assert reasons[0].change == pytest.approx(entry.score - after.score, abs=1e-4)
                 if reranker.spec.candidates == "independent":
-                    assert reasons[0].places == after.rank - entry.rank
+                    assert reasons[0].ranks_gained == after.rank - entry.rank
                 seen.add(field)
     assert seen == {"brand", "price", "description"}
 
@@ -104,28 +104,28 @@ def test_a_numbers_change_is_that_of_the_middle_one(reranker: Reranker, lists: l
         k = entry.first_stage_rank - 1
         scores = [*ranking.scores[:k], 0.4, *ranking.scores[k + 1 :]]  # the model's levels end at 0.1, 0.4 and 0.8
         after = by_id(ask(reranker, ranking, scores=scores))[entry.item.item_id]
-        reason = next(r for r in explanation.reasons if r.kind == "number")
+        reason = next(r for r in explanation.reasons if r.kind == "feature")
         assert reason.name == "first stage"
         assert reason.change == pytest.approx(entry.score - after.score, abs=1e-4)
 
 
-def test_instead_is_above_without_that_event_and_below_with_it(reranker: Reranker, lists: list[RankingList]) -> None:
+def test_the_contrast_is_above_without_that_event(reranker: Reranker, lists: list[RankingList]) -> None:
     found = 0
     for ranking in (lists[0], lists[4], lists[5]):
         ranked = ask(reranker, ranking, explain=True)
         for entry, explanation in explained(ranked):
             reasons = [r for r in explanation.reasons if r.kind == "event" and r.change > 0]
-            if explanation.instead is None:
+            if explanation.contrast is None:
                 continue
             found += 1
-            reason: Reason = next(r for r in reasons if r.name == explanation.instead.without)
+            reason: Reason = next(r for r in reasons if r.name == explanation.contrast.without)
             assert reason.event is not None
             history = list(ranking.history)
             # What did not fit the prompt stays out of it.
-            kept = history[ranked.trimmed.events : reason.event] + history[reason.event + 1 :]
+            kept = history[ranked.truncated.events : reason.event] + history[reason.event + 1 :]
             less = by_id(ask(reranker, ranking, history=kept))
-            other = explanation.instead.item_id
-            assert by_id(ranked)[other].rank == explanation.instead.rank > entry.rank
+            other = explanation.contrast.item_id
+            assert by_id(ranked)[other].rank == explanation.contrast.rank > entry.rank
             assert less[other].rank < less[entry.item.item_id].rank
             assert f"Without the {reason.name}, " in explanation.text
     assert found
@@ -136,9 +136,9 @@ def test_events_that_did_not_fit_are_no_reasons_and_do_not_come_back(
 ) -> None:
     ranking = lists[1]
     ranked = ask(reranker, ranking, explain=True)
-    assert ranked.trimmed.events
+    assert ranked.truncated.events
     events = {r.event for _, explanation in explained(ranked) for r in explanation.reasons if r.kind == "event"}
-    assert events == set(range(ranked.trimmed.events, len(ranking.history)))
+    assert events == set(range(ranked.truncated.events, len(ranking.history)))
 
 
 def test_explaining_changes_no_score(reranker: Reranker, lists: list[RankingList]) -> None:

@@ -53,7 +53,7 @@ def test_request_file_as_json(reranker_folder: Path, request_file: Path, capsys:
     assert [r["rank"] for r in results] == [1, 2]
     assert results[0]["score"] > results[1]["score"]
     assert 0 < results[0]["probability"] < 1
-    assert printed["trimmed"]["events"] == 0
+    assert printed["truncated"]["events"] == 0
 
 
 def test_a_list_of_a_data_set_as_a_table(

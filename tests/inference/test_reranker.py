@@ -57,11 +57,11 @@ def test_without_calibration_there_is_no_probability(
     assert ranked.item_ids == same.item_ids
 
 
-def test_says_what_was_trimmed(reranker: Reranker, lists: list[RankingList]) -> None:
+def test_says_what_was_truncated(reranker: Reranker, lists: list[RankingList]) -> None:
     ranked = ask(reranker, lists[1])
-    assert ranked.trimmed.events > 0
-    assert ranked.trimmed.item_tokens > 0
-    assert ask(reranker, lists[3]).trimmed.events == 0
+    assert ranked.truncated.events > 0
+    assert ranked.truncated.item_tokens > 0
+    assert ask(reranker, lists[3]).truncated.events == 0
 
 
 def test_items_may_be_ids_dicts_or_items(

@@ -85,8 +85,8 @@ class TestScores:
             scores = np.array(row["scores"], dtype=np.float32)
             np.testing.assert_allclose(scores, expected[one.list_id], atol=1e-5)
             assert row["ranked"] == [one.candidates[k] for k in np.argsort(-scores, kind="stable")]
-        assert any(row["trimmed_events"] for row in rows)
-        assert any(row["trimmed_item_tokens"] for row in rows)
+        assert any(row["truncated_events"] for row in rows)
+        assert any(row["truncated_item_tokens"] for row in rows)
         assert report["lists"] == len(lists)
         assert report["rejected"] == 0
         assert pq.read_schema(tmp_path / "out" / "scores-00000.parquet").field("scores").type == pa.list_(pa.float32())

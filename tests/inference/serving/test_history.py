@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import socket
+import sqlite3
 import subprocess
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 
 from reshelf.data.schema import Item
 from reshelf.errors import InputError
@@ -117,16 +119,58 @@ def test_many_at_once_lose_nothing(address: str) -> None:
     use(address, work)
 
 
-def test_what_was_forgotten_is_not_in_the_file(tmp_path: Path) -> None:
+def everything_in(address: str) -> bytes:
+    """All bytes of a SQLite database's files, or all keys and values of a Redis."""
+    if not address.startswith("redis://"):
+        return b"".join(file.read_bytes() for file in Path(address).parent.iterdir())
+    client = redis.Redis.from_url(address)
+    held = b""
+    for key in client.scan_iter():
+        held += key + b"".join(client.zrange(key, 0, -1) if client.type(key) == b"zset" else client.lrange(key, 0, -1))
+    return held
+
+
+def test_nothing_in_the_store_names_a_forgotten_shopper(address: str) -> None:
+    secrets = [f"private{what}".encode() for what in ("shopper", "query", "title", "eventid")]
+
+    async def work(store: HistoryStore) -> None:
+        item = Item(item_id="x", title="privatetitle " * 200)
+        mine = [
+            SentEvent(user_id="privateshopper", kind="search", query="privatequery", event_id="privateeventid"),
+            SentEvent(user_id="privateshopper", kind="click", item_id="x", item=item, event_id="privateeventid-click"),
+        ]
+        for n in range(30):  # among other shoppers' events, and more than are kept
+            own = [event.model_copy(update={"event_id": f"{event.event_id}{n}"}) for event in mine]
+            await store.append("t", [click(n, f"other{n % 7}"), *own, click(n, f"another{n}")])
+        before = everything_in(address)
+        # Redis is told a digest of the shopper's id, never the id.
+        assert [secret for secret in secrets if secret not in before] in ([], [b"privateshopper"])
+        assert await store.forget("t", "privateshopper") == KEPT
+        # While the store is open: not only what closing it would tidy up.
+        assert [secret for secret in secrets if secret in everything_in(address)] == []
+        assert await store.append("t", mine) == 2, "an event id was remembered"
+        await store.forget("t", "privateshopper")
+
+    use(address, work)
+    held = everything_in(address)
+    assert [secret for secret in secrets if secret in held] == []
+
+
+def test_a_log_that_cannot_be_emptied_is_no_forgetting(tmp_path: Path) -> None:
     address = str(tmp_path / "history.sqlite")
 
     async def work(store: HistoryStore) -> None:
         await store.append("t", [SentEvent(user_id="u", kind="search", query="somethingprivate")])
-        assert b"somethingprivate" in b"".join(file.read_bytes() for file in tmp_path.iterdir())
-        await store.forget("t", "u")
+        reader = sqlite3.connect(address, isolation_level=None)
+        reader.execute("BEGIN")
+        reader.execute("SELECT * FROM events").fetchall()
+        with pytest.raises(StoreError, match="write-ahead log"):
+            await store.forget("t", "u")
+        reader.close()
+        assert await store.forget("t", "u") == 0
+        assert b"somethingprivate" not in everything_in(address)
 
     use(address, work)
-    assert b"somethingprivate" not in b"".join(file.read_bytes() for file in tmp_path.iterdir())
 
 
 def test_a_redis_that_is_away_is_a_store_error(tmp_path: Path) -> None:

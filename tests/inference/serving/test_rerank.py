@@ -37,7 +37,7 @@ def test_orders_and_scores_are_the_offline_engines(
             assert [one.index for one in reply.results] == np.argsort(-scores, kind="stable").tolist()
             assert [one.score for one in reply.results] == pytest.approx(sorted(scores.tolist())[::-1], abs=1e-4)
             assert all(0 < one.probability < 1 for one in reply.results if one.probability is not None)
-            assert reply.meta.filled == []
+            assert reply.meta.imputed == []
             assert reply.usage["total_tokens"] == reply.meta.prompt_tokens > 0
 
 
@@ -100,7 +100,7 @@ def test_documents_come_back_when_asked_for(server: Server) -> None:
 
 def test_numbers_that_are_not_sent_are_made_and_named(server: Server) -> None:
     reply = server.rerank(query="coat", documents=["p1", "p2", "p3"])
-    assert reply.json()["meta"]["filled"] == ["scores"]
+    assert reply.json()["meta"]["imputed"] == ["scores"]
 
 
 def test_a_deadline_that_cannot_be_held_gives_first_stage_order(server: Server, lists: list[RankingList]) -> None:

@@ -1,0 +1,112 @@
+"""How a list becomes an order: the one pipeline that `Reranker`, `reshelf rerank`, batch jobs and the service call.
+
+    prepared = prepare(builder, ranking)                   # the prompt, equal candidates once
+    (values,) = engine.score([prepared.prompt])            # at once, among many, or awaited: the caller's
+    ranked = rank(prepared.scores(values), calibration)    # scores, order, probabilities
+    [ranking.candidates[k] for k in ranked.order]
+
+What comes before the engine and what comes after it are plain functions: a caller awaits a queue, or collects lists
+into large calls, between them. `score` is for who calls an engine directly.
+
+Candidates whose token ids are equal are scored once and get that one score. Computed apart, their scores would differ
+in the last bits, with the engine and with what else is in the batch, and identical products would change places.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from reshelf.data.schema import RankingList
+from reshelf.inference.engines.engine import Engine
+from reshelf.metrics.ordering import best_first
+from reshelf.modeling.calibration import Calibration
+from reshelf.prompts.builder import ListPrompt, PromptBuilder, Trimmed
+
+
+class NonFiniteScoreError(RuntimeError):
+    """A model gave a score that is not a finite number."""
+
+
+@dataclass(frozen=True)
+class PreparedList:
+    """A list as an engine reads it."""
+
+    builder: PromptBuilder
+    """What wrote the prompt; it knows the list's items."""
+    ranking: RankingList
+    prompt: ListPrompt
+    """To be scored: token ids, with candidates whose ids are equal once, at the first one's place."""
+    rows: np.ndarray
+    """int64 [K]: which of the prompt's items each candidate is."""
+
+    @property
+    def truncated(self) -> Trimmed:
+        """What did not fit the prompt's budgets."""
+        return self.prompt.trimmed
+
+    def scores(self, values: np.ndarray) -> np.ndarray:
+        """Raw log-odds of every candidate, float32 [K].
+
+        Args:
+            values: float32, one per item of `prompt`, as an engine scores it.
+
+        Raises:
+            NonFiniteScoreError: one is NaN or infinite.
+        """
+        if not np.isfinite(values).all():
+            raise NonFiniteScoreError(f"list {self.ranking.list_id}: the model gave a score that is not a number")
+        return values[self.rows]
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """Scores of a list's candidates and the order they make."""
+
+    scores: np.ndarray
+    """float32 [K], raw log-odds, in first-stage order."""
+    order: np.ndarray
+    """int64 [K], candidates best first; equal scores keep first-stage order."""
+    probabilities: np.ndarray | None
+    """float64 [K], calibrated, in first-stage order; None where the model was not calibrated."""
+
+
+def prepare(builder: PromptBuilder, ranking: RankingList) -> PreparedList:
+    """Build a list's prompt.
+
+    Raises:
+        InputError: as `PromptBuilder.build`.
+    """
+    return prepared(builder, ranking, builder.build(ranking))
+
+
+def prepared(builder: PromptBuilder, ranking: RankingList, prompt: ListPrompt) -> PreparedList:
+    """A list whose whole prompt is built, with equal candidates once."""
+    distinct: dict[bytes, int] = {}
+    rows = np.array([distinct.setdefault(ids.tobytes(), len(distinct)) for ids in prompt.items])
+    if len(distinct) < len(rows):
+        firsts = np.unique(rows, return_index=True)[1]
+        prompt = replace(prompt, items=tuple(prompt.items[k] for k in firsts))
+    return PreparedList(builder, ranking, prompt, rows)
+
+
+def score(engine: Engine, lists: Sequence[PreparedList]) -> list[np.ndarray]:
+    """Raw log-odds of every candidate of every list, float32 [K] per list.
+
+    Raises:
+        InputError: a list is too long for the engine.
+        NonFiniteScoreError: a score is not a number.
+    """
+    values = engine.score([one.prompt for one in lists])
+    return [one.scores(found) for one, found in zip(lists, values, strict=True)]
+
+
+def rank(scores: np.ndarray, calibration: Calibration | None = None) -> Ranked:
+    """The order that scores make, and their probabilities.
+
+    >>> rank(np.array([0.5, 2.0, 0.5], dtype=np.float32)).order.tolist()
+    [1, 0, 2]
+    """
+    return Ranked(scores, best_first(scores), None if calibration is None else calibration.probability(scores))
