@@ -3,7 +3,8 @@
 # make test    every check and every test
 # make bench NAME=train_step    one benchmark, into benchmarks/results (benchmarks/README.md lists them)
 # make quality NAME=beauty_search    how good the order is, beside every other system (benchmarks/QUALITY.md)
-# make check   static checks only        make clean   remove the environment and caches; runs/ stays
+# make check   static checks and the documentation        make docs   docs/ as pages, in site/
+# make clean   remove the environment and caches; runs/ stays
 #
 # Each sets up .venv first, once. Without a GPU, and where pip does not already find a CPU build of torch:
 #   make demo PIP_TORCH_ARGS="--index-url https://download.pytorch.org/whl/cpu"
@@ -16,7 +17,7 @@ BEAUTY := runs/beauty_search
 NAME ?= none
 ARGS ?=
 
-.PHONY: demo real test check bench quality clean
+.PHONY: demo real test check docs bench quality clean
 
 demo: .venv/installed
 	$(RUN)/reshelf demo
@@ -36,6 +37,11 @@ check: .venv/installed-dev
 	$(RUN)/ruff format --check .
 	$(RUN)/mypy
 	$(RUN)/lint-imports
+	$(RUN)/mkdocs --quiet build
+
+# A link or an anchor that leads nowhere is an error.
+docs: .venv/installed-dev
+	$(RUN)/mkdocs build
 
 .venv/installed: pyproject.toml install.py
 	$(PYTHON) install.py .venv --torch-args="$(PIP_TORCH_ARGS)"
@@ -56,4 +62,4 @@ quality: .venv/installed-dev
 	OMP_NUM_THREADS=1 $(RUN)/python -m benchmarks.quality --name $(NAME) --root $(DATA)
 
 clean:
-	rm -rf .venv .venv-peers build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf .venv .venv-peers site build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

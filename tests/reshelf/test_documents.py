@@ -158,9 +158,3 @@ def test_the_examples_in_docstrings_run(path: Path) -> None:
     result = doctest.testmod(module, optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
     assert result.attempted > 0
     assert result.failed == 0
-
-
-@pytest.mark.parametrize("path", [p for p in DOCUMENTS if p.suffix == ".md"], ids=relative)
-def test_links_lead_somewhere(path: Path) -> None:
-    targets = re.findall(r"\]\((?!https?:|#|mailto:)([^)#\s]+)", path.read_text(encoding="utf-8"))
-    assert [target for target in targets if not (path.parent / target).exists()] == []

@@ -65,15 +65,6 @@ def _parse(command: str, arguments: str) -> None:
     parse(load(found.config), found.flags(shlex.split(arguments)))
 
 
-def test_the_public_names_in_the_readme_exist() -> None:
-    import reshelf
-
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    names = {n.strip() for line in re.findall(r"from reshelf import ([\w, ]+)", text) for n in line.split(",")}
-    assert names
-    assert names <= set(reshelf.__all__)
-
-
 class TestOneWayImports:
     def lint(self, root: Path) -> subprocess.CompletedProcess[str]:
         command = [Path(sys.executable).parent / "lint-imports", "--no-cache"]

@@ -1,4 +1,4 @@
-"""README, "your own data in ten minutes": a shop's own files, the shipped YAML files, every command in turn."""
+"""docs/data.md, a shop's own data in ten minutes: a shop's own files, the shipped YAML files, every command in turn."""
 
 from __future__ import annotations
 
