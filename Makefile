@@ -19,7 +19,7 @@ ARGS ?=
 .PHONY: demo real test check bench quality clean
 
 demo: .venv/installed
-	$(RUN)/python -m reshelf.demo
+	$(RUN)/reshelf demo
 
 # What is finished already is not made again; `rm -r runs/beauty_search` starts over.
 real: .venv/installed

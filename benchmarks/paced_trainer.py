@@ -17,7 +17,7 @@ ENDLESS = {"max_steps": 100_000, "logging_strategy": "no", "save_strategy": "no"
 
 
 class PacedSteps(TrainerCallback):
-    """One optimiser step per turn."""
+    """One optimizer step per turn."""
 
     def __init__(self, pace: Pace) -> None:
         self._pace = pace

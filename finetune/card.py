@@ -36,10 +36,10 @@ def write_curve(folder: Path, log: Sequence[dict[str, Any]], metric: Metric = "n
     )
     left.plot(*_smooth(train), color="tab:blue", label="train, mean of 20")
     left.plot([e["step"] for e in valid], [e["loss"] for e in valid], "o-", color="tab:orange", label="valid")
-    left.set(xlabel="optimiser step", ylabel="loss")
+    left.set(xlabel="optimizer step", ylabel="loss")
     left.legend(frameon=False)
     right.plot([e["step"] for e in valid], [e[metric] for e in valid], "o-", color="tab:orange")
-    right.set(xlabel="optimiser step", ylabel=f"{METRIC_NAMES[metric]} on valid")
+    right.set(xlabel="optimizer step", ylabel=f"{METRIC_NAMES[metric]} on valid")
     for axes in (left, right):
         axes.spines[["top", "right"]].set_visible(False)
     with atomic(folder / CURVE_PLOT) as partial:
@@ -100,9 +100,9 @@ def write_card(
     meaning = "is not a calibrated probability"
     if calibration is not None:
         meaning += ", but `probability` of a ranked item is made from it by what validation lists showed"
-    lora, optimiser = config.lora, config.optimiser
+    lora, optimizer = config.lora, config.optimizer
     lists = {split: len(data.lists[split]) for split in ("train", "valid")}
-    size = optimiser.lists_per_step * optimiser.accumulation * processes
+    size = optimizer.lists_per_step * optimizer.accumulation * processes
     quantised = "4-bit NF4, double quantised (bitsandbytes)" if config.model.quantise else "not quantised"
     text = f"""---
 library_name: reshelf
@@ -130,7 +130,7 @@ The number {meaning}.
 | position bias | {_correction(config)} |
 | random changes | {_changes(config)} |
 | calibration | {_calibrated(config, calibration)} |
-| steps | {state.global_step}, {size} lists each, learning rate {optimiser.learning_rate} |
+| steps | {state.global_step}, {size} lists each, learning rate {optimizer.learning_rate} |
 | seed | {config.seed} |
 | prompt | {config.prompt.template}, {config.prompt.language}; item fields: {", ".join(config.prompt.fields)} |
 

@@ -1,16 +1,14 @@
 """The config of `reshelf finetune`; every YAML file in this folder whose name does not start with "base" is one.
 
-reshelf finetune --config finetune/demo.yaml --optimiser.learning_rate 1e-3
+reshelf finetune --config finetune/demo.yaml --optimizer.learning_rate 1e-3
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
-
-import yaml
+from typing import Literal
 
 from reshelf.errors import InputError
 from reshelf.finetune.augment import AugmentConfig
@@ -19,7 +17,7 @@ from reshelf.prompts.config import PromptConfig
 
 
 @dataclass
-class OptimiserConfig:
+class OptimizerConfig:
     """Steps and their size."""
 
     learning_rate: float = 2e-4
@@ -31,11 +29,11 @@ class OptimiserConfig:
     lists_per_step: int = 8
     """Lists per forward pass on one device."""
     accumulation: int = 1
-    """Forward passes per optimiser step."""
+    """Forward passes per optimizer step."""
     epochs: float = 1.0
     """Passes over the training lists."""
     max_steps: int = 0
-    """Stop after this many optimiser steps whatever the epochs say; 0 for no such limit."""
+    """Stop after this many optimizer steps whatever the epochs say; 0 for no such limit."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
 
@@ -92,7 +90,7 @@ class FinetuneConfig:
     """No click counts more than this many times."""
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     """Random changes to training lists."""
-    optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     """Steps and their size."""
     max_candidates: int = 0
     """Candidates of a training list: all positives, and others drawn anew each epoch; 0 for all."""
@@ -104,7 +102,7 @@ class FinetuneConfig:
     valid_lists: int = 0
     """Use only the first so many validation lists; 0 for all."""
     eval_every: int = 50
-    """Optimiser steps between validations; a checkpoint is kept at each."""
+    """Optimizer steps between validations; a checkpoint is kept at each."""
     metric: Literal["ndcg@10", "auc"] = "ndcg@10"
     """What the best checkpoint is best in. ndcg@10: order within lists that have a positive label. auc: of wanted
     against other candidates of all validation lists, for lists that hold one candidate each."""
@@ -128,14 +126,3 @@ class FinetuneConfig:
             raise InputError(f"max_inverse_propensity is {self.max_inverse_propensity}; give a number of at least 1")
         if self.max_candidates == 1:
             raise InputError("max_candidates is 1; a list needs two candidates to learn from, or 0 for all")
-
-
-def config_text(config: Any) -> str:
-    """A config dataclass as the YAML that makes it again."""
-    return yaml.safe_dump(_plain(asdict(config)), sort_keys=False, allow_unicode=True)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {k: _plain(v) for k, v in value.items()}
-    return str(value) if isinstance(value, Path) else value

@@ -13,16 +13,16 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import torch
 from transformers import PreTrainedTokenizerBase, TrainingArguments, set_seed
 
+from reshelf.config import config_text
 from reshelf.data.atomic import atomic, check_writable
 from reshelf.data.dataset_folder import RankingData, load_dataset_folder
 from reshelf.data.propensity.file import read_propensities
 from reshelf.errors import InputError
 from reshelf.finetune.batches import Extras, ListDataset
 from reshelf.finetune.card import METRIC_NAMES, write_card, write_curve
-from reshelf.finetune.config import DistilConfig, FinetuneConfig, config_text
+from reshelf.finetune.config import DistilConfig, FinetuneConfig
 from reshelf.finetune.distributed import gather_adapter, is_spread, together
 from reshelf.finetune.losses.bce import bce
 from reshelf.finetune.losses.kl import kl
@@ -30,11 +30,11 @@ from reshelf.finetune.losses.lambda_loss import lambda_loss
 from reshelf.finetune.losses.list_mle import list_mle, position_aware_list_mle
 from reshelf.finetune.losses.listnet import listnet
 from reshelf.finetune.losses.margin_mse import margin_mse
-from reshelf.finetune.losses.mean import candidates, with_positive, with_two_candidates, with_two_grades
 from reshelf.finetune.losses.ranknet import ranknet
 from reshelf.finetune.losses.teacher_bce import teacher_bce
+from reshelf.finetune.losses.weighted_sum import LossSum
 from reshelf.finetune.packed_trainer import packed_arguments
-from reshelf.finetune.trainer import Counts, ListTrainer, Teaching, Watched
+from reshelf.finetune.trainer import ListTrainer, Teaching, Watched
 from reshelf.finetune.validation import Validation
 from reshelf.modeling.calibration import Calibration, fit_calibration
 from reshelf.modeling.checkpoint import RerankerSpec, save_reranker
@@ -43,7 +43,7 @@ from reshelf.modeling.score import attach_head
 from reshelf.prompts.builder import PromptBuilder
 from reshelf.prompts.levels import FeatureLevels, fit_levels
 
-LOSSES: dict[str, Callable[..., torch.Tensor]] = {
+LOSSES: dict[str, Callable[..., LossSum]] = {
     "listnet": listnet,
     "bce": bce,
     "ranknet": ranknet,
@@ -51,15 +51,6 @@ LOSSES: dict[str, Callable[..., torch.Tensor]] = {
     "list_mle": list_mle,
     "position_list_mle": position_aware_list_mle,
 }
-COUNTS: dict[str, Counts] = {
-    "listnet": with_positive,
-    "bce": candidates,
-    "ranknet": with_two_grades,
-    "lambda": with_two_grades,
-    "list_mle": with_two_grades,
-    "position_list_mle": with_two_grades,
-}
-"""How much a list counts in each of them."""
 CHECKPOINTS = "checkpoints"
 CONFIG = "config.yaml"
 
@@ -134,7 +125,6 @@ def _prepare(
         LOSSES[config.loss],
         config.patience,
         _teaching(config.distil),
-        COUNTS[config.loss],
     )
     return data, tokenizer, levels, validation, trainer
 
@@ -143,9 +133,9 @@ def _teaching(config: DistilConfig) -> Teaching | None:
     if not config.feature:
         return None
     if config.loss == "bce":
-        return Teaching(teacher_bce, config.weight, candidates)
+        return Teaching(teacher_bce, config.weight)
     loss = partial(kl, temperature=config.temperature) if config.loss == "kl" else margin_mse
-    return Teaching(loss, config.weight, with_two_candidates)
+    return Teaching(loss, config.weight)
 
 
 def _check_outcomes(validation: Validation, path: Path) -> None:
@@ -200,20 +190,21 @@ def _check_unfinished(config: FinetuneConfig, arguments: TrainingArguments) -> N
 
 
 def _arguments(config: FinetuneConfig) -> TrainingArguments:
-    optimiser = config.optimiser
+    optimizer = config.optimizer
+    # Newer releases of transformers call it activation checkpointing, and warn of the older name.
+    fields = TrainingArguments.__dataclass_fields__
+    checkpointing = "activation_checkpointing" if "activation_checkpointing" in fields else "gradient_checkpointing"
     return packed_arguments(
         output_dir=str(config.out / CHECKPOINTS),
-        per_device_train_batch_size=optimiser.lists_per_step,
-        per_device_eval_batch_size=max(8, optimiser.lists_per_step),
-        gradient_accumulation_steps=optimiser.accumulation,
-        num_train_epochs=optimiser.epochs,
-        max_steps=optimiser.max_steps or -1,
-        learning_rate=optimiser.learning_rate,
+        per_device_train_batch_size=optimizer.lists_per_step,
+        per_device_eval_batch_size=max(8, optimizer.lists_per_step),
+        gradient_accumulation_steps=optimizer.accumulation,
+        num_train_epochs=optimizer.epochs,
+        max_steps=optimizer.max_steps or -1,
+        learning_rate=optimizer.learning_rate,
         lr_scheduler_type="cosine",
-        warmup_steps=optimiser.warmup_share,
-        weight_decay=optimiser.weight_decay,
-        gradient_checkpointing=optimiser.gradient_checkpointing,
-        gradient_checkpointing_kwargs={"use_reentrant": False},
+        warmup_steps=optimizer.warmup_share,
+        weight_decay=optimizer.weight_decay,
         logging_steps=1,
         eval_strategy="steps",
         eval_steps=config.eval_every,
@@ -226,4 +217,5 @@ def _arguments(config: FinetuneConfig) -> TrainingArguments:
         seed=config.seed,
         data_seed=config.seed,
         report_to=config.report_to or "none",
+        **{checkpointing: optimizer.gradient_checkpointing, f"{checkpointing}_kwargs": {"use_reentrant": False}},
     )

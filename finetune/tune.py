@@ -15,14 +15,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from reshelf.config import load_yaml
+from reshelf.config import config_text, load_yaml
 from reshelf.data.atomic import atomic, check_writable
 from reshelf.errors import InputError
-from reshelf.finetune.config import FinetuneConfig, config_text
+from reshelf.finetune.config import FinetuneConfig
 
 Dial = Literal["learning_rate", "rank", "lora_dropout", "weight_decay", "lists_per_step", "loss", "distil_weight"]
 STUDY, BEST = "study.db", "best.yaml"
@@ -64,7 +65,6 @@ def tune(config: TuneConfig, console: Console | None = None) -> None:
         storage=f"sqlite:///{config.out / STUDY}",
         study_name="reshelf",
         direction="maximize",
-        sampler=optuna.samplers.TPESampler(seed=config.seed),
         pruner=optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=run.eval_every),
         load_if_exists=True,
     )
@@ -73,6 +73,7 @@ def tune(config: TuneConfig, console: Console | None = None) -> None:
     if not done:
         study.enqueue_trial(as_it_is(run, config.dials), skip_if_exists=True)
     for _ in range(done, config.trials):
+        study.sampler = optuna.samplers.TPESampler(seed=trial_seed(config.seed, len(study.trials)))
         study.optimize(lambda trial: _try(trial, config, run, console), n_trials=1)
     best = turned(run, study.best_params)
     best.out = config.out / "best"
@@ -95,6 +96,11 @@ def check(config: TuneConfig, run: FinetuneConfig) -> None:
     check_writable(config.out)
 
 
+def trial_seed(seed: int, number: int) -> int:
+    """Each trial draws from a stream of its own, so that a search that goes on draws what a longer one would have."""
+    return int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
+
+
 def _try(trial: Any, config: TuneConfig, run: FinetuneConfig, console: Console) -> float:
     """One trial's best validation metric."""
     from reshelf.finetune.run import finetune
@@ -115,7 +121,7 @@ def _try(trial: Any, config: TuneConfig, run: FinetuneConfig, console: Console) 
 
 def suggested(trial: Any, dials: list[Dial], run: FinetuneConfig) -> dict[str, Any]:
     """What a trial turns each dial to."""
-    rate, lists = run.optimiser.learning_rate, run.optimiser.lists_per_step
+    rate, lists = run.optimizer.learning_rate, run.optimizer.lists_per_step
     suggest = {
         "learning_rate": lambda: trial.suggest_float("learning_rate", rate / 10, rate * 10, log=True),
         "rank": lambda: trial.suggest_categorical("rank", sorted({8, 16, 32, 64, run.lora.rank})),
@@ -131,11 +137,11 @@ def suggested(trial: Any, dials: list[Dial], run: FinetuneConfig) -> dict[str, A
 def as_it_is(run: FinetuneConfig, dials: list[Dial]) -> dict[str, Any]:
     """Where the run's own config has each dial; the first trial, for others to be better than."""
     now = {
-        "learning_rate": run.optimiser.learning_rate,
+        "learning_rate": run.optimizer.learning_rate,
         "rank": run.lora.rank,
         "lora_dropout": min(run.lora.dropout, 0.3),
-        "weight_decay": min(max(run.optimiser.weight_decay, 1e-4), 0.3),
-        "lists_per_step": run.optimiser.lists_per_step,
+        "weight_decay": min(max(run.optimizer.weight_decay, 1e-4), 0.3),
+        "lists_per_step": run.optimizer.lists_per_step,
         "loss": "list_mle" if run.loss == "position_list_mle" else run.loss,
         "distil_weight": min(max(run.distil.weight, 0.1), 0.9),
     }
@@ -156,7 +162,7 @@ def turned(run: FinetuneConfig, values: dict[str, Any]) -> FinetuneConfig:
             case "distil_weight":
                 result.distil.weight = value
             case _:
-                setattr(result.optimiser, name, value)
+                setattr(result.optimizer, name, value)
     return result
 
 

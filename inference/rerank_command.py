@@ -1,8 +1,8 @@
 """`reshelf rerank`: reorder one list for one shopper, from a JSON file or from flags, as a table or as JSON.
 
     reshelf rerank --model runs/demo/model --data runs/demo/data --list_id s1-1053-0
-    reshelf rerank --model runs/demo/model --data runs/demo/data --list_id s1-1053-0 --explain true
-    reshelf rerank --model runs/demo/model --request request.json --json true
+    reshelf rerank --model runs/demo/model --data runs/demo/data --list_id s1-1053-0 --explain
+    reshelf rerank --model runs/demo/model --request request.json --json
     reshelf rerank --model runs/demo/model --data runs/demo/data --query "rain jacket" \\
         --candidates '[p17, p3, p88]' --history '["search:jacket", "purchase:p5"]'
 

@@ -19,6 +19,7 @@ from transformers import AttentionInterface
 
 from reshelf.modeling.attention_flex import flex
 from reshelf.modeling.attention_pieces import pieces
+from reshelf.modeling.flash import takes
 from reshelf.modeling.packing import Layout
 
 SHARED_PREFIX = "reshelf_shared_prefix"
@@ -65,7 +66,7 @@ def shared_prefix_attention(
     past = None if layout.past is None else layout.past.layers[module.layer_idx]
     if layout.keep:
         _keep(module.layer_idx, key, value, layout)
-    attend = flex if query.is_cuda else pieces
+    attend = pieces if takes(query) else flex
     return attend(query, key, value, layout, scale, past, window, s_aux), None
 
 

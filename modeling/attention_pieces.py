@@ -1,4 +1,4 @@
-"""Shared-prefix attention on a CPU, from torch's own flash attention: plain and causal calls, merged, and no mask.
+"""Shared-prefix attention from torch's own flash attention: plain and causal calls, merged, and no mask.
 
     out = pieces(query, key, value, batch.layout, scale)
 
@@ -23,10 +23,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
+from reshelf.modeling.flash import backward, forward
 from reshelf.modeling.packing import Layout, Sequences
-
-_forward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-_backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
 
 
 def pieces(
@@ -97,7 +95,7 @@ class _Pieces(torch.autograd.Function):
                     # long query took seven times as long.
                     k, v = (call.keys(x[:, :, keys], heads) for x in (key, value))
                     own = [call.queries(x, heads) for x in (g, q, o, s)]
-                    dq, dk, dv = _backward(own[0], own[1], k, v, own[2], own[3], 0.0, call.causal, scale=scale)
+                    dq, dk, dv = backward(own[0], own[1], k, v, own[2], own[3], call.causal, scale)
                     d_query[:, :, rows] += call.tokens(dq, heads, 0.0)
                     call.add_keys(d_key[:, :, keys], dk)
                     call.add_keys(d_value[:, :, keys], dv)
@@ -158,7 +156,7 @@ def _attend(
     for call, pair in calls:
         width = k.shape[1] if isinstance(call, _Shared) else heads
         keys, values = (call.keys(x, width) for x in pair)
-        out, lse = _forward(call.queries(q, width), keys, values, 0.0, call.causal, scale=scale)
+        out, lse = forward(call.queries(q, width), keys, values, call.causal, scale)
         found = call.tokens(out, heads, 0.0), call.tokens(lse, heads, float("-inf"))
         merged = found if merged is None else _merge(*found, *merged)
     assert merged is not None, "the first call is there for any sequence"

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import TypeAdapter, ValidationError
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from transformers import PreTrainedTokenizerBase
 
 from reshelf.data.atomic import as_readable_as_others, atomic
@@ -227,7 +227,8 @@ def reading_adapter(folder: Path) -> Iterator[Path]:
     """The adapter's folder, while peft reads it.
 
     Raises:
-        InputError: a file is missing, or peft cannot read it, or not all of the weights are there.
+        InputError: a file is missing, or peft cannot read it, or not all of the weights are there; or there are
+            weights that a reranker would not use, or ones that are no numbers.
     """
     adapter = folder / ADAPTER
     missing = [name for name in ("adapter_config.json", "adapter_model.safetensors") if not (adapter / name).is_file()]
@@ -240,12 +241,28 @@ def reading_adapter(folder: Path) -> Iterator[Path]:
         with warnings.catch_warnings():
             # peft only warns of weights that the file does not have, and leaves those untrained.
             warnings.filterwarnings("error", message="Found missing adapter keys")
+            _check_adapter(adapter / "adapter_model.safetensors")
             yield adapter
+    except InputError:
+        raise
     except (SafetensorError, ValueError, RuntimeError, TypeError, UserWarning) as error:
         first, _, more = str(error).partition("\n")
         # torch says on the first line that something is wrong, and what on the next.
         problem = f"{first} {more.strip().splitlines()[0]}" if first.endswith(":") and more.strip() else first
         raise InputError(f"{adapter} cannot be read: {problem}") from error
+
+
+def _check_adapter(path: Path) -> None:
+    """A reranker uses LoRA on linear layers below the head. peft ignores other weights, or engines would."""
+    with safe_open(path, "pt") as weights:
+        for name in weights.keys():  # noqa: SIM118
+            if not name.endswith((".lora_A.weight", ".lora_B.weight")) or "lm_head" in name:
+                raise InputError(
+                    f"{path} holds the trained weight {name!r}, which a reranker does not use; train LoRA on linear "
+                    "layers below the vocabulary head alone"
+                )
+            if not weights.get_tensor(name).isfinite().all():
+                raise InputError(f"{path}: its weight {name!r} holds NaN or infinite numbers; finetune again")
 
 
 def _copy_base(source: Path, target: Path) -> None:

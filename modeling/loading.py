@@ -8,11 +8,11 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
 import torch
 from safetensors import SafetensorError
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
@@ -20,12 +20,13 @@ from transformers.utils.logging import disable_progress_bar
 
 from reshelf.errors import InputError
 from reshelf.modeling.attention import SHARED_PREFIX
-from reshelf.modeling.packing import pack
-from reshelf.modeling.score import logits_at
-from reshelf.prompts.builder import ListPrompt, Trimmed
+from reshelf.modeling.base_checks import CHOOSE, add_missing_start, check_attention, check_config, check_weights
 
 if TYPE_CHECKING:
     import peft
+
+
+logger = logging.getLogger("reshelf.modeling")
 
 
 @dataclass
@@ -88,15 +89,16 @@ def load_base(
             are the same.
 
     Raises:
-        InputError: there is no such model, its weights cannot be read or are not all there, or it is of a kind that
-            cannot read a list as one sequence.
+        InputError: there is no such model, its weights cannot be read, are not all there or are not numbers, or it is
+            of a kind that cannot read a list as one sequence (`modeling.base_checks`).
     """
     # Here, for they take seconds to import, and who needs only the tokenizer does not wait for them.
-    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+    from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig
 
     disable_progress_bar()  # of shards; downloads keep theirs
     _must_exist(config.base)
     tokenizer = load_tokenizer(config.base, config.revision, config.trust_remote_code)
+    source: dict[str, Any] = {"revision": config.revision, "trust_remote_code": config.trust_remote_code}
     device = device or pick_device()
     dtype = getattr(torch, config.dtype)
     four_bit = BitsAndBytesConfig(
@@ -107,17 +109,29 @@ def load_base(
         bnb_4bit_quant_storage=dtype if spread else torch.uint8,
     )
     try:
+        shape = AutoConfig.from_pretrained(config.base, **source)
+    except (OSError, ValueError) as error:
+        raise InputError(f"no causal language model at {config.base!r}: {_first_line(error)}") from error
+    check_config(shape, config.base, config.quantise)
+    for text in (shape, shape.get_text_config()):
+        text.attention_dropout = 0.0  # an adapter has its own, and flash attention calls on a CPU have none
+    try:
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             config.base,
-            revision=config.revision,
+            config=shape,
             dtype=dtype,
             quantization_config=four_bit if config.quantise else None,
             device_map={"": device},
             attn_implementation=SHARED_PREFIX,
             use_safetensors=True,
-            trust_remote_code=config.trust_remote_code,
             output_loading_info=True,
+            **source,
         )
+    except KeyError as error:  # older models look attention up in a table of their own
+        raise InputError(
+            f"model.base {config.base!r} cannot be a reranker: {shape.model_type} has an attention of its own, which "
+            f"cannot be replaced; {CHOOSE}"
+        ) from error
     except (OSError, ValueError, SafetensorError) as error:
         raise InputError(f"no causal language model at {config.base!r}: {_first_line(error)}") from error
     model, found = loaded
@@ -126,13 +140,19 @@ def load_base(
             f"model.base {config.base!r}: its weights lack {min(found['missing_keys'])!r}; give a complete causal "
             "language model"
         )
-    keep_four_bit_exact(model.eval())
-    _must_keep_items_apart(model, config.base)
+    keep_four_bit_exact(model.eval(), dtype)
+    check_weights(model, config.base)
+    check_attention(model, config.base)
+    if (start := add_missing_start(tokenizer, shape)) is not None:
+        logger.warning(
+            "model.base %r: its tokenizer adds no start token, but %s models are trained with one; every prompt now "
+            "starts with %s", config.base, shape.get_text_config().model_type, start,
+        )  # fmt: skip
     return model, tokenizer
 
 
-def keep_four_bit_exact(model: torch.nn.Module) -> None:
-    """Switch off bitsandbytes' shortcut for CPUs with AVX512-BF16.
+def keep_four_bit_exact(model: torch.nn.Module, dtype: torch.dtype) -> None:
+    """Compute in `dtype`, and switch off bitsandbytes' shortcut for CPUs with AVX512-BF16.
 
     There, the first forward pass in evaluation mode repacks a 4-bit layer for good: it then computes in bfloat16,
     whatever type was asked for, by an operation that has no gradient. Training after a validation would go on with
@@ -143,6 +163,7 @@ def keep_four_bit_exact(model: torch.nn.Module) -> None:
     for module in model.modules():
         if isinstance(module, bnb.nn.Linear4bit):
             module.support_avx512bf16_for_cpu = False
+            module.compute_dtype = dtype  # a base that was stored in 4 bits brings its own
 
 
 def add_lora(model: Any, config: LoraConfig) -> peft.PeftModel:
@@ -165,28 +186,6 @@ def _must_exist(base: str) -> None:
     looks_like_a_path = base.startswith((".", "/", "~")) or base.count("/") > 1
     if looks_like_a_path and not (Path(base) / "config.json").is_file():
         raise InputError(f"model.base {base!r} is not a model folder: it has no config.json")
-
-
-@torch.no_grad()
-def _must_keep_items_apart(model: Any, base: str) -> None:
-    """Try it: an item's output must not change with the item before it.
-
-    It does where layers mix tokens otherwise than by attention (recurrent, linear or convolutional ones), or where a
-    model's own attention does not go through transformers' interface. Such a model would give wrong scores silently.
-    """
-    outputs = []
-    for other in (3, 4):
-        ids = [np.array(part, dtype=np.int32) for part in ([1, 2], [other, other], [5, 6])]
-        batch = pack([ListPrompt("", ids[0], tuple(ids[1:]), Trimmed())]).to(model.device)
-        try:
-            outputs.append(logits_at(model, batch, batch.score_positions[-1:]).float())
-        except (NotImplementedError, TypeError) as error:
-            raise InputError(f"model.base {base!r} cannot be a reranker: {_first_line(error)}") from error
-    if not torch.allclose(outputs[0], outputs[1], rtol=1e-3, atol=1e-4 * float(outputs[0].abs().max())):
-        raise InputError(
-            f"model.base {base!r} cannot be a reranker: not all of its layers are plain attention, so the products of "
-            "a list would see each other; choose a model such as Qwen3, Llama, Mistral or Gemma"
-        )
 
 
 def _first_line(error: Exception) -> str:

@@ -38,6 +38,11 @@ class Command:
 
 
 COMMANDS = {
+    "demo": Command(
+        "reshelf.demo.DemoConfig",
+        "reshelf.demo.demo",
+        "watch it work on a simulated shop, nothing but this machine needed",
+    ),
     "data import": Command(
         "reshelf.data.importing.importer.ImportConfig",
         "reshelf.data.importing.importer.import_folder",

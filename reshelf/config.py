@@ -1,9 +1,10 @@
 """Typed configs, in one truth: a dataclass, a YAML file of the same shape, and command-line flags of the same names.
 
-    config = parse(FinetuneConfig, ["--config", "finetune/beauty_search.yaml", "--optimiser.lr", "1e-4"])
+    config = parse(FinetuneConfig, ["--config", "finetune/beauty_search.yaml", "--optimizer.learning_rate", "1e-4"])
     config = load_yaml(FinetuneConfig, "finetune/demo.yaml")
 
 The docstring under a field is its help text. Later arguments win over earlier ones, flags over the file before them.
+argparse reads the words and prints the help, PyYAML the files; pydantic says which value does not fit its type.
 """
 
 from __future__ import annotations
@@ -11,35 +12,55 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import difflib
-import json
 import re
+import types
 from collections.abc import Iterator, Sequence
+from dataclasses import MISSING, dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import yaml
-from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
+from docstring_parser import parse_from_object
+from pydantic import TypeAdapter, ValidationError
 
 from reshelf.errors import InputError
 
 C = TypeVar("C")
 
-set_parsing_settings(docstring_parse_attribute_docstrings=True)
+RENAMED = {
+    "optimiser": "optimizer",
+}
+"""Fields of earlier versions, and what they are called now. A nested field of the same old name counts too."""
 
 
-class _Parser(ArgumentParser):
-    """jsonargparse's parser, with type names written as a reader would."""
+@dataclass(frozen=True)
+class Option:
+    """One field of a config, however deep."""
 
-    def format_help(self, formatter: argparse.HelpFormatter | None = None) -> str:
-        return _plain_types(super().format_help(formatter))
+    name: str
+    """Dotted: `lora.rank`."""
+    hint: Any
+    """Its type."""
+    default: Any
+    """`MISSING` where the field must be given."""
+    help: str
+    """The docstring under it."""
+    group: str
+    """What the dataclass that holds it says of itself."""
 
 
-def build_parser(kind: type, prog: str = "reshelf", description: str | None = None) -> ArgumentParser:
-    """A parser with one flag per field of the dataclass `kind`, nested ones as `--lora.rank`, plus `--config FILE`."""
-    parser = _Parser(prog=prog, description=description, exit_on_error=False)
-    parser.add_argument("--config", action="config", help="YAML file with the fields below; flags after it win.")
-    parser.add_class_arguments(kind)
-    return parser
+def options(kind: type, inside: str = "") -> Iterator[Option]:
+    """Every field of the dataclass `kind`, those of nested dataclasses in their place."""
+    hints, documented = get_type_hints(kind), parse_from_object(kind)
+    texts = {param.arg_name: param.description or "" for param in documented.params}
+    for field in dataclasses.fields(kind):
+        name, hint = f"{inside}{field.name}", hints[field.name]
+        if dataclasses.is_dataclass(hint):
+            yield from options(hint, f"{name}.")  # type: ignore[arg-type]
+        else:
+            default = field.default if field.default_factory is MISSING else field.default_factory()
+            text = " ".join(texts.get(field.name, "").split())
+            yield Option(name, hint, default, text, (documented.short_description or kind.__name__).rstrip("."))
 
 
 def parse(kind: type[C], args: Sequence[str], prog: str = "reshelf", description: str | None = None) -> C:
@@ -50,19 +71,27 @@ def parse(kind: type[C], args: Sequence[str], prog: str = "reshelf", description
             file is at fault.
         SystemExit: after `--help` or `--print_config`.
     """
-    parser = build_parser(kind, prog, description)
-    for path in _config_files(args):
-        _check_file(parser, path)
-    args, entries = _take_entries(kind, args)
+    known = {option.name: option for option in options(kind)}
     try:
-        values = parser.parse_args(args)
-        made = parser.instantiate(values)
-    except ArgumentError as error:
-        raise InputError(_one_sentence(parser, error)) from error
-    fields = {name: value for name, value in vars(made).items() if name != "config"}
-    for name, changed in entries.items():
-        fields[name] = {**fields[name], **changed}
-    return kind(**fields)
+        found, rest = _parser(known, prog, description).parse_known_args(_entries_as_pairs(args, known))
+    except argparse.ArgumentError as error:
+        raise InputError(str(error)) from error
+    if rest:
+        _refuse(next((word for word in rest if word.startswith("--")), rest[0]), known)
+    values: dict[str, Any] = {}
+    for name, value in found.values:
+        if name == "config":
+            _merge(values, _read_file(kind, Path(value), known))
+        elif _is_dict(known[name].hint):
+            key, _, text = value.partition("=")
+            _merge(values, _nested(name, {key: _value_of(text, get_args(known[name].hint)[1], f"{name}.{key}")}))
+        else:
+            _merge(values, _nested(name, _value_of(value, known[name].hint, name)))
+    config = _validated(kind, values, known)
+    if found.print_config:
+        print(config_text(config), end="")
+        raise SystemExit(0)
+    return config
 
 
 def load_yaml(kind: type[C], path: Path | str, **changes: Any) -> C:
@@ -71,44 +100,77 @@ def load_yaml(kind: type[C], path: Path | str, **changes: Any) -> C:
     Raises:
         InputError: as `parse`.
     """
-    flags = [f"--{name}={v if isinstance(v, str | Path) else json.dumps(v)}" for name, v in changes.items()]
-    return parse(kind, ["--config", str(path), *flags])
+    known = {option.name: option for option in options(kind)}
+    values = _read_file(kind, Path(path), known)
+    for name, value in changes.items():
+        _merge(values, _nested(name, value))
+    return _validated(kind, values, known)
 
 
-def _take_entries(kind: type, args: Sequence[str]) -> tuple[list[str], dict[str, dict[str, Any]]]:
-    """Take `--changes.items.where.locale us` out of the flags, for fields that are dicts.
+def config_text(config: Any) -> str:
+    """A config dataclass as the YAML that makes it again."""
+    return yaml.safe_dump(_without_paths(dataclasses.asdict(config)), sort_keys=False, allow_unicode=True)
 
-    The key is all of `items.where.locale` and the value is YAML; jsonargparse would nest the one and quote the other.
-    """
-    dicts = [f.name for f in dataclasses.fields(kind) if str(f.type).startswith("dict[")]
-    entries: dict[str, dict[str, Any]] = {name: {} for name in dicts}
-    rest = []
-    waiting = iter(args)
-    for arg in waiting:
-        flag, equals, value = arg.partition("=")
+
+class _Given(argparse.Action):
+    """Keeps the order of what was given, for later arguments win whether flags or files."""
+
+    def __call__(self, parser: Any, namespace: argparse.Namespace, values: Any, option_string: Any = None) -> None:
+        namespace.values = [*namespace.values, (self.dest, values)]
+
+
+def _parser(known: dict[str, Option], prog: str, description: str | None) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog, f"{prog} [--config FILE] [--FIELD VALUE ...]", description, allow_abbrev=False, exit_on_error=False
+    )
+    parser.set_defaults(values=[])
+    parser.add_argument("--config", action=_Given, metavar="FILE", help="YAML file with the fields below.")
+    parser.add_argument("--print_config", action="store_true", help="Print all fields as YAML and exit.")
+    groups: dict[str, Any] = {}
+    for option in known.values():
+        if option.group not in groups:
+            groups[option.group] = parser.add_argument_group(option.group)
+        default = "(required)" if option.default is MISSING else f"(default: {_shown(option.default)})"
+        about = f"{option.help} {default}".replace("%", "%%")
+        metavar = f"KEY={_type_name(get_args(option.hint)[1])}" if _is_dict(option.hint) else _type_name(option.hint)
+        flag: dict[str, Any] = {"nargs": "?", "const": "true"} if option.hint is bool else {}
+        groups[option.group].add_argument(f"--{option.name}", action=_Given, metavar=metavar, help=about, **flag)
+    return parser
+
+
+def _entries_as_pairs(args: Sequence[str], known: dict[str, Option]) -> list[str]:
+    """`--changes.items.where.locale us`, an entry of a field that is a dict, as `--changes items.where.locale=us`."""
+    pairs, words = [], iter(args)
+    for word in words:
+        flag, equals, value = word.partition("=")
         name, _, key = flag.removeprefix("--").partition(".")
-        if not flag.startswith("--") or name not in dicts or not key:
-            rest.append(arg)
+        if not (flag.startswith("--") and key and name in known and _is_dict(known[name].hint)):
+            pairs.append(word)
             continue
-        if not equals and (value := next(waiting, "--")).startswith("--"):
+        if not equals and (value := next(words, "--")).startswith("--"):
             raise InputError(f"option {flag} needs a value")
-        try:
-            entries[name][key] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise InputError(f"option {flag}: {value!r} is not a YAML value") from error
-    return rest, entries
+        pairs += [f"--{name}", f"{key}={value}"]
+    return pairs
 
 
-def _config_files(args: Sequence[str]) -> Iterator[Path]:
-    for i, arg in enumerate(args):
-        if arg == "--config" and i + 1 < len(args):
-            yield Path(args[i + 1])
-        elif arg.startswith("--config="):
-            yield Path(arg.removeprefix("--config="))
+def _refuse(word: str, known: dict[str, Option]) -> NoReturn:
+    flag = word.partition("=")[0]
+    if not flag.startswith("--"):
+        raise InputError(f"{word!r} follows no option that takes a value; give values as --FIELD VALUE")
+    name = flag.removeprefix("--")
+    if new := _new_name(name):
+        raise InputError(f"option --{name} is now --{new}")
+    raise InputError(f"unknown option --{name}{_suggestion(name, known)}")
 
 
-def _check_file(parser: ArgumentParser, path: Path) -> None:
-    """Look at one config file alone, so that a mistake in it can be said with its name."""
+def _read_file(kind: type, path: Path, known: dict[str, Option]) -> dict[str, Any]:
+    """The values of one config file, each looked at, so that a mistake is said with the file's name.
+
+    A file that is not there may be one that is shipped: finetune/shop.yaml.
+    """
+    shipped = Path(__file__).parent / path
+    if not path.exists() and shipped.is_file():
+        path = shipped
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -121,55 +183,128 @@ def _check_file(parser: ArgumentParser, path: Path) -> None:
     if not isinstance(values, dict):
         what = "nothing" if values is None else f"a {type(values).__name__}"
         raise InputError(f"{path} must hold `field: value` lines, but holds {what}")
-    _check_keys(parser, path, values)
+    _check_keys(path, values, known)
     try:
-        parser.parse_object(values)
-    except ArgumentError as error:
-        if str(error).startswith("Parser key"):  # anything else (a missing field) may still be mended by a flag
-            raise InputError(f"{path}, {_one_sentence(parser, error)}") from error
+        TypeAdapter(kind).validate_python(values)
+    except ValidationError as error:
+        for problem in error.errors():
+            # A missing field, or one that does not go with another, may still be mended by a flag.
+            if problem["type"] not in ("missing", "value_error"):
+                raise InputError(f"{path}, {_sentence(problem, values, known)}") from error
+    return values
 
 
-def _check_keys(parser: ArgumentParser, path: Path, values: dict[str, Any], inside: str = "") -> None:
-    known = _fields(parser)
+def _check_keys(path: Path, values: dict[str, Any], known: dict[str, Option], inside: str = "") -> None:
+    groups = {name[:end] for name in known for end, letter in enumerate(name) if letter == "."}
     for key, value in values.items():
         name = f"{inside}{key}"
-        if name not in known:
-            raise InputError(f"{path}, unknown field {name!r}{_suggestion(name, known)}")
-        if isinstance(value, dict) and any(field.startswith(f"{name}.") for field in known):
-            _check_keys(parser, path, value, f"{name}.")
+        if name in groups and isinstance(value, dict):
+            _check_keys(path, value, known, f"{name}.")
+        elif name not in groups and name not in known:
+            if new := _new_name(name):
+                raise InputError(f"{path}, field {name!r} is now {new!r}")
+            raise InputError(f"{path}, unknown field {name!r}{_suggestion(name, {*known, *groups})}")
 
 
-def _fields(parser: ArgumentParser) -> set[str]:
-    """Dotted names of every field, the nested dataclasses themselves included."""
-    leaves = {a.dest for a in parser._actions if a.dest not in ("help", "print_config", argparse.SUPPRESS)}
-    groups = {name.rsplit(".", depth)[0] for name in leaves for depth in range(1, name.count(".") + 1)}
-    return leaves | groups
+def _validated(kind: type[C], values: dict[str, Any], known: dict[str, Option]) -> C:
+    try:
+        return TypeAdapter(kind).validate_python(values)
+    except ValidationError as error:
+        raise InputError(_sentence(error.errors()[0], values, known)) from error
 
 
-def _suggestion(name: str, known: set[str]) -> str:
+def _sentence(problem: Any, values: dict[str, Any], known: dict[str, Option]) -> str:
+    """What pydantic found, as a sentence that begins with the field."""
+    path = [str(part) for part in problem["loc"]]
+    name = ".".join(path)
+    if problem["type"] == "missing":
+        return f"field {name} is missing; give it as a flag or in the --config file"
+    if problem["type"] == "value_error":  # of a dataclass that looked at its fields, which says all itself
+        return str(problem["ctx"]["error"])
+    while name not in known and "." in name:  # an element of a list, or a branch of a union
+        path.pop()
+        name = ".".join(path)
+    given: Any = values
+    for part in path:
+        given = given[part]
+    expected = _type_name(known[name].hint) if name in known else "fields of its own"
+    return f"field {name}: expected {expected}, got {_shown(given)}"
+
+
+def _value_of(text: str, hint: Any, name: str) -> Any:
+    """What a word of the command line stands for: itself where the field is text, else YAML."""
+    accepted = {hint, *(get_args(hint) if _is_union(hint) else ())}
+    if text == "null" and type(None) in accepted:
+        return None
+    if Path in accepted:
+        return Path(text)  # with whatever bytes the file's name has
+    text = re.sub("[\ud800-\udfff]", "\ufffd", text)  # halves of surrogate pairs: bytes that were not UTF-8
+    if str in accepted:
+        return text
+    lists = any(get_origin(one) is list for one in accepted)
+    try:
+        # In lists the items keep their letters, too, for an id may look like a number; pydantic makes numbers of them.
+        return yaml.load(text, yaml.BaseLoader) if lists else yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise InputError(f"option --{name}: {text!r} is not a YAML value") from error
+
+
+def _type_name(hint: Any) -> str:
+    if get_origin(hint) is Literal:
+        return "|".join(map(str, get_args(hint)))
+    if _is_union(hint):
+        return "|".join("null" if one is type(None) else _type_name(one) for one in get_args(hint))
+    if get_origin(hint) is list:
+        return f"[{_type_name(get_args(hint)[0])},…]"
+    if _is_dict(hint):
+        return "{…}"
+    names = {str: "TEXT", int: "INT", float: "FLOAT", bool: "true|false", Path: "PATH"}
+    return names.get(hint, "VALUE")
+
+
+def _is_union(hint: Any) -> bool:
+    return get_origin(hint) in (Union, types.UnionType)
+
+
+def _is_dict(hint: Any) -> bool:
+    return get_origin(hint) is dict
+
+
+def _new_name(name: str) -> str | None:
+    """What a field of an earlier version is called now."""
+    new = ".".join(RENAMED.get(part, part) for part in name.split("."))
+    return new if new != name else None
+
+
+def _suggestion(name: str, known: Any) -> str:
     """`; did you mean 'lora.rank'?`, or where all names are to be found."""
     close = difflib.get_close_matches(name, sorted(known), n=1)
     return f"; did you mean {close[0]!r}?" if close else "; --help lists the fields"
 
 
-def _plain_types(text: str) -> str:
-    text = re.sub(r"<class\s+'(?:\w+\.)*(\w+)'>", r"\1", text)
-    return re.sub(r"(?:typing\.)?Literal\[([^\]]*)\]", r"one of \1", text)
+def _nested(name: str, value: Any) -> dict[str, Any]:
+    for part in reversed(name.split(".")):
+        value = {part: value}
+    return value
 
 
-def _one_sentence(parser: ArgumentParser, error: ArgumentError) -> str:
-    """jsonargparse's report as a single line that begins with the field."""
-    text = " ".join(_plain_types(str(error)).split())
-    if found := re.match(r'Parser key "([^"]+)": (.*)', text):
-        name, problem = found.groups()
-        problem = re.sub(r"^Expected an? (.*?)\. Got value: (.*)$", r"expected \1, got \2", problem)
-        several = (
-            r"^Does not validate against any of the Union subtypes Subtypes: \[(.*)\] Errors: .*Given value: (.*)$"
-        )
-        problem = re.sub(several, r"expected \1; got \2", problem)
-        return f"field {name}: {problem}"
-    if found := re.match(r"unrecognized arguments: (--([^\s=]+).*)", text):
-        return f"unknown option --{found[2]}{_suggestion(found[2], _fields(parser))}"
-    if found := re.match(r"the following arguments are required: (.*)", text):
-        return f"field {found[1]} is missing; give it as a flag or in the --config file"
-    return text
+def _merge(values: dict[str, Any], more: dict[str, Any]) -> None:
+    """Put `more` into `values`, dicts into dicts."""
+    for key, value in more.items():
+        if isinstance(value, dict) and isinstance(values.get(key), dict):
+            _merge(values[key], value)
+        else:
+            values[key] = value
+
+
+def _without_paths(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_paths(one) for key, one in value.items()}
+    return str(value) if isinstance(value, Path) else value
+
+
+def _shown(value: Any) -> str:
+    """A value as the YAML that makes it, on one line."""
+    return yaml.safe_dump(_without_paths(value), default_flow_style=True, allow_unicode=True, width=10**6).split("\n")[
+        0
+    ]

@@ -1,16 +1,18 @@
-"""`make demo`: simulate a shop, finetune the shipped base in 4 bits, and see how much better the order got.
+"""`reshelf demo`: simulate a shop, finetune the shipped base in 4 bits, and see how much better the order got.
 
-    python -m reshelf.demo
+    reshelf demo
+    reshelf demo --quick --out runs/quick
 
-Leaves the data in runs/demo/data, the model in runs/demo/model and the figures in runs/demo/report.json. A demo that
-was cut short goes on where it was.
+Leaves the data in OUT/data, the model in OUT/model and the figures in OUT/report.json. A demo that was cut short goes
+on where it was. It needs no checkout: its settings and its base are in the package.
 """
 
 from __future__ import annotations
 
 import json
-import sys
 import time
+from dataclasses import dataclass
+from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,6 @@ from reshelf.config import load_yaml
 from reshelf.data.atomic import atomic
 from reshelf.data.dataset_folder import load_dataset_folder
 from reshelf.data.marketplace import MarketplaceConfig, simulate_folder
-from reshelf.errors import InputError
 from reshelf.evaluation.compare import before_after
 from reshelf.evaluation.config import EvaluateConfig
 from reshelf.evaluation.run import evaluate
@@ -31,44 +32,68 @@ from reshelf.finetune.run import finetune
 from reshelf.inference.reranker import Reranker
 from reshelf.modeling.checkpoint import SPEC_FILE
 
-RUN = Path("runs/demo")
-SHOP = MarketplaceConfig(out=RUN / "data", seed=1, train_lists=1600, valid_lists=200, test_lists=400)
+
+@dataclass
+class DemoConfig:
+    """A simulated shop, a reranker for it, and a comparison."""
+
+    out: Path = Path("runs/demo")
+    """Folder for the data, the model and the figures. What is finished there is not made again."""
+    quick: bool = False
+    """A shop with few lists, two steps of training and no second engine: half a minute, and figures of 20 lists."""
 
 
-def main() -> int:
+def demo(config: DemoConfig, console: Console | None = None) -> None:
+    """Simulate, finetune, evaluate, and print each.
+
+    Raises:
+        InputError: the output folder cannot be written to, or holds an unfinished run with other settings.
+    """
     started = time.perf_counter()
-    console = Console()
-    config = load_yaml(FinetuneConfig, "finetune/demo.yaml")
+    console = console or Console()
+    shop = MarketplaceConfig(out=config.out / "data", seed=1, train_lists=1600, valid_lists=200, test_lists=400)
+    run = demo_run(config)
+    if config.quick:
+        shop.train_lists, shop.valid_lists, shop.test_lists = 40, 10, 20
+        run.optimizer.max_steps, run.eval_every = 2, 2
     console.rule("1. A simulated shop: products, shoppers with hidden tastes, and what they clicked")
-    if not (SHOP.out / "test.parquet").exists():
-        simulate_folder(SHOP)
+    if not (shop.out / "test.parquet").exists():
+        simulate_folder(shop)
     console.rule("2. LoRA finetuning of the base in 4 bits, on clicks")
-    if not (config.out / SPEC_FILE).exists():
-        finetune(config)
+    if not (run.out / SPEC_FILE).exists():
+        finetune(run)
     console.rule("3. Shoppers never seen in training: nDCG@10 against what they truly want")
-    report = evaluate(EvaluateConfig(data=SHOP.out, model=config.out, out=RUN, engine="transformers"), console)
-    console.rule("4. One shopper's list, scored by two engines")
-    _one_list(config.out, console)
+    settings = EvaluateConfig(data=shop.out, model=run.out, out=config.out, engine="transformers")
+    report = evaluate(settings, console)
+    console.rule("4. One shopper's list, before and after")
+    _one_list(shop.out, run.out, console, second_engine=not config.quick)
     report["seconds"] = time.perf_counter() - started
-    with atomic(RUN / "report.json") as partial:
+    with atomic(config.out / "report.json") as partial:
         partial.write_text(json.dumps(report, indent=2), encoding="utf-8")
     console.rule("How much of the way to the best possible order")
     _share(report, console)
-    console.print(
-        f"{report['seconds']:.0f} s in all. Model: {config.out}, figures: {RUN / 'report.json'}", highlight=False
-    )
-    return 0
+    figures = config.out / "report.json"
+    console.print(f"{report['seconds']:.0f} s in all. Model: {run.out}, figures: {figures}", highlight=False)
 
 
-def _one_list(model: Path, console: Console) -> None:
+def demo_run(config: DemoConfig) -> FinetuneConfig:
+    """`finetune/demo.yaml` as it is shipped, over the shipped base, wherever the package is."""
+    shipped = Path(str(files("reshelf.finetune")))
+    base = shipped / "bases" / "marketplace"
+    folders = {"data": config.out / "data", "out": config.out / "model", "model.base": str(base)}
+    return load_yaml(FinetuneConfig, shipped / "demo.yaml", **folders)
+
+
+def _one_list(folder: Path, model: Path, console: Console, second_engine: bool) -> None:
     """The first test list before and after, with the scores of transformers and of vLLM where it is installed."""
-    data = load_dataset_folder(SHOP.out, ("test",))
+    data = load_dataset_folder(folder, ("test",))
     ranking = data.lists["test"][0]
     with Reranker.from_pretrained(model, "transformers", data.items) as reranker:
         scores = reranker.score_lists([ranking])[0]
-    if find_spec("vllm") is None:
+    if not second_engine or find_spec("vllm") is None:
         console.print(before_after(ranking, data.items, scores))
-        console.print("vLLM is not installed here, so there is no second engine to compare with.")
+        if second_engine:
+            console.print("vLLM is not installed here, so there is no second engine to compare with.")
         return
     with console.status("starting vLLM (about 40 s on a CPU)"):
         reranker = Reranker.from_pretrained(model, "vllm", data.items)
@@ -89,11 +114,3 @@ def _share(report: dict[str, Any], console: Console) -> None:
             f"{name:<10} nDCG@10 {values[name]:.3f}: {share:6.1%} of the way from {low:.3f} to {high:.3f}",
             highlight=False,
         )
-
-
-if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except InputError as error:
-        print(f"reshelf demo: {error}", file=sys.stderr)
-        sys.exit(2)

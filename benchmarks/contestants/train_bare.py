@@ -1,4 +1,4 @@
-"""The floor: forward and backward of the same distinct tokens as plain causal text, no optimiser, no trainer.
+"""The floor: forward and backward of the same distinct tokens as plain causal text, no optimizer, no trainer.
 
 python -m benchmarks.contestants.train_bare WORLD LISTS_PER_STEP
 """

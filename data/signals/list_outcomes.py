@@ -1,6 +1,6 @@
 """Numbers per candidate counted on how train lists ended: who likes more than others, and what is liked more.
 
-    outcomes = Outcomes(shoppers, items, liked, categories);  outcomes.compute("approval", ask_shopper, candidates, own)
+    outcomes = Outcomes(train, categories);  outcomes.compute(lists, own=False)
 
 approval           how much more often than expected an item was wanted where it was shown
 leniency           how much more often than expected the shopper wanted what they were shown

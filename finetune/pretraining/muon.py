@@ -1,6 +1,6 @@
-"""Muon for the matrices inside the blocks, AdamW for embeddings and norms, as one optimiser.
+"""Muon for the matrices inside the blocks, AdamW for embeddings and norms, as one optimizer.
 
-    optimiser = MuonAdamW(model, learning_rate=4e-3)
+    optimizer = MuonAdamW(model, learning_rate=4e-3)
 
 Muon (Jordan et al. 2024, torch.optim.Muon) makes every update of a matrix orthogonal.
 """
@@ -52,7 +52,7 @@ def orthogonal(matrices: torch.Tensor, coefficients: tuple[float, float, float],
 
 
 class MuonAdamW(torch.optim.Optimizer):
-    """Two optimisers that share one learning-rate schedule and one state."""
+    """Two optimizers that share one learning-rate schedule and one state."""
 
     def __init__(self, model: torch.nn.Module, learning_rate: float, weight_decay: float = 0.05) -> None:
         embeddings = {id(module.weight) for module in model.modules() if isinstance(module, torch.nn.Embedding)}

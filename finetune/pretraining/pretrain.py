@@ -18,11 +18,11 @@ import torch
 import torch.nn.functional as F
 from transformers import PreTrainedTokenizerBase, Qwen3Config, Qwen3ForCausalLM, TrainingArguments, set_seed
 
+from reshelf.config import config_text
 from reshelf.data.atomic import as_readable_as_others, atomic, check_writable
 from reshelf.data.dataset_folder import load_dataset_folder
 from reshelf.data.marketplace import MarketplaceConfig
 from reshelf.errors import InputError
-from reshelf.finetune.config import config_text
 from reshelf.finetune.packed_trainer import PackedTrainer, packed_arguments
 from reshelf.finetune.pretraining.init import start_with_matching
 from reshelf.finetune.pretraining.muon import MuonAdamW
@@ -90,11 +90,11 @@ class PretrainConfig:
     """What products of a session are judged behind: the history and the query, also the list (joint, for rerankers with
     `candidates: joint`), or one and the other in turn (both)."""
     texts_per_step: int = 8
-    """Texts per optimiser step."""
+    """Texts per optimizer step."""
     learning_rate: float = 4e-3
     """Highest learning rate of Muon and AdamW; after 200 steps it falls to 0 in a straight line."""
     save_every: int = 500
-    """Optimiser steps between checkpoints."""
+    """Optimizer steps between checkpoints."""
     seed: int = 0
     """The same seed gives the same model."""
 

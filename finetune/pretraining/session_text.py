@@ -1,6 +1,6 @@
 """Session text for pretraining: what shoppers did, and what became of each product they were shown.
 
-    stream = SessionStream(sources, tokenizer, prompt, length=10_000)
+    stream = SessionStream(sources, tokenizer, prompt, length=10_000, max_candidates=20, seed=0)
     batch = collate_text([stream[0], stream[1]])
 
 A session is a list's prefix (history and query) and, behind each product, the outcome as a word: passed, clicked,

@@ -124,7 +124,7 @@ def plan(config: BatchConfig) -> Job:
         if value is not None and value < 1:
             raise InputError(f"{name} is {value}; give at least 1")
     if config.workers is not None and not config.ray:
-        raise InputError("workers is for ray; give --ray true too, or leave it out")
+        raise InputError("workers is for ray; give --ray too, or leave it out")
     items = config.catalogue / "items.parquet" if config.catalogue.is_dir() else config.catalogue
     if not items.is_file():
         raise InputError(f"catalogue: {items} is not there; give the items.parquet of a data set, or its folder")

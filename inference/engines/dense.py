@@ -10,6 +10,7 @@ adapters by request. The one-row classifier `score.weight` is the head's row for
 from __future__ import annotations
 
 import copy
+import json
 from pathlib import Path
 from typing import Any, Literal
 
@@ -66,10 +67,24 @@ def dense_model(trained: TrainedReranker, merge: bool, dtype: Dtype = "float32")
 def write_dense(trained: TrainedReranker, folder: Path, merge: bool, dtype: Dtype = "float32") -> None:
     """Write `dense_model` and a tokenizer that reads a prompt's text as the prompt builder's ids, into `folder`."""
     dense_model(trained, merge, dtype).save_pretrained(folder)
+    _name_architecture(trained, folder / "config.json")
     as_readable_as_others(folder)
     plain_tokenizer(trained.tokenizer).save_pretrained(folder)
     for extra in ("chat_template.jinja", "generation_config.json"):
         (folder / extra).unlink(missing_ok=True)
+
+
+def _name_architecture(trained: TrainedReranker, path: Path) -> None:
+    """Name the classifier after the causal model, which is the name that vLLM converts.
+
+    For Gemma 3, transformers writes `Gemma3TextForSequenceClassification`, which vLLM 0.32 takes for a bare model; it
+    knows a `Gemma3ForCausalLM`. transformers itself goes by `model_type`.
+    """
+    model = trained.model
+    causal = model.get_base_model() if isinstance(model, PeftModel) else model
+    config = json.loads(path.read_text(encoding="utf-8"))
+    config["architectures"] = [type(causal).__name__.replace("ForCausalLM", "ForSequenceClassification")]
+    path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
 def plain_tokenizer(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:

@@ -11,7 +11,7 @@ import torch
 
 from reshelf.data.dataset_folder import RankingData, load_dataset_folder
 from reshelf.data.marketplace import MarketplaceConfig, simulate_folder
-from reshelf.finetune.config import FinetuneConfig, OptimiserConfig
+from reshelf.finetune.config import FinetuneConfig, OptimizerConfig
 from reshelf.finetune.pretraining.pretrain import ShapeConfig, new_model
 from reshelf.finetune.pretraining.session_text import LoggedSource, vocabulary_text
 from reshelf.finetune.pretraining.tokenizer import train_tokenizer
@@ -77,7 +77,7 @@ def config(shop: Path, base: Path, tmp_path: Path) -> FinetuneConfig:
         model=ModelConfig(base=str(base), dtype="float32"),
         lora=LoraConfig(rank=4, alpha=8, dropout=0.1),
         prompt=short_prompt(),
-        optimiser=OptimiserConfig(learning_rate=5e-3, lists_per_step=6, epochs=2),
+        optimizer=OptimizerConfig(learning_rate=5e-3, lists_per_step=6, epochs=2),
         max_candidates=5,
         eval_every=3,
     )

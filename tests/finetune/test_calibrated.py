@@ -22,7 +22,7 @@ from reshelf.modeling.checkpoint import read_spec
 
 
 def short(config: FinetuneConfig, **changes: Any) -> FinetuneConfig:
-    config.optimiser.epochs, config.eval_every = 1, 2
+    config.optimizer.epochs, config.eval_every = 1, 2
     return replace(config, **changes)
 
 

@@ -18,8 +18,8 @@ from accelerate.commands.config.config_args import load_config_from_file
 from accelerate.commands.launch import launch_command_parser
 from safetensors.numpy import load_file
 
-from reshelf.config import load_yaml
-from reshelf.finetune.config import FinetuneConfig, config_text
+from reshelf.config import config_text, load_yaml
+from reshelf.finetune.config import FinetuneConfig
 from reshelf.finetune.run import finetune
 from reshelf.modeling.calibration import Calibration
 from reshelf.modeling.checkpoint import read_spec
@@ -73,12 +73,12 @@ def launch(*words: str | Path, kind: str = "ddp") -> subprocess.CompletedProcess
 
 @pytest.mark.slow
 def test_two_processes_killed_and_resumed_do_what_one_does(config: FinetuneConfig, tmp_path: Path) -> None:
-    """19 lists in forward passes of 6, 6, 6 and 1, two to an optimiser step: in the last, one process has no list."""
+    """19 lists in forward passes of 6, 6, 6 and 1, two to an optimizer step: in the last, one process has no list."""
     config.lora.dropout, config.train_lists = 0.0, 19  # each process draws its own dropout
-    config.optimiser.lists_per_step, config.optimiser.accumulation, config.optimiser.epochs = 6, 2, 3
+    config.optimizer.lists_per_step, config.optimizer.accumulation, config.optimizer.epochs = 6, 2, 3
     finetune(config)
     two = copy.deepcopy(config)
-    two.out, two.optimiser.lists_per_step = tmp_path / "two", 3
+    two.out, two.optimizer.lists_per_step = tmp_path / "two", 3
     (tmp_path / "two.yaml").write_text(config_text(two))
     (tmp_path / "kill.py").write_text(KILL)
 
@@ -97,11 +97,11 @@ def test_two_processes_killed_and_resumed_do_what_one_does(config: FinetuneConfi
 @pytest.mark.slow
 def test_a_four_bit_model_spread_by_fsdp_does_what_one_process_does(config: FinetuneConfig, tmp_path: Path) -> None:
     """accelerate offers FSDP to GPUs alone; told that two gloo processes are two of them, all the rest is real."""
-    config.lora.dropout, config.optimiser.epochs, config.train_lists = 0.0, 1, 20
-    config.optimiser.gradient_checkpointing = True
+    config.lora.dropout, config.optimizer.epochs, config.train_lists = 0.0, 1, 20
+    config.optimizer.gradient_checkpointing = True
     finetune(config)
     two = copy.deepcopy(config)
-    two.out, two.optimiser.lists_per_step = tmp_path / "two", 3
+    two.out, two.optimizer.lists_per_step = tmp_path / "two", 3
     (tmp_path / "two.yaml").write_text(config_text(two))
     (tmp_path / "gloo.py").write_text(GLOO_AS_GPUS)
     done = launch(tmp_path / "gloo.py", "finetune", "--config", tmp_path / "two.yaml", kind="fsdp")

@@ -28,7 +28,7 @@ def losses(config: FinetuneConfig) -> list[float]:
 
 def quick(config: FinetuneConfig, epochs: float = 6) -> FinetuneConfig:
     """Twelve lists, all candidates, nothing left to chance but the order of lists."""
-    config.optimiser.epochs, config.optimiser.lists_per_step, config.optimiser.learning_rate = epochs, 12, 1e-2
+    config.optimizer.epochs, config.optimizer.lists_per_step, config.optimizer.learning_rate = epochs, 12, 1e-2
     config.train_lists, config.valid_lists, config.max_candidates, config.lora.dropout = 12, 4, 0, 0.0
     config.eval_every = config.patience = 99
     config.model.quantise = False
@@ -84,7 +84,7 @@ def test_labels_and_teacher_add_up_whatever_the_size_of_a_forward_pass(taught: F
     config.distil = DistilConfig("teacher", weight=0.25)
     finetune(config)
     parts = replace(
-        config, out=tmp_path / "parts", optimiser=replace(config.optimiser, lists_per_step=4, accumulation=3)
+        config, out=tmp_path / "parts", optimizer=replace(config.optimizer, lists_per_step=4, accumulation=3)
     )
     finetune(parts)
     np.testing.assert_allclose(losses(parts), losses(config), rtol=1e-4)
@@ -127,7 +127,7 @@ def test_candidates_of_a_step_weigh_the_same_whatever_the_size_of_a_forward_pass
     config = replace(quick(config, epochs=2), data=tmp_path / "unlike", loss="bce", metric="auc")
     finetune(config)
     parts = replace(
-        config, out=tmp_path / "parts", optimiser=replace(config.optimiser, lists_per_step=4, accumulation=3)
+        config, out=tmp_path / "parts", optimizer=replace(config.optimizer, lists_per_step=4, accumulation=3)
     )
     finetune(parts)
     np.testing.assert_allclose(losses(parts), losses(config), rtol=1e-4)

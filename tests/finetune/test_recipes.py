@@ -48,7 +48,7 @@ def loss_and_gradients(model: Any, batch: Batch) -> tuple[torch.Tensor, dict[str
         batch.mask,
         batch.weights,
         batch.inverse_propensity,
-    )
+    ).mean()
     loss.backward()
     return loss.detach(), {name: w.grad.clone() for name, w in model.named_parameters() if w.requires_grad}
 
@@ -74,8 +74,8 @@ def test_gradient_checkpointing_changes_nothing(config: FinetuneConfig, data: Ra
 @pytest.mark.slow
 def test_joint_candidates_train_and_score(config: FinetuneConfig, data: RankingData) -> None:
     config.candidates, config.max_candidates, config.lora.dropout, config.patience = "joint", 0, 0.0, 99
-    config.optimiser.epochs, config.optimiser.learning_rate, config.eval_every = 8, 1e-2, 40
-    config.optimiser.gradient_checkpointing = True
+    config.optimizer.epochs, config.optimizer.learning_rate, config.eval_every = 8, 1e-2, 40
+    config.optimizer.gradient_checkpointing = True
     finetune(config)
     losses = [point["loss"] for point in json.loads((config.out / "curve.json").read_text())["train"]]
     assert np.mean(losses[-4:]) < 0.9 * np.mean(losses[:4])
@@ -97,8 +97,8 @@ def test_the_curve_is_the_stored_one(config: FinetuneConfig) -> None:
 
     After such a change on purpose, put the curve that the failure names in the place of the stored one.
     """
-    config.lora.dropout, config.optimiser.accumulation, config.optimiser.epochs = 0.0, 2, 5  # 10 steps
-    config.optimiser.gradient_checkpointing = True
+    config.lora.dropout, config.optimizer.accumulation, config.optimizer.epochs = 0.0, 2, 5  # 10 steps
+    config.optimizer.gradient_checkpointing = True
     finetune(replace(config, patience=99))
     found, stored = (json.loads(path.read_text()) for path in (config.out / "curve.json", REFERENCE))
     for part in ("train", "valid"):

@@ -82,8 +82,8 @@ def test_killed_and_resumed_the_curve_is_the_uninterrupted_one(
 
 @pytest.mark.slow
 def test_it_learns_the_training_lists(config: FinetuneConfig) -> None:
-    config.optimiser.epochs, config.max_candidates, config.lora.dropout, config.patience = 25, 0, 0.0, 99
-    config.optimiser.learning_rate, config.eval_every = 1e-2, 50
+    config.optimizer.epochs, config.max_candidates, config.lora.dropout, config.patience = 25, 0, 0.0, 99
+    config.optimizer.learning_rate, config.eval_every = 1e-2, 50
     finetune(config)
     losses = [point["loss"] for point in curve(config.out)["train"]]
     assert np.mean(losses[-10:]) < 0.8 * np.mean(losses[:10])

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from reshelf.config import load_yaml
+from reshelf.config import config_text, load_yaml
 from reshelf.errors import InputError
 from reshelf.finetune import run as finetuning
-from reshelf.finetune.config import FinetuneConfig, config_text
+from reshelf.finetune.config import FinetuneConfig
 from reshelf.finetune.tune import TuneConfig, as_it_is, tune, turned
 
 optuna = pytest.importorskip("optuna")
@@ -19,7 +19,7 @@ optuna = pytest.importorskip("optuna")
 
 @pytest.fixture
 def run(config: FinetuneConfig, tmp_path: Path) -> Path:
-    config.optimiser.epochs, config.eval_every, config.train_lists = 1, 1, 12
+    config.optimizer.epochs, config.eval_every, config.train_lists = 1, 1, 12
     path = tmp_path / "run.yaml"
     path.write_text(config_text(config))
     return path
@@ -65,6 +65,19 @@ def test_the_best_trial_is_the_config_that_is_written_and_a_cut_search_goes_on(
         assert f"{trial.value:.4f}" in shown
     tune(TuneConfig(run, out, trials=3), quiet())
     assert len(study(out).trials) == len(trials), "all trials were there already"
+
+
+def test_a_search_in_parts_is_the_search_in_one_piece(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only the search is tested here, so a formula stands for the training."""
+    monkeypatch.setattr(finetuning, "finetune", lambda config, watch: -abs(config.optimizer.learning_rate - 1e-3))
+    for trials in (4, 7, 12):
+        tune(TuneConfig(run, tmp_path / "parts", trials=trials), quiet())
+    tune(TuneConfig(run, tmp_path / "whole", trials=12), quiet())
+    parts, whole = ([trial.params for trial in study(tmp_path / name).trials] for name in ("parts", "whole"))
+    assert parts == whole
+    assert len({tuple(params.values()) for params in parts}) == 12
 
 
 def test_mistakes_come_before_the_first_trial(run: Path, tmp_path: Path) -> None:

@@ -175,10 +175,10 @@ def test_the_command_prints_words_and_bars(
     path = tmp_path / "request.json"
     path.write_text(json.dumps(values))
     command = ["rerank", "--model", str(reranker_folder), "--engine", "transformers", "--request", str(path)]
-    assert main([*command, "--explain", "true"]) == 0
+    assert main([*command, "--explain"]) == 0
     printed = capsys.readouterr().out
     for line in ("Place 1, ", "purchase of Cotton jacket", "query blue coat", "price 80", "title Red mug", "█"):
         assert line in printed
-    assert main([*command, "--explain", "true", "--json", "true"]) == 0
+    assert main([*command, "--explain", "--json"]) == 0
     results = json.loads(capsys.readouterr().out)["results"]
     assert all(one["explanation"]["reasons"] for one in results)

@@ -46,7 +46,7 @@ def run(folder: Path, *flags: Any) -> int:
 
 
 def test_request_file_as_json(reranker_folder: Path, request_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(reranker_folder, "--request", request_file, "--json", "true") == 0
+    assert run(reranker_folder, "--request", request_file, "--json") == 0
     printed = json.loads(capsys.readouterr().out)
     results = printed["results"]
     assert {r["item_id"]: r["first_stage_rank"] for r in results} == {"a": 1, "b": 2}
@@ -79,7 +79,7 @@ def test_flags(reranker_folder: Path, data_folder: Path, capsys: pytest.CaptureF
     ask += ["--history", '["search:blue coat", "rating:p5=4.5", "click:p3"]']
     assert run(reranker_folder, *ask) == 2
     assert "field scores: missing" in capsys.readouterr().err
-    assert run(reranker_folder, *ask, "--scores", "[2.0, 1.0]", "--json", "true") == 0
+    assert run(reranker_folder, *ask, "--scores", "[2.0, 1.0]", "--json") == 0
     assert {entry["item_id"] for entry in json.loads(capsys.readouterr().out)["results"]} == {"p1", "p2"}
 
 

@@ -273,6 +273,19 @@ class TestBrokenFolders:
         save_file(weights, path, metadata={"format": "pt"})
         refused(folder, "adapter cannot be read")
 
+    @pytest.mark.parametrize("name", ["base_model.model.lm_head.weight", "base_model.model.lm_head.lora_A.weight"])
+    def test_an_adapter_with_weights_that_would_be_ignored(self, folder: Path, name: str) -> None:
+        path = folder / "adapter" / "adapter_model.safetensors"
+        save_file(load_file(path) | {name: torch.ones(4, 4)}, path)
+        refused(folder, f"holds the trained weight '{name}', which a reranker does not use")
+
+    def test_an_adapter_that_is_no_numbers(self, folder: Path) -> None:
+        path = folder / "adapter" / "adapter_model.safetensors"
+        tensors = load_file(path)
+        next(iter(tensors.values()))[0, 0] = float("nan")
+        save_file(tensors, path)
+        refused(folder, "holds NaN or infinite numbers")
+
     def test_an_adapter_of_another_shape(self, folder: Path, tiny_model: Callable[..., Any]) -> None:
         other = add_lora(tiny_model("qwen3", hidden_size=128), LoraConfig(rank=4))
         other.save_pretrained(str(folder / "adapter"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,29 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import BertConfig, BertModel, MambaConfig, MambaForCausalLM
+from tokenizers import Tokenizer
+from transformers import (
+    CONFIG_MAPPING,
+    AutoModelForCausalLM,
+    BertConfig,
+    BertModel,
+    Lfm2Config,
+    Lfm2ForCausalLM,
+    MambaConfig,
+    MambaForCausalLM,
+    PreTrainedTokenizerFast,
+)
 
+from reshelf.data.schema import Item, RankingList
 from reshelf.errors import InputError
-from reshelf.modeling.loading import LoraConfig, ModelConfig, add_lora, load_base
+from reshelf.finetune.pretraining.tokenizer import train_tokenizer
+from reshelf.modeling.checkpoint import fingerprint
+from reshelf.modeling.loading import LoraConfig, ModelConfig, add_lora, load_base, load_tokenizer
 from reshelf.modeling.packing import pack
 from reshelf.modeling.score import attach_head, score
-from reshelf.prompts.builder import ListPrompt
+from reshelf.prompts.builder import ListPrompt, PromptBuilder
+from reshelf.prompts.config import PromptConfig
+from reshelf.prompts.levels import FeatureLevels
 
 
 def four_bit(folder: Path) -> Any:
@@ -167,11 +184,145 @@ class TestWhatCannotBeABase:
     def test_soft_capped_attention(self, base_folder: Path, tmp_path: Path, tiny_model: Callable[..., Any]) -> None:
         folder = self.copy(base_folder, tmp_path)
         tiny_model("gemma2", "eager", attn_logit_softcapping=50.0).save_pretrained(folder)
-        refused(folder, "cannot be a reranker: .*soft-capped")
+        refused(folder, "cannot be a reranker: it soft-caps its attention logits")
 
     def test_a_recurrent_model(self, base_folder: Path, tmp_path: Path) -> None:
         """Its layers would carry one product's words into the next, without a word of warning."""
         folder = self.copy(base_folder, tmp_path)
         config = MambaConfig(vocab_size=50, hidden_size=32, state_size=4, num_hidden_layers=1, pad_token_id=0)
         MambaForCausalLM(config).save_pretrained(folder)
-        refused(folder, "base")
+        refused(folder, r"cannot be a reranker: it is a recurrent or hybrid model \(mamba, ")
+
+    def test_a_hybrid_model(self, base_folder: Path, tmp_path: Path) -> None:
+        folder = self.copy(base_folder, tmp_path)
+        config = Lfm2Config(
+            vocab_size=50, hidden_size=32, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2,
+            num_key_value_heads=1, layer_types=["conv", "full_attention"],
+        )  # fmt: skip
+        Lfm2ForCausalLM(config).save_pretrained(folder)
+        refused(folder, r"it is a recurrent or hybrid model \(lfm2, with conv layers\)")
+
+    def test_a_model_whose_tokens_see_the_ones_after_them(
+        self, base_folder: Path, tmp_path: Path, tiny_model: Callable[..., Any]
+    ) -> None:
+        folder = self.copy(base_folder, tmp_path)
+        tiny_model("gemma3_text", "eager", use_bidirectional_attention=True).save_pretrained(folder)
+        refused(folder, "its tokens see the ones after them")
+
+    @pytest.mark.parametrize("family", ["bloom", "gpt_neo"])
+    def test_attention_that_is_not_told_to_the_interface(self, family: str, base_folder: Path, tmp_path: Path) -> None:
+        """Biases by distance, logits without a scale: such models run their own attention."""
+        folder = self.copy(base_folder, tmp_path)
+        config = CONFIG_MAPPING[family](
+            vocab_size=400, hidden_size=32, n_layer=1, n_head=2, num_layers=1, num_heads=2,
+            attention_types=[[["global"], 1]],
+        )  # fmt: skip
+        AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+        refused(folder, "cannot be a reranker: (not all of its layers are plain|.*has an attention of its own)")
+
+    def test_dropout_of_attention_is_left_out(
+        self, base_folder: Path, tmp_path: Path, make_lists: Callable[..., list[ListPrompt]]
+    ) -> None:
+        folder = self.copy(base_folder, tmp_path)
+        config = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps(config | {"attention_dropout": 0.1}))
+        model = four_bit(folder).train()
+        assert gradients(model, pack(make_lists((20, [5, 9, 2]))))
+
+    @pytest.mark.parametrize("value", [float("nan"), float("inf")])
+    @pytest.mark.parametrize("weight", ["model.embed_tokens.weight", "model.layers.1.mlp.up_proj.weight"])
+    def test_weights_that_are_no_numbers(self, weight: str, value: float, base_folder: Path, tmp_path: Path) -> None:
+        """Whether they are read as they are or in 4 bits, and however few they are."""
+        path = self.copy(base_folder, tmp_path) / "model.safetensors"
+        weights = load_file(path)
+        weights[weight][17, 3] = value
+        save_file(weights, path, metadata={"format": "pt"})
+        for quantise in (False, True):
+            with pytest.raises(InputError, match=f"its weight '{weight}' holds NaN or infinite numbers"):
+                load_base(ModelConfig(base=str(path.parent), quantise=quantise, dtype="float32"), "cpu")
+
+    def test_a_base_that_is_in_4_bits(
+        self, base_folder: Path, tmp_path: Path, make_lists: Callable[..., list[ListPrompt]]
+    ) -> None:
+        """Taken as it is where 4 bits are wanted, and one sentence where not."""
+        folder = self.copy(base_folder, tmp_path)
+        model, _ = load_base(ModelConfig(base=str(base_folder), quantise=True, dtype="float32"), "cpu")
+        model.save_pretrained(folder)
+        refused(folder, r"quantised already \(bitsandbytes 4-bit\), and model.quantise is false; set it to true")
+        again, _ = load_base(ModelConfig(base=str(folder), quantise=True, dtype="float32"), "cpu")
+        batch = pack(make_lists((20, [5, 9, 2])))
+        scores = []
+        for one in (model, again):
+            attach_head(one, 7, 11)
+            with torch.no_grad():
+                scores.append(score(one, batch))
+        torch.testing.assert_close(scores[1], scores[0], rtol=1e-5, atol=1e-5)
+
+    @pytest.mark.parametrize("method", ["gptq", "awq", "fp8", "mxfp4"])
+    def test_other_quantised_bases(self, method: str, base_folder: Path, tmp_path: Path) -> None:
+        folder = self.copy(base_folder, tmp_path)
+        config = json.loads((folder / "config.json").read_text())
+        stored = {"quant_method": method, "bits": 4, "group_size": 128}
+        (folder / "config.json").write_text(json.dumps(config | {"quantization_config": stored}))
+        refused(folder, rf"is quantised already \({method}\); give the model that it was made from")
+
+
+def with_tokenizer(folder: Path, model: Any, start: str, adds_it: bool) -> None:
+    """A base whose tokenizer knows a start token, at id 1 as the tiny models do, and puts it before texts or not."""
+    source = train_tokenizer(["red oak chair by Nord", "yes no"] * 9, 300)
+    backend = json.loads(source.backend_tokenizer.to_str())
+    old = next(name for name, number in backend["model"]["vocab"].items() if number == 1)
+    vocabulary = {start if name == old else name: number for name, number in backend["model"]["vocab"].items()}
+    backend["model"]["vocab"] = vocabulary
+    backend["added_tokens"] = [one for one in backend["added_tokens"] if one["id"] != 1] + [
+        {"id": 1, "content": start, "single_word": False, "lstrip": False, "rstrip": False, "normalized": False,
+         "special": True}
+    ]  # fmt: skip
+    backend["post_processor"] = None
+    made = PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer.from_str(json.dumps(backend)), bos_token=start, eos_token=source.eos_token,
+        pad_token=source.pad_token,
+    )  # fmt: skip
+    made.add_bos_token = adds_it
+    model.save_pretrained(folder)
+    made.save_pretrained(folder)
+
+
+class TestStartToken:
+    @pytest.mark.parametrize(
+        ("family", "start"),
+        [("gemma3_text", "<bos>"), ("gemma", "<bos>"), ("llama", "<|begin_of_text|>"), ("mistral", "<s>")],
+    )
+    def test_a_tokenizer_that_lost_it_is_mended_and_it_is_said(
+        self, family: str, start: str, tmp_path: Path, tiny_model: Callable[..., Any], caplog: pytest.LogCaptureFixture
+    ) -> None:
+        with_tokenizer(tmp_path, tiny_model(family, "eager"), start, adds_it=False)
+        before = load_tokenizer(str(tmp_path))
+        assert before("red").input_ids[0] != 1
+        _, tokenizer = load_base(ModelConfig(base=str(tmp_path), quantise=False, dtype="float32"), "cpu")
+        config = PromptConfig(template="plain")
+        ranking = RankingList(list_id="l", user_id="u", time=datetime(2026, 1, 1, tzinfo=UTC), query="red",
+                              candidates=["p"])  # fmt: skip
+        items = {"p": Item(item_id="p", title="oak")}
+        assert PromptBuilder(tokenizer, config, items).build(ranking).prefix[0] == 1
+        assert PromptBuilder(before, config, items).build(ranking).prefix[0] != 1
+        assert f"every prompt now starts with {start}" in caplog.text
+        tokenizer.save_pretrained(tmp_path / "saved")
+        saved = load_tokenizer(str(tmp_path / "saved"))
+        assert saved("red").input_ids == tokenizer("red").input_ids
+        different = [fingerprint(one, config, FeatureLevels())["tokenizer"] for one in (before, tokenizer, saved)]
+        assert different[0] != different[1] == different[2]
+
+    @pytest.mark.parametrize(
+        ("family", "start", "adds_it"),
+        [("gemma3_text", "<bos>", True), ("qwen3", "<bos>", False), ("llama", "<|im_start|>", False)],
+    )
+    def test_others_are_left_as_they_are(
+        self, family: str, start: str, adds_it: bool, tmp_path: Path, tiny_model: Callable[..., Any],
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:  # fmt: skip
+        with_tokenizer(tmp_path, tiny_model(family, "eager"), start, adds_it)
+        _, tokenizer = load_base(ModelConfig(base=str(tmp_path), quantise=False, dtype="float32"), "cpu")
+        assert tokenizer("red").input_ids == load_tokenizer(str(tmp_path))("red").input_ids
+        assert (tokenizer("red").input_ids[0] == 1) == adds_it
+        assert "starts with" not in caplog.text

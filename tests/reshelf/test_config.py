@@ -8,7 +8,8 @@ from typing import Any, Literal
 
 import pytest
 
-from reshelf.config import load_yaml, parse
+from reshelf.cli import COMMANDS, load
+from reshelf.config import RENAMED, load_yaml, options, parse
 from reshelf.errors import InputError
 from reshelf.evaluation.config import EvaluateConfig
 
@@ -35,6 +36,10 @@ class Toy:
     """Language of the prompt."""
     limit: int | None = None
     """Most lists to read; null for all."""
+    verbose: bool = False
+    """Whether to say more."""
+    systems: Literal["all"] | list[Literal["bm25", "random"]] = field(default_factory=list)
+    """Systems to compare."""
     changes: dict[str, Any] = field(default_factory=dict)
     """Values to change, by dotted key."""
     adapter: Adapter = field(default_factory=Adapter)
@@ -68,8 +73,8 @@ def test_a_missing_field_of_the_file_may_come_from_a_flag(yaml_file: Path) -> No
     [
         ("adapter:\n  rnak: 3\n", "unknown field 'adapter.rnak'; did you mean 'adapter.rank'?"),
         ("out: x\nzzz: 1\n", "unknown field 'zzz'; --help lists the fields"),
-        ("rate: fast\n", "field rate: expected float, got fast"),
-        ("language: fr\n", "field language: expected one of 'en', 'zh', got fr"),
+        ("rate: fast\n", "field rate: expected FLOAT, got fast"),
+        ("language: fr\n", "field language: expected en|zh, got fr"),
         ("- out\n", "must hold `field: value` lines, but holds a list"),
         ("", "must hold `field: value` lines, but holds nothing"),
         ("out: [1\n", "line 2 is not YAML"),
@@ -94,8 +99,9 @@ def test_a_file_that_is_not_there() -> None:
     ("args", "message"),
     [
         (["--out", "x", "--adapter.rnak", "3"], "unknown option --adapter.rnak; did you mean 'adapter.rank'?"),
-        (["--out", "x", "--rate", "fast"], "field rate: expected float, got fast"),
+        (["--out", "x", "--rate", "fast"], "field rate: expected FLOAT, got fast"),
         (["--out"], "argument --out: expected one argument"),
+        (["--out", "x", "y"], "'y' follows no option that takes a value; give values as --FIELD VALUE"),
         ([], "field out is missing; give it as a flag or in the --config file"),
     ],
 )
@@ -131,5 +137,70 @@ def test_systems_are_a_word_or_a_list_and_other_rerankers_have_names() -> None:
     config = parse(EvaluateConfig, [*given, "--systems", "[bm25, random]", "--others.kl", "runs/kl"])
     assert config.systems == ["bm25", "random"]
     assert config.others == {"kl": Path("runs/kl")}
-    with pytest.raises(InputError, match=r"^field systems: expected one of 'all', list\[.*'bm25'.*\]; got foo$"):
+    with pytest.raises(InputError, match=r"^field systems: expected all\|\[random\|.*\|bm25\|.*,…\], got foo$"):
         parse(EvaluateConfig, [*given, "--systems", "foo"])
+
+
+def test_a_flag_stands_alone_or_before_true_or_false(yaml_file: Path) -> None:
+    yaml_file.write_text("out: x\nverbose: true\n")
+    assert parse(Toy, ["--verbose", "--out", "x"]).verbose
+    assert parse(Toy, ["--out", "x", "--verbose"]).verbose
+    assert not parse(Toy, ["--config", str(yaml_file), "--verbose", "false"]).verbose
+    assert parse(Toy, ["--verbose=false", "--config", str(yaml_file)]).verbose, "later arguments win"
+    with pytest.raises(InputError, match=r"^field verbose: expected true\|false, got perhaps$"):
+        parse(Toy, ["--out", "x", "--verbose", "perhaps"])
+
+
+def test_a_field_of_an_earlier_version_is_said_by_its_new_name(
+    yaml_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(RENAMED, "lora", "adapter")
+    yaml_file.write_text("out: x\nlora: {rank: 3}\n")
+    with pytest.raises(InputError, match=r"toy\.yaml, field 'lora' is now 'adapter'$"):
+        load_yaml(Toy, yaml_file)
+    with pytest.raises(InputError, match=r"^option --lora\.rank is now --adapter\.rank$"):
+        parse(Toy, ["--out", "x", "--lora.rank", "3"])
+
+
+def test_old_names_are_gone_from_every_config() -> None:
+    names = {part for command in COMMANDS.values() for o in options(load(command.config)) for part in o.name.split(".")}
+    assert names.isdisjoint(RENAMED)
+    assert set(RENAMED.values()) <= names
+
+
+def test_the_printed_config_makes_the_same_config(yaml_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    args = ["--config", str(yaml_file), "--systems", "[bm25]", "--changes.a.b", "null", "--adapter.targets", "[1, b]"]
+    with pytest.raises(SystemExit) as stopped:
+        parse(Toy, [*args, "--print_config"])
+    assert stopped.value.code == 0
+    yaml_file.write_text(capsys.readouterr().out)
+    assert load_yaml(Toy, yaml_file) == parse(
+        Toy, [*args[2:], "--out", "runs/toy", "--rate", "1e-3", "--adapter.rank=4"]
+    )
+
+
+def test_text_with_half_a_surrogate_pair_is_replaced_and_a_path_keeps_its_bytes() -> None:
+    """Bytes that are not UTF-8 reach Python's arguments as lone surrogates."""
+    half = b"caf\xe9".decode("utf-8", "surrogateescape")
+    made = parse(Toy, ["--out", half, "--adapter.targets", f"[{half}]"])
+    assert bytes(made.out) == b"caf\xe9"
+    assert made.adapter.targets == ["caf\ufffd"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "value"),
+    [
+        ("limit", "7", 7),
+        ("limit", "null", None),
+        ("systems", "all", "all"),
+        ("systems", "[bm25,random]", ["bm25", "random"]),
+    ],
+)
+def test_a_value_of_the_command_line_has_the_type_of_its_field(kind: str, text: str, value: object) -> None:
+    assert getattr(parse(Toy, ["--out", "x", f"--{kind}", text]), kind) == value
+
+
+def test_an_id_that_looks_like_a_number_stays_text() -> None:
+    assert parse(Toy, ["--out", "1", "--adapter.targets", "[007, 1e3]"]) == Toy(
+        out=Path("1"), adapter=Adapter(targets=["007", "1e3"])
+    )

@@ -60,26 +60,9 @@ def test_a_shipped_mapping_loads(path: Path) -> None:
     load_mapping(path)
 
 
-@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "Makefile", "benchmarks/README.md"])
-def test_every_reshelf_command_in_the_documents_parses(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(ROOT)
-    text = (ROOT / name).read_text(encoding="utf-8").replace("\\\n", " ").replace("$(RUN)/", "")
-    for found in COMMAND.finditer(text):
-        arguments = found[2].replace("$(DATA)", "../shared/data")
-        if "--help" not in arguments:
-            _parse(found[1], arguments)
-
-
 def _parse(command: str, arguments: str) -> None:
     found = COMMANDS[command]
     parse(load(found.config), found.flags(shlex.split(arguments)))
-
-
-@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "benchmarks/README.md"])
-def test_links_in_the_documents_lead_somewhere(name: str) -> None:
-    document = ROOT / name
-    targets = re.findall(r"\]\((?!https?:|#)([^)#]+)", document.read_text(encoding="utf-8"))
-    assert [t for t in targets if not (document.parent / t).exists()] == []
 
 
 def test_the_public_names_in_the_readme_exist() -> None:
@@ -120,9 +103,3 @@ def test_the_version_is_said_once() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert project["version"] == reshelf.__version__
     assert f"## {reshelf.__version__}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
-
-
-def test_ci_runs_make_test() -> None:
-    script = ROOT / ".ci" / "run"
-    assert script.stat().st_mode & 0o111
-    assert "\nmake test\n" in script.read_text(encoding="utf-8")

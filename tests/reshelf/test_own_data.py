@@ -68,14 +68,14 @@ def test_from_logs_to_a_reranked_list(
     reshelf(
         "pretrain --config finetune/pretrain_shop.yaml --texts 16 --texts_per_step 4 --shape.layers 2 --shape.hidden 64"
     )
-    reshelf("finetune --config finetune/shop_small.yaml --optimiser.max_steps 2 --eval_every 1")
+    reshelf("finetune --config finetune/shop_small.yaml --optimizer.max_steps 2 --eval_every 1")
     reshelf("evaluate --data runs/shop/data --model runs/shop/model --out runs/shop --engine transformers")
     systems = json.loads(Path("runs/shop/report.json").read_text())["systems"]
     assert {"first_stage", "bm25", "popularity", "base", "finetuned"} <= set(systems)
     first = pq.read_table("runs/shop/data/test.parquet", columns=["list_id", "candidates"]).to_pylist()[0]
     out = reshelf(
         f"rerank --model runs/shop/model --data runs/shop/data --list_id {first['list_id']} "
-        "--engine transformers --json true"
+        "--engine transformers --json"
     )
     ranked = json.loads(out[out.index("{") :])["results"]
     assert sorted(one["item_id"] for one in ranked) == sorted(first["candidates"])

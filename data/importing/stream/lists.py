@@ -1,6 +1,6 @@
 """The shown lists of a streamed import: an impression log, put together, labelled and sorted by DuckDB.
 
-    lists = stream_pairs(work, mapping.pairs, root, context)
+    lists = stream_pairs(work, mapping.pairs, root, context, by_list=False)
     lists.candidates["item"][lists.start[0] : lists.start[0] + lists.size[0]]
 
 The rules are those of `data.importing.pairs`, which is also what checks the single rows.

@@ -1,6 +1,6 @@
 """What a streamed import works with: a DuckDB database and columns in a folder, and texts as numbers.
 
-work = open_work(folder, books);   work.users.of(pa.array(["u1", None, "u1"]))      # [0, -1, 0]
+work = open_work(folder, books, progress);   work.users.of(pa.array(["u1", None, "u1"]))      # [0, -1, 0]
 spool = Spool(folder / "candidates", {"item": np.int32});   spool.add(item=[1, 2]);   spool.columns()["item"]
 """
 

@@ -102,7 +102,7 @@ def test_a_killed_import_leaves_the_older_data_set_and_no_half_of_a_new_one(tmp_
     write_log(tmp_path, 2_000, 50)
     (tmp_path / "shop.yaml").write_text(MAPPING, encoding="utf-8")
     command = [sys.executable, "-m", "reshelf.cli", "data", "import", "--mapping", str(tmp_path / "shop.yaml")]
-    command += ["--root", str(tmp_path), "--out", str(tmp_path / "out"), "--quiet", "true"]
+    command += ["--root", str(tmp_path), "--out", str(tmp_path / "out"), "--quiet"]
     config = ImportConfig(str(tmp_path / "shop.yaml"), tmp_path / "out", tmp_path, quiet=True)
     import_folder(config)
     before = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}

@@ -1,4 +1,4 @@
-"""`reshelf pretrain`: texts and their targets, the start, the optimiser, and the folder it leaves."""
+"""`reshelf pretrain`: texts and their targets, the start, the optimizer, and the folder it leaves."""
 
 from __future__ import annotations
 
@@ -146,28 +146,28 @@ def test_the_start_looks_at_like_tokens_far_away_and_at_near_ones(data: RankingD
 def test_muon_takes_matrices_and_adamw_the_rest_and_their_state_comes_back(data: RankingData) -> None:
     tokenizer = train_tokenizer(vocabulary_text([LoggedSource(data)], PROMPT), SHAPE.vocabulary)
 
-    def steps(model: torch.nn.Module, optimiser: MuonAdamW, n: int) -> None:
+    def steps(model: torch.nn.Module, optimizer: MuonAdamW, n: int) -> None:
         for _ in range(n):
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             model(torch.arange(10)[None], labels=torch.arange(10)[None]).loss.backward()
-            optimiser.step()
+            optimizer.step()
 
     model = new_model(SHAPE, tokenizer, seed=0)
-    optimiser = MuonAdamW(model, 1e-2)
-    muon, adamw = optimiser._parts
+    optimizer = MuonAdamW(model, 1e-2)
+    muon, adamw = optimizer._parts
     assert all(p.dim() == 2 for group in muon.param_groups for p in group["params"])
     assert any(p is model.model.embed_tokens.weight for group in adamw.param_groups for p in group["params"])
-    steps(model, optimiser, 2)
+    steps(model, optimizer, 2)
     other = new_model(SHAPE, tokenizer, seed=1)
     other.load_state_dict(model.state_dict())
     restored = MuonAdamW(other, 1e-2)
-    restored.load_state_dict(pickle.loads(pickle.dumps(optimiser.state_dict())))
+    restored.load_state_dict(pickle.loads(pickle.dumps(optimizer.state_dict())))
     for group in restored.param_groups:
         group["lr"] = 5e-3
     assert {g["lr"] for part in restored._parts for g in part.param_groups} == {5e-3}
-    for group in optimiser.param_groups:
+    for group in optimizer.param_groups:
         group["lr"] = 5e-3
-    steps(model, optimiser, 2)
+    steps(model, optimizer, 2)
     steps(other, restored, 2)
     assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), other.state_dict().values()))
 

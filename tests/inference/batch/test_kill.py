@@ -148,7 +148,7 @@ def test_ray_with_a_killed_worker_gives_the_same(words: list[str], tmp_path: Pat
     words += ["--shard_lists", "50"]
     alone, together = tmp_path / "alone", tmp_path / "together"
     finish([*words, "--out", str(alone)])
-    with started([*words, "--out", str(together), "--ray", "true", "--workers", "2"]) as process:
+    with started([*words, "--out", str(together), "--ray", "--workers", "2"]) as process:
         wait_for_shards(together, 2, process)
         actors = [
             child

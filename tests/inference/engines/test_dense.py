@@ -16,6 +16,8 @@ from tokenizers import processors
 from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
+    Gemma3ForCausalLM,
+    Gemma3TextConfig,
     GemmaConfig,
     GemmaForCausalLM,
     LlamaConfig,
@@ -59,6 +61,27 @@ def test_merged_checkpoint_scores_as_the_4_bit_model(
     weights = load_file(tmp_path / "model.safetensors")
     assert {w.dtype for w in weights.values()} == {torch.float32}
     assert weights["score.weight"].shape == (1, 64)
+
+
+def test_gemma_3_is_named_as_vllm_knows_it_and_opens_in_transformers(loaded: TrainedReranker, tmp_path: Path) -> None:
+    torch.manual_seed(5)
+    config = Gemma3TextConfig(
+        vocab_size=len(loaded.tokenizer), hidden_size=64, intermediate_size=96, num_hidden_layers=2,
+        num_attention_heads=2, num_key_value_heads=1, head_dim=32, sliding_window=16, pad_token_id=0, bos_token_id=1,
+        eos_token_id=2,
+    )  # fmt: skip
+    Gemma3ForCausalLM(config).save_pretrained(tmp_path / "base")
+    loaded.tokenizer.save_pretrained(tmp_path / "base")
+    base, tokenizer = load_base(ModelConfig(base=str(tmp_path / "base"), dtype="float32"), "cpu")
+    attach_head(base, 7, 11)
+    write_dense(TrainedReranker(tmp_path, base, tokenizer, loaded.spec, "cpu"), tmp_path / "dense", merge=True)
+    named = json.loads((tmp_path / "dense" / "config.json").read_text())["architectures"]
+    assert named == ["Gemma3ForSequenceClassification"]
+    again = AutoModelForSequenceClassification.from_pretrained(tmp_path / "dense")
+    ids = torch.arange(20, 60)[None]  # longer than the window
+    with torch.no_grad():
+        logits = base(input_ids=ids, use_cache=False).logits[0, -1]
+        assert again(input_ids=ids).logits[0, 0].item() == pytest.approx(float(logits[0] - logits[1]), abs=1e-4)
 
 
 def test_unmerged_base_with_the_adapter_on_top(

@@ -25,7 +25,7 @@ def make_key(file: Path, capsys: pytest.CaptureFixture[str], name: str, *flags: 
 def test_tenants_are_apart(serve: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "tenants.yaml"
     keys = {name: make_key(file, capsys, name) for name in ("a", "b")}
-    operator = make_key(file, capsys, "watch", "--operator", "true")
+    operator = make_key(file, capsys, "watch", "--operator")
     assert not any(key in file.read_text() for key in (*keys.values(), operator))
     server: Server = serve(tmp_path, "--tenants", file)
     with Client(server.url, keys["a"]) as a, Client(server.url, keys["b"]) as b:

@@ -1,0 +1,120 @@
+"""One recipe of benchmarks/gpu within a number of seconds: train, merge, score the test lists in three ways."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from reshelf.config import load_yaml
+from reshelf.data.dataset_folder import load_dataset_folder
+from reshelf.data.schema import RankingList
+from reshelf.finetune.config import FinetuneConfig
+from reshelf.finetune.run import finetune
+from reshelf.finetune.validation import ndcg
+from reshelf.inference.engines.transformers_engine import Budget, TransformersEngine
+from reshelf.modeling.checkpoint import load_reranker
+from reshelf.modeling.merge import merged
+
+_PROBE_STEPS = 12
+_TRAINING_SHARE = 0.72
+"""Of a part's seconds; the rest is for loading, validation at the end and the test lists."""
+_AT_ONCE = 256
+
+
+class _Pace:
+    """When each validation of a run ended: the first one's cost is compilation, the others' is work."""
+
+    def __init__(self) -> None:
+        self.curve: list[tuple[float, int, float]] = []
+
+    def __call__(self, step: int, metric: float) -> None:
+        self.curve.append((time.monotonic(), step, metric))
+        print(f"   step {step}: valid {metric:.4f}", flush=True)
+
+
+def finetune_part(name: str, base: Path, data: Path, temporary: Path, out: Path, seconds: float) -> dict[str, Any]:
+    """Returns facts; scores of the test lists go to `out`/NAME.npz (float32, one row per list, NaN behind its end)."""
+    start = time.monotonic()
+    recipe = load_yaml(FinetuneConfig, Path(__file__).parent / f"{name}.yaml")
+    model = replace(recipe.model, base=str(base))
+    config = replace(recipe, data=data / name, out=temporary / name, model=model)
+    probe = replace(
+        config, out=temporary / f"{name}_probe", eval_every=_PROBE_STEPS // 2, valid_lists=8, calibration="none",
+        optimizer=replace(config.optimizer, max_steps=_PROBE_STEPS),
+    )  # fmt: skip
+    pace = _Pace()
+    finetune(probe, pace)
+    shutil.rmtree(probe.out)
+    step_s = (pace.curve[-1][0] - pace.curve[-2][0]) / (_PROBE_STEPS // 2)
+    room = _TRAINING_SHARE * (seconds - (time.monotonic() - start))
+    steps = max(config.eval_every, min(config.optimizer.max_steps, int(room / step_s / 1.15)))
+    print(f"   {name}: {step_s:.3f} s a step, {steps} steps in {room:.0f} s", flush=True)
+    pace = _Pace()
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+    began = time.monotonic()
+    best = finetune(replace(config, optimizer=replace(config.optimizer, max_steps=steps)), pace)
+    trained_s = time.monotonic() - began
+    peak = torch.cuda.max_memory_allocated() / 2**30 if torch.cuda.is_available() else float("nan")
+    trained = load_reranker(config.out)
+    test = load_dataset_folder(config.data, ("test",))
+    dense = merged(trained.model, torch.bfloat16)
+    engine = TransformersEngine(dense, Budget(tokens=65536, prefix_bytes=0))
+    builder = trained.spec.builder(trained.tokenizer, test.items)
+    lists = test.lists["test"]
+    began = time.monotonic()
+    scores = {"reshelf": _scores(engine, builder, lists)}
+    scoring_s = time.monotonic() - began
+    if any(one.history for one in lists):
+        bare = [one.model_copy(update={"history": ()}) for one in lists]
+        scores["without_history"] = _scores(engine, builder, bare)
+        scores["shuffled_history"] = _scores(engine, builder, shuffled(lists))
+    np.savez_compressed(out / f"{name}.npz", **{key: _grid(value) for key, value in scores.items()})
+    shutil.make_archive(str(out / f"{name}_adapter"), "zip", config.out / "adapter")
+    return {
+        "recipe": name,
+        "best_valid_ndcg@10": best,
+        **{f"test_ndcg@10_{key}": mean_ndcg(value, lists) for key, value in scores.items()},
+        "curve": [[step, metric] for _, step, metric in pace.curve],
+        "steps": steps,
+        "seconds_a_step": step_s,
+        "training_s": trained_s,
+        "peak_gib": peak,
+        "test_lists": len(lists),
+        "candidates_per_s": sum(len(one.candidates) for one in lists) / scoring_s,
+    }
+
+
+def _scores(engine: TransformersEngine, builder: Any, lists: Sequence[RankingList]) -> list[np.ndarray]:
+    found: list[np.ndarray] = []
+    for begin in range(0, len(lists), _AT_ONCE):
+        found += engine.score([builder.build(one) for one in lists[begin : begin + _AT_ONCE]])
+    return found
+
+
+def shuffled(lists: Sequence[RankingList]) -> list[RankingList]:
+    """Every history given to the next shopper who has one: as long and as real, but not theirs."""
+    with_one = [n for n, one in enumerate(lists) if one.history]
+    result = list(lists)
+    for mine, other in zip(with_one, [*with_one[1:], *with_one[:1]], strict=True):
+        result[mine] = lists[mine].model_copy(update={"history": lists[other].history})
+    return result
+
+
+def mean_ndcg(scores: Sequence[np.ndarray], lists: Sequence[RankingList]) -> float:
+    values = [ndcg(s, np.array(one.labels)) for s, one in zip(scores, lists, strict=True) if any(one.labels or ())]
+    return float(np.mean(values))
+
+
+def _grid(scores: Sequence[np.ndarray]) -> np.ndarray:
+    grid = np.full((len(scores), max(map(len, scores))), np.nan, dtype=np.float32)
+    for row, values in zip(grid, scores, strict=True):
+        row[: len(values)] = values
+    return grid

@@ -1,0 +1,148 @@
+"""What can be the base of a reranker, and one sentence for what cannot.
+
+    check_config(config, base, quantise=True)      # before any weight is read
+    check_weights(model, base)                     # numbers, all of them
+    check_attention(model, base)                   # a list read as one sequence is what transformers itself computes
+
+A model that got past these would else end in a traceback in the middle of a run, or give wrong scores silently.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import bitsandbytes as bnb
+import numpy as np
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from reshelf.errors import InputError
+from reshelf.modeling.attention import SHARED_PREFIX
+from reshelf.modeling.packing import pack
+from reshelf.modeling.score import logits_at
+from reshelf.prompts.builder import ListPrompt, Trimmed
+
+CHOOSE = "choose a model such as Qwen3, Llama, Mistral or Gemma 3"
+START_FAMILIES = ("gemma", "llama", "mistral", "mixtral", "ministral")
+START_TOKENS = ("<bos>", "<s>", "<|begin_of_text|>")
+"""Start tokens of those families. Others that a config names (`<|endoftext|>`, `<|im_start|>`) began no text there."""
+
+
+def check_config(config: Any, base: str, quantise: bool) -> None:
+    """Refuse by name what shared-prefix attention cannot read, and weights that are stored in another form.
+
+    Args:
+        config: transformers' config of the base.
+        base: how the user named it.
+        quantise: whether it is to be loaded in 4 bits.
+
+    Raises:
+        InputError: it cannot be a base.
+    """
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
+
+    refused = f"model.base {base!r} cannot be a reranker: "
+    text = config.get_text_config()
+    kinds = set(getattr(text, "layer_types", None) or ()) - {"full_attention", "sliding_attention"}
+    kind = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
+    if kinds or getattr(kind, "_is_stateful", False):
+        name = ", ".join(sorted(kinds)) or "recurrent"
+        raise InputError(
+            f"{refused}it is a recurrent or hybrid model ({text.model_type}, with {name} layers), in which the "
+            f"products of a list would see each other; {CHOOSE}"
+        )
+    if getattr(text, "use_bidirectional_attention", None) or getattr(config, "is_encoder_decoder", False):
+        raise InputError(
+            f"{refused}its tokens see the ones after them ({text.model_type} is no causal model); {CHOOSE}"
+        )
+    if cap := getattr(text, "attn_logit_softcapping", None):
+        raise InputError(
+            f"{refused}it soft-caps its attention logits (attn_logit_softcapping {cap:g}), which no flash attention "
+            f"call does; {CHOOSE}"
+        )
+    stored = getattr(config, "quantization_config", None)
+    if stored is None:
+        return
+    stored = stored if isinstance(stored, dict) else stored.to_dict()
+    four_bit = stored.get("quant_method") == "bitsandbytes" and stored.get("load_in_4bit")
+    name = "bitsandbytes 4-bit" if four_bit else stored.get("quant_method", "an unknown method")
+    if not four_bit:
+        raise InputError(f"model.base {base!r} is quantised already ({name}); give the model that it was made from")
+    if not quantise:
+        raise InputError(
+            f"model.base {base!r} is quantised already ({name}), and model.quantise is false; set it to true, or give "
+            "the model that it was made from"
+        )
+
+
+def check_weights(model: torch.nn.Module, base: str) -> None:
+    """Raise InputError where a weight, or the scale of a 4-bit one, is NaN or infinite."""
+    for name, weight in model.named_parameters():
+        tensors = [weight.data]
+        if isinstance(weight, bnb.nn.Params4bit) and weight.quant_state is not None:
+            state = weight.quant_state
+            tensors = [state.absmax] if not state.nested else [state.state2.absmax, state.offset]
+        if not all(torch.isfinite(one).all() for one in tensors if one.is_floating_point()):
+            raise InputError(f"model.base {base!r}: its weight {name!r} holds NaN or infinite numbers; get it anew")
+
+
+def add_missing_start(tokenizer: PreTrainedTokenizerBase, config: Any) -> str | None:
+    """Let a tokenizer put the start token (BOS) before a prompt where its model was trained with one and it does not.
+
+    Families whose training texts began with one are nearly blind without it (Gemma 3 270M: 6.9 instead of 3.1 nats per
+    token of plain English), and tokenizers lose it easily when they are saved again. A mended tokenizer is what goes
+    into the reranker's folder and fingerprint.
+
+    Returns:
+        The token that was added; None where nothing was missing.
+    """
+    text = config.get_text_config()
+    wanted = text.bos_token_id if text.bos_token_id is not None else tokenizer.bos_token_id
+    if wanted is None or not text.model_type.startswith(START_FAMILIES):
+        return None
+    token = tokenizer.convert_ids_to_tokens(wanted)
+    if token not in START_TOKENS or tokenizer("").input_ids[:1] == [wanted]:
+        return None
+    tokenizer.bos_token = token
+    tokenizer.add_bos_token = True  # makes the tokenizer's own post-processor anew
+    assert tokenizer("").input_ids[:1] == [wanted], f"{type(tokenizer).__name__} takes no start token"
+    return str(token)
+
+
+@torch.no_grad()
+def check_attention(model: Any, base: str) -> None:
+    """Try a tiny list: an item's output must not change with the item before it, and must be what transformers' own
+    attention gives for a prompt of its own.
+
+    It does not where layers mix tokens otherwise than by attention (recurrent, linear or convolutional ones), or where
+    a model's own attention does not go through transformers' interface, or does more than the interface is told.
+
+    Raises:
+        InputError: the model cannot be a reranker.
+    """
+    refused = f"model.base {base!r} cannot be a reranker: "
+    outputs = []
+    for other in (3, 4):
+        ids = [np.array(part, dtype=np.int32) for part in ([1, 2], [other, other], [5, 6])]
+        batch = pack([ListPrompt("", ids[0], tuple(ids[1:]), Trimmed())]).to(model.device)
+        try:
+            outputs.append(logits_at(model, batch, batch.score_positions[-1:]).float()[0])
+        except (NotImplementedError, TypeError) as error:
+            raise InputError(f"{refused}{str(error).strip().splitlines()[0]}") from error
+    highest = float(outputs[0].abs().max())
+    if not np.isfinite(highest):
+        raise InputError(f"{refused}its output holds NaN or infinite numbers; get its weights anew")
+    if not torch.allclose(outputs[0], outputs[1], rtol=1e-3, atol=1e-4 * highest):
+        raise InputError(
+            f"{refused}not all of its layers are plain attention, so the products of a list would see each other; "
+            f"{CHOOSE}"
+        )
+    model.set_attn_implementation("eager")
+    try:
+        plain = model(input_ids=torch.tensor([[1, 2, 5, 6]], device=model.device), use_cache=False).logits[0, -1]
+    finally:
+        model.set_attn_implementation(SHARED_PREFIX)
+    gap = float((outputs[0] - plain.float()).abs().mean())
+    bound = 1e-3 if plain.dtype == torch.float32 else 0.1
+    if gap > bound * float(plain.float().std()) + 1e-6:
+        raise InputError(f"{refused}its own attention does more than shared-prefix attention is told of; {CHOOSE}")
