@@ -39,7 +39,7 @@ class EngineChild:
 
     def __init__(self) -> None:
         self.socket, theirs = socket.socketpair()
-        self._files = tempfile.TemporaryDirectory(prefix="reshelf-engine-")
+        self._files = tempfile.TemporaryDirectory(prefix="reshelf-engine-", ignore_cleanup_errors=True)
         # -P: a module in the current folder, which may be a downloaded one, is not taken for a library.
         command = [sys.executable, "-P", "-m", "reshelf.inference.engines.process"]
         try:

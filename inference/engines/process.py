@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import select
+import shutil
 import signal
 import socket
 import sys
@@ -59,7 +60,7 @@ _GRACE_S = 10.0
 
 def main(fd: int, folder: str) -> None:
     """Load, say so, and score until the other side hangs up."""
-    tempfile.tempdir = folder  # removed by who started this process, even where this one is killed
+    tempfile.tempdir = folder  # removed by who started this process too, where this one is killed
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for who started this process, who then ends it
     connection = socket.socket(fileno=fd)
     threading.Thread(target=_end_with_caller, args=(fd,), daemon=True).start()
@@ -76,6 +77,8 @@ def main(fd: int, folder: str) -> None:
             raise ProtocolError(f"{type(start).__name__} came before Start")
     except (BrokenPipeError, ConnectionResetError):
         pass  # the other side is gone
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _receive(connection: socket.socket, frames: FrameReader[ToEngine]) -> list[ToEngine]:

@@ -146,11 +146,12 @@ def test_it_does_not_outlive_who_started_it(reranker_folder: Path, number: signa
     command = [sys.executable, "-c", ORPHANS, str(reranker_folder)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as caller:
         assert caller.stdout is not None
-        pid, _ = caller.stdout.readline().split(maxsplit=1)
+        pid, files = caller.stdout.readline().split()
         assert not gone(int(pid), 0.2)
         caller.send_signal(number)
         caller.wait()
     assert gone(int(pid))
+    assert not Path(files).exists()
 
 
 def test_one_that_is_busy_does_not_outlive_who_started_it() -> None:

@@ -84,9 +84,7 @@ def test_joint_lists_are_read_once_and_judged_beside_each_other(
     engine = reranker.engine
     assert isinstance(engine, EngineProcess)
     written = [builder.build(one) for one in lists]
-    prompts = [
-        p for p in written if len(p.prefix) + max(map(len, p.items)) <= loaded.model.config.max_position_embeddings
-    ]
+    prompts = [p for p in written if len(p.prefix) + max(map(len, p.items)) <= loaded.builder({}).longest]
     assert len(prompts) > 1
     assert all(p.listed for p in prompts)
     for values, other in zip(engine.score(prompts), TransformersEngine(loaded.model).score(prompts), strict=True):
