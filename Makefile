@@ -37,7 +37,7 @@ check: .venv/installed-dev
 	$(RUN)/ruff format --check .
 	$(RUN)/mypy
 	$(RUN)/lint-imports
-	NO_MKDOCS_2_WARNING=1 $(RUN)/mkdocs --quiet build
+	NO_MKDOCS_2_WARNING=1 $(RUN)/mkdocs build
 
 # A link or an anchor that leads nowhere is an error. The variable silences an advertisement of the theme.
 docs: .venv/installed-dev
