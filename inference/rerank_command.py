@@ -66,6 +66,8 @@ class RerankConfig:
     """First-stage scores of `candidates`, higher is better, for models that read them."""
     engine: EngineName = "auto"
     """auto, transformers or vllm; auto is vLLM where it is installed and there is a GPU, else transformers."""
+    trust_remote_code: bool = False
+    """Run Python code that comes with the model; only for authors you trust. A model cannot ask for it."""
     top: int | None = None
     """Rows to show; all where not given."""
     explain: bool = False
@@ -80,7 +82,9 @@ def rerank(config: RerankConfig) -> None:
         raise InputError(f"top is {config.top}; give a number of at least 1")
     catalogue, lists = _read_data(config)
     request = _request(config, lists)
-    with Reranker.from_pretrained(config.model, config.engine, catalogue) as reranker:
+    with Reranker.from_pretrained(
+        config.model, config.engine, catalogue, trust_remote_code=config.trust_remote_code
+    ) as reranker:
         try:
             ranked = reranker.rerank(**request, explain=config.explain)
         except InputError as error:

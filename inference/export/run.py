@@ -61,6 +61,8 @@ class ExportConfig:
     misread: float = 0.01
     """Share of prompts whose text may read as other token ids than the prompt's; they are left out of the difference
     that counts and are reported."""
+    trust_remote_code: bool = False
+    """Run Python code that comes with the model; only for authors you trust. A model cannot ask for it."""
 
 
 class ExportMismatchError(RuntimeError):
@@ -75,7 +77,7 @@ def export(config: ExportConfig) -> None:
         ExportMismatchError: a difference is above the tolerance; nothing is left behind.
     """
     _check(config)
-    trained = load_reranker(config.model)
+    trained = load_reranker(config.model, trust_remote_code=config.trust_remote_code)
     if trained.spec.candidates == "joint":
         raise InputError(f"{config.model}: candidates: joint reads the whole list, which no pair classifier is given")
     items, lists = _lists(config)
