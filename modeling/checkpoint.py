@@ -32,6 +32,7 @@ from reshelf.data.atomic import as_readable_as_others, atomic
 from reshelf.data.dataset_folder import problem_of
 from reshelf.data.schema import Item
 from reshelf.errors import InputError
+from reshelf.modeling.artefact import CODE, PICKLES, check_artefact, check_base_name
 from reshelf.modeling.calibration import Calibration
 from reshelf.modeling.loading import ModelConfig, load_base, load_tokenizer, pick_device
 from reshelf.modeling.score import attach_head
@@ -63,6 +64,10 @@ class RerankerSpec:
     """SHA-256 by part: template, prompt, tokenizer, labels."""
     calibration: Calibration | None = None
     """From scores to probabilities for people; None where it was not fitted."""
+    base_commit: str = ""
+    """Of a base on the Hub: the commit that it was trained over, which is the one that is loaded."""
+    base_sha256: str = ""
+    """Of a base in the folder: what its files were."""
 
     def builder(
         self, tokenizer: PreTrainedTokenizerBase, items: Mapping[str, Item], item_tokens: ItemTokens | None = None
@@ -116,6 +121,9 @@ def save_reranker(folder: Path, model: peft.PeftModel, tokenizer: PreTrainedToke
     if base.is_dir():
         _copy_base(base, folder / BASE)
         stored["model"]["base"] = BASE
+        stored["base_sha256"] = folder_sha256(folder / BASE)
+    else:
+        stored["base_commit"] = getattr(model.get_base_model().config, "_commit_hash", None) or ""
     as_readable_as_others(folder)
     with atomic(folder / SPEC_FILE) as partial:
         partial.write_text(json.dumps(stored, indent=2, ensure_ascii=False), encoding="utf-8")
@@ -154,13 +162,19 @@ def read_spec(folder: Path, trust_remote_code: bool = False) -> RerankerSpec:
             f"{path}, field calibration: scores and probabilities differ in number or are empty; restore the file or "
             "finetune again"
         )
+    check_base_name(spec.model.base, f"{path}, field model.base")
     if spec.model.trust_remote_code and not trust_remote_code:
         raise InputError(
             f"{path}, field model.trust_remote_code: {folder} asks to run Python code that comes with its base "
             f"{spec.model.base}; load it with trust_remote_code=True if you trust its author"
         )
+    check_artefact(folder, trust_remote_code)
     if spec.model.base == BASE:
         spec.model.base = str(folder / BASE)
+    # Who loads a reranker says what may run; what it was trained with says nothing.
+    spec.model.trust_remote_code = trust_remote_code
+    if spec.base_commit:
+        spec.model.revision = spec.base_commit
     return spec
 
 
@@ -182,13 +196,17 @@ def base_identity(spec: RerankerSpec) -> str:
     """
     model = asdict(spec.model)
     base = Path(model["base"])
-    files = sorted(one for one in base.rglob("*") if one.is_file()) if base.is_dir() else []
-    if files:
-        del model["base"]  # the same base is in another place in every reranker folder
-    whole = hashlib.sha256(json.dumps([model, spec.fingerprint.get("labels")], sort_keys=True).encode())
-    for path in files:
+    if base.is_dir():
+        model["base"] = folder_sha256(base)  # the same base is in another place in every reranker folder
+    return hashlib.sha256(json.dumps([model, spec.fingerprint.get("labels")], sort_keys=True).encode()).hexdigest()
+
+
+def folder_sha256(folder: Path) -> str:
+    """SHA-256 of the names and contents of all files of a folder."""
+    whole = hashlib.sha256()
+    for path in sorted(one for one in folder.rglob("*") if one.is_file()):
         with path.open("rb") as file:
-            whole.update(str(path.relative_to(base)).encode() + hashlib.file_digest(file, "sha256").digest())
+            whole.update(str(path.relative_to(folder)).encode() + hashlib.file_digest(file, "sha256").digest())
     return whole.hexdigest()
 
 
@@ -199,7 +217,7 @@ def read_reranker(folder: Path, trust_remote_code: bool = False) -> tuple[Rerank
         InputError: see `read_spec`; or the fingerprint differs.
     """
     spec = read_spec(folder, trust_remote_code)
-    tokenizer = load_tokenizer(str(folder))
+    tokenizer = load_tokenizer(str(folder), trust_remote_code=trust_remote_code)
     check_fingerprint(folder, tokenizer, spec)
     return spec, tokenizer
 
@@ -212,6 +230,11 @@ def load_reranker(folder: Path | str, device: str | None = None, trust_remote_co
     """
     folder = Path(folder)
     spec, tokenizer = read_reranker(folder, trust_remote_code)
+    if spec.base_sha256 and (folder / BASE).is_dir() and folder_sha256(folder / BASE) != spec.base_sha256:
+        raise InputError(
+            f"{folder / BASE} is not the base that this adapter was trained over: its files changed; restore them, or "
+            "finetune again"
+        )
     device = device or pick_device()
     base, _ = load_base(spec.model, device)
     attach_head(base, *PromptBuilder(tokenizer, spec.prompt, {}, spec.levels).label_ids)
@@ -270,4 +293,5 @@ def _copy_base(source: Path, target: Path) -> None:
     if target.resolve() == source.resolve():
         return
     shutil.rmtree(target, ignore_errors=True)
-    shutil.copytree(source, target, ignore=shutil.ignore_patterns(".*", "checkpoints"))
+    unwanted = (f"*{suffix}" for suffix in sorted(PICKLES | CODE))
+    shutil.copytree(source, target, ignore=shutil.ignore_patterns(".*", "checkpoints", *unwanted))

@@ -210,7 +210,7 @@ class TestTrust:
         refused(folder, f"model.trust_remote_code: {folder} asks to run Python code")
         assert not marker.exists()
         change(folder, "model", "trust_remote_code", to=False)
-        refused(folder, "no .* at")
+        refused(folder, "code.py is code")
         assert not marker.exists()
 
     def test_the_caller_may_trust_it(self, folder: Path) -> None:
@@ -264,14 +264,14 @@ class TestBrokenFolders:
     def test_a_truncated_adapter(self, folder: Path, name: str) -> None:
         path = folder / "adapter" / name
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-        refused(folder, "adapter cannot be read")
+        refused(folder, "adapter.* cannot be read")
 
     def test_an_adapter_with_a_weight_missing(self, folder: Path) -> None:
         path = folder / "adapter" / "adapter_model.safetensors"
         weights = load_file(path)
         weights.pop(next(name for name in weights if "layers.1" in name))
         save_file(weights, path, metadata={"format": "pt"})
-        refused(folder, "adapter cannot be read")
+        refused(folder, "adapter.* cannot be read")
 
     @pytest.mark.parametrize("name", ["base_model.model.lm_head.weight", "base_model.model.lm_head.lora_A.weight"])
     def test_an_adapter_with_weights_that_would_be_ignored(self, folder: Path, name: str) -> None:
@@ -289,7 +289,7 @@ class TestBrokenFolders:
     def test_an_adapter_of_another_shape(self, folder: Path, tiny_model: Callable[..., Any]) -> None:
         other = add_lora(tiny_model("qwen3", hidden_size=128), LoraConfig(rank=4))
         other.save_pretrained(str(folder / "adapter"))
-        refused(folder, "adapter cannot be read")
+        refused(folder, "adapter.* cannot be read")
 
     def test_no_base(self, folder: Path) -> None:
         shutil.rmtree(folder / "base")
