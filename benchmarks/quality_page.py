@@ -1,5 +1,7 @@
 """The leaderboard of ranking quality: `benchmarks/QUALITY.md`, made from the result files so that it cannot differ.
 
+The table in README.md is made from them too.
+
 python -m benchmarks.quality_page
 """
 
@@ -10,6 +12,8 @@ import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from benchmarks.harness import RESULTS
 
@@ -26,6 +30,23 @@ TITLES = {
 NAMES = {"ndcg": "nDCG", "mrr": "MRR", "auc": "AUC", "uauc": "UAUC", "rmse": "RMSE", "recall": "Recall"}
 SHOWN = ("ndcg@3", "ndcg@10", "mrr", "recall@10", "auc", "uauc", "rmse")
 Rows = Mapping[str, Mapping[str, Sequence[float]]]
+README = Path(__file__).parent.parent / "README.md"
+RECIPES = Path(__file__).parent / "quality"
+README_ROWS = {
+    "marketplace": "simulated shop, gains of true utility",
+    "beauty_search": "Amazon Beauty, search",
+    "beauty_rerank": "Amazon Beauty, no query",
+    "games": "Amazon Video Games, SASRec's 100",
+    "homedepot": "Home Depot search, no shoppers",
+    "crowdflower": "CrowdFlower search, no shoppers",
+}
+README_HEAD = (
+    "| | first stage | LambdaMART | best other system | the ensemble alone | Reshelf without its score | Reshelf |\n"
+    "| --- | ---: | ---: | ---: | ---: | ---: | ---: |"
+)
+NOT_MEASURED = "not measured"
+NO_RIVALS = ("reshelf", "best_possible", "teacher", "first_stage", "lambdamart_match")
+"""Not among the other systems that a shop could run: Reshelf itself, and what reads the truth or stands apart."""
 
 
 def render(results: Mapping[str, tuple[Rows, Mapping[str, Any]]]) -> str:
@@ -44,7 +65,8 @@ def render(results: Mapping[str, tuple[Rows, Mapping[str, Any]]]) -> str:
         "ensemble that `reshelf teach` trains on numbers and text statistics, for the reranker to learn from. On the",
         "Amazon, MovieLens and Home Depot sets the reranker also reads the teacher's score in its prompt, as it would",
         "a first stage's: whoever serves such a model has to run the ensemble on every list first. Cold shoppers'",
-        "lists come without it.",
+        "lists come without it. A row says what Reshelf reaches without that score, where it was measured. Bold: ahead",
+        "of every other system, the teacher too, beyond the paired interval.",
         "",
     ]
     for name in TITLES:
@@ -69,9 +91,58 @@ def _section(name: str, rows: Rows, details: Mapping[str, Any]) -> list[str]:
         cells = [_cell(row[m]) if m in row else "" for m in metrics]
         cells += [f"{gap[0]:+.4f} ({gap[1]:+.4f}…{gap[2]:+.4f})" if gap else ""]
         cells += [f"{details['seconds'][system]:.0f}"]
-        lines.append("| " + " | ".join([f"**{system}**" if system == "reshelf" else system, *cells]) + " |")
+        bold = system == "reshelf" and ahead_of_all(details, ahead)
+        lines.append("| " + " | ".join([f"**{system}**" if bold else system, *cells]) + " |")
+    if reads_teacher(name):
+        cells = [without_teacher_score(details, m) if m == ahead else "" for m in metrics]
+        lines.append("| " + " | ".join(["reshelf without the teacher's score", *cells, "", ""]) + " |")
     lines += ["", *_seeds(rows, metrics), *_parts(rows, details)]
     return lines
+
+
+def ahead_of_all(details: Mapping[str, Any], metric: str) -> bool:
+    """Whether Reshelf is ahead of every other system beyond the paired interval; further seeds are Reshelf, too."""
+    others = {name: row for name, row in details["paired"].items() if not name.startswith(("reshelf", "best_possible"))}
+    return all(row[metric][1] > 0 for row in others.values() if metric in row)
+
+
+def reads_teacher(name: str) -> bool:
+    """Whether the recipe's model reads the teacher's score in its prompt."""
+    recipe = yaml.safe_load((RECIPES / f"{name}.yaml").read_text(encoding="utf-8"))
+    return "teacher" in (recipe["model"]["prompt"].get("features") or [])
+
+
+def without_teacher_score(details: Mapping[str, Any], metric: str = "ndcg@10") -> str:
+    value = details.get("without_teacher_score", {}).get(metric)
+    return NOT_MEASURED if value is None else f"{value:.3f}"
+
+
+def readme_table(results: Mapping[str, tuple[Rows, Mapping[str, Any]]]) -> str:
+    """The README's table of nDCG@10; bold where Reshelf is ahead of every other system beyond the paired interval."""
+    lines = [README_HEAD]
+    for name, title in README_ROWS.items():
+        rows, details = results[name]
+        found = {s: row["ndcg@10"] for s, row in rows.items() if "/" not in s and "ndcg@10" in row}
+        others = {s: row for s, row in found.items() if s not in NO_RIVALS and not s.startswith("reshelf_")}
+        best = max(others, key=lambda system: others[system][0])
+        reads = reads_teacher(name)
+        own = _short(found["reshelf"])
+        cells = [
+            f"{found['first_stage'][0]:.3f}",
+            _short(found["lambdamart"]),
+            "LambdaMART" if best == "lambdamart" else f"{best} {_short(others[best])}",
+            _short(found["teacher"]) if "teacher" in found else NOT_MEASURED,
+            without_teacher_score(details) if reads else own,
+            ("" if not reads else f"**{own}**" if ahead_of_all(details, "ndcg@10") else own),
+        ]
+        if not reads and ahead_of_all(details, "ndcg@10"):
+            cells[4] = f"**{own}**"
+        lines.append("| " + " | ".join([title, *cells]) + " |")
+    return "\n".join(lines)
+
+
+def _short(row: Sequence[float]) -> str:
+    return f"{row[0]:.3f} ({row[1]:.3f}–{row[2]:.3f})"
 
 
 def _seeds(rows: Rows, metrics: Sequence[str]) -> list[str]:
@@ -138,3 +209,7 @@ def read_results() -> dict[str, tuple[Rows, Mapping[str, Any]]]:
 
 if __name__ == "__main__":
     PAGE.write_text(render(read_results()), encoding="utf-8")
+    text = README.read_text(encoding="utf-8")
+    start = text.index(README_HEAD.split("\n")[0])
+    end = text.index("\n\n", start)
+    README.write_text(text[:start] + readme_table(read_results()) + text[end:], encoding="utf-8")

@@ -11,7 +11,7 @@ import numpy as np
 from sklearn.metrics import accuracy_score, precision_recall_fscore_support
 
 from reshelf.data.schema import Item, RankingList
-from reshelf.metrics.ordering import order
+from reshelf.metrics.ordering import best_first
 
 
 def answers(
@@ -29,7 +29,7 @@ def answers(
         places of some list. diversity: mean over lists of the share of pairs in the first k places that are of
         different categories (of different brands where there are no categories); left out where items have neither.
     """
-    chosen = [order(values)[:k] for values in scores]
+    chosen = [best_first(values)[:k] for values in scores]
     shown = {one.candidates[place] for one, places in zip(lists, chosen) for place in places}
     result: dict[str, float] = {}
     if lists[0].labels is not None:

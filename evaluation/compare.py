@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from reshelf.data.schema import GRADES, Event, Item, RankingList
-from reshelf.metrics.ordering import order
+from reshelf.metrics.ordering import best_first
 
 
 def before_after(
@@ -40,7 +40,7 @@ def before_after(
     for name, values in columns.items():
         if len(values) != len(ranking.candidates):
             raise ValueError(f"{name}: {len(values)} scores for {len(ranking.candidates)} candidates")
-    after = order(columns["score"])
+    after = best_first(columns["score"])
     now = np.empty(len(after), dtype=int)
     now[after] = np.arange(len(after))
     parts: list[RenderableType] = [Text.assemble(("Query  ", "bold"), plain(ranking.query) or "(none)")]

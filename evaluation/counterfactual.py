@@ -28,8 +28,9 @@ import numpy.typing as npt
 
 from reshelf.data.schema import RankingList
 from reshelf.errors import InputError
-from reshelf.metrics.bootstrap import CONFIDENCE, Interval
-from reshelf.metrics.ordering import exponential_gains, order
+from reshelf.metrics.bootstrap import CONFIDENCE, Interval, interval
+from reshelf.metrics.ndcg import discounts, exponential_gains
+from reshelf.metrics.ordering import ranks, unranked
 
 Float64 = npt.NDArray[np.float64]
 
@@ -63,13 +64,7 @@ class Counterfactual:
         Args:
             resamples: int [resamples, n_lists] from `bootstrap.resample`.
         """
-        over = resamples @ np.nan_to_num(self.values * self.weights)
-        under = resamples @ self.weights
-        if not (under > 0).any():
-            return Interval(float("nan"), float("nan"), float("nan"))
-        tail = (1 - confidence) / 2
-        low, high = np.quantile(over[under > 0] / under[under > 0], [tail, 1 - tail])
-        return Interval(self.estimate, float(low), float(high))
+        return interval(self.values, resamples, confidence, self.weights)
 
 
 def snips_dcg(
@@ -82,7 +77,8 @@ def snips_dcg(
     """Self-normalised inverse-propensity estimate of the discount that gain meets in the order of `scores`.
 
     Args:
-        scores: of every list, one per candidate in first-stage order, higher is better; ties keep that order.
+        scores: of every list, one per candidate in first-stage order, higher is better; ties keep that order. The
+            value of a list whose scores are all equal is the mean over all its orders.
         lists: with labels and the places shown.
         propensities: float64 [places], places beyond the last are like the last.
         k: how many places of the new order count.
@@ -102,13 +98,15 @@ def snips_dcg(
             raise InputError(f"list {ranking.list_id}, field {what}: missing; counterfactual estimates need both")
         if len(own) != len(ranking.candidates) or not np.isfinite(own).all():
             raise ValueError(f"list {ranking.list_id} needs {len(ranking.candidates)} finite scores")
-        ranks = np.empty(len(own), dtype=np.int64)
-        ranks[order(own)] = np.arange(1, len(own) + 1)
+        rank = ranks(own)
+        discount = np.where(rank <= k, discounts(rank), 0.0)
+        if unranked(own):  # any candidate stands at any rank equally often
+            discount = np.full(len(own), discount.mean())
         gains = exponential_gains(ranking.labels)
         each = inverse[np.minimum(ranking.positions, len(inverse)) - 1]
         clipped += int(((each > clip) & (gains > 0)).sum())
         weight = gains * np.minimum(each, clip)
         weights[i] = weight.sum()
         if weights[i] > 0:
-            values[i] = (weight * np.where(ranks <= k, 1 / np.log2(ranks + 1), 0.0)).sum() / weights[i]
+            values[i] = (weight * discount).sum() / weights[i]
     return Counterfactual(values, weights, clipped)

@@ -10,21 +10,20 @@ look at labels only: relevant is what reaches `relevance_threshold` of the evalu
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from reshelf.data.schema import RankingList
+from reshelf.data.schema import MAX_GRADE, RankingList
 from reshelf.errors import InputError
-from reshelf.metrics.auc import Auc
+from reshelf.metrics.auc import auc, auc_by_user
 from reshelf.metrics.bootstrap import Interval, auc_interval, interval, resample
-from reshelf.metrics.mrr import Mrr
-from reshelf.metrics.ndcg import Ndcg
-from reshelf.metrics.ordering import relevance_threshold
-from reshelf.metrics.recall import Recall
-from reshelf.metrics.uauc import Uauc
+from reshelf.metrics.mrr import reciprocal_rank
+from reshelf.metrics.ndcg import exponential_gains, ndcg
+from reshelf.metrics.ordering import unranked
+from reshelf.metrics.recall import recall
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,7 @@ class Truth:
         if utility is not None and min(values.min() for values in utility) < 0:
             bad = next(one.list_id for one, values in zip(lists, utility) if values.min() < 0)
             raise InputError(f"list {bad!r}, field utility: a value is below zero; give an expected utility in [0, 1]")
-        threshold = relevance_threshold(values.tolist() for values in labels) if labels is not None else 1
+        threshold = relevance_threshold(labels) if labels is not None else 1
         return cls([one.user_id for one in lists], labels, utility, threshold)
 
 
@@ -81,31 +80,52 @@ class Measurement:
     """Over all rows; None where only one of the two labels occurs."""
     scores: Sequence[np.ndarray] = ()
     """float64 [K] per list, as measured; the AUC's interval needs the rows."""
+    unranked: int = 0
+    """Lists whose scores are all equal; their metrics are the mean over all orders."""
+
+
+def relevance_threshold(labels: Iterable[Sequence[int] | np.ndarray]) -> int:
+    """The smallest label that counts as relevant for MRR, recall, AUC and UAUC.
+
+    One rule for a whole set: the highest grade (3, purchase) where any list of the set has one, otherwise 1
+    (anything the shopper touched). All systems on a set are measured with the same threshold.
+
+    Examples:
+        >>> relevance_threshold([[0, 1], [0, 3]]), relevance_threshold([[0, 1], [2, 0]])
+        (3, 1)
+    """
+    return MAX_GRADE if any(max(one, default=0) >= MAX_GRADE for one in labels) else 1
 
 
 def measure(scores: Sequence[np.ndarray], truth: Truth, k: int) -> Measurement:
-    """All metrics of one system, computed by the `evaluate` metrics of `reshelf.metrics`.
+    """All metrics of one system, those of `reshelf.metrics`.
 
     Args:
         scores: one float [K] per list, in the order of `truth`.
-        k: places that count for nDCG and recall.
+        k: ranks that count for nDCG and recall.
     """
-    result = Measurement(scores=scores)
+    result = Measurement(scores=scores, unranked=sum(map(unranked, scores)))
     if truth.utility is not None:
-        values = Ndcg(keep_in_memory=True).compute(predictions=scores, references=truth.utility, k=k, gain="linear")
-        result.per_list[f"ndcg@{k}"] = np.array(values["per_list"])
+        result.per_list[f"ndcg@{k}"] = _over(scores, truth.utility, lambda own, utility: ndcg(own, utility, k))
     if truth.labels is None:
         return result
-    values = Ndcg(keep_in_memory=True).compute(predictions=scores, references=truth.labels, k=k)
     name = f"ndcg@{k}" if truth.utility is None else f"label_ndcg@{k}"
-    result.per_list[name] = np.array(values["per_list"])
-    inputs = {"predictions": scores, "references": truth.labels, "relevant_from": truth.relevant_from}
-    result.per_list["mrr"] = np.array(Mrr(keep_in_memory=True).compute(**inputs)["per_list"])
-    result.per_list[f"recall@{k}"] = np.array(Recall(keep_in_memory=True).compute(**inputs, k=k)["per_list"])
-    result.auc = Auc(keep_in_memory=True).compute(**inputs, within_lists=False)["auc"]
-    by_user = Uauc(keep_in_memory=True).compute(**inputs, users=truth.users)["per_user"]
-    result.per_user["uauc"] = np.array(list(by_user.values()))
+    least = truth.relevant_from
+    result.per_list |= {
+        name: _over(scores, truth.labels, lambda own, labels: ndcg(own, exponential_gains(labels), k)),
+        "mrr": _over(scores, truth.labels, lambda own, labels: reciprocal_rank(own, labels, least)),
+        f"recall@{k}": _over(scores, truth.labels, lambda own, labels: recall(own, labels, k, least)),
+    }
+    whole = auc(np.concatenate(scores), np.concatenate(truth.labels), least)
+    result.auc = None if np.isnan(whole) else whole
+    result.per_user["uauc"] = np.array(list(auc_by_user(scores, truth.labels, truth.users, least).values()))
     return result
+
+
+def _over(
+    scores: Sequence[np.ndarray], truth: Sequence[np.ndarray], metric: Callable[[np.ndarray, np.ndarray], float]
+) -> np.ndarray:
+    return np.array([metric(own, wanted) for own, wanted in zip(scores, truth, strict=True)])
 
 
 def summarise(
@@ -118,6 +138,7 @@ def summarise(
         intervals: name -> metric -> [low, high];
         difference_to_first_stage: name -> metric -> {"mean", "low", "high"}, paired by list;
         gap_closed: name -> share of the distance from first_stage to best_possible in nDCG@k (1 is best_possible);
+        unranked: name -> lists whose scores are all equal, which count as in random order;
         skipped: metric -> lists (users for uauc) without a value.
     """
     weights = resample(len(truth.users), resamples, seed)
@@ -150,6 +171,7 @@ def summarise(
         "intervals": intervals,
         "difference_to_first_stage": differences,
         "gap_closed": gap_closed(systems, f"ndcg@{k}"),
+        "unranked": {name: one.unranked for name, one in measured.items()},
         "skipped": {m: int(np.isnan(v).sum()) for m, v in (any_one.per_list | any_one.per_user).items()},
     }
 

@@ -10,12 +10,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from reshelf.metrics.ordering import order
+from reshelf.metrics.ordering import best_first, ranks
 
 
 def moves(scores: Sequence[np.ndarray], before: Sequence[np.ndarray]) -> np.ndarray:
     """Places each candidate of each list went up from the order of `before`, int64 [all candidates]."""
-    return np.concatenate([_places(old) - _places(new) for new, old in zip(scores, before)])
+    return np.concatenate([ranks(old) - ranks(new) for new, old in zip(scores, before)])
 
 
 def movement(scores: Sequence[np.ndarray], before: Sequence[np.ndarray], k: int) -> dict[str, float]:
@@ -28,7 +28,7 @@ def movement(scores: Sequence[np.ndarray], before: Sequence[np.ndarray], k: int)
     """
     changed, first, replaced = [], [], []
     for new, old in zip(scores, before):
-        now, then = order(new)[:k], order(old)[:k]
+        now, then = best_first(new)[:k], best_first(old)[:k]
         changed.append(not np.array_equal(now, then))
         first.append(now[0] != then[0])
         replaced.append(1 - len(np.intersect1d(now, then)) / len(now))
@@ -38,9 +38,3 @@ def movement(scores: Sequence[np.ndarray], before: Sequence[np.ndarray], k: int)
         "replaced": float(np.mean(replaced)),
         "mean_places": float(np.abs(moves(scores, before)).mean()),
     }
-
-
-def _places(scores: np.ndarray) -> np.ndarray:
-    places = np.empty(len(scores), dtype=np.int64)
-    places[order(scores)] = np.arange(len(scores))
-    return places

@@ -61,6 +61,9 @@ def markdown(report: Mapping[str, Any]) -> str:
         "- Equal scores keep first-stage order. Lists with nothing to find are skipped: "
         + (", ".join(f"{name} {n}" for name, n in report["skipped"].items() if n) or "there were none")
         + ".",
+        "- A list whose scores are all equal was not ranked: its value is the mean over all orders of the list: "
+        + (", ".join(f"{name} {n}" for name, n in report["unranked"].items() if n) or "there was none")
+        + ".",
         f"- Intervals: 95 %, percentile bootstrap over lists ({report['resamples']} resamples, seed {report['seed']}); "
         "differences are paired by list.",
         *(f"- {name} settled on {_settled(facts)}." for name, facts in report["settled"].items()),

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from reshelf.data.schema import Item, RankingList
-from reshelf.metrics.ordering import order
+from reshelf.metrics.ordering import best_first
 
 _TOP, _RECENT = 5, 5
 
@@ -39,7 +39,7 @@ def worst_lists(
 def _told(
     one: RankingList, scores: np.ndarray, items: Mapping[str, Item], value: float, before: float
 ) -> dict[str, Any]:
-    ranked = order(scores)
+    ranked = best_first(scores)
     wanted = np.asarray(one.utility if one.labels is None else one.labels, dtype=np.float64)
     best = int(np.argmax(wanted))
     return {

@@ -13,7 +13,6 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import torch
 from transformers import PreTrainedTokenizerBase, TrainingArguments, set_seed
 
 from reshelf.data.atomic import atomic, check_writable
@@ -30,11 +29,11 @@ from reshelf.finetune.losses.lambda_loss import lambda_loss
 from reshelf.finetune.losses.list_mle import list_mle, position_aware_list_mle
 from reshelf.finetune.losses.listnet import listnet
 from reshelf.finetune.losses.margin_mse import margin_mse
-from reshelf.finetune.losses.mean import candidates, with_positive, with_two_candidates, with_two_grades
 from reshelf.finetune.losses.ranknet import ranknet
 from reshelf.finetune.losses.teacher_bce import teacher_bce
+from reshelf.finetune.losses.weighted_sum import LossSum
 from reshelf.finetune.packed_trainer import packed_arguments
-from reshelf.finetune.trainer import Counts, ListTrainer, Teaching, Watched
+from reshelf.finetune.trainer import ListTrainer, Teaching, Watched
 from reshelf.finetune.validation import Validation
 from reshelf.modeling.calibration import Calibration, fit_calibration
 from reshelf.modeling.checkpoint import RerankerSpec, save_reranker
@@ -43,7 +42,7 @@ from reshelf.modeling.score import attach_head
 from reshelf.prompts.builder import PromptBuilder
 from reshelf.prompts.levels import FeatureLevels, fit_levels
 
-LOSSES: dict[str, Callable[..., torch.Tensor]] = {
+LOSSES: dict[str, Callable[..., LossSum]] = {
     "listnet": listnet,
     "bce": bce,
     "ranknet": ranknet,
@@ -51,15 +50,6 @@ LOSSES: dict[str, Callable[..., torch.Tensor]] = {
     "list_mle": list_mle,
     "position_list_mle": position_aware_list_mle,
 }
-COUNTS: dict[str, Counts] = {
-    "listnet": with_positive,
-    "bce": candidates,
-    "ranknet": with_two_grades,
-    "lambda": with_two_grades,
-    "list_mle": with_two_grades,
-    "position_list_mle": with_two_grades,
-}
-"""How much a list counts in each of them."""
 CHECKPOINTS = "checkpoints"
 CONFIG = "config.yaml"
 
@@ -134,7 +124,6 @@ def _prepare(
         LOSSES[config.loss],
         config.patience,
         _teaching(config.distil),
-        COUNTS[config.loss],
     )
     return data, tokenizer, levels, validation, trainer
 
@@ -143,9 +132,9 @@ def _teaching(config: DistilConfig) -> Teaching | None:
     if not config.feature:
         return None
     if config.loss == "bce":
-        return Teaching(teacher_bce, config.weight, candidates)
+        return Teaching(teacher_bce, config.weight)
     loss = partial(kl, temperature=config.temperature) if config.loss == "kl" else margin_mse
-    return Teaching(loss, config.weight, with_two_candidates)
+    return Teaching(loss, config.weight)
 
 
 def _check_outcomes(validation: Validation, path: Path) -> None:

@@ -19,14 +19,11 @@ from transformers import EarlyStoppingCallback, TrainerCallback, TrainingArgumen
 
 from reshelf.finetune.batches import Batch, ListDataset, collate, padded
 from reshelf.finetune.distributed import StepSampler
-from reshelf.finetune.losses.mean import with_positive, with_two_candidates
+from reshelf.finetune.losses.weighted_sum import LossSum
 from reshelf.finetune.packed_trainer import PackedTrainer
 from reshelf.finetune.progress import TableProgress
 from reshelf.finetune.validation import Validation
 from reshelf.modeling.score import score
-
-Counts = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-"""How much each list counts in a loss: a function of `finetune.losses.mean`."""
 
 
 class _NewEpoch(TrainerCallback):
@@ -55,12 +52,10 @@ class Watched(TrainerCallback):
 class Teaching:
     """Distillation beside the labels."""
 
-    loss: Callable[..., torch.Tensor]
+    loss: Callable[..., LossSum]
     """A function of `finetune.losses` on a teacher's scores."""
     weight: float
     """Its share; the rest is the loss on labels."""
-    counts: Counts = with_two_candidates
-    """How much a list counts in `loss`."""
 
 
 class ListTrainer(PackedTrainer):
@@ -74,7 +69,6 @@ class ListTrainer(PackedTrainer):
         loss: a function of `finetune.losses` on labels.
         patience: validations without progress before training stops.
         teaching: how to learn from the teacher's scores that batches carry; None to leave them alone.
-        counts: how much a list counts in `loss`.
     """
 
     def __init__(
@@ -83,10 +77,9 @@ class ListTrainer(PackedTrainer):
         args: TrainingArguments,
         train_dataset: ListDataset,
         validation: Validation,
-        loss: Callable[..., torch.Tensor],
+        loss: Callable[..., LossSum],
         patience: int,
         teaching: Teaching | None = None,
-        counts: Counts = with_positive,
     ) -> None:
         self._sampler = StepSampler(
             len(train_dataset), args.per_device_train_batch_size, args.seed, args.process_index, args.world_size
@@ -103,11 +96,10 @@ class ListTrainer(PackedTrainer):
                 *([TableProgress()] if args.process_index == 0 else []),
             ],
         )
-        self.model_accepts_loss_kwargs = True  # `compute_loss` divides by what the whole step counts
+        self.model_accepts_loss_kwargs = True  # `compute_loss` divides by the weight of the whole step
         self._validation = validation
         self._loss = loss
         self._teaching = teaching
-        self._counts = counts
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         """Batches as they are; accelerate would fill an epoch's last step with lists that have had their turn."""
@@ -115,14 +107,21 @@ class ListTrainer(PackedTrainer):
         return DataLoader(lists, batch_sampler=self._sampler, collate_fn=self.data_collator)
 
     def _get_num_items_in_batch(self, batches: list[Batch], device: torch.device) -> torch.Tensor:  # type: ignore[override]
-        """What an optimiser step counts, over every forward pass on every process: [labels, teacher], float32."""
-        return reduce(torch.stack([self._counted(batch) for batch in batches]).sum(0).to(device), "sum")
+        """Weight of an optimiser step, over every forward pass on every process: [labels, teacher], float32.
 
-    def _counted(self, batch: Batch) -> torch.Tensor:
-        """What a batch counts in the loss on labels and in that on the teacher's scores, float32 [2]."""
-        taught = with_two_candidates if self._teaching is None else self._teaching.counts
-        parts = [batch.weights * counts(batch.labels, batch.mask) for counts in (self._counts, taught)]
-        return torch.stack([part.sum() for part in parts])
+        It is needed before the first pass. No weight depends on scores or propensities, so any will do.
+        """
+        with torch.no_grad():
+            parts = [self._losses(torch.ones(b.mask.shape), b, torch.ones(b.mask.shape)) for b in batches]
+        weights = torch.tensor([[part.weight for part in of_batch] for of_batch in parts], device=device)
+        return reduce(weights.sum(0), "sum")
+
+    def _losses(self, scores: torch.Tensor, batch: Batch, inverse_propensity: torch.Tensor) -> list[LossSum]:
+        """On labels, and with a teacher on its scores."""
+        losses = [self._loss(scores, batch.labels, batch.mask, batch.weights, inverse_propensity)]
+        if self._teaching is not None:
+            losses.append(self._teaching.loss(scores, batch.teacher, batch.mask, batch.weights))
+        return losses
 
     def compute_loss(  # type: ignore[override]
         self, model: Any, inputs: Batch, return_outputs: bool = False, num_items_in_batch: Any = None
@@ -134,20 +133,15 @@ class ListTrainer(PackedTrainer):
         the teacher's scores, each over its own.
         """
         scores = padded(score(model, inputs.packed), inputs.mask)
-        on_labels, on_teacher = self._counted(inputs) / num_items_in_batch.clamp_min(1e-12)
-        mean = self._loss(scores, inputs.labels, inputs.mask, inputs.weights, inputs.inverse_propensity)
-        loss = mean * (on_labels * self.args.world_size)
+        losses = self._losses(scores, inputs, inputs.inverse_propensity)
+        parts = torch.stack([part.sum for part in losses]) / num_items_in_batch.clamp_min(1e-12) * self.args.world_size
         if self._teaching is None:
-            return loss
-        taught = self._teaching.loss(scores, inputs.teacher, inputs.mask, inputs.weights)
-        taught = taught * (on_teacher * self.args.world_size)
-        return (1 - self._teaching.weight) * loss + self._teaching.weight * taught
+            return parts[0]
+        return torch.lerp(parts[0], parts[1], self._teaching.weight)
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         model: Any = self.model
-        metrics = self._validation.measure(
-            model, self.args.per_device_eval_batch_size, self._loss, self.args.device, self._counts
-        )
+        metrics = self._validation.measure(model, self.args.per_device_eval_batch_size, self._loss, self.args.device)
         model.train()
         self.log(dict(metrics))
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)

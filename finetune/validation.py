@@ -14,29 +14,17 @@ import numpy as np
 import torch
 from accelerate import PartialState
 from accelerate.utils import gather_object
-from torchmetrics.functional.retrieval import retrieval_normalized_dcg
 
 from reshelf.finetune.batches import Batch, Example, ListDataset, collate, padded
 from reshelf.finetune.distributed import share
-from reshelf.finetune.losses.mean import with_positive
+from reshelf.finetune.losses.weighted_sum import LossSum
+from reshelf.metrics.ndcg import exponential_gains, ndcg
 from reshelf.modeling.score import score
 
 Metric = Literal["ndcg@10", "auc"]
 METRIC = "eval_ndcg@10"
 AUC = "eval_auc"
 CUT = 10
-
-
-def ndcg(scores: np.ndarray, labels: np.ndarray, cut: int = CUT) -> float:
-    """nDCG@cut of one list with gains 2^label − 1; equal scores keep first-stage order.
-
-    Args:
-        scores: float [K], candidates in first-stage order.
-        labels: int [K], at least one above 0.
-    """
-    order = np.argsort(-scores, kind="stable")
-    gains = torch.from_numpy(np.exp2(labels[order]) - 1)
-    return float(retrieval_normalized_dcg(torch.arange(len(gains), 0, -1).double(), gains, top_k=cut))
 
 
 class Validation:
@@ -60,31 +48,28 @@ class Validation:
         self,
         model: Any,
         batch_size: int,
-        loss: Callable[..., torch.Tensor],
+        loss: Callable[..., LossSum],
         device: torch.device | str,
-        counts: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] = with_positive,
     ) -> dict[str, float]:
         """Mean loss on labels, as they are, nDCG@10 over the lists with a positive label, and with metric auc the AUC
         of label > 0 over all candidates; `model` is left in evaluation mode.
 
-        `counts` says how much a list counts in `loss`. Several processes share the lists; each returns the same
-        numbers, those of all lists.
+        Several processes share the lists; each returns the same numbers, those of all lists.
         """
         values, losses, rows = [], [], []
         for _, mine, batch, grid in _scored(model, self.examples, batch_size, device):
             if mine:
-                value = loss(grid, batch.labels, batch.mask, batch.weights, batch.inverse_propensity)
-                counted = float((batch.weights * counts(batch.labels, batch.mask)).sum())
-                losses.append((float(value) * counted, counted))
+                part = loss(grid, batch.labels, batch.mask, batch.weights, batch.inverse_propensity)
+                losses.append((float(part.sum), float(part.weight)))
             for row, example in zip(grid.cpu().numpy(), mine):
                 found = row[: len(example.labels)]
                 if example.labels.any():
-                    values.append(ndcg(found, example.labels))
+                    values.append(ndcg(found, exponential_gains(example.labels), CUT))
                 if self.metric == "auc":
                     rows.append((found, example.labels > 0))
         values, losses, rows = gather_object(values), gather_object(losses), gather_object(rows)
-        total = sum(counted for _, counted in losses)
-        metrics = {"eval_loss": sum(part for part, _ in losses) / max(total, 1e-12), METRIC: float(np.mean(values))}
+        total, weight = (sum(column) for column in zip(*losses, strict=True))
+        metrics = {"eval_loss": total / max(weight, 1e-12), METRIC: float(np.mean(values))}
         if self.metric == "auc":
             from sklearn.metrics import roc_auc_score
 

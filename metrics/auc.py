@@ -1,63 +1,69 @@
-"""AUC over all rows, as a Hugging Face `evaluate` metric over lists.
-
-    metric = evaluate.load("metrics/auc.py")           # or Auc(keep_in_memory=True)
-    metric.compute(predictions=[[0.2, 0.9], [0.5]], references=[[0, 3], [3]], relevant_from=3)
-    # {"auc": 1.0, "per_list": [1.0, nan], "skipped": 1}
-
-All (list, candidate) rows are compared with one another, also across lists and shoppers, so it asks that scores mean
-the same everywhere (scikit-learn's `roc_auc_score`). Equal scores count one half: across lists there is no first-stage
-order to break a tie with. `per_list` holds the AUC within each list, NaN where a list has only one of the two labels.
-"""
+"""AUC: how often something wanted scores above something that is not, over rows from any lists; UAUC: per shopper."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 
-import evaluate
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
-from reshelf.metrics.ordering import lists_info
-
-DESCRIPTION = "Area under the ROC curve over all rows of all lists."
-INPUTS = """
-Args:
-    predictions: one sequence of scores [K] per list, higher is better.
-    references: one sequence of graded labels [K] per list.
-    relevant_from: the smallest label that counts as relevant (default 1).
-    within_lists: also give the AUC within each list (default; it takes most of the time).
-Returns:
-    auc: over all rows (None where only one of the two labels occurs); per_list: AUC within each list, NaN where a
-    list has only one of the two labels; skipped: how many those are.
-"""
+from reshelf.metrics.ordering import Scores
 
 
-def auc_of_rows(scores: Sequence[float] | np.ndarray, labels: Sequence[int] | np.ndarray, relevant_from: int) -> float:
-    """AUC of rows [N]; NaN where only one of the two labels occurs."""
+def auc(scores: Scores, labels: Sequence[int] | np.ndarray, relevant_from: int = 1) -> float:
+    """Area under the ROC curve of rows (scikit-learn's `roc_auc_score`).
+
+    Rows are compared with one another also across lists and shoppers, so scores must mean the same everywhere: use it
+    for pointwise data, where lists hold one candidate each, and beside a pointwise loss (`bce`). Equal scores count
+    one half: across lists there is no first-stage order to break a tie with.
+
+    Args:
+        scores: float [N], higher is better.
+        labels: int [N], graded.
+        relevant_from: the smallest label that counts as relevant.
+
+    Returns:
+        A number in [0, 1]; NaN where only one of the two labels occurs.
+
+    Examples:
+        >>> auc([0.2, 0.9, 0.2], [0, 3, 3], relevant_from=3)
+        0.75
+    """
     relevant = np.asarray(labels) >= relevant_from
     if relevant.all() or not relevant.any():
         return float("nan")
     return float(roc_auc_score(relevant, np.asarray(scores, dtype=np.float64)))
 
 
-class Auc(evaluate.Metric):
-    """AUC over all rows."""
+def auc_by_user(
+    scores: Sequence[Scores],
+    labels: Sequence[Sequence[int] | np.ndarray],
+    users: Sequence[str],
+    relevant_from: int = 1,
+) -> dict[str, float]:
+    """AUC of each user's own rows, from all lists of that user. Its unweighted mean over users is UAUC (Zhu et al.,
+    "Optimized Cost per Click in Taobao Display Advertising", KDD 2017, weight it by impressions as GAUC).
 
-    def _info(self) -> evaluate.MetricInfo:
-        return lists_info(DESCRIPTION, INPUTS)
+    Use it for pointwise data with several rows per shopper, where AUC also rewards knowing who buys much.
 
-    def _compute(
-        self,
-        predictions: list[list[float]],
-        references: list[list[int]],
-        relevant_from: int = 1,
-        within_lists: bool = True,
-    ) -> dict[str, Any]:
-        whole = auc_of_rows(np.concatenate(predictions), np.concatenate(references), relevant_from)
-        result: dict[str, Any] = {"auc": None if np.isnan(whole) else whole}
-        if within_lists:
-            rows = zip(predictions, references, strict=True)
-            result["per_list"] = [auc_of_rows(scores, labels, relevant_from) for scores, labels in rows]
-            result["skipped"] = int(np.isnan(result["per_list"]).sum())
-        return result
+    Args:
+        scores: one float [K] per list, higher is better.
+        labels: one int [K] per list, graded.
+        users: the user id of each list.
+        relevant_from: the smallest label that counts as relevant.
+
+    Returns:
+        User id -> AUC, in order of first appearance; NaN where a user has only one of the two labels.
+
+    Examples:
+        >>> auc_by_user([[0.2], [0.9], [0.1]], [[0], [3], [3]], ["u1", "u1", "u2"], relevant_from=3)
+        {'u1': 1.0, 'u2': nan}
+    """
+    rows: Mapping[str, list[int]] = defaultdict(list)
+    for n, user in enumerate(users):
+        rows[user].append(n)
+    return {
+        user: auc(np.concatenate([scores[n] for n in own]), np.concatenate([labels[n] for n in own]), relevant_from)
+        for user, own in rows.items()
+    }

@@ -39,24 +39,39 @@ def resample(n_lists: int, resamples: int, seed: int) -> np.ndarray:
     return weights
 
 
-def interval(values: np.ndarray, weights: np.ndarray, confidence: float = CONFIDENCE) -> Interval:
-    """Percentile interval of the mean of per-list values.
+def interval(
+    values: np.ndarray,
+    weights: np.ndarray,
+    confidence: float = CONFIDENCE,
+    list_weights: np.ndarray | None = None,
+) -> Interval:
+    """Percentile interval of the mean of per-list values (Efron and Tibshirani, "An Introduction to the Bootstrap",
+    1993, section 13.3).
+
+    Use it for the mean of any metric over lists. It assumes that lists are independent of one another; where a metric
+    is a mean over shoppers, pass values per shopper.
 
     Args:
         values: float [n_lists]; NaN for lists that have no value (they count in no resample). For a paired
             difference pass the difference: it is NaN wherever either system has no value.
         weights: int [resamples, n_lists] from `resample`.
         confidence: share of the resampled means between `low` and `high`.
+        list_weights: float [n_lists], for a weighted mean; numerator and denominator are resampled together.
+
+    Examples:
+        >>> found = interval(np.array([0.2, 0.4, 0.6, 0.8]), resample(n_lists=4, resamples=1000, seed=0))
+        >>> found.low < found.mean == 0.5 < found.high
+        True
     """
-    known = ~np.isnan(values)
-    if not known.any():
+    counted = np.where(np.isnan(values), 0.0, 1.0 if list_weights is None else list_weights)
+    if not counted.any():
         return Interval(float("nan"), float("nan"), float("nan"))
-    filled = np.where(known, values, 0.0)
+    filled = np.nan_to_num(values) * counted
     # In pieces: as floats all resamples at once would take four times the memory of the counts.
     sums = np.concatenate([rows.astype(np.float64) @ filled for rows in np.array_split(weights, _pieces(weights))])
-    totals = np.concatenate([rows @ known.astype(np.float64) for rows in np.array_split(weights, _pieces(weights))])
+    totals = np.concatenate([rows @ counted for rows in np.array_split(weights, _pieces(weights))])
     means = sums[totals > 0] / totals[totals > 0]
-    return Interval(float(values[known].mean()), *_bounds(means, confidence))
+    return Interval(float(filled.sum() / counted.sum()), *_bounds(means, confidence))
 
 
 def auc_interval(

@@ -1,72 +1,95 @@
-"""nDCG@k, as a Hugging Face `evaluate` metric over lists.
-
-    metric = evaluate.load("metrics/ndcg.py")          # or Ndcg(keep_in_memory=True)
-    metric.compute(predictions=[[0.2, 0.9]], references=[[0, 3]], k=10)
-    # {"ndcg@10": 1.0, "per_list": [1.0], "skipped": 0}
-
-Graded labels gain `2 ** label - 1` (`gain="exponential"`); numbers that already are gains, such as the simulator's
-utility, are used as they are (`gain="linear"`). The gain at rank r is divided by log2(r + 1), the sum by the sum of
-the best order. The sum itself is torchmetrics'. A list without any gain has no best order: it is skipped (NaN in
-`per_list`) and counted.
-"""
+"""nDCG@k: how much of the gain stands near the top, against the best order of the same list."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
 
-import evaluate
 import numpy as np
-import torch
-from torchmetrics.functional.retrieval import retrieval_normalized_dcg
 
-from reshelf.metrics.ordering import exponential_gains, lists_info, mean_or_none, rank_scores
-
-DESCRIPTION = "Normalised discounted cumulative gain of the first k, mean over lists; ties keep first-stage order."
-INPUTS = """
-Args:
-    predictions: one sequence of scores [K] per list, candidates in first-stage order, higher is better.
-    references: one sequence of graded labels or gains [K] per list.
-    k: how many places count (default 10).
-    gain: "exponential" (2 ** label - 1, default) or "linear" (references are gains).
-Returns:
-    ndcg@k: mean over lists with a gain (None without any); per_list: one value per list, NaN where skipped;
-    skipped: lists without a gain.
-"""
+from reshelf.metrics.ordering import Scores, best_first, finite_scores
 
 
-def ndcg_of_list(scores: Sequence[float], gains: Sequence[float] | np.ndarray, k: int) -> float:
-    """nDCG@k of one list from its gains [K]; NaN where no gain is above zero."""
-    target = torch.as_tensor(np.asarray(gains, dtype=np.float64), dtype=torch.float32)
-    if target.min() < 0 or not torch.isfinite(target).all():
+def exponential_gains(labels: Sequence[float] | np.ndarray) -> np.ndarray:
+    """Graded labels as nDCG gains, 2^label − 1 (Burges et al., ICML 2005), float64 of the same shape.
+
+    Examples:
+        >>> exponential_gains([0, 3, 1]).tolist()
+        [0.0, 7.0, 1.0]
+    """
+    return np.exp2(np.asarray(labels, dtype=np.float64)) - 1.0
+
+
+def discounts(ranks: Sequence[int] | np.ndarray) -> np.ndarray:
+    """What a gain at each rank, 1 is best, is multiplied by: 1 / log₂(rank + 1), float64 of the same shape.
+
+    Examples:
+        >>> discounts([1, 3]).tolist()
+        [1.0, 0.5]
+    """
+    return 1.0 / np.log2(np.asarray(ranks, dtype=np.float64) + 1.0)
+
+
+def ndcg(scores: Scores, gains: Sequence[float] | np.ndarray, k: int = 10) -> float:
+    """nDCG@k of one list: Σ_(rank ≤ k) gain / log₂(rank + 1), over the same sum of the best order.
+
+    Järvelin and Kekäläinen (TOIS 2002). Use it wherever relevance is graded and the top counts most; training selects
+    checkpoints by it. Pass `exponential_gains(labels)` for graded labels, and numbers that already are gains, such
+    as the simulator's utility, as they are.
+
+    Args:
+        scores: float [K] in first-stage order, higher is better; equal scores keep that order. Where all are equal
+            the list is unranked (`ordering.unranked`) and gets the mean over all its orders.
+        gains: float [K], not below 0.
+        k: how many ranks count.
+
+    Returns:
+        A number in [0, 1]; NaN where no gain is above 0, for such a list has no best order.
+
+    Raises:
+        ValueError: scores or gains are not K finite numbers, or a gain is below 0.
+
+    Examples:
+        >>> ndcg([0.2, 0.9], exponential_gains([0, 3]))
+        1.0
+        >>> round(ndcg([0.9, 0.2], exponential_gains([0, 3])), 3)
+        0.631
+    """
+    values, wanted = finite_scores(scores), np.asarray(gains, dtype=np.float64)
+    if wanted.shape != values.shape:
+        raise ValueError(f"there are {len(values)} scores for gains of shape {wanted.shape}")
+    if wanted.min() < 0 or not np.isfinite(wanted).all():
         raise ValueError("gains must be finite and not below zero")
-    if target.max() <= 0:
-        return float("nan")
-    # The sums are float32, so that a perfect order can come out a rounding step above 1.
-    return min(float(retrieval_normalized_dcg(rank_scores(scores), target, top_k=k)), 1.0)
+    return float(ndcg_of_lists(values[None], wanted[None], np.ones((1, len(values)), dtype=bool), k)[0])
 
 
-class Ndcg(evaluate.Metric):
-    """nDCG@k over lists."""
+def ndcg_of_lists(scores: np.ndarray, gains: np.ndarray, mask: np.ndarray, k: int = 10) -> np.ndarray:
+    """`ndcg` of many lists at once, for what measures after every step of training.
 
-    def _info(self) -> evaluate.MetricInfo:
-        return lists_info(DESCRIPTION, INPUTS, references="float64")
+    Args:
+        scores: float [N, K], finite where `mask` is True.
+        gains: float [N, K], not below 0.
+        mask: bool [N, K], True for candidates, False for what fills up shorter lists.
+        k: how many ranks count.
 
-    def _compute(
-        self,
-        predictions: list[list[float]],
-        references: list[list[float]],
-        k: int = 10,
-        gain: Literal["exponential", "linear"] = "exponential",
-    ) -> dict[str, Any]:
-        if gain not in ("exponential", "linear"):
-            raise ValueError(f"gain is {gain!r}; give 'exponential' or 'linear'")
-        per_list = [
-            ndcg_of_list(scores, exponential_gains(values) if gain == "exponential" else values, k)
-            for scores, values in zip(predictions, references, strict=True)
-        ]
-        return {
-            f"ndcg@{k}": mean_or_none(per_list),
-            "per_list": per_list,
-            "skipped": int(np.isnan(per_list).sum()),
-        }
+    Returns:
+        float64 [N], NaN for lists without a gain.
+
+    Examples:
+        >>> scores, gains = np.array([[0.9, 0.2, 0.0], [1.0, 1.0, 0.0]]), np.array([[0.0, 7.0, 0.0], [7.0, 0.0, 0.0]])
+        >>> mask = np.array([[True, True, True], [True, True, False]])
+        >>> ndcg_of_lists(scores, gains, mask).round(3).tolist()  # the second list is unranked
+        [0.631, 0.815]
+    """
+    gains = np.where(mask, gains, 0.0)
+    discount = discounts(np.arange(1, min(k, scores.shape[1]) + 1))
+    best = np.sort(gains, axis=1)[:, ::-1][:, : len(discount)] @ discount
+    order = best_first(np.where(mask, scores, -np.inf))[:, : len(discount)]
+    found = np.take_along_axis(gains, order, axis=1) @ discount
+    # Where all scores are equal, any candidate stands at any of the list's ranks equally often.
+    size = mask.sum(1)
+    highest, lowest = np.where(mask, scores, -np.inf).max(1), np.where(mask, scores, np.inf).min(1)
+    over_ranks = np.cumsum(discount)[np.minimum(size, len(discount)) - 1]
+    found = np.where((highest == lowest) & (size > 1), gains.sum(1) / size * over_ranks, found)
+    with np.errstate(invalid="ignore"):
+        # A rounding step above 1 is 1.
+        return np.where(best > 0, np.minimum(found / best, 1.0), np.nan)

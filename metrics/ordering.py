@@ -1,85 +1,83 @@
-"""What all metrics share: their inputs, how scores become an order, what a gain is, and what counts as relevant.
+"""How scores become an order: the one rule of the reranker, the service, batch jobs, training and every metric.
 
-pseudo = rank_scores([0.5, 0.9, 0.5])   # -> tensor [2., 3., 1.]: the tie keeps first-stage order
-gains = exponential_gains([0, 3, 1])    # -> [0., 7., 1.]
-relevance_threshold([[0, 1], [0, 3]])   # -> 3: the set has purchases, so a purchase is what counts
+Best first; equal scores keep first-stage order, in which candidates are always handed over. A list whose scores do not
+differ at all was not ranked: metrics give it what a random order is worth, not what the first stage's is (`unranked`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
-import datasets
-import evaluate
 import numpy as np
-import torch
 
-from reshelf.data.schema import MAX_GRADE
-
-
-def order(scores: Sequence[float] | np.ndarray) -> np.ndarray:
-    """Indices of the candidates, best first, int64 [K]; equal scores keep first-stage order."""
-    return np.argsort(-np.asarray(scores, dtype=np.float64), kind="stable")
+Scores = Sequence[float] | np.ndarray
 
 
-def rank_scores(scores: Sequence[float] | np.ndarray) -> torch.Tensor:
-    """Strictly decreasing stand-ins for scores, so that no library has a tie left to break in its own way.
+def best_first(scores: Scores) -> np.ndarray:
+    """Indices of the candidates, best first.
 
-    Candidates come in first-stage order and the sort is stable, so equal scores keep first-stage order.
+    The sort is stable: equal scores keep first-stage order. +inf stands first and -inf last, as numbers do, so -inf
+    can fill up lists of unlike lengths. NaN has no place and is refused.
 
     Args:
-        scores: [K] float, higher is better, in first-stage order.
+        scores: float [K] in first-stage order, higher is better; or [..., K], lists along the last axis.
 
     Returns:
-        float32 [K]: K for the best candidate down to 1 for the last (torchmetrics leaves out scores that are not
-        above zero).
+        int64, of the same shape.
 
     Raises:
-        ValueError: there are no scores, or one is NaN or infinite.
+        ValueError: a score is NaN.
+
+    Examples:
+        >>> best_first([0.5, 0.9, 0.5]).tolist()
+        [1, 0, 2]
+    """
+    values = np.asarray(scores, dtype=np.float64)
+    if np.isnan(values).any():
+        raise ValueError(f"score {int(np.argmax(np.isnan(values)))} is NaN; a list with a NaN score has no order")
+    return np.argsort(-values, axis=-1, kind="stable")
+
+
+def ranks(scores: Scores) -> np.ndarray:
+    """Rank of each candidate, 1 is best: the inverse of `best_first`, int64 of the shape of `scores`.
+
+    Examples:
+        >>> ranks([0.5, 0.9, 0.5]).tolist()
+        [2, 1, 3]
+    """
+    order = best_first(scores)
+    result = np.empty_like(order)
+    np.put_along_axis(result, order, np.arange(1, order.shape[-1] + 1), axis=-1)
+    return result
+
+
+def unranked(scores: Scores) -> bool:
+    """Whether a list has several candidates and one score for all of them, so that nothing was ranked.
+
+    A model that has collapsed to a constant would otherwise be measured as the first stage. `ndcg`, `reciprocal_rank`
+    and `recall` of such a list are the mean over all its orders; in `auc` equal scores count one half anyway. Where
+    lists are counted, report how many were unranked beside the mean.
+
+    Args:
+        scores: float [K].
+
+    Examples:
+        >>> unranked([0.5, 0.5, 0.5]), unranked([0.5, 0.5, 0.4]), unranked([0.5])
+        (True, False, False)
+    """
+    values = np.asarray(scores, dtype=np.float64)
+    return len(values) > 1 and bool((values == values[0]).all())
+
+
+def finite_scores(scores: Scores) -> np.ndarray:
+    """The scores of one list as float64 [K].
+
+    Raises:
+        ValueError: there are none, or one is NaN or infinite.
     """
     values = np.asarray(scores, dtype=np.float64)
     if values.ndim != 1 or not len(values):
         raise ValueError(f"scores of one list must be a non-empty sequence of numbers, not of shape {values.shape}")
     if not np.isfinite(values).all():
         raise ValueError(f"score {int(np.argmin(np.isfinite(values)))} is NaN or infinite")
-    stand_ins = torch.empty(len(values))
-    stand_ins[order(values)] = torch.arange(len(values), 0, -1, dtype=torch.float32)
-    return stand_ins
-
-
-def exponential_gains(labels: Sequence[float] | np.ndarray) -> np.ndarray:
-    """Graded labels [K] as nDCG gains `2 ** label - 1`, float64 [K]."""
-    return np.exp2(np.asarray(labels, dtype=np.float64)) - 1.0
-
-
-def relevance_threshold(labels: Iterable[Sequence[int]]) -> int:
-    """The smallest label that counts as relevant for MRR, recall, AUC and UAUC.
-
-    One rule for a whole set: the highest grade (3, purchase) where any list of the set has one, otherwise 1
-    (anything the shopper touched). All systems on a set are measured with the same threshold.
-    """
-    return MAX_GRADE if any(max(one, default=0) >= MAX_GRADE for one in labels) else 1
-
-
-def mean_or_none(values: Sequence[float] | np.ndarray) -> float | None:
-    """The mean of the values that are not NaN; None where there is none (NaN is no JSON)."""
-    known = np.asarray(values, dtype=np.float64)
-    known = known[~np.isnan(known)]
-    return float(known.mean()) if len(known) else None
-
-
-def lists_info(description: str, inputs: str, references: str = "int64", **more: str) -> evaluate.MetricInfo:
-    """What a metric over lists tells `evaluate`: scores and references are one sequence per list.
-
-    Args:
-        references: dtype of the labels or gains.
-        more: further inputs, one value per list, by name and dtype.
-    """
-    features = {
-        "predictions": datasets.Sequence(datasets.Value("float64")),
-        "references": datasets.Sequence(datasets.Value(references)),
-        **{name: datasets.Value(dtype) for name, dtype in more.items()},
-    }
-    return evaluate.MetricInfo(
-        description=description, citation="", inputs_description=inputs, features=datasets.Features(features)
-    )
+    return values

@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import bm25s
 import numpy as np
 
 from reshelf.data.atomic import atomic
+from reshelf.data.bm25 import Bm25Index
 from reshelf.data.dataset_folder import RankingData, save_dataset_folder
 from reshelf.data.marketplace import shoppers
 from reshelf.data.marketplace.catalogue import Shop, make_catalogue
@@ -21,6 +21,7 @@ from reshelf.data.marketplace.pictures import picture_path, write_pictures
 from reshelf.data.marketplace.vocabulary import CATEGORIES, COLOURS, DEPARTMENTS
 from reshelf.data.schema import Event, EventKind, Item, RankingList
 from reshelf.errors import InputError
+from reshelf.metrics.ordering import best_first, ranks
 
 OPENING = datetime(2026, 1, 1, tzinfo=UTC)
 NOISE = 0.1
@@ -86,9 +87,8 @@ class Simulator:
     def __init__(self, config: MarketplaceConfig) -> None:
         self.config = config
         self.shop: Shop = make_catalogue(config.seed, config.items_per_category)
-        texts = [f"{i.title} {' '.join(i.category)}".lower() for i in self.shop.items.values()]
-        self._bm25 = bm25s.BM25()
-        self._bm25.index(bm25s.tokenize(texts, stopwords=None, show_progress=False), show_progress=False)
+        texts = [f"{i.title} {' '.join(i.category)}" for i in self.shop.items.values()]
+        self._bm25 = Bm25Index(texts)
         self._scores: dict[str, np.ndarray] = {}
         self.shown_at_random: set[str] = set()
         if config.images:
@@ -102,10 +102,10 @@ class Simulator:
     def first_stage(self, query: str, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """BM25 over title and category among the products in stock: rows best first, and their scores [K]."""
         if query not in self._scores:
-            self._scores[query] = self._bm25.get_scores(query.lower().split()).astype(np.float64)
+            self._scores[query] = self._bm25.scores(query)
         scores = np.where(rng.random(len(self.shop.ids)) < IN_STOCK, self._scores[query], -1.0)
         ties = rng.random(len(scores)) * 1e-6
-        rows = np.argsort(-(scores + ties), kind="stable")[: self.config.candidates]
+        rows = best_first(scores + ties)[: self.config.candidates]
         return rows, scores[rows]
 
     def places(self, rows: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, bool]:
@@ -121,7 +121,7 @@ class Simulator:
         if at_random:
             return rng.permutation(n) + 1, True
         key = np.arange(n) / max(n - 1, 1) - self.config.promotion * (self.shop.level[rows] - 1) / 4
-        return np.argsort(np.argsort(key, kind="stable")) + 1, False
+        return ranks(-key), False
 
     def shopper(self, number: int) -> Iterator[RankingList]:
         """The lists of one shopper, in the order of time."""

@@ -26,7 +26,6 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -35,6 +34,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.preprocessing import normalize
 from sklearn.utils.extmath import randomized_svd
 
+from reshelf.data.bm25 import Bm25Index, english_words
 from reshelf.data.importing.history import EventLog, lower_bound
 from reshelf.data.importing.mapping import SignalsConfig
 from reshelf.data.importing.readers import NO_TIME
@@ -309,26 +309,17 @@ class Signals:
         return QuerySignals(self.texts.full, self.texts.whole)
 
     @cached_property
-    def _index(self) -> Any:
-        import bm25s
-
-        index = bm25s.BM25()
-        index.index(bm25s.tokenize(list(self.texts.full), stopwords="en", show_progress=False), show_progress=False)
-        return index
+    def _index(self) -> Bm25Index:
+        return Bm25Index(self.texts.full, english_words)
 
     def _bm25(self, asks: Sequence[Ask]) -> list[Float64]:
-        """BM25 (Lucene's variant, k1 1.5, b 0.75)."""
-        import bm25s
-
         result: list[Float64] = [np.zeros(0)] * len(asks)
         scores = np.zeros(0)
         by_query = sorted(range(len(asks)), key=lambda i: asks[i].query)  # the scores of all items, for one query only
         for before, i in zip([-1, *by_query], by_query):
             if before < 0 or asks[before].query != asks[i].query:
-                tokens = bm25s.tokenize([asks[i].query], stopwords="en", show_progress=False, return_ids=False)[0]
-                tokens = [t for t in tokens if t in self._index.vocab_dict]
-                scores = np.zeros(len(self.texts.full)) if not tokens else self._index.get_scores(tokens)
-            result[i] = np.asarray(scores, dtype=np.float64)[asks[i].candidates]
+                scores = self._index.scores(asks[i].query)
+            result[i] = scores[asks[i].candidates]
         return result
 
 

@@ -5,18 +5,14 @@ Bm25().scores(data, lists)
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import bm25s
 import numpy as np
 
+from reshelf.data.bm25 import Bm25Index
 from reshelf.data.dataset_folder import RankingData
 from reshelf.data.schema import Item, RankingList
-
-# Chinese, Japanese and Korean writing has no spaces: one sign, one word.
-WORD = re.compile(r"[぀-ヿ㐀-鿿가-힯]|[^\W_]+")
 
 
 @dataclass
@@ -33,15 +29,8 @@ class Bm25:
     def scores(self, data: RankingData, lists: Sequence[RankingList]) -> list[np.ndarray]:
         """float64 [K] per list; 0 where no word is shared."""
         place = {item: i for i, item in enumerate(data.items)}
-        index = bm25s.BM25()
-        index.index([words(item_text(item)) for item in data.items.values()], show_progress=False)
-        known = index.vocab_dict
-        result = []
-        for one in lists:
-            query = [word for word in words(self.query_text(data, one)) if word in known]
-            everything = index.get_scores(query) if query else np.zeros(len(place), dtype=np.float32)
-            result.append(everything[[place[item] for item in one.candidates]].astype(np.float64))
-        return result
+        index = Bm25Index(map(item_text, data.items.values()))
+        return [index.scores(self.query_text(data, one))[[place[item] for item in one.candidates]] for one in lists]
 
     def query_text(self, data: RankingData, one: RankingList) -> str:
         """The query, or the recent history's titles where there is none."""
@@ -49,11 +38,6 @@ class Bm25:
             return one.query
         recent = [event.item_id for event in one.history if event.item_id is not None][-self.recent :]
         return " ".join(data.items[item].title for item in recent)
-
-
-def words(text: str) -> list[str]:
-    """Lower-case words of any script."""
-    return WORD.findall(text.lower())
 
 
 def item_text(item: Item) -> str:

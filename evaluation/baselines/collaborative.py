@@ -14,11 +14,10 @@ from typing import Any, TypeVar
 
 import numpy as np
 import scipy.sparse as sp
-from sklearn.metrics import roc_auc_score
 
 from reshelf.data.schema import MAX_GRADE, Event, EventKind, RankingList
 from reshelf.evaluation.baselines.popularity import EVENT_GRADES
-from reshelf.finetune.validation import ndcg
+from reshelf.evaluation.baselines.selection import SelectionMetric
 
 Settings = TypeVar("Settings")
 MIXES = (0.0, 0.3, 1.0, 3.0, 10.0)
@@ -89,26 +88,18 @@ def choose(
     mixes: Sequence[float],
 ) -> tuple[Settings, Blend, dict[str, Any]]:
     """The settings and the mix that order the validation lists best; of equals, the first."""
+    metric = SelectionMetric([one.labels or () for one in lists])
     best: tuple[float, Settings, Blend] | None = None
     for one in settings:
         made = score(one)
         spread = float(np.concatenate(made).std()) or 1.0
         for mix in mixes:
             blend = Blend(spread, mix)
-            value = quality(blend(made), lists)
+            value = metric(blend(made))
             if best is None or value > best[0]:
                 best = value, one, blend
     assert best is not None
     return best[1], best[2], {"mix": best[2].mix, "valid": best[0]}
-
-
-def quality(scores: Sequence[np.ndarray], lists: Sequence[RankingList]) -> float:
-    """Mean nDCG@10 over lists with a label above 0; AUC over all rows where every list holds one candidate."""
-    labels = [np.array(one.labels) for one in lists]
-    if any(len(one) > 1 for one in labels):
-        return float(np.mean([ndcg(mine, wanted) for mine, wanted in zip(scores, labels) if wanted.any()]))
-    wanted = np.concatenate(labels) > 0
-    return 0.5 if wanted.all() or not wanted.any() else float(roc_auc_score(wanted, np.concatenate(scores)))
 
 
 def candidate_places(one: RankingList, place: Mapping[str, int]) -> tuple[np.ndarray, np.ndarray]:

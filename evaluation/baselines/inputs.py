@@ -20,9 +20,9 @@ from typing import TypeVar
 import numpy as np
 import torch
 
+from reshelf.data.bm25 import words
 from reshelf.data.dataset_folder import RankingData
 from reshelf.data.schema import Event, EventKind, Item, RankingList
-from reshelf.evaluation.baselines.bm25 import words
 from reshelf.evaluation.baselines.numbers import ITEM_NUMBERS, Numbers
 from reshelf.evaluation.baselines.pictures import read_pictures
 from reshelf.evaluation.baselines.scale import Scale

@@ -15,12 +15,12 @@ from itertools import product
 from typing import Any
 
 import numpy as np
-from sklearn.metrics import roc_auc_score
 
 from reshelf.data.dataset_folder import RankingData
 from reshelf.data.schema import MAX_GRADE, RankingList
 from reshelf.errors import InputError
 from reshelf.evaluation.baselines.numbers import Numbers
+from reshelf.evaluation.baselines.selection import SelectionMetric
 
 Table = Callable[[RankingList], np.ndarray]
 LEAVES = (7, 31)
@@ -78,7 +78,7 @@ def fit_trees(
     held = np.concatenate([table(one) for one in valid])
     sizes, held_sizes = ([len(one.candidates) for one in lists] for lists in (train, valid))
     labels, held_labels = (np.concatenate([np.asarray(one.labels) for one in lists]) for lists in (train, valid))
-    measure = _measure(held_labels, held_sizes)
+    metric = SelectionMetric([one.labels or () for one in valid])
     best: tuple[float, Any, dict[str, Any]] | None = None
     search = product(OBJECTIVES, LEAVES) if settled is None else [(settled["objective"], settled["leaves"])]
     for objective, leaves in search:
@@ -89,35 +89,15 @@ def fit_trees(
         watched: dict[str, Any] = {}
         model = lgb.train(
             settings, fitted, _ROUNDS, [lgb.Dataset(held, group=held_sizes, label=held_labels * 0, reference=fitted)],
-            ["valid"], feval=lambda scores, _: ("metric", measure(scores), True),
+            ["valid"], feval=lambda scores, _: ("metric", metric(scores), True),
             callbacks=[lgb.early_stopping(_PATIENCE, verbose=False), lgb.record_evaluation(watched)],
         )  # fmt: skip
-        metric = max(watched["valid"]["metric"])
-        facts = {"objective": objective, "leaves": leaves, "trees": model.best_iteration, "valid": metric}
-        if best is None or metric > best[0]:
-            best = metric, model, facts
+        reached = max(watched["valid"]["metric"])
+        facts = {"objective": objective, "leaves": leaves, "trees": model.best_iteration, "valid": reached}
+        if best is None or reached > best[0]:
+            best = reached, model, facts
     assert best is not None
     return best[1], best[2]
-
-
-def _measure(labels: np.ndarray, sizes: Sequence[int]) -> Callable[[np.ndarray], float]:
-    """Mean nDCG@10 of flat scores, or their AUC where every list holds one candidate."""
-    if max(sizes) == 1:
-        return lambda scores: float(roc_auc_score(labels > 0, scores))
-    grid = np.arange(max(sizes)) < np.array(sizes)[:, None]
-    gains = np.zeros(grid.shape)
-    gains[grid] = 2.0**labels - 1
-    discounts = 1 / np.log2(np.arange(2, 12))[: grid.shape[1]]
-    best = (np.sort(gains, axis=1)[:, ::-1][:, :10] * discounts).sum(1)
-
-    def ndcg(scores: np.ndarray) -> float:
-        padded = np.full(grid.shape, -np.inf)
-        padded[grid] = scores
-        order = np.argsort(-padded, axis=1, kind="stable")[:, :10]
-        found = (np.take_along_axis(gains, order, axis=1) * discounts).sum(1)
-        return float((found[best > 0] / best[best > 0]).mean())
-
-    return ndcg
 
 
 def predict(model: Any, table: Table, lists: Sequence[RankingList]) -> list[np.ndarray]:

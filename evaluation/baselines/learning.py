@@ -17,16 +17,16 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from sklearn.metrics import roc_auc_score
 from torch import nn
 
 from reshelf.data.dataset_folder import RankingData
 from reshelf.data.schema import RankingList
 from reshelf.errors import InputError
 from reshelf.evaluation.baselines.inputs import Batch, Encoded, Inputs, Rows, collate
-from reshelf.finetune.validation import ndcg
+from reshelf.evaluation.baselines.selection import SelectionMetric
+from reshelf.finetune.losses.weighted_sum import LossSum
 
-Loss = Callable[..., torch.Tensor]
+Loss = Callable[..., LossSum]
 _CHUNK = 1024
 _CLIP = 5.0
 
@@ -174,6 +174,7 @@ class Training:
         self.net, self.dials, self.plan = net, dials, plan
         self._loss, self._rows, self._train, self._valid = loss, rows, train, valid
         self._batches = batches(train, plan, np.random.default_rng(seed))
+        self._metric = SelectionMetric([one.labels for one in valid])
         self._together = _single(train)
         self._every = min(plan.every, max(plan.least, -(-len(train) // plan.batch)))
         self._optimiser = self._made(dials.rate)
@@ -215,7 +216,7 @@ class Training:
         return torch.optim.AdamW(self.net.parameters(), lr=rate, weight_decay=self.dials.decay, fused=True)
 
     def _look(self) -> None:
-        value = measure(predict(self.net, self._rows, self._valid), self._valid)
+        value = self._metric(predict(self.net, self._rows, self._valid))
         self.curve.append((self.step, value))
         self._waited += 1
         if value > self.best:
@@ -229,7 +230,7 @@ class Training:
         if self._together:
             # A list of one candidate has no order; the batch has one, and AUC over all rows is about it.
             scores, labels, mask = scores.T, labels.T, mask.T
-        return self._loss(scores, labels, mask, torch.ones(len(scores)), torch.ones_like(scores))
+        return self._loss(scores, labels, mask, torch.ones(len(scores)), torch.ones_like(scores)).mean()
 
 
 def batches(lists: Sequence[Encoded], plan: Plan, rng: np.random.Generator) -> Iterator[list[Encoded]]:
@@ -271,14 +272,6 @@ def predict(net: RankingNet, rows: Rows, lists: Sequence[Encoded], batch: int = 
 def score_lists(net: RankingNet, inputs: Inputs, data: RankingData, lists: Sequence[RankingList]) -> list[np.ndarray]:
     """float64 [K] per list, whether or not training saw their shoppers and items."""
     return predict(net, *inputs.encode(data.items, lists))
-
-
-def measure(scores: Sequence[np.ndarray], lists: Sequence[Encoded]) -> float:
-    """Mean nDCG@10; AUC over all rows where every list holds one candidate."""
-    if not _single(lists):
-        return float(np.mean([ndcg(mine, one.labels) for mine, one in zip(scores, lists) if one.labels.any()]))
-    labels = np.concatenate([one.labels for one in lists]) > 0
-    return 0.5 if labels.all() or not labels.any() else float(roc_auc_score(labels, np.concatenate(scores)))
 
 
 def _pointing(batch: Batch) -> tuple[torch.Tensor, Batch]:

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from reshelf.data.schema import MAX_GRADE
-from reshelf.finetune.losses.mean import candidates, weighted_mean
+from reshelf.finetune.losses.weighted_sum import LossSum, candidates, weighted_sum
 
 
 def bce(
@@ -18,8 +18,12 @@ def bce(
     mask: torch.Tensor,
     weights: torch.Tensor,
     inverse_propensity: torch.Tensor,
-) -> torch.Tensor:
-    """Mean over all candidates of −[w·t·log σ(s) + (1 − w·t)·log(1 − σ(s))], with targets t = label / 3.
+) -> LossSum:
+    """Over all candidates, −[w·t·log σ(s) + (1 − w·t)·log(1 − σ(s))], with targets t = label / 3.
+
+    Use it where scores must be probabilities of each candidate alone: lists of one candidate, thresholds, offers mixed
+    from several lists, AUC as the goal (`metric: auc`). It also learns from lists without a positive label, which other
+    losses leave out. For the order within a list `listnet` is the better choice.
 
     A grade is a share of a purchase, so that the score becomes the log-odds of the graded relevance. Every candidate
     weighs the same however long its list is, and lists without a positive label teach as well: what is learned is one
@@ -37,11 +41,18 @@ def bce(
         inverse_propensity: float32 [B, K], 1 where unknown.
 
     Returns:
-        Weighted mean over all candidates, float32 scalar; 0 (with gradient 0) where none has weight.
+        Sum over all candidates, and the weight of all candidates.
+
+    Examples:
+        >>> scores = torch.tensor([[0.5, 2.0, -1.0]])
+        >>> labels = torch.tensor([[0, 3, 1]])
+        >>> mask = torch.ones(1, 3, dtype=torch.bool)
+        >>> round(bce(scores, labels, mask, torch.ones(1), torch.ones(1, 3)).mean().item(), 3)
+        0.583
     """
     targets = inverse_propensity * labels.float() / MAX_GRADE
     scores = scores.float()
     # log(1 − σ(s)) = log σ(s) − s takes the two logarithms together: −log σ(−s) − w·t·s.
     each = (-F.logsigmoid(-scores) - targets * scores).masked_fill(~mask, 0.0)
-    counts = candidates(labels, mask)
-    return weighted_mean(each.sum(1) / counts.clamp_min(1), weights, counts)
+    counts = candidates(mask)
+    return weighted_sum(each.sum(1) / counts.clamp_min(1), weights, counts)

@@ -10,7 +10,7 @@ import math
 import torch
 import torch.nn.functional as F
 
-from reshelf.finetune.losses.mean import weighted_mean, with_two_grades
+from reshelf.finetune.losses.weighted_sum import LossSum, weighted_sum, with_two_grades
 
 MU = 10.0
 
@@ -22,8 +22,11 @@ def lambda_loss(
     weights: torch.Tensor,
     inverse_propensity: torch.Tensor,
     mu: float = MU,
-) -> torch.Tensor:
+) -> LossSum:
     """NDCG-Loss2++: −Σ over pairs with label_i > label_j of w_i · (ρ_ij + μ·δ_ij) · |G_i − G_j| · log₂ σ(s_i − s_j).
+
+    Use it with graded labels when nDCG near the top is the goal, and to go on from a model trained with `listnet` or
+    `ranknet`: its weights follow the current order, which is noise at the start. Its memory is K² per list.
 
     Wang et al. (CIKM 2018): with i, j also for the places that the current scores give (no gradient goes
     through them), D_i = log₂(1 + i), ρ_ij = |1/D_i − 1/D_j| and δ_ij = |1/D_|i−j| − 1/D_(|i−j|+1)|; the gains G =
@@ -40,7 +43,14 @@ def lambda_loss(
         mu: weight of δ.
 
     Returns:
-        Weighted mean over the lists that have two grades, float32 scalar; 0 (with gradient 0) where none has.
+        Sum over the lists that have two grades, and their weight.
+
+    Examples:
+        >>> scores = torch.tensor([[0.5, 2.0, -1.0]])
+        >>> labels = torch.tensor([[0, 3, 1]])
+        >>> mask = torch.ones(1, 3, dtype=torch.bool)
+        >>> round(lambda_loss(scores, labels, mask, torch.ones(1), torch.ones(1, 3)).mean().item(), 3)
+        2.411
     """
     scores = scores.float().masked_fill(~mask, 0.0)
     gains = (torch.exp2(labels.float()) - 1) * mask
@@ -56,7 +66,7 @@ def lambda_loss(
     pairs = (labels[:, :, None] > labels[:, None, :]) & mask[:, :, None] & mask[:, None, :]
     each = -F.logsigmoid(scores[:, :, None] - scores[:, None, :]) / math.log(2) * stake
     per_list = each.masked_fill(~pairs, 0.0).sum((1, 2))
-    return weighted_mean(per_list, weights, with_two_grades(labels, mask))
+    return weighted_sum(per_list, weights, with_two_grades(labels, mask))
 
 
 def _discount(places: torch.Tensor) -> torch.Tensor:

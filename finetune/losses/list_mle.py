@@ -19,7 +19,7 @@ from __future__ import annotations
 import torch
 
 from reshelf.data.schema import MAX_GRADE
-from reshelf.finetune.losses.mean import weighted_mean, with_two_grades
+from reshelf.finetune.losses.weighted_sum import LossSum, weighted_sum, with_two_grades
 
 
 def list_mle(
@@ -28,8 +28,11 @@ def list_mle(
     mask: torch.Tensor,
     weights: torch.Tensor,
     inverse_propensity: torch.Tensor,
-) -> torch.Tensor:
+) -> LossSum:
     """−Σ_i w_i · log P(candidate at place i | those before it), with P = e^s_i / Σ_(j not before i) e^s_j.
+
+    Use it where labels order whole lists or long parts of them, such as a teacher's order cut into grades. With one
+    positive per list it is `listnet`.
 
     The likelihood loss of Xia et al. (ICML 2008). A candidate's term is weighted by its inverse propensity.
 
@@ -41,7 +44,14 @@ def list_mle(
         inverse_propensity: float32 [B, K], 1 where unknown.
 
     Returns:
-        Weighted mean over the lists that have two grades, float32 scalar; 0 (with gradient 0) where none has.
+        Sum over the lists that have two grades, and their weight.
+
+    Examples:
+        >>> scores = torch.tensor([[0.5, 2.0, -1.0]])
+        >>> labels = torch.tensor([[0, 3, 1]])
+        >>> mask = torch.ones(1, 3, dtype=torch.bool)
+        >>> round(list_mle(scores, labels, mask, torch.ones(1), torch.ones(1, 3)).mean().item(), 3)
+        1.943
     """
     places = torch.ones_like(scores, dtype=torch.float32)
     return _likelihood(scores, labels, mask, weights, inverse_propensity, places)
@@ -53,10 +63,18 @@ def position_aware_list_mle(
     mask: torch.Tensor,
     weights: torch.Tensor,
     inverse_propensity: torch.Tensor,
-) -> torch.Tensor:
+) -> LossSum:
     """`list_mle` with the i-th of n places weighted by α(i) = 2^(n−i) − 1, over the sum of all α.
 
-    Lan et al. (UAI 2014). Arguments and result as for `list_mle`.
+    Use it instead of `list_mle` where the top of the order matters most. Lan et al. (UAI 2014). Arguments and result as
+    for `list_mle`.
+
+    Examples:
+        >>> scores = torch.tensor([[0.5, 2.0, -1.0]])
+        >>> labels = torch.tensor([[0, 3, 1]])
+        >>> mask = torch.ones(1, 3, dtype=torch.bool)
+        >>> round(position_aware_list_mle(scores, labels, mask, torch.ones(1), torch.ones(1, 3)).mean().item(), 3)
+        0.606
     """
     n = mask.sum(1, keepdim=True)
     i = torch.arange(1, mask.shape[1] + 1, device=mask.device)
@@ -72,7 +90,7 @@ def _likelihood(
     weights: torch.Tensor,
     inverse_propensity: torch.Tensor,
     places: torch.Tensor,
-) -> torch.Tensor:
+) -> LossSum:
     """Both losses; `places` float32 [B, K] is the weight of the first place, the second, …"""
     scores = scores.float().masked_fill(~mask, 0.0)
     at = torch.arange(scores.shape[1], device=scores.device).expand_as(labels)
@@ -88,7 +106,7 @@ def _likelihood(
         # Mean over the places of each candidate: it is at any of them with chance 1/d.
         each = ((place * still).sum(1, keepdim=True) - place.sum(1, keepdim=True) * scores) / d.clamp_min(1)
         per_list = per_list + (each * inverse_propensity).masked_fill(~tied, 0.0).sum(1)
-    return weighted_mean(per_list, weights, with_two_grades(labels, mask))
+    return weighted_sum(per_list, weights, with_two_grades(labels, mask))
 
 
 def _log_sum(scores: torch.Tensor, of: torch.Tensor) -> torch.Tensor:

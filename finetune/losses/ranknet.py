@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from reshelf.finetune.losses.mean import weighted_mean, with_two_grades
+from reshelf.finetune.losses.weighted_sum import LossSum, weighted_sum, with_two_grades
 
 
 def ranknet(
@@ -17,8 +17,11 @@ def ranknet(
     mask: torch.Tensor,
     weights: torch.Tensor,
     inverse_propensity: torch.Tensor,
-) -> torch.Tensor:
+) -> LossSum:
     """Mean over a list's pairs with label_i > label_j of −w_i · log σ(s_i − s_j).
+
+    Use it where labels say which of two candidates was preferred, and little more; every pair costs the same, at the
+    top and at the bottom. `lambda_loss` weighs pairs by what they are worth to nDCG.
 
     The cost C_ij of Burges et al. (ICML 2005) with target probability 1. The pair is weighted by the inverse propensity
     of the candidate that was preferred, as in propensity SVM-rank (Joachims et al., WSDM 2017); the mean divides by the
@@ -32,11 +35,18 @@ def ranknet(
         inverse_propensity: float32 [B, K], 1 where unknown.
 
     Returns:
-        Weighted mean over the lists that have two grades, float32 scalar; 0 (with gradient 0) where none has.
+        Sum over the lists that have two grades, and their weight.
+
+    Examples:
+        >>> scores = torch.tensor([[0.5, 2.0, -1.0]])
+        >>> labels = torch.tensor([[0, 3, 1]])
+        >>> mask = torch.ones(1, 3, dtype=torch.bool)
+        >>> round(ranknet(scores, labels, mask, torch.ones(1), torch.ones(1, 3)).mean().item(), 3)
+        0.65
     """
     scores = scores.float().masked_fill(~mask, 0.0)
     pairs = (labels[:, :, None] > labels[:, None, :]) & mask[:, :, None] & mask[:, None, :]
     each = -F.logsigmoid(scores[:, :, None] - scores[:, None, :]) * inverse_propensity[:, :, None]
     count = pairs.sum((1, 2))
     per_list = each.masked_fill(~pairs, 0.0).sum((1, 2)) / count.clamp_min(1)
-    return weighted_mean(per_list, weights, with_two_grades(labels, mask))
+    return weighted_sum(per_list, weights, with_two_grades(labels, mask))

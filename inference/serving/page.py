@@ -14,10 +14,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import bm25s
 from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
+from reshelf.data.bm25 import Bm25Index
 from reshelf.data.dataset_folder import read_records
 from reshelf.data.schema import Item, RankingList
 from reshelf.inference.serving.documents import RefusedError
@@ -58,11 +58,7 @@ class Shop:
 
     def search(self, query: str) -> list[str]:
         """Ids of the best items by BM25; none where no word is found."""
-        words = bm25s.tokenize(query, stopwords=None, show_progress=False)
-        if not words.vocab or not self.catalogue:
-            return []
-        places, scores = self._index.retrieve(words, k=min(_FOUND, len(self._ids)), show_progress=False)
-        return [self._ids[place] for place, score in zip(places[0].tolist(), scores[0].tolist()) if score > 0]
+        return [self._ids[place] for place in self._index.top(query, _FOUND)]
 
     def described(self, item_ids: list[str]) -> dict[str, Any]:
         """What the page shows of items."""
@@ -77,14 +73,11 @@ class Shop:
         return list(self.catalogue)
 
     @cached_property
-    def _index(self) -> bm25s.BM25:
-        texts = [
+    def _index(self) -> Bm25Index:
+        return Bm25Index(
             " ".join([item.title, item.brand or "", *item.category, *item.attributes.values()])
             for item in self.catalogue.values()
-        ]
-        index = bm25s.BM25()
-        index.index(bm25s.tokenize(texts, stopwords=None, show_progress=False), show_progress=False)
-        return index
+        )
 
 
 def page_routes(shop: Shop, allowed: Callable[[Request], Any]) -> APIRouter:

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from benchmarks import quality
 from benchmarks.match_features import FEATURES, with_match_features
-from benchmarks.quality_page import PAGE, read_results, render
+from benchmarks.quality_page import PAGE, README, ahead_of_all, read_results, readme_table, render
 from benchmarks.quality_recipe import MarketplaceRecipe, Recipe
 from benchmarks.quality_systems import Made
 from benchmarks.quality_tables import differences, rmse, table
@@ -51,7 +51,15 @@ def test_a_recipe_loads_and_keeps_to_its_own_folder(name: str) -> None:
 
 def test_the_page_is_made_from_the_result_files() -> None:
     """Where this fails: python -m benchmarks.quality_page."""
-    assert PAGE.read_text(encoding="utf-8") == render(read_results())
+    results = read_results()
+    assert PAGE.read_text(encoding="utf-8") == render(results)
+    assert readme_table(results) + "\n\n" in README.read_text(encoding="utf-8")
+
+
+def test_bold_asks_for_more_than_the_paired_interval_over_every_other_system() -> None:
+    paired = {"lambdamart": {"ndcg@10": [0.02, 0.01, 0.03]}, "teacher": {"ndcg@10": [0.01, -0.001, 0.02]}}
+    assert not ahead_of_all({"paired": paired}, "ndcg@10")
+    assert ahead_of_all({"paired": {"lambdamart": paired["lambdamart"]}}, "ndcg@10")
 
 
 def one(n: int, labels: tuple[int, ...]) -> RankingList:

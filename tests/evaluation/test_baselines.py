@@ -11,7 +11,7 @@ from reshelf.data.dataset_folder import RankingData
 from reshelf.data.schema import Event, EventKind, Item, RankingList
 from reshelf.errors import InputError
 from reshelf.evaluation.baselines.best_possible import BestPossible
-from reshelf.evaluation.baselines.bm25 import Bm25, words
+from reshelf.evaluation.baselines.bm25 import Bm25
 from reshelf.evaluation.baselines.first_stage import FirstStage
 from reshelf.evaluation.baselines.popularity import Popularity, count
 from reshelf.evaluation.baselines.random_order import RandomOrder
@@ -69,10 +69,6 @@ def test_bm25_of_a_candidate_depends_neither_on_its_place_nor_on_the_other_candi
     whole = scores_of(Bm25(), query="shoe boot")
     part = scores_of(Bm25(), query="shoe boot", candidates=("lamp", "boot"))
     assert part == {"lamp": whole["lamp"], "boot": whole["boot"]}
-
-
-def test_words_are_lower_case_and_have_no_punctuation() -> None:
-    assert words("Trail-running SHOE_42, 3.5l 绿色") == ["trail", "running", "shoe", "42", "3", "5l", "绿", "色"]
 
 
 def test_first_stage_hands_on_its_scores_only_where_they_agree_with_the_order() -> None:

@@ -16,11 +16,18 @@ from reshelf.data.dataset_folder import RankingData
 from reshelf.data.schema import Event, EventKind, Item, RankingList
 from reshelf.errors import InputError
 from reshelf.evaluation.baselines import item_cf, matrix_factorisation
-from reshelf.evaluation.baselines.collaborative import Blend, behaviour, choose, interactions, quality
+from reshelf.evaluation.baselines.collaborative import Blend, behaviour, choose, interactions
 from reshelf.evaluation.baselines.item_cf import ItemCf
 from reshelf.evaluation.baselines.matrix_factorisation import MatrixFactorisation
+from reshelf.evaluation.baselines.selection import SelectionMetric
 
 ITEMS = 24
+
+
+def quality(scores: Sequence[np.ndarray], lists: Sequence[RankingList]) -> float:
+    return SelectionMetric([one.labels or () for one in lists])(scores)
+
+
 Filter = ItemCf | MatrixFactorisation
 ALONE: tuple[Callable[[], Filter], ...] = (
     lambda: ItemCf(search=(item_cf.Setting(decay=0.5),), mixes=(0.0,)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import permutations
 from math import log2
 
 import numpy as np
@@ -41,11 +42,13 @@ def test_against_the_slow_sum(case: tuple[list[RankingList], list[list[float]], 
     lists, scores, propensities = case
     over = under = 0.0
     for ranking, own in zip(lists, scores):
-        best_first = sorted(range(len(own)), key=lambda i: (-own[i], i))
+        orders = [sorted(range(len(own)), key=lambda i: (-own[i], i))]
+        if len(set(own)) == 1:  # nothing was ranked
+            orders = list(permutations(range(len(own))))
         for i, (label, place) in enumerate(zip(ranking.labels or (), ranking.positions or ())):
             gain = (2**label - 1) * min(1 / propensities[min(place, len(propensities)) - 1], 5.0)
-            rank = best_first.index(i) + 1
-            over += gain / log2(rank + 1) * (rank <= k)
+            ranks = [order.index(i) + 1 for order in orders]
+            over += gain * sum((rank <= k) / log2(rank + 1) for rank in ranks) / len(orders)
             under += gain
     found = snips_dcg(scores, lists, propensities, k=k, clip=5.0)
     if under == 0:

@@ -17,7 +17,7 @@ from reshelf.data.schema import RankingList
 from reshelf.errors import InputError
 from reshelf.evaluation.config import EvaluateConfig
 from reshelf.evaluation.run import check_scores, evaluate, sample
-from reshelf.metrics.ndcg import ndcg_of_list
+from reshelf.metrics.ndcg import ndcg
 
 WITHOUT_MODEL = ["random", "first_stage", "bm25", "popularity", "best_possible"]
 
@@ -59,7 +59,7 @@ def test_report_has_the_agreed_form_and_is_what_is_returned(shop_folder: Path, t
 
 def test_numbers_are_those_of_the_lists(shop: RankingData, shop_folder: Path, tmp_path: Path) -> None:
     report = evaluate(EvaluateConfig(data=shop_folder, out=tmp_path, resamples=50, k=5), quiet())
-    by_hand = [ndcg_of_list(-np.arange(12.0), one.utility, 5) for one in shop.lists["test"]]
+    by_hand = [ndcg(-np.arange(12.0), one.utility, 5) for one in shop.lists["test"]]
     assert report["systems"]["first_stage"]["ndcg@5"] == pytest.approx(np.mean(by_hand))
     assert report["systems"]["best_possible"]["ndcg@5"] == pytest.approx(1, abs=1e-6)
     first, random = (report["systems"][name]["ndcg@5"] for name in ("first_stage", "random"))

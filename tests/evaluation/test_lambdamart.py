@@ -13,9 +13,9 @@ from reshelf.data.schema import Event, EventKind, Item, RankingList
 from reshelf.errors import InputError
 from reshelf.evaluation.baselines.lambdamart import LambdaMart, fit_trees
 from reshelf.evaluation.baselines.numbers import TEACHER, Numbers
+from reshelf.evaluation.baselines.selection import SelectionMetric
 from reshelf.evaluation.teacher import TeachConfig, fold, teach, teacher_scores, with_teacher
 from reshelf.evaluation.text_numbers import TextNumbers
-from reshelf.finetune.validation import ndcg
 
 BRANDS = ("nord", "halden", "tarn", "solane")
 
@@ -48,7 +48,7 @@ def shop(lists: dict[str, int], single: bool = False) -> RankingData:
 
 
 def mean_ndcg(scores: list[np.ndarray], lists: list[RankingList]) -> float:
-    return float(np.mean([ndcg(s, np.array(one.labels)) for s, one in zip(scores, lists) if any(one.labels or ())]))
+    return SelectionMetric([one.labels or () for one in lists])(scores)
 
 
 @pytest.fixture(scope="module")

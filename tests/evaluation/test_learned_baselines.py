@@ -17,8 +17,8 @@ from reshelf.evaluation.baselines.embedding_mlp import EmbeddingMlp
 from reshelf.evaluation.baselines.learning import Dials, Plan
 from reshelf.evaluation.baselines.lstm import Lstm
 from reshelf.evaluation.baselines.multimodal import Multimodal
+from reshelf.evaluation.baselines.selection import SelectionMetric
 from reshelf.evaluation.baselines.text_cnn import TextCnn
-from reshelf.finetune.validation import ndcg
 
 Neural = Lstm | TextCnn | EmbeddingMlp | Multimodal
 Wants = Callable[[int, list[int], np.ndarray], np.ndarray]
@@ -88,7 +88,7 @@ def by_picture(folder: Path) -> dict[str, Item]:
 
 
 def mean_ndcg(scores: list[np.ndarray], lists: list[RankingList]) -> float:
-    return float(np.mean([ndcg(s, np.array(one.labels)) for s, one in zip(scores, lists) if any(one.labels or ())]))
+    return SelectionMetric([one.labels or () for one in lists])(scores)
 
 
 def quick(system: Neural) -> Neural:

@@ -24,13 +24,13 @@ from reshelf.evaluation.baselines.learning import (
     at,
     batches,
     learn,
-    measure,
     predict,
     thinned,
     useful,
 )
 from reshelf.evaluation.baselines.lstm import InterestNet
 from reshelf.evaluation.baselines.scale import Scale
+from reshelf.evaluation.baselines.selection import SelectionMetric
 from reshelf.finetune.losses.bce import bce
 from reshelf.finetune.losses.listnet import listnet
 
@@ -96,7 +96,7 @@ def test_early_stopping_keeps_the_best_weights_not_the_last() -> None:
     assert run.best == max(values) > values[-1] + 0.05
     assert run.step == run.best_step + plan.patience * plan.every
     run.restore()
-    assert measure(predict(run.net, run._rows, run._valid), run._valid) == run.best
+    assert SelectionMetric([o.labels for o in run._valid])(predict(run.net, run._rows, run._valid)) == run.best
     run.cool()
     assert [group["lr"] for group in run._optimiser.param_groups] == [pytest.approx(0.05 * plan.cooling)]
 
@@ -116,7 +116,7 @@ def test_the_search_takes_the_better_setting() -> None:
     assert chosen["rate"] == 0.1
     assert chosen["valid"] > 0.9
     rows, lists = inputs.encode(data.items, data.lists["valid"])
-    assert measure(predict(net, rows, lists), lists) == chosen["valid"]
+    assert SelectionMetric([one.labels for one in lists])(predict(net, rows, lists)) == chosen["valid"]
 
 
 @pytest.mark.parametrize("loss", [listnet, bce])
@@ -126,8 +126,7 @@ def test_lists_of_one_candidate_are_ranked_as_a_batch_and_measured_by_auc(loss: 
     plan = Plan(batch=30, steps=60, every=10, least=1)
     _, chosen = learn(lambda _: Taste(len(inputs.known)), [Dials(rate=0.1)], inputs, data, loss, 0, plan=plan)  # type: ignore[arg-type]
     assert chosen["valid"] > 0.95
-    lists = [encoded(1, wanted) for wanted in (1, 0, 1, 0)]
-    assert measure([np.array([x]) for x in (3.0, 2.0, 1.0, 0.0)], lists) == 0.75
+    assert SelectionMetric([[1], [0], [1], [0]])([np.array([x]) for x in (3.0, 2.0, 1.0, 0.0)]) == 0.75
 
 
 def test_lists_that_teach_nothing_are_left_out_and_a_split_of_them_is_a_mistake() -> None:

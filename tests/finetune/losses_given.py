@@ -13,6 +13,8 @@ import torch
 from hypothesis import strategies as st
 from sentence_transformers.cross_encoder import CrossEncoder
 
+from reshelf.finetune.losses.weighted_sum import LossSum
+
 
 @dataclass
 class Given:
@@ -58,7 +60,7 @@ def tensors(lists: Sequence[Given], extra: int = 0, fill: float = 0.0) -> tuple[
 
 
 def check_against(
-    loss: Callable[..., torch.Tensor],
+    loss: Callable[..., LossSum],
     slow: Callable[[Given], float | None],
     lists: Sequence[Given],
     fill: float,
@@ -71,7 +73,7 @@ def check_against(
     found = [(one.weight * (len(one.scores) if each_candidate else 1), slow(one)) for one in lists]
     taught = [(weight, value) for weight, value in found if value is not None]
     expected = sum(w * v for w, v in taught) / sum(w for w, _ in taught) if taught else 0.0
-    assert float(loss(*tensors(lists, 2, fill))) == pytest.approx(expected, rel=2e-5, abs=2e-5)
+    assert float(loss(*tensors(lists, 2, fill)).mean()) == pytest.approx(expected, rel=2e-5, abs=2e-5)
 
 
 class GivenScores(CrossEncoder):

@@ -31,7 +31,7 @@ def test_the_best_score_is_the_log_odds_of_the_grade() -> None:
     labels = torch.tensor([[0, 1, 2], [1, 0, 0]])
     odds = torch.tensor([[-9.0, math.log(1 / 2), math.log(2)], [math.log(1 / 2), 5.0, 5.0]])
     scores = odds.clone().requires_grad_()
-    bce(scores, labels, torch.tensor([[1, 1, 1], [1, 0, 0]]).bool(), torch.ones(2), torch.ones(2, 3)).backward()
+    bce(scores, labels, torch.tensor([[1, 1, 1], [1, 0, 0]]).bool(), torch.ones(2), torch.ones(2, 3)).mean().backward()
     assert scores.grad is not None
     assert scores.grad[labels > 0].abs().max() < 1e-6, "also where 1 is the only grade of a list"
     assert scores.grad[0, 0] > 0
@@ -40,7 +40,7 @@ def test_the_best_score_is_the_log_odds_of_the_grade() -> None:
 def test_a_candidate_weighs_the_same_in_a_short_list_and_in_a_long_one() -> None:
     mask = torch.tensor([[True, False, False], [True, True, True]])
     scores = torch.zeros(2, 3, requires_grad=True)
-    bce(scores, torch.zeros(2, 3), mask, torch.ones(2), torch.ones(2, 3)).backward()
+    bce(scores, torch.zeros(2, 3), mask, torch.ones(2), torch.ones(2, 3)).mean().backward()
     assert scores.grad is not None
     torch.testing.assert_close(scores.grad, 0.5 / 4 * mask.float())
 
@@ -50,7 +50,7 @@ def test_is_that_of_torch_and_the_peer_on_binary_labels() -> None:
     labels = torch.tensor([[0, 1, 0], [1, 1, 0]])
 
     def ours(scores: torch.Tensor) -> torch.Tensor:
-        return bce(scores.view(2, 3), 3 * labels, labels >= 0, torch.ones(2), torch.ones(2, 3))
+        return bce(scores.view(2, 3), 3 * labels, labels >= 0, torch.ones(2), torch.ones(2, 3)).mean()
 
     pairs = [["q"] * 6, [str(n) for n in range(6)]]
     same_as_peer(ours, lambda model: BinaryCrossEntropyLoss(model)(pairs, labels.flatten()), 6)
@@ -69,6 +69,6 @@ def test_the_mean_over_clicks_is_the_loss_on_relevance() -> None:
         chance = math.prod((w * p if c else 1 - w * p) for c, w, p in zip(clicks, wanted, propensities))
         inverse = torch.tensor([[*(1 / p if c else 1.0 for c, p in zip(clicks, propensities)), 1.0]])
         labels = 3 * torch.tensor([[*clicks, 1]])
-        mean += chance * float(bce(scores, labels, labels >= 0, torch.ones(1), inverse))
+        mean += chance * float(bce(scores, labels, labels >= 0, torch.ones(1), inverse).mean())
     ideal = torch.nn.functional.binary_cross_entropy_with_logits(scores, torch.tensor([[*wanted, 1.0]]))
     np.testing.assert_allclose(mean, float(ideal), rtol=1e-5)

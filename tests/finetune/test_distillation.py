@@ -51,7 +51,7 @@ def test_cross_entropy_is_the_peers_where_labels_are_the_teachers_probabilities(
     teacher = torch.tensor([[2.0, -0.5, 0.25], [1.0, 0.0, -3.0]])
 
     def ours(scores: torch.Tensor) -> torch.Tensor:
-        return teacher_bce(scores.view(2, 3), teacher, torch.ones(2, 3, dtype=torch.bool), torch.ones(2))
+        return teacher_bce(scores.view(2, 3), teacher, torch.ones(2, 3, dtype=torch.bool), torch.ones(2)).mean()
 
     pairs = [["q"] * 6, [str(n) for n in range(6)]]
     same_as_peer(ours, lambda model: BinaryCrossEntropyLoss(model)(pairs, teacher.flatten().sigmoid()), 6)
@@ -60,7 +60,7 @@ def test_cross_entropy_is_the_peers_where_labels_are_the_teachers_probabilities(
 def test_cross_entropy_is_least_at_the_teachers_own_scores() -> None:
     teacher = torch.tensor([[2.0, -0.5], [1.5, 9.0]])
     scores = teacher.clone().requires_grad_()
-    teacher_bce(scores, teacher, torch.tensor([[True, True], [True, False]]), torch.ones(2)).backward()
+    teacher_bce(scores, teacher, torch.tensor([[True, True], [True, False]]), torch.ones(2)).mean().backward()
     assert scores.grad is not None
     assert scores.grad.abs().max() < 1e-6
 
@@ -77,7 +77,7 @@ def test_kl_equals_the_slow_definition(lists: list[Given], fill: float, temperat
 
 def test_kl_is_that_of_torch() -> None:
     scores, teacher = torch.randn(2, 3, 5, generator=torch.Generator().manual_seed(1))
-    value = kl(scores, teacher, torch.ones(3, 5, dtype=torch.bool), torch.ones(3))
+    value = kl(scores, teacher, torch.ones(3, 5, dtype=torch.bool), torch.ones(3)).mean()
     logs = (values.log_softmax(1) for values in (scores, teacher))
     torch.testing.assert_close(value, torch.nn.functional.kl_div(*logs, reduction="batchmean", log_target=True))
 
@@ -88,7 +88,7 @@ def test_margins_are_the_peers_over_every_pair() -> None:
     pairs = [(i, j) for i in range(4) for j in range(i)]
 
     def ours(scores: torch.Tensor) -> torch.Tensor:
-        return margin_mse(scores[None], teacher[None], torch.ones(1, 4, dtype=torch.bool), torch.ones(1))
+        return margin_mse(scores[None], teacher[None], torch.ones(1, 4, dtype=torch.bool), torch.ones(1)).mean()
 
     def theirs(model: object) -> torch.Tensor:
         inputs = [["q"] * 6, [str(i) for i, _ in pairs], [str(j) for _, j in pairs]]
@@ -101,7 +101,7 @@ def test_margins_are_the_peers_over_every_pair() -> None:
 def test_a_student_with_the_teachers_differences_is_done(loss: object) -> None:
     teacher = torch.tensor([[2.0, -0.5, 0.25]])
     scores = (teacher + 7).requires_grad_()
-    value = loss(scores, teacher, torch.ones(1, 3, dtype=torch.bool), torch.ones(1))  # type: ignore[operator]
+    value = loss(scores, teacher, torch.ones(1, 3, dtype=torch.bool), torch.ones(1)).mean()  # type: ignore[operator]
     value.backward()
     assert abs(float(value.detach())) < 1e-6
     assert scores.grad is not None

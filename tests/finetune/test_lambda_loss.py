@@ -51,7 +51,7 @@ def test_is_the_peers_per_pair(mu: float) -> None:
     labels = torch.tensor([[3, 0, 1, 0, 1]])
 
     def ours(scores: torch.Tensor) -> torch.Tensor:
-        return lambda_loss(scores[None], labels, labels >= 0, torch.ones(1), torch.ones(1, 5), mu) / 8
+        return lambda_loss(scores[None], labels, labels >= 0, torch.ones(1), torch.ones(1, 5), mu).mean() / 8
 
     def theirs(model: object) -> torch.Tensor:
         return LambdaLoss(model, NDCGLoss2PPScheme(mu))(query_and_documents(5), list(labels.float()))  # type: ignore[arg-type]
@@ -63,7 +63,7 @@ def test_no_gradient_goes_through_places_and_gains() -> None:
     """The gradient is Σ stake · σ(s_j − s_i) / log 2 with stakes as constants: one pair, all by hand."""
     scores = torch.tensor([[0.3, 1.1]], requires_grad=True)
     labels = torch.tensor([[1, 0]])
-    lambda_loss(scores, labels, labels >= 0, torch.ones(1), torch.ones(1, 2)).backward()
+    lambda_loss(scores, labels, labels >= 0, torch.ones(1), torch.ones(1, 2)).mean().backward()
     stake = (1 - 1 / math.log2(3)) * (1 + 10)
     expected = -stake / (1 + math.exp(-0.8)) / math.log(2)
     assert scores.grad is not None

@@ -54,7 +54,7 @@ def test_is_the_peers_on_lists_without_ties(mine: object, peer: object) -> None:
 
     def ours(scores: torch.Tensor) -> torch.Tensor:
         padded = torch.cat([scores, torch.zeros(1)]).view(2, 4)
-        return mine(padded, labels, labels >= 0, torch.ones(2), torch.ones(2, 4))  # type: ignore[operator]
+        return mine(padded, labels, labels >= 0, torch.ones(2), torch.ones(2, 4)).mean()  # type: ignore[operator]
 
     def theirs(model: object) -> torch.Tensor:
         wanted = [labels[0].float(), labels[1, :3].float()]
@@ -66,7 +66,7 @@ def test_is_the_peers_on_lists_without_ties(mine: object, peer: object) -> None:
 def test_one_positive_is_the_usual_softmax_loss() -> None:
     scores = torch.randn(1, 9, generator=torch.Generator().manual_seed(0))
     labels = torch.zeros(1, 9).index_fill(1, torch.tensor([4]), 2)
-    value = list_mle(scores, labels, labels >= 0, torch.ones(1), torch.ones(1, 9))
+    value = list_mle(scores, labels, labels >= 0, torch.ones(1), torch.ones(1, 9)).mean()
     torch.testing.assert_close(value, torch.nn.functional.cross_entropy(scores, torch.tensor([4])))
 
 
@@ -77,7 +77,7 @@ def test_ties_come_close_to_the_mean_over_their_orders() -> None:
         left = [*order, *rest]
         each.append(sum(np.log(np.exp(scores[left[p:]]).sum()) - scores[left[p]] for p in range(3)))
     labels = torch.tensor([[2, 2, 2, 0, 0, 0]])
-    value = list_mle(torch.tensor(scores)[None], labels, labels >= 0, torch.ones(1), torch.ones(1, 6))
+    value = list_mle(torch.tensor(scores)[None], labels, labels >= 0, torch.ones(1), torch.ones(1, 6)).mean()
     assert np.mean(each) < float(value) < np.mean(each) + 0.02  # the logarithm of a mean is above that of logarithms
     assert max(each) - min(each) > 0.1, "which order is taken makes a difference"
 
@@ -85,7 +85,7 @@ def test_ties_come_close_to_the_mean_over_their_orders() -> None:
 def test_weights_of_places_do_not_overflow_in_long_lists() -> None:
     scores = torch.zeros(1, 400, requires_grad=True)
     labels = torch.zeros(1, 400).index_fill(1, torch.tensor([200]), 1)
-    value = position_aware_list_mle(scores, labels, labels >= 0, torch.ones(1), torch.ones(1, 400))
+    value = position_aware_list_mle(scores, labels, labels >= 0, torch.ones(1), torch.ones(1, 400)).mean()
     value.backward()
     assert float(value.detach()) == pytest.approx(
         0.5 * math.log(400), rel=1e-5

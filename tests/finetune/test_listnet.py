@@ -30,7 +30,7 @@ def test_one_positive_is_the_usual_softmax_loss() -> None:
     scores = torch.randn(4, 7, generator=torch.Generator().manual_seed(0))
     labels = torch.zeros(4, 7)
     labels[range(4), [0, 3, 6, 2]] = 1
-    value = listnet(scores, labels, torch.ones(4, 7, dtype=torch.bool), torch.ones(4), torch.ones(4, 7))
+    value = listnet(scores, labels, torch.ones(4, 7, dtype=torch.bool), torch.ones(4), torch.ones(4, 7)).mean()
     assert torch.allclose(value, torch.nn.functional.cross_entropy(scores, torch.tensor([0, 3, 6, 2])))
 
 
@@ -40,6 +40,6 @@ def test_is_the_peers_where_targets_are_the_same() -> None:
     gains = (torch.exp2(labels.float()) - 1).log()
 
     def ours(scores: torch.Tensor) -> torch.Tensor:
-        return listnet(scores.view(2, 4), labels, labels >= 0, torch.ones(2), torch.ones(2, 4))
+        return listnet(scores.view(2, 4), labels, labels >= 0, torch.ones(2), torch.ones(2, 4)).mean()
 
     same_as_peer(ours, lambda model: ListNetLoss(model)(query_and_documents(4, 4), list(gains)), 8)

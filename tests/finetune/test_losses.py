@@ -19,12 +19,17 @@ from reshelf.finetune.losses.lambda_loss import lambda_loss
 from reshelf.finetune.losses.list_mle import list_mle, position_aware_list_mle
 from reshelf.finetune.losses.listnet import listnet
 from reshelf.finetune.losses.margin_mse import margin_mse
-from reshelf.finetune.losses.mean import candidates, with_positive, with_two_candidates, with_two_grades
 from reshelf.finetune.losses.ranknet import ranknet
 from reshelf.finetune.losses.teacher_bce import teacher_bce
-from reshelf.finetune.run import COUNTS, LOSSES
+from reshelf.finetune.losses.weighted_sum import (
+    LossSum,
+    candidates,
+    with_positive,
+    with_two_candidates,
+    with_two_grades,
+)
 
-Loss = Callable[..., torch.Tensor]
+Loss = Callable[..., LossSum]
 ON_LABELS = [bce, ranknet, listnet, lambda_loss, list_mle, position_aware_list_mle]
 BY_LIST = [loss for loss in ON_LABELS if loss is not bce]
 ON_TEACHER = [kl, partial(kl, temperature=3.0), margin_mse]
@@ -43,7 +48,7 @@ every_loss = pytest.mark.parametrize("loss", ALL)
 
 def value_and_gradient(loss: Loss, scores: torch.Tensor, *rest: torch.Tensor) -> tuple[float, np.ndarray]:
     scores = scores.clone().requires_grad_()
-    value = loss(scores, *rest)
+    value = loss(scores, *rest).mean()
     assert value.shape == ()
     assert value.dtype == torch.float32
     value.backward()
@@ -139,21 +144,23 @@ def test_a_list_of_one_candidate_without_a_label_teaches_what_takes_each_alone(l
     assert gradient[0, 0] > 0
 
 
-COUNTED = [*((LOSSES[name], COUNTS[name]) for name in sorted(LOSSES)), (taught(teacher_bce), candidates)]
-COUNTED += [(taught(kl), with_two_candidates), (taught(margin_mse), with_two_candidates)]
-
-
-@pytest.mark.parametrize(("loss", "counts"), COUNTED)
+@every_loss
 @given(lists=GRADED)
-def test_parts_of_a_step_add_up_to_the_mean_of_all_its_lists(loss: Loss, counts: Loss, lists: list[Given]) -> None:
-    """What the trainer does with forward passes: each part weighted by what it counts."""
-    whole, _ = value_and_gradient(loss, *tensors(lists))
-    sums = [0.0, 0.0]
-    for one in lists:
-        scores, labels, mask, weights, inverse = tensors([one])
-        counted = float((weights * counts(labels, mask)).sum())
-        sums = [sums[0] + counted * float(loss(scores, labels, mask, weights, inverse)), sums[1] + counted]
-    close(whole, sums[0] / sums[1] if sums[1] else 0.0)
+def test_sums_and_weights_of_parts_add_up_to_those_of_all_lists(loss: Loss, lists: list[Given]) -> None:
+    """What the trainer does with forward passes and processes that hold unlike shares of a step."""
+    whole = loss(*tensors(lists))
+    parts = [loss(*tensors([one])) for one in lists]
+    for name in ("sum", "weight"):
+        close(sum(float(getattr(part, name)) for part in parts), float(getattr(whole, name)))
+
+
+@every_loss
+@given(lists=GRADED, size=st.sampled_from([0.0, 3.0, 1e30]))
+def test_the_weight_depends_on_neither_scores_nor_propensities(loss: Loss, lists: list[Given], size: float) -> None:
+    """The trainer asks for it before the first forward pass of a step."""
+    scores, labels, mask, weights, inverse = tensors(lists)
+    found = loss(torch.full_like(scores, size), labels, mask, weights, torch.ones_like(inverse)).weight
+    assert found.item() == loss(scores, labels, mask, weights, inverse).weight.item()
 
 
 def test_what_lists_count_leaves_padding_out() -> None:
@@ -161,8 +168,8 @@ def test_what_lists_count_leaves_padding_out() -> None:
     mask = torch.tensor([[1, 1, 0], [1, 1, 0], [1, 1, 0], [1, 0, 0]]).bool()
     assert with_positive(labels, mask).tolist() == [0, 1, 1, 1]
     assert with_two_grades(labels, mask).tolist() == [0, 1, 0, 0]
-    assert with_two_candidates(labels, mask).tolist() == [1, 1, 1, 0]
-    assert candidates(labels, mask).tolist() == [2, 2, 2, 1]
+    assert with_two_candidates(mask).tolist() == [1, 1, 1, 0]
+    assert candidates(mask).tolist() == [2, 2, 2, 1]
 
 
 @pytest.mark.parametrize("loss", BY_LIST)
@@ -200,7 +207,7 @@ def test_descending_each_loss_puts_a_list_in_the_order_of_its_labels(loss: Loss)
     optimiser = torch.optim.Adam([scores], lr=0.1)
     for _ in range(200):
         optimiser.zero_grad()
-        loss(scores, labels, labels >= 0, torch.ones(1), torch.ones(1, 5)).backward()
+        loss(scores, labels, labels >= 0, torch.ones(1), torch.ones(1, 5)).mean().backward()
         optimiser.step()
     found = scores.detach()[0]
     assert found[1] > found[4] > found[2] > max(found[0], found[3])

@@ -34,7 +34,7 @@ def test_is_the_peers_where_lists_have_the_same_number_of_pairs() -> None:
     labels = torch.tensor([[3, 0, 1, 0], [0, 1, 2, 1]])  # five pairs each
 
     def ours(scores: torch.Tensor) -> torch.Tensor:
-        return ranknet(scores.view(2, 4), labels, labels >= 0, torch.ones(2), torch.ones(2, 4))
+        return ranknet(scores.view(2, 4), labels, labels >= 0, torch.ones(2), torch.ones(2, 4)).mean()
 
     def theirs(model: object) -> torch.Tensor:
         return RankNetLoss(model, reduction_log="natural")(query_and_documents(4, 4), list(labels.float()))  # type: ignore[arg-type]

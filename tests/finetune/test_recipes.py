@@ -48,7 +48,7 @@ def loss_and_gradients(model: Any, batch: Batch) -> tuple[torch.Tensor, dict[str
         batch.mask,
         batch.weights,
         batch.inverse_propensity,
-    )
+    ).mean()
     loss.backward()
     return loss.detach(), {name: w.grad.clone() for name, w in model.named_parameters() if w.requires_grad}
 

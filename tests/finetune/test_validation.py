@@ -16,9 +16,9 @@ from reshelf.errors import InputError
 from reshelf.finetune.batches import ListDataset
 from reshelf.finetune.config import FinetuneConfig
 from reshelf.finetune.losses.bce import bce
-from reshelf.finetune.losses.mean import candidates
 from reshelf.finetune.run import finetune
-from reshelf.finetune.validation import AUC, METRIC, Validation, ndcg
+from reshelf.finetune.validation import AUC, METRIC, Validation
+from reshelf.metrics.ndcg import exponential_gains, ndcg
 from reshelf.modeling.loading import load_base
 from reshelf.modeling.packing import pack
 from reshelf.modeling.score import attach_head, score
@@ -66,8 +66,8 @@ def test_scores_are_of_every_list_in_its_order_and_ndcg_of_those_with_a_positive
     for mine, theirs in zip(found, expected):
         assert mine.dtype == np.float32
         np.testing.assert_allclose(mine, theirs, atol=1e-4)
-    metrics = validation.measure(model, 3, bce, "cpu", candidates)
-    judged = [ndcg(s, np.array(r.labels)) for s, r in zip(expected, lists) if any(r.labels or ())]
+    metrics = validation.measure(model, 3, bce, "cpu")
+    judged = [ndcg(s, exponential_gains(r.labels or ())) for s, r in zip(expected, lists) if any(r.labels or ())]
     assert 0 < len(judged) < len(lists)
     assert metrics[METRIC] == pytest.approx(np.mean(judged), abs=1e-4)
     assert AUC not in metrics
@@ -79,7 +79,7 @@ def test_auc_is_the_share_of_pairs_over_all_lists_in_the_right_order(config: Fin
              for n, r in enumerate(data.lists["valid"])]  # fmt: skip
     validation = Validation(ListDataset(lists, builder), "auc")
     assert len(validation.examples) == len(lists)
-    metrics = validation.measure(model, 4, bce, "cpu", candidates)
+    metrics = validation.measure(model, 4, bce, "cpu")
     scores = np.concatenate(validation.scores(model, 4, "cpu"))
     labels = np.concatenate([r.labels for r in lists])
     pairs = [(a > b) + 0.5 * (a == b) for a in scores[labels > 0] for b in scores[labels == 0]]

@@ -1,0 +1,79 @@
+"""BM25 over the texts of a catalogue: one index for the simulator's first stage, import signals, the baseline and /ui.
+
+index = Bm25Index(["red kettle", "blue teapot"]);  index.scores("kettle")      # float64 [2]
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+
+import bm25s
+import numpy as np
+from bm25s.stopwords import STOPWORDS_EN
+
+from reshelf.metrics.ordering import best_first
+
+# Chinese, Japanese and Korean writing has no spaces: one sign, one word.
+_WORD = re.compile(r"[぀-ヿ㐀-鿿가-힯]|[^\W_]+")
+_LONGER_WORD = re.compile(r"\b\w\w+\b")
+_STOPWORDS = frozenset(STOPWORDS_EN)
+
+
+def words(text: str) -> list[str]:
+    """Lower-case words of any script.
+
+    Examples:
+        >>> words("USB-C cable, 红色")
+        ['usb', 'c', 'cable', '红', '色']
+    """
+    return _WORD.findall(text.lower())
+
+
+def english_words(text: str) -> list[str]:
+    """Lower-case words of two letters and more, without English stopwords.
+
+    Examples:
+        >>> english_words("A lid for the USB-C kettle")
+        ['lid', 'usb', 'kettle']
+    """
+    return [word for word in _LONGER_WORD.findall(text.lower()) if word not in _STOPWORDS]
+
+
+class Bm25Index:
+    """BM25 of queries over a catalogue (Robertson and Zaragoza, "The Probabilistic Relevance Framework", 2009), in
+    Lucene's variant as bm25s computes it, k1 1.5 and b 0.75.
+
+    Args:
+        texts: one per item.
+        tokenize: makes words of a text; of queries too.
+
+    Examples:
+        >>> index = Bm25Index(["red kettle", "blue teapot", "kettle"])
+        >>> index.top("kettle!", count=5)
+        [2, 0]
+        >>> index.scores("teapot").round(3).tolist()
+        [0.0, 0.36, 0.0]
+    """
+
+    def __init__(self, texts: Iterable[str], tokenize: Callable[[str], list[str]] = words) -> None:
+        self._tokenize = tokenize
+        tokens = [tokenize(text) for text in texts]
+        self._size = len(tokens)
+        self._index: bm25s.BM25 | None = None
+        if any(tokens):
+            self._index = bm25s.BM25()
+            self._index.index(tokens, show_progress=False)
+
+    def scores(self, query: str) -> np.ndarray:
+        """float64 [items]; 0 where no word is shared."""
+        known = [] if self._index is None else [w for w in self._tokenize(query) if w in self._index.vocab_dict]
+        if self._index is None or not known:
+            return np.zeros(self._size)
+        return self._index.get_scores(known).astype(np.float64)
+
+    def top(self, query: str, count: int) -> list[int]:
+        """Numbers of at most `count` items that share a word with the query, best first; equal ones in their order."""
+        scores = self.scores(query)
+        found = np.flatnonzero(scores > 0)
+        return found[best_first(scores[found])[:count]].tolist()
