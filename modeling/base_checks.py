@@ -121,9 +121,14 @@ def check_attention(model: Any, base: str) -> None:
         InputError: the model cannot be a reranker.
     """
     refused = f"model.base {base!r} cannot be a reranker: "
+    # The start token where there is one: without it, models round so much that two exact attentions differ visibly.
+    text = model.config.get_text_config()
+    start = text.bos_token_id if isinstance(text.bos_token_id, int) else 1
+    spread = [text.vocab_size * n // 7 for n in range(1, 7)]
+    prefix, item = [start, spread[0]], spread[1:3]
     outputs = []
-    for other in (3, 4):
-        ids = [np.array(part, dtype=np.int32) for part in ([1, 2], [other, other], [5, 6])]
+    for other in spread[3:5]:
+        ids = [np.array(part, dtype=np.int32) for part in (prefix, [other, other], item)]
         batch = pack([ListPrompt("", ids[0], tuple(ids[1:]), Trimmed())]).to(model.device)
         try:
             outputs.append(logits_at(model, batch, batch.score_positions[-1:]).float()[0])
@@ -139,10 +144,12 @@ def check_attention(model: Any, base: str) -> None:
         )
     model.set_attn_implementation("eager")
     try:
-        plain = model(input_ids=torch.tensor([[1, 2, 5, 6]], device=model.device), use_cache=False).logits[0, -1]
+        plain = model(input_ids=torch.tensor([[*prefix, *item]], device=model.device), use_cache=False).logits[0, -1]
     finally:
         model.set_attn_implementation(SHARED_PREFIX)
-    gap = float((outputs[0] - plain.float()).abs().mean())
+    # A score is a difference of logits. What all of them share is none of it, and rounding in bfloat16 moves that by a
+    # fifth of their spread in Gemma 3 270M, whose own attention implementations differ from each other by as much.
+    gap = float((outputs[0] - plain.float()).std())
     bound = 1e-3 if plain.dtype == torch.float32 else 0.1
     if gap > bound * float(plain.float().std()) + 1e-6:
         raise InputError(f"{refused}its own attention does more than shared-prefix attention is told of; {CHOOSE}")
