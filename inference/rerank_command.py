@@ -21,7 +21,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -106,11 +106,7 @@ def as_json(ranked: RankedList, top: int | None = None) -> dict[str, Any]:
             | ({} if entry.explanation is None else {"explanation": entry.explanation.model_dump(exclude_none=True)})
             for entry in ranked.entries[:top]
         ],
-        "trimmed": {
-            "events": ranked.trimmed.events,
-            "event_tokens": ranked.trimmed.event_tokens,
-            "item_tokens": ranked.trimmed.item_tokens,
-        },
+        "trimmed": asdict(ranked.trimmed),
     }
 
 
@@ -155,6 +151,8 @@ def show(
     console.print(table)
     if ranked.trimmed.events:
         console.print(Text(f"  the {ranked.trimmed.events} oldest events did not fit the prompt", "dim"))
+    if ranked.trimmed.query_tokens:
+        console.print(Text(f"  the last {ranked.trimmed.query_tokens} tokens of the query did not fit the prompt", "dim"))
     for entry in ranked.entries[:top]:
         if entry.explanation is not None:
             show_explanation(entry.item, entry.explanation, console)

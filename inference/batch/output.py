@@ -41,6 +41,8 @@ SCORES_SCHEMA = pa.schema(
         ("trimmed_events", pa.int32()),
         ("trimmed_event_tokens", pa.int32()),
         ("trimmed_item_tokens", pa.int32()),
+        ("trimmed_list_tokens", pa.int32()),
+        ("trimmed_query_tokens", pa.int32()),
     ]
 )
 """`scores` run parallel to `candidates`; `ranked` are the candidates, best first; file and row are of the input."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
@@ -213,7 +213,7 @@ def columns(scored: Sequence[tuple[Row, ListPrompt, np.ndarray]]) -> dict[str, l
         line = (
             *(row.file, row.row, row.ranking.list_id, row.ranking.user_id, candidates, values),
             [candidates[k] for k in order],
-            *(prompt.trimmed.events, prompt.trimmed.event_tokens, prompt.trimmed.item_tokens),
+            *astuple(prompt.trimmed),  # in the schema's order
         )
         for name, value in zip(made, line, strict=True):
             made[name].append(value)
