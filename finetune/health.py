@@ -1,7 +1,7 @@
 """Is training still worth anything? Numbers that are none end it; scores that hardly differ are warned about.
 
-    check_step(step, loss_is_finite, gradient_norm, checkpoints)
-    spread = median_spread(scores_of_lists)
+check_step(step, loss_is_finite, gradient_norm, checkpoints)
+spread = median_spread(scores_of_lists)
 """
 
 from __future__ import annotations

@@ -76,7 +76,9 @@ class Validation:
         losses, rows = gather_object(losses), gather_object(rows)
         if broken := [list_id for list_id, found, _ in rows if not np.isfinite(found).all()]:
             first = f"{broken[0]!r} first" if len(broken) > 1 else repr(broken[0])
-            raise DivergedError(f"scores are NaN or infinite in {len(broken)} of {len(rows)} validation lists ({first})")
+            raise DivergedError(
+                f"scores are NaN or infinite in {len(broken)} of {len(rows)} validation lists ({first})"
+            )
         total, weight = (sum(column) for column in zip(*losses, strict=True))
         values = [ndcg(found, exponential_gains(labels), CUT) for _, found, labels in rows if labels.any()]
         scored = [found for _, found, _ in rows]

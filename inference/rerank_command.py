@@ -152,7 +152,9 @@ def show(
     if ranked.trimmed.events:
         console.print(Text(f"  the {ranked.trimmed.events} oldest events did not fit the prompt", "dim"))
     if ranked.trimmed.query_tokens:
-        console.print(Text(f"  the last {ranked.trimmed.query_tokens} tokens of the query did not fit the prompt", "dim"))
+        console.print(
+            Text(f"  the last {ranked.trimmed.query_tokens} tokens of the query did not fit the prompt", "dim")
+        )
     for entry in ranked.entries[:top]:
         if entry.explanation is not None:
             show_explanation(entry.item, entry.explanation, console)

@@ -1,6 +1,7 @@
 """What can be the base of a reranker, and one sentence for what cannot.
 
     check_config(config, base, quantise=True)      # before any weight is read
+    check_budgets(longest, config, base)           # the longest prompt that the budgets allow has positions
     check_weights(model, base)                     # numbers, all of them
     check_attention(model, base)                   # a list read as one sequence is what transformers itself computes
 
@@ -72,6 +73,22 @@ def check_config(config: Any, base: str, quantise: bool) -> None:
         raise InputError(
             f"model.base {base!r} is quantised already ({name}), and model.quantise is false; set it to true, or give "
             "the model that it was made from"
+        )
+
+
+def check_budgets(longest: int, config: Any, base: str) -> None:
+    """Raise InputError where the prompt's budgets allow more tokens than the base has positions for.
+
+    Args:
+        longest: `PromptBuilder.longest`.
+        config: transformers' config of the base.
+        base: how the user named it.
+    """
+    limit = getattr(config.get_text_config(), "max_position_embeddings", None)
+    if limit is not None and longest > limit:
+        raise InputError(
+            f"prompts may be {longest} tokens long by the budgets under prompt, and model.base {base!r} reads "
+            f"{limit} (max_position_embeddings); lower prompt.history_tokens, prompt.list_tokens or prompt.item_tokens"
         )
 
 

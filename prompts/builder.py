@@ -177,7 +177,8 @@ class PromptBuilder:
         """Token ids of a list.
 
         Raises:
-            InputError: an item is not in the catalogue, a feature is missing, or a joint list has more candidates than its budget has tokens.
+            InputError: an item is not in the catalogue, a feature is missing, or a joint list has more
+                candidates than its budget has tokens.
         """
         prefix, trimmed = self._prefix(ranking)
         levels = self.levels.of(ranking) if self.config.features else {}
