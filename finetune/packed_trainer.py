@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import torch
 from accelerate import PartialState
 from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from transformers.utils.logging import disable_progress_bar
 
+from reshelf.finetune.health import check_step
 from reshelf.modeling.loading import pick_device
 
 COMPLETE = "complete"
@@ -51,12 +53,28 @@ class PackedTrainer(Trainer):
         self.add_callback(_Complete())
         # Our losses are means already; Trainer must divide by the accumulation steps itself.
         self.model_accepts_loss_kwargs = False
+        self._loss_is_finite: torch.Tensor | None = None
 
     def train_or_resume(self) -> None:
         """Train, from the last complete checkpoint in the output folder where there is one."""
         complete = [file.parent for file in Path(str(self.args.output_dir)).glob(f"checkpoint-*/{COMPLETE}")]
         last = max(complete, key=lambda folder: int(folder.name.removeprefix("checkpoint-")), default=None)
         self.train(resume_from_checkpoint=str(last) if last else None)
+
+    def training_step(self, *arguments: Any, **named: Any) -> torch.Tensor:
+        loss: torch.Tensor = super().training_step(*arguments, **named)
+        finite = torch.isfinite(loss)  # looked at once a step, where the processor waits for the device anyway
+        self._loss_is_finite = finite if self._loss_is_finite is None else self._loss_is_finite & finite
+        return loss
+
+    def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
+        """Called once an optimiser step, before it; gradients are those of all processes, so all of them stop."""
+        norm = super()._get_grad_norm(model, grad_norm=grad_norm)
+        finite = self._loss_is_finite is None or bool(self._loss_is_finite)
+        self._loss_is_finite = None
+        checkpoints = Path(str(self.args.output_dir))
+        check_step(self.state.global_step + 1, finite, 0.0 if norm is None else float(norm), checkpoints)
+        return norm
 
     def _prepare_inputs(self, inputs: Any) -> Any:
         return inputs.to(self.args.device)

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from transformers import TrainerCallback
 
-from reshelf.finetune.validation import AUC, METRIC
+from reshelf.finetune.validation import AUC, METRIC, UNRANKED
 
 
 class TableProgress(TrainerCallback):
@@ -46,7 +46,8 @@ class TableProgress(TrainerCallback):
             mean = f"{sum(self._losses) / len(self._losses):.4f}" if self._losses else "–"
             self.console.print(
                 f"step {state.global_step:>5}   train loss {mean}   valid loss {logs['eval_loss']:.4f}   "
-                + (f"valid AUC {logs[AUC]:.4f}" if AUC in logs else f"valid nDCG@10 {logs[METRIC]:.4f}"),
+                + (f"valid AUC {logs[AUC]:.4f}" if AUC in logs else f"valid nDCG@10 {logs[METRIC]:.4f}")
+                + (f"   {logs[UNRANKED]:.0f} lists unranked" if logs.get(UNRANKED) else ""),
                 highlight=False,
             )
             self._losses.clear()

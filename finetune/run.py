@@ -34,8 +34,10 @@ from reshelf.finetune.losses.ranknet import ranknet
 from reshelf.finetune.losses.teacher_bce import teacher_bce
 from reshelf.finetune.losses.weighted_sum import LossSum
 from reshelf.finetune.packed_trainer import packed_arguments
+from reshelf.finetune.resume import check_unchanged, fingerprint, write_begun
 from reshelf.finetune.trainer import ListTrainer, Teaching, Watched
 from reshelf.finetune.validation import Validation
+from reshelf.modeling.base_checks import check_budgets
 from reshelf.modeling.calibration import Calibration, fit_calibration
 from reshelf.modeling.checkpoint import RerankerSpec, save_reranker
 from reshelf.modeling.loading import add_lora, load_base
@@ -68,13 +70,15 @@ def finetune(config: FinetuneConfig, watch: Callable[[int, float], None] | None 
 
     Raises:
         InputError: the data, the model or the output folder cannot be used, or the folder holds another run.
+        DivergedError: loss, gradients or scores became NaN or infinite; checkpoints before that are kept.
     """
     arguments = _arguments(config)
     main = arguments.process_index == 0
     data, tokenizer, levels, validation, trainer = together(lambda: _prepare(config, arguments))
     if main:
         with atomic(config.out / CONFIG) as partial:
-            partial.write_text(_run_text(config, arguments), encoding="utf-8")
+            partial.write_text(config_text(config), encoding="utf-8")
+        write_begun(config.out / CHECKPOINTS, fingerprint(config, arguments.world_size))
     if watch is not None:
         trainer.add_callback(Watched(watch, config.metric))
     trainer.train_or_resume()
@@ -108,11 +112,12 @@ def _prepare(
     )
     data = load_dataset_folder(config.data, ("train", "valid"))
     _cut(data, config)
-    _check_unfinished(config, arguments)
+    check_unchanged(config.out / CHECKPOINTS, fingerprint(config, arguments.world_size))
     set_seed(config.seed)
     model, tokenizer = load_base(config.model, str(arguments.device), is_spread())
     levels = fit_levels(data.lists["train"], config.prompt.features, config.prompt.levels)
     builder = PromptBuilder(tokenizer, config.prompt, data.items, levels, joint=config.candidates == "joint")
+    check_budgets(builder.longest, model.config, config.model.base)
     attach_head(model, *builder.label_ids)
     train = ListDataset(data.lists["train"], builder, config.max_candidates, config.seed, extras)
     validation = Validation(ListDataset(data.lists["valid"], builder), config.metric)
@@ -168,25 +173,6 @@ def _cut(data: RankingData, config: FinetuneConfig) -> None:
         data.lists[split] = lists[:limit] if limit else lists
         if not data.lists[split]:
             raise InputError(f"{config.data / f'{split}.parquet'}, field labels: no list has a label above 0")
-
-
-def _run_text(config: FinetuneConfig, arguments: TrainingArguments) -> str:
-    """`config.yaml`. A step number means other lists on another number of processes, so it says how many there were."""
-    return f"# processes: {arguments.world_size}\n{config_text(config)}"
-
-
-def _check_unfinished(config: FinetuneConfig, arguments: TrainingArguments) -> None:
-    """An unfinished run in the output folder must have the same config and number of processes."""
-    path = config.out / CONFIG
-    if (
-        (config.out / CHECKPOINTS).is_dir()
-        and path.is_file()
-        and path.read_text(encoding="utf-8") != _run_text(config, arguments)
-    ):
-        raise InputError(
-            f"{config.out} holds an unfinished run with another config or number of processes ({path}); finish it, "
-            "delete the folder, or choose another --out"
-        )
 
 
 def _arguments(config: FinetuneConfig) -> TrainingArguments:

@@ -6,8 +6,10 @@ trainer.train_or_resume()
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,13 +19,17 @@ from torch.distributed.fsdp import FSDPModule
 from torch.utils.data import DataLoader
 from transformers import EarlyStoppingCallback, TrainerCallback, TrainingArguments
 
+from reshelf.errors import DivergedError
 from reshelf.finetune.batches import Batch, ListDataset, collate, padded
 from reshelf.finetune.distributed import StepSampler
+from reshelf.finetune.health import LEAST_SPREAD, diverged
 from reshelf.finetune.losses.weighted_sum import LossSum
 from reshelf.finetune.packed_trainer import PackedTrainer
 from reshelf.finetune.progress import TableProgress
-from reshelf.finetune.validation import Validation
+from reshelf.finetune.validation import SPREAD, UNRANKED, Validation
 from reshelf.modeling.score import score
+
+logger = logging.getLogger("reshelf.finetune")
 
 
 class _NewEpoch(TrainerCallback):
@@ -100,6 +106,7 @@ class ListTrainer(PackedTrainer):
         self._validation = validation
         self._loss = loss
         self._teaching = teaching
+        self._warned = False
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         """Batches as they are; accelerate would fill an epoch's last step with lists that have had their turn."""
@@ -141,8 +148,22 @@ class ListTrainer(PackedTrainer):
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         model: Any = self.model
-        metrics = self._validation.measure(model, self.args.per_device_eval_batch_size, self._loss, self.args.device)
+        step = self.state.global_step
+        try:
+            metrics = self._validation.measure(
+                model, self.args.per_device_eval_batch_size, self._loss, self.args.device
+            )
+        except DivergedError as error:  # before this state is saved
+            raise diverged(step, str(error), Path(str(self.args.output_dir))) from error
         model.train()
+        if metrics[SPREAD] < LEAST_SPREAD and not self._warned and self.is_world_process_zero():
+            self._warned = True
+            logger.warning(
+                "step %d: the model hardly tells candidates apart: its scores differ by %.1e log-odds within a list "
+                "(standard deviation, median over validation lists), less than engines do from each other; %d lists "
+                "are unranked",
+                step, metrics[SPREAD], metrics[UNRANKED],
+            )  # fmt: skip
         self.log(dict(metrics))
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics

@@ -22,7 +22,7 @@ from rich.table import Table
 
 from reshelf.config import config_text, load_yaml
 from reshelf.data.atomic import atomic, check_writable
-from reshelf.errors import InputError
+from reshelf.errors import DivergedError, InputError
 from reshelf.finetune.config import FinetuneConfig
 
 Dial = Literal["learning_rate", "rank", "lora_dropout", "weight_decay", "lists_per_step", "loss", "distil_weight"]
@@ -116,7 +116,13 @@ def _try(trial: Any, config: TuneConfig, run: FinetuneConfig, console: Console) 
 
             raise optuna.TrialPruned
 
-    return finetune(chosen, watch)
+    try:
+        return finetune(chosen, watch)
+    except DivergedError as error:  # this setting is no good; others may be
+        import optuna
+
+        console.print(str(error), markup=False, highlight=False)
+        raise optuna.TrialPruned from error
 
 
 def suggested(trial: Any, dials: list[Dial], run: FinetuneConfig) -> dict[str, Any]:

@@ -15,15 +15,21 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import gather_object
 
+from reshelf.errors import DivergedError
 from reshelf.finetune.batches import Batch, Example, ListDataset, collate, padded
 from reshelf.finetune.distributed import share
+from reshelf.finetune.health import median_spread
 from reshelf.finetune.losses.weighted_sum import LossSum
 from reshelf.metrics.ndcg import exponential_gains, ndcg
+from reshelf.metrics.ordering import unranked
 from reshelf.modeling.score import score
 
 Metric = Literal["ndcg@10", "auc"]
 METRIC = "eval_ndcg@10"
 AUC = "eval_auc"
+UNRANKED = "eval_unranked"
+"""Lists whose scores do not differ; nDCG counts them as in random order (`metrics.ordering.unranked`)."""
+SPREAD = "eval_spread"
 CUT = 10
 
 
@@ -52,29 +58,41 @@ class Validation:
         device: torch.device | str,
     ) -> dict[str, float]:
         """Mean loss on labels, as they are, nDCG@10 over the lists with a positive label, and with metric auc the AUC
-        of label > 0 over all candidates; `model` is left in evaluation mode.
+        of label > 0 over all candidates; how many lists are unranked, and how much scores differ within a list
+        (`health.median_spread`). `model` is left in evaluation mode.
 
         Several processes share the lists; each returns the same numbers, those of all lists.
+
+        Raises:
+            DivergedError: a score is NaN or infinite, so that its list has no order; in all processes.
         """
-        values, losses, rows = [], [], []
+        losses, rows = [], []
         for _, mine, batch, grid in _scored(model, self.examples, batch_size, device):
             if mine:
                 part = loss(grid, batch.labels, batch.mask, batch.weights, batch.inverse_propensity)
                 losses.append((float(part.sum), float(part.weight)))
             for row, example in zip(grid.cpu().numpy(), mine):
-                found = row[: len(example.labels)]
-                if example.labels.any():
-                    values.append(ndcg(found, exponential_gains(example.labels), CUT))
-                if self.metric == "auc":
-                    rows.append((found, example.labels > 0))
-        values, losses, rows = gather_object(values), gather_object(losses), gather_object(rows)
+                rows.append((example.prompt.list_id, row[: len(example.labels)], example.labels))
+        losses, rows = gather_object(losses), gather_object(rows)
+        if broken := [list_id for list_id, found, _ in rows if not np.isfinite(found).all()]:
+            first = f"{broken[0]!r} first" if len(broken) > 1 else repr(broken[0])
+            raise DivergedError(
+                f"scores are NaN or infinite in {len(broken)} of {len(rows)} validation lists ({first})"
+            )
         total, weight = (sum(column) for column in zip(*losses, strict=True))
-        metrics = {"eval_loss": total / max(weight, 1e-12), METRIC: float(np.mean(values))}
+        values = [ndcg(found, exponential_gains(labels), CUT) for _, found, labels in rows if labels.any()]
+        scored = [found for _, found, _ in rows]
+        metrics = {
+            "eval_loss": total / max(weight, 1e-12),
+            METRIC: float(np.mean(values)),
+            UNRANKED: float(sum(map(unranked, scored))),
+            SPREAD: median_spread(scored),
+        }
         if self.metric == "auc":
             from sklearn.metrics import roc_auc_score
 
-            scores, wanted = (np.concatenate(column) for column in zip(*rows, strict=True))
-            metrics[AUC] = float(roc_auc_score(wanted, scores))
+            wanted = np.concatenate([labels > 0 for _, _, labels in rows])
+            metrics[AUC] = float(roc_auc_score(wanted, np.concatenate(scored)))
         return metrics
 
     @torch.no_grad()

@@ -159,6 +159,7 @@ def show(
         (truncated.event_tokens, "tokens of long events did not fit the prompt"),
         (truncated.item_tokens, "tokens of long products did not fit the prompt"),
         (truncated.list_tokens, "tokens of the list of products did not fit the prompt"),
+        (truncated.query_tokens, "tokens at the end of the query did not fit the prompt"),
     ):
         if count:
             console.print(Text(f"  the {count} {what}" if what.startswith("oldest") else f"  {count} {what}", "dim"))

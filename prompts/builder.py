@@ -15,7 +15,7 @@ from __future__ import annotations
 import copy
 from collections import ChainMap
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from itertools import accumulate, chain
 from typing import Any
@@ -50,6 +50,8 @@ class Trimmed:
     """Tokens cut from the end of long item fields, over all candidates."""
     list_tokens: int = 0
     """Tokens cut from the list in the prefix, over all candidates."""
+    query_tokens: int = 0
+    """Tokens cut from the end of the query."""
 
 
 @dataclass(frozen=True)
@@ -175,10 +177,10 @@ class PromptBuilder:
         """Token ids of a list.
 
         Raises:
-            InputError: an item is not in the catalogue, a feature is missing, the query is over its budget, or a joint
-                list has more candidates than its budget has tokens.
+            InputError: an item is not in the catalogue, a feature is missing, or a joint list has more
+                candidates than its budget has tokens.
         """
-        prefix, events, event_tokens = self._prefix(ranking)
+        prefix, trimmed = self._prefix(ranking)
         levels = self.levels.of(ranking) if self.config.features else {}
         tokens, lost = self._candidates(ranking)
         # Column by column: the candidates' own ids, one column per feature, the answer.
@@ -191,9 +193,9 @@ class PromptBuilder:
         ends = list(accumulate(map(sum, zip(*[map(len, column) for column in columns], strict=True))))
         items = _slices(flat, ends)
         if not self.joint:
-            return ListPrompt(ranking.list_id, prefix, items, Trimmed(events, event_tokens, lost))
+            return ListPrompt(ranking.list_id, prefix, items, replace(trimmed, item_tokens=lost))
         listed, unlisted = self._listed(tokens, ranking.list_id)
-        trimmed = Trimmed(events, event_tokens, lost, unlisted)
+        trimmed = replace(trimmed, item_tokens=lost, list_tokens=unlisted)
         return ListPrompt(ranking.list_id, np.concatenate([prefix, listed]), items, trimmed, len(listed))
 
     def has_read(self, ranking: RankingList) -> bool:
@@ -205,8 +207,7 @@ class PromptBuilder:
         self._find(item_ids, "of the catalogue", "candidates")
 
     def check(self, ranking: RankingList) -> None:
-        """Raise what `build` would raise for the query, the features and the length of a list, without building it."""
-        self._query(ranking)
+        """Raise what `build` would raise for the features and the length of a list, without building it."""
         if self.joint:
             self._share(len(ranking.candidates), ranking.list_id)
         for name in self.config.features:
@@ -264,7 +265,7 @@ class PromptBuilder:
             items = {item_id: item for item_id, item in items.items() if item_id not in self._items}
         self._items |= dict(zip(items, self._writer.write(list(items.values())), strict=True))
 
-    def _prefix(self, ranking: RankingList) -> tuple[np.ndarray, int, int]:
+    def _prefix(self, ranking: RankingList) -> tuple[np.ndarray, Trimmed]:
         config = self.config
         history = ranking.history
         self._find([e.item_id for e in history if e.item_id is not None], ranking.list_id, "history")
@@ -285,8 +286,9 @@ class PromptBuilder:
         if dropped is None:
             dropped = next(n for n in range(len(ends)) if ends[-1] - ends[n] <= room)
         kept = written[dropped:]
-        prefix = np.concatenate([self._head, *(ids for ids, _ in kept), self._query(ranking)])
-        return prefix, dropped, sum(lost for _, lost in kept)
+        query, cut = self._query_ids(" ".join(ranking.query.split()))
+        prefix = np.concatenate([self._head, *(ids for ids, _ in kept), query])
+        return prefix, Trimmed(dropped, sum(lost for _, lost in kept), query_tokens=cut)
 
     def _write_event(
         self, kind: EventKind, about: str | None, stars: float | None, days: int
@@ -313,22 +315,12 @@ class PromptBuilder:
             kept, lost = self._writer.event(found, room)
         return np.array([*head, *kept, *tail], dtype=np.int32), lost
 
-    def _query(self, ranking: RankingList) -> np.ndarray:
-        query = " ".join(ranking.query.split())
-        size, ids = self._query_ids(query)
-        if size > self.config.query_tokens:
-            raise InputError(
-                f"list {ranking.list_id}, field query: {size} tokens, over the budget of "
-                f"{self.config.query_tokens}; shorten the query or raise prompt.query_tokens"
-            )
-        return ids
-
-    def _write_query(self, query: str) -> tuple[int, np.ndarray]:
-        """Tokens of the query itself, and ids of the line it stands in."""
+    def _write_query(self, query: str) -> tuple[np.ndarray, int]:
+        """Ids of the line a query stands in, int32, and how many tokens were cut from the query's end."""
         if not query:
-            return 0, np.array(self._parts.own("no_query"), dtype=np.int32)
-        size = len(self._parts.encoder.data(" " + query))
-        return size, np.array(self._parts.ids([("query", query)])[0], dtype=np.int32)
+            return np.array(self._parts.own("no_query"), dtype=np.int32), 0
+        ids, lost = self._parts.within(self.config.query_tokens, "query", query)
+        return np.array(ids, dtype=np.int32), lost
 
     @cached_property
     def _head(self) -> np.ndarray:

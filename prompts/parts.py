@@ -84,6 +84,17 @@ class Parts:
                 return ids[:end]
         return ids[:room]
 
+    def within(self, room: int, *part: Any) -> tuple[list[int], int]:
+        """Ids of a part with one text from outside, of which `room` tokens are kept, and how many were cut."""
+        ids: list[int] = []
+        lost = 0
+        for text, outside in self._pieces(*part):
+            found = self.encoder.data(text) if outside else self._words(text)
+            kept = self.cut(found, room) if outside else found
+            ids += kept
+            lost += len(found) - len(kept)
+        return ids, lost
+
     def _ends_whole(self, *ids: int) -> bool:
         return not str(self.encoder.tokenizer.decode(list(ids))).endswith("\ufffd")
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from reshelf import __version__
-from reshelf.errors import InputError
+from reshelf.errors import DivergedError, InputError
 
 
 @dataclass(frozen=True)
@@ -125,6 +125,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except InputError as error:
         print(f"reshelf: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
+    except DivergedError as error:
+        print(f"reshelf: {error}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         return 130
 

@@ -1,4 +1,4 @@
-"""The one exception that means "the input is at fault, not the program".
+"""`InputError` means "the input is at fault, not the program"; `DivergedError`, that a training run came to nothing.
 
 Raise it with a single sentence that says what is wrong, where (file, row, field) and what to do:
 
@@ -12,3 +12,10 @@ from __future__ import annotations
 
 class InputError(ValueError):
     """A mistake in what the user gave: a file, a row, a field, a flag or a model folder."""
+
+
+class DivergedError(RuntimeError):
+    """A training run whose numbers became NaN or infinite; the sentence says at which step and what was kept.
+
+    The command line prints it without a traceback and exits with code 1.
+    """

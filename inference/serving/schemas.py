@@ -95,7 +95,7 @@ class Meta(BaseModel):
     cached_tokens: int = 0
     """Those of them that the engine had read before."""
     truncated: dict[str, int] = {}
-    """What did not fit the prompt's budgets: events, event_tokens, item_tokens, list_tokens."""
+    """What did not fit the prompt's budgets: events, event_tokens, item_tokens, list_tokens, query_tokens."""
     history: dict[str, Any] = {}
     """events read; unknown: events left out because nobody said what their item is; unavailable: the store failed."""
     imputed: list[str] = []

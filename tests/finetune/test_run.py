@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
 from reshelf.data.dataset_folder import RankingData, save_dataset_folder
 from reshelf.errors import InputError
@@ -89,11 +90,33 @@ def test_it_learns_the_training_lists(config: FinetuneConfig) -> None:
     assert np.mean(losses[-10:]) < 0.8 * np.mean(losses[:10])
 
 
-def test_another_config_does_not_continue_an_unfinished_run(config: FinetuneConfig, tmp_path: Path) -> None:
+def test_an_unfinished_run_is_not_finished_with_something_else(
+    config: FinetuneConfig, tmp_path: Path, data: RankingData
+) -> None:
+    shutil.copytree(config.data, tmp_path / "shop")
+    shutil.copytree(config.model.base, tmp_path / "base")
+    config = replace(config, data=tmp_path / "shop", model=replace(config.model, base=str(tmp_path / "base")))
     (tmp_path / "job").write_bytes(pickle.dumps((config, "training_step", 5)))
     subprocess.run([sys.executable, "-c", KILL, str(tmp_path / "job")], capture_output=True)
-    with pytest.raises(InputError, match="unfinished run with another config"):
-        finetune(replace(config, seed=1))
+
+    def refused(match: str, **changes: object) -> None:
+        with pytest.raises(InputError, match=f"holds an unfinished run of another kind: {match}; finish it"):
+            finetune(replace(config, **changes))  # type: ignore[arg-type]
+
+    refused("config seed was 0 and is 1", seed=1)
+    refused("config lora.rank was 4 and is 2", lora=replace(config.lora, rank=2))
+    others = {split: data.lists[split][:-1] if split == "valid" else data.lists[split] for split in ("train", "valid")}
+    save_dataset_folder(tmp_path / "others", RankingData(data.items, others))
+    refused(r"data valid\.parquet has changed", data=tmp_path / "others")
+    weights = tmp_path / "base/model.safetensors"
+    before = weights.read_bytes()
+    save_file({name: 1.01 * tensor for name, tensor in load_file(weights).items()}, weights, {"format": "pt"})
+    refused(r"base model\.safetensors has changed")
+    weights.write_bytes(before)
+    # Where the same files lie does not matter.
+    shutil.move(tmp_path / "shop", tmp_path / "moved")
+    finetune(replace(config, data=tmp_path / "moved"))
+    assert (config.out / "reshelf.json").is_file()
 
 
 def test_bad_input_is_one_sentence_and_leaves_nothing(
@@ -107,6 +130,9 @@ def test_bad_input_is_one_sentence_and_leaves_nothing(
     refused("is not there", data=tmp_path / "nowhere")
     refused("no config.json", model=replace(config.model, base=str(tmp_path)))
     refused("'thirst' is not|no levels|thirst", prompt=replace(config.prompt, features=["thirst"]))
+    refused(
+        r"may be 8\d{5} tokens long .* reads \d+ \(max_position", prompt=replace(config.prompt, history_tokens=800_000)
+    )
     bare = RankingData(
         data.items, {s: [r.model_copy(update={"labels": None}) for r in data.lists[s]] for s in ("train", "valid")}
     )

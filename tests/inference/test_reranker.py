@@ -138,7 +138,6 @@ def test_a_score_that_is_no_number_is_a_failure(reranker: Reranker, lists: list[
             {"history": [Event(kind="click", item_id="p1", time=datetime(2027, 1, 1, tzinfo=UTC))]},
             "event 0 at 2027-01-01T00:00:00.00:00 is not before",
         ),
-        ({"query": "word " * 200}, "field query: .* over the budget"),
     ],
 )
 def test_mistakes_are_named(
@@ -179,3 +178,9 @@ def test_engine_choice(monkeypatch: pytest.MonkeyPatch) -> None:
         choose_engine("vllm")
     installed(True)
     assert choose_engine("vllm") == "vllm"
+
+
+def test_a_query_over_its_budget_is_cut_and_counted(reranker: Reranker, lists: list[RankingList]) -> None:
+    long, short = (ask(reranker, lists[0], query="word " * words) for words in (2000, 1000))
+    assert 0 < short.truncated.query_tokens < long.truncated.query_tokens
+    assert [entry.score for entry in long.entries] == pytest.approx([entry.score for entry in short.entries], abs=1e-4)

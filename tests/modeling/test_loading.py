@@ -220,6 +220,17 @@ class TestWhatCannotBeABase:
         AutoModelForCausalLM.from_config(config).save_pretrained(folder)
         refused(folder, "cannot be a reranker: (not all of its layers are plain|.*has an attention of its own)")
 
+    def test_rounding_of_what_all_logits_share_is_no_reason(
+        self, base_folder: Path, tmp_path: Path, tiny_model: Callable[..., Any]
+    ) -> None:
+        """As in Gemma 3 270M, where it moves logits by a fifth of their spread in bfloat16, and no score."""
+        folder = self.copy(base_folder, tmp_path)
+        model = tiny_model("llama", "eager", vocab_size=400, bos_token_id=5)
+        with torch.no_grad():
+            model.lm_head.weight += 4 * torch.randn(64, generator=torch.Generator().manual_seed(0))
+        model.save_pretrained(folder)
+        load_base(ModelConfig(base=str(folder), quantise=False, dtype="bfloat16"), "cpu")
+
     def test_dropout_of_attention_is_left_out(
         self, base_folder: Path, tmp_path: Path, make_lists: Callable[..., list[ListPrompt]]
     ) -> None:

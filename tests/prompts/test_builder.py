@@ -212,17 +212,21 @@ class TestPrefix:
         assert prompt.trimmed.events == 2
         assert text(bytes_tokenizer, prompt.prefix).count("clicked oak") == 3
 
-    def test_a_query_over_its_budget_is_refused_not_cut(
+    def test_a_query_over_its_budget_loses_its_end_and_is_counted(
         self, bytes_tokenizer: PreTrainedTokenizerFast, items: dict[str, Item]
     ) -> None:
-        query = "oak chair " * 9
+        query = "oak chair 椅子 " * 9
         size = len(bytes_tokenizer.encode(" " + query.strip()))
-        fits = PromptBuilder(bytes_tokenizer, PromptConfig(template="plain", query_tokens=size), items)
-        assert query.strip() in text(bytes_tokenizer, fits.build(ranking(query=query)).prefix)
-        tight = PromptBuilder(bytes_tokenizer, PromptConfig(template="plain", query_tokens=size - 1), items)
-        for call in (tight.build, tight.check):
-            with pytest.raises(InputError, match=f"list l, field query: {size} tokens, over the budget of {size - 1}"):
-                call(ranking(query=query))
+        for room in (size, size - 1, size // 2, 1):
+            builder = PromptBuilder(bytes_tokenizer, PromptConfig(template="plain", query_tokens=room), items)
+            prompt = builder.build(ranking(query=query))
+            builder.check(ranking(query=query))
+            line = text(bytes_tokenizer, prompt.prefix).split("query:")[1]
+            kept = line.removesuffix("\n").removesuffix(" ;")
+            assert (" " + query.strip()).startswith(kept), "never ends inside a character"
+            lost = prompt.trimmed.query_tokens
+            assert size - room <= lost <= min(size, size - room + 3)
+            assert len(prompt.prefix) + len(prompt.items[0]) <= builder.longest
 
     def test_unknown_items_are_refused(
         self, bytes_tokenizer: PreTrainedTokenizerFast, items: dict[str, Item], clicks: Clicks

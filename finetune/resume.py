@@ -1,0 +1,97 @@
+"""What an unfinished run was begun with, so that it is not finished with something else.
+
+begun = fingerprint(config, processes=1)
+check_unchanged(config.out / "checkpoints", begun)
+write_begun(config.out / "checkpoints", begun)
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import yaml
+from transformers.utils import cached_file
+
+from reshelf.config import config_text
+from reshelf.data.atomic import atomic
+from reshelf.errors import InputError
+from reshelf.finetune.config import FinetuneConfig
+
+BEGUN = "begun.json"
+
+
+def fingerprint(config: FinetuneConfig, processes: int) -> dict[str, str]:
+    """Everything the curve depends on, by name: each setting as it is, files by the SHA-256 of what they hold.
+
+    Where files lie is no part of it. A base from the Hub is its commit there.
+    """
+    settings = yaml.safe_load(config_text(config))
+    for place in ("out", "data", "propensities"):
+        settings.pop(place)
+    base = Path(settings["model"].pop("base"))
+    files = {f"data {name}": config.data / name for name in ("items.parquet", "train.parquet", "valid.parquet")}
+    if config.propensities is not None:
+        files["propensities"] = config.propensities
+    made = {"processes": str(processes)} | _flat("config ", settings)
+    if base.is_dir():
+        files |= {f"base {one.name}": one for one in base.iterdir() if one.suffix in (".json", ".safetensors")}
+    else:
+        made["base"] = f"{base} {_commit(config)}"
+    return made | {name: _sha256(path) for name, path in sorted(files.items()) if path.is_file()}
+
+
+def check_unchanged(checkpoints: Path, now: dict[str, str]) -> None:
+    """Raise InputError where the folder holds checkpoints of a run that was begun with something else; says what."""
+    if not checkpoints.is_dir():
+        return
+    try:
+        was = json.loads((checkpoints / BEGUN).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        what = f"nobody wrote down what it was begun with ({BEGUN})"
+    else:
+        changed = [name for name in sorted({*was, *now}) if was.get(name) != now.get(name)]
+        if not changed:
+            return
+        what = "; ".join(_change(name, was.get(name), now.get(name)) for name in changed[:3])
+        what += f"; and {len(changed) - 3} more" if len(changed) > 3 else ""
+    raise InputError(
+        f"{checkpoints.parent} holds an unfinished run of another kind: {what}; finish it as it was begun, delete the "
+        "folder, or choose another --out"
+    )
+
+
+def write_begun(checkpoints: Path, begun: dict[str, str]) -> None:
+    """Write it down, before the first checkpoint."""
+    with atomic(checkpoints / BEGUN) as partial:
+        partial.write_text(json.dumps(begun, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _flat(name: str, values: Any) -> dict[str, str]:
+    if not isinstance(values, dict):
+        return {name: json.dumps(values, ensure_ascii=False)}
+    joint = "" if name.endswith(" ") else "."
+    return {key: text for word, value in values.items() for key, text in _flat(f"{name}{joint}{word}", value).items()}
+
+
+def _change(name: str, was: str | None, now: str | None) -> str:
+    if was is None or now is None:
+        return f"{name} is {'new' if was is None else 'no longer there'}"
+    held = name.startswith(("data ", "base ")) or name == "propensities"
+    return f"{name} has changed" if held else f"{name} was {was} and is {now}"
+
+
+def _commit(config: FinetuneConfig) -> str:
+    """Of a base on the Hub; empty where it is not at hand, which loading it will say."""
+    try:
+        found = cached_file(config.model.base, "config.json", revision=config.model.revision)
+    except OSError:
+        return ""
+    return "" if found is None else Path(found).parent.name
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
