@@ -70,7 +70,7 @@ def test_rees46(tmp_path: Path) -> None:
     assert data.items["21"].title == "category 2053013557418656265"
     assert report["tables"]["events"]["read"] == 16
     assert report["tables"]["events"]["dropped"] or report["tables"]["events"]["repaired"], (
-        "the row that is there twice"
+        "a row is there twice"
     )
 
 
