@@ -69,9 +69,7 @@ def test_rees46(tmp_path: Path) -> None:
     assert (data.items["7"].title, data.items["7"].brand) == ("kiln kitchen mug", "kiln")
     assert data.items["21"].title == "category 2053013557418656265"
     assert report["tables"]["events"]["read"] == 16
-    assert report["tables"]["events"]["dropped"] or report["tables"]["events"]["repaired"], (
-        "a row is there twice"
-    )
+    assert report["tables"]["events"]["dropped"] or report["tables"]["events"]["repaired"], "a row is there twice"
 
 
 def test_retailrocket(tmp_path: Path) -> None:

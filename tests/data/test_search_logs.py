@@ -70,6 +70,28 @@ def test_segment(tmp_path: Path) -> None:
     assert lists_of(data)[2].positions == (1, 3)
 
 
+def test_ubi_without_hits(tmp_path: Path) -> None:
+    data, report = imported("ubi_impressions", tmp_path, **SPLIT)
+    assert seen(data) == [
+        Seen("ann", "03-01 10:00", "mug", "7:0 8:1 9:0", ""),  # 9 came into view nine seconds later
+        Seen("bob", "03-01 11:00", "teapot", "20:3 21:0", ""),
+        Seen("ann", "03-02 10:00", "kettle", "21:0 7:0", "click 8"),
+        Seen("bob", "03-03 10:00", "Mug", "9:0 7:2", "purchase 20"),  # one impression came twice
+    ]
+    assert lists_of(data)[2].positions == (1, 3)
+    assert report["tables"]["pairs.0"]["read"] == 15
+
+
+def test_segment_in_a_warehouse(tmp_path: Path) -> None:
+    data, _ = imported("segment_warehouse", tmp_path, **SPLIT)
+    assert seen(data) == [
+        Seen("ann", "03-01 10:00", "mug", "7:0 8:2 9:0", ""),
+        Seen("bob", "03-01 11:00", "teapot", "20:2 21:0", ""),
+        Seen("ann", "03-02 10:00", "kettle", "21:0 7:1", "click 8, cart 8"),
+        Seen("bob", "03-03 10:00", "mug", "9:0 7:0", "cart 20"),
+    ]
+
+
 def test_metarank(tmp_path: Path) -> None:
     data, report = imported("metarank", tmp_path, **SPLIT)
     assert seen(data) == [
@@ -138,7 +160,9 @@ def test_jdsearch(tmp_path: Path) -> None:
     assert report["tables"]["lists.0"]["read"] == 12
 
 
-@pytest.mark.parametrize("name", ["ubi", "ga4", "segment", "metarank", "elastic"])
+@pytest.mark.parametrize(
+    "name", ["ubi", "ubi_impressions", "ga4", "segment", "segment_warehouse", "metarank", "elastic"]
+)
 def test_a_history_never_holds_what_came_of_its_list(name: str, tmp_path: Path) -> None:
     data, _ = imported(name, tmp_path, **SPLIT)
     for ranking in lists_of(data):
