@@ -51,7 +51,7 @@ def test_ga4(tmp_path: Path) -> None:
         Seen("2222.20", "03-04 10:00", "tea", "20:0 30:0", "purchase 20"),
     ]
     mug, term, carousel, *_ = lists_of(data)
-    assert mug.positions == (1, 2, 3), "item_list_index counts from 0"
+    assert mug.positions == (1, 2, 3)
     assert term.positions == (1, 2), "item_list_index is (not set): the order of the array"
     assert carousel.positions == (1, 3)
 
