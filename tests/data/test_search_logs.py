@@ -6,7 +6,7 @@ import gzip
 from pathlib import Path
 
 import pytest
-from log_samples import Seen, copied, imported, lists_of, seen
+from log_samples import Seen, copied, imported, lists_of, past, seen
 
 SPLIT = {"split__valid": 0.2, "split__test": 0.2}
 
@@ -104,6 +104,7 @@ def test_metarank(tmp_path: Path) -> None:
     assert lists_of(data)[0].scores == (3.0, 2.5, 1.0)
     assert lists_of(data)[1].scores == (2.0, 0.5), "relevancy as a field"
     assert lists_of(data)[2].scores is None, "one item of four has a score"
+    assert lists_of(data)[2].positions == (1, 2, 4)
     red, blue, green = (data.items[item] for item in "789")
     assert red.price == 8.5, "the second event of the item holds the price alone"
     assert (red.title, red.attributes) == ("red mug", {"color": "red"})
@@ -136,7 +137,7 @@ def test_mind(tmp_path: Path) -> None:
     }
     assert set(test) == {"test-1", "test-2"}, "the ids of dev start again at 1"
     assert dict(zip(test["test-2"].candidates, test["test-2"].labels or ())) == {"N8": 0, "N30": 0, "N20": 1}
-    assert [event.item_id for event in test["test-1"].history] == ["N7", "N20"]
+    assert past(test["test-1"]) == "click N7, click N20"
     times = {ranking.list_id: ranking.time.isoformat()[:19] for ranking in lists_of(data) if ranking.time}
     assert times["train-9"] == "2019-11-12T18:11:30"
     assert times["train-10"] == "2019-11-13T00:30:00", "12:30 AM is after midnight"
@@ -152,9 +153,9 @@ def test_jdsearch(tmp_path: Path) -> None:
         next(r for r in lists_of(data) if r.list_id.endswith(str(n)) and r.user_id == str(n)) for n in (1, 2, 3)
     )
     assert (first.query, first.candidates, first.labels) == ("50 41", ("7", "8", "9"), (0, 3, 1))
-    assert [(e.kind, e.item_id) for e in first.history] == [("purchase", "20"), ("click", "8"), ("cart", "9")]
-    assert (second.labels, [(e.kind, e.item_id) for e in second.history]) == ((2, 0), [("click", "7")])
-    assert [e.item_id for e in third.history] == ["7"], "404 is not among the products"
+    assert past(first) == "purchase 20, click 8, cart 9"
+    assert (second.labels, past(second)) == ((2, 0), "click 7")
+    assert past(third) == "click 7", "404 is not among the products"
     assert data.items["7"].title == "41 50", "between words is the control character ^X"
     assert data.items["7"].category == ("9", "8", "7", "6")
     assert report["tables"]["lists.0"]["read"] == 12
