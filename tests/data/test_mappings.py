@@ -33,6 +33,7 @@ REAL = {
     "movielens_100k": {"train": (20, ""), "valid": (50, ""), "test": (50, "")},
     "homedepot_search": {"train": (1, ""), "valid": (1, ""), "test": (1, "")},
     "crowdflower_search": {"train": (1, ""), "valid": (1, ""), "test": (1, "")},
+    "bestbuy": {"train": (50, ""), "valid": (50, ""), "test": (50, "")},
 }
 
 

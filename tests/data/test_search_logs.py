@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,22 @@ def test_segment(tmp_path: Path) -> None:
         Seen("bob", "03-04 10:05", "mug", "7:0 9:1", "purchase 20, purchase 30"),
     ]
     assert lists_of(data)[2].positions == (1, 3)
+
+
+def test_a_list_whose_window_is_open_still_takes_its_click(tmp_path: Path) -> None:
+    """It is dropped, as its outcome is not known yet; but the click was on it, not on the list of the day before."""
+    root = copied("segment", tmp_path)
+    with (root / "track.jsonl").open("a", encoding="utf-8") as log:
+        for at, name, properties in (
+            ("07T09:50", "Product List Viewed", {"products": [{"product_id": "7"}, {"product_id": "8"}]}),
+            ("08T09:30", "Product List Viewed", {"products": [{"product_id": "7"}, {"product_id": "9"}]}),
+            ("08T09:31", "Product Clicked", {"product_id": "7"}),
+        ):
+            call = {"type": "track", "event": name, "messageId": at, "anonymousId": "bob", "properties": properties}
+            log.write(json.dumps(call | {"timestamp": f"2026-03-{at}:00.000Z"}) + "\n")
+    data, report = imported("segment", tmp_path, root, **SPLIT)
+    assert seen(data)[-1] == Seen("bob", "03-07 09:50", "", "7:0 8:0", "purchase 20, purchase 30, click 9")
+    assert "window for outcomes still open when the log ends" in report["tables"]["lists.0"]["dropped"]
 
 
 def test_ubi_without_hits(tmp_path: Path) -> None:
