@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from reshelf.data.dataset_folder import RankingData
-from reshelf.data.importing import ImportConfig, import_logs
+from reshelf.data.importing.importer import ImportConfig, import_logs
 from reshelf.data.schema import RankingList
 
 SAMPLES = Path(__file__).parent / "samples"
