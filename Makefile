@@ -24,7 +24,7 @@ demo: .venv/installed
 # What is finished already is not made again; `rm -r runs/beauty_search` starts over.
 real: .venv/installed
 	test -e $(BEAUTY)/data/report.json || $(RUN)/reshelf data import --mapping amazon_beauty_search --root $(DATA) --out $(BEAUTY)/data
-	test -e $(BEAUTY)/base/config.json || $(RUN)/reshelf base --config finetune/beauty_base.yaml
+	test -e $(BEAUTY)/base/config.json || $(RUN)/reshelf pretrain --config finetune/pretrain_beauty.yaml
 	test -e $(BEAUTY)/model/reshelf.json || $(RUN)/reshelf finetune --config finetune/beauty_search.yaml
 	$(RUN)/reshelf evaluate --config evaluation/beauty_search.yaml
 

@@ -24,10 +24,10 @@ from benchmarks.harness import alternate, show, timed, write_result
 from benchmarks.world import BASE, make_world, simulated_tokenizer
 from reshelf.data.dataset_folder import save_dataset_folder
 from reshelf.data.marketplace import MarketplaceConfig, simulate
-from reshelf.inference.batch import BatchConfig, batch, plan
-from reshelf.inference.batch_rows import read_catalogue, read_rows
-from reshelf.inference.batch_score import TOKENS_PER_CALL, Shard, arrange, calls
-from reshelf.inference.engine_transformers import TransformersEngine
+from reshelf.inference.batch.rows import read_catalogue, read_rows
+from reshelf.inference.batch.run import BatchConfig, batch, plan
+from reshelf.inference.batch.scorer import TOKENS_PER_CALL, Shard, arrange, calls
+from reshelf.inference.engines.transformers_engine import TransformersEngine
 from reshelf.modeling.checkpoint import RerankerSpec, load_reranker, save_reranker
 from reshelf.modeling.loading import LoraConfig, ModelConfig, add_lora, load_base
 from reshelf.modeling.score import attach_head

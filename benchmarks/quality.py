@@ -32,7 +32,7 @@ from reshelf.data.schema import RankingList
 from reshelf.errors import InputError
 from reshelf.evaluation.baselines.numbers import TEACHER
 from reshelf.evaluation.teacher import TeachConfig, teach, with_teacher
-from reshelf.finetune.base import make_base
+from reshelf.finetune.pretraining.pretrain import pretrain
 from reshelf.finetune.run import finetune
 from reshelf.modeling.checkpoint import SPEC_FILE
 
@@ -118,7 +118,7 @@ def prepare(recipe: Recipe, run: Path, root: Path, console: Console) -> None:
         teach(TeachConfig(data), console)
     if not (recipe.base.out / "config.json").exists():
         console.rule(f"{run.name}: base")
-        make_base(recipe.base)
+        pretrain(recipe.base)
 
 
 def train(recipe: Recipe, run: Path, console: Console) -> list[Path]:

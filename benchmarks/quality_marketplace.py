@@ -29,13 +29,13 @@ from benchmarks.quality_tables import RESAMPLES, differences, show, table, write
 from reshelf.data.dataset_folder import RankingData, load_dataset_folder
 from reshelf.data.marketplace import MarketplaceConfig, simulate_folder
 from reshelf.data.marketplace.simulation import RANDOMISED_FILE
-from reshelf.data.propensities import PropensityConfig, estimate
-from reshelf.evaluation.bootstrap import resample
+from reshelf.data.propensity.estimate import PropensityConfig, estimate
 from reshelf.evaluation.measure import Truth, measure
 from reshelf.finetune.augment import without_history
-from reshelf.finetune.base import make_base
 from reshelf.finetune.config import FinetuneConfig
+from reshelf.finetune.pretraining.pretrain import pretrain
 from reshelf.finetune.run import finetune
+from reshelf.metrics.bootstrap import resample
 from reshelf.modeling.checkpoint import SPEC_FILE
 
 _ARRIVALS = 3
@@ -121,7 +121,7 @@ def with_context(recipe: MarketplaceRecipe, run: Path, console: Console) -> Part
     base = recipe.context_base
     if not (base.out / "config.json").exists():
         console.rule(str(base.out))
-        make_base(base)
+        pretrain(base)
     alone = replace(recipe.model, data=run / "data", model=replace(recipe.model.model, base=str(base.out)))
     augment = replace(recipe.model.augment, shuffle=True)
     joint = trained(replace(alone, out=run / "joint", candidates="joint", augment=augment), console)

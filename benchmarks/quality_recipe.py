@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from reshelf.data.marketplace import MarketplaceConfig
-from reshelf.finetune.base import BaseConfig
 from reshelf.finetune.config import FinetuneConfig
+from reshelf.finetune.pretraining.pretrain import PretrainConfig
 
 EVERY = (
     "random", "first_stage", "bm25", "popularity", "item_cf", "matrix_factorisation", "lambdamart", "lstm_ranknet",
@@ -25,7 +25,7 @@ class Recipe:
 
     mapping: str
     """Mapping of the data set (data/mappings)."""
-    base: BaseConfig
+    base: PretrainConfig
     """The base language model, made from the data set."""
     model: FinetuneConfig
     """The reranker; its base is what `base` makes."""
@@ -51,7 +51,7 @@ class MarketplaceRecipe:
     """The shop as it is."""
     model: FinetuneConfig
     """The reranker of every experiment; data and out are set by each."""
-    context_base: BaseConfig
+    context_base: PretrainConfig
     """The base of both rerankers of the shop whose shoppers compare: it has read sessions either way."""
     bias: dict[str, float] = field(default_factory=dict)
     """What the shop with position bias changes in `shop`."""

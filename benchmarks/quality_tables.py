@@ -22,8 +22,8 @@ from benchmarks.quality_systems import Made
 from reshelf.data.atomic import atomic
 from reshelf.data.dataset_folder import RankingData
 from reshelf.data.schema import RankingList
-from reshelf.evaluation.bootstrap import interval, resample
 from reshelf.evaluation.measure import Measurement, Truth, measure, summarise
+from reshelf.metrics.bootstrap import interval, resample
 
 RESAMPLES = 2000
 MAIN = "reshelf"

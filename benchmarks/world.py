@@ -59,7 +59,7 @@ class TextList:
 def simulated_tokenizer() -> Any:
     """A tokenizer of the simulated marketplace's words."""
     from reshelf.data.marketplace.catalogue import make_catalogue
-    from reshelf.finetune.tokenizer import train_tokenizer
+    from reshelf.finetune.pretraining.tokenizer import train_tokenizer
 
     titles = [item.title for item in make_catalogue(seed=0, items_per_category=60).items.values()]
     return train_tokenizer([f" {title}" for title in titles], 2048)
@@ -99,7 +99,7 @@ def beauty_lists(root: Path, candidates: int, count: int) -> tuple[list[TextList
 
     from reshelf.data.importing.importer import ImportConfig, import_logs
     from reshelf.finetune.batches import thin
-    from reshelf.finetune.tokenizer import train_tokenizer
+    from reshelf.finetune.pretraining.tokenizer import train_tokenizer
     from reshelf.prompts.builder import PromptBuilder
     from reshelf.prompts.config import PromptConfig
 

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from reshelf.data.schema import GRADES, Event, Item, RankingList
-from reshelf.evaluation.metrics.ordering import order
+from reshelf.metrics.ordering import order
 
 
 def before_after(

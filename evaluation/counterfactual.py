@@ -1,11 +1,11 @@
 """What a new order would be worth, from clicks on the order that was shown: self-normalised inverse propensities.
 
-    looks = read_propensities(Path("propensities.json"))
-    worth = snips_dcg(scores, lists, looks, k=10)
+    propensities = read_propensities(Path("propensities.json"))
+    worth = snips_dcg(scores, lists, propensities, k=10)
     worth.estimate                                          # 0.47
     worth.interval(resample(len(lists), 1000, seed=0))      # Interval(mean=0.47, low=0.45, high=0.49)
 
-A click at a place that one shopper in five looks at stands for five shoppers who would have clicked, so it counts
+A click at a place that one shopper in five examines stands for five shoppers who would have clicked, so it counts
 1 / p(place) (Joachims, Swaminathan and Schnabel, WSDM 2017; Agarwal et al., "A general framework for counterfactual
 learning-to-rank", SIGIR 2019, equation 5). Dividing by the sum of these weights (Swaminathan and Joachims, "The
 self-normalized estimator for counterfactual learning", NeurIPS 2015) makes the estimate independent of the scale of p
@@ -28,8 +28,8 @@ import numpy.typing as npt
 
 from reshelf.data.schema import RankingList
 from reshelf.errors import InputError
-from reshelf.evaluation.bootstrap import CONFIDENCE, Interval
-from reshelf.evaluation.metrics.ordering import exponential_gains, order
+from reshelf.metrics.bootstrap import CONFIDENCE, Interval
+from reshelf.metrics.ordering import exponential_gains, order
 
 Float64 = npt.NDArray[np.float64]
 

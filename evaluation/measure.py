@@ -18,13 +18,13 @@ import numpy as np
 
 from reshelf.data.schema import RankingList
 from reshelf.errors import InputError
-from reshelf.evaluation.bootstrap import Interval, auc_interval, interval, resample
-from reshelf.evaluation.metrics.auc import Auc
-from reshelf.evaluation.metrics.mrr import Mrr
-from reshelf.evaluation.metrics.ndcg import Ndcg
-from reshelf.evaluation.metrics.ordering import relevance_threshold
-from reshelf.evaluation.metrics.recall import Recall
-from reshelf.evaluation.metrics.uauc import Uauc
+from reshelf.metrics.auc import Auc
+from reshelf.metrics.bootstrap import Interval, auc_interval, interval, resample
+from reshelf.metrics.mrr import Mrr
+from reshelf.metrics.ndcg import Ndcg
+from reshelf.metrics.ordering import relevance_threshold
+from reshelf.metrics.recall import Recall
+from reshelf.metrics.uauc import Uauc
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class Measurement:
 
 
 def measure(scores: Sequence[np.ndarray], truth: Truth, k: int) -> Measurement:
-    """All metrics of one system, computed by the `evaluate` metrics of `reshelf.evaluation.metrics`.
+    """All metrics of one system, computed by the `evaluate` metrics of `reshelf.metrics`.
 
     Args:
         scores: one float [K] per list, in the order of `truth`.

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from reshelf.evaluation.metrics.ordering import order
+from reshelf.metrics.ordering import order
 
 
 def moves(scores: Sequence[np.ndarray], before: Sequence[np.ndarray]) -> np.ndarray:

@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from reshelf.data.atomic import atomic
-from reshelf.evaluation.sections import rival
+from reshelf.evaluation.report_markdown import rival
 
 _MAIN, _OTHER = "#d1495b", "#8d99ae"
 

@@ -16,9 +16,9 @@ from rich import box
 from rich.table import Table
 
 from reshelf.data.atomic import atomic
-from reshelf.evaluation.page import page
 from reshelf.evaluation.plots import bar_plot, move_plot, slice_plot
-from reshelf.evaluation.sections import rival, sections
+from reshelf.evaluation.report_html import page
+from reshelf.evaluation.report_markdown import rival, sections
 
 NARROW = re.compile("^(Recall|vs first|gap) ?")
 HEADINGS = {"mrr": "MRR", "auc": "AUC", "uauc": "UAUC"}

@@ -19,8 +19,8 @@ import numpy as np
 
 from reshelf.data.dataset_folder import RankingData
 from reshelf.data.schema import Item, RankingList
-from reshelf.inference.engine import EngineName
-from reshelf.inference.engine_transformers import TransformersEngine
+from reshelf.inference.engines.engine import EngineName
+from reshelf.inference.engines.transformers_engine import TransformersEngine
 from reshelf.inference.reranker import Reranker
 from reshelf.modeling.checkpoint import check_fingerprint, load_reranker, read_spec
 from reshelf.modeling.loading import load_tokenizer

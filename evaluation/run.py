@@ -35,7 +35,7 @@ def evaluate(config: EvaluateConfig, console: Console | None = None) -> dict[str
             cannot be had from them. Nothing is scored or written then.
     """
     # Here and not above, so that `reshelf evaluate --help` waits for neither torch nor matplotlib.
-    from reshelf.evaluation.details import details
+    from reshelf.evaluation.analysis import details
     from reshelf.evaluation.measure import Truth, measure, summarise
     from reshelf.evaluation.report import table, write_report
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from reshelf.data.schema import RankingList
-from reshelf.evaluation.bootstrap import interval, resample
+from reshelf.metrics.bootstrap import interval, resample
 
 _HEAD = 0.8
 _MOST_RESAMPLES = 1000

@@ -18,7 +18,7 @@ from torch.utils.data import Dataset
 from reshelf.data.schema import RankingList
 from reshelf.errors import InputError
 from reshelf.finetune.augment import AugmentConfig, augmented, written
-from reshelf.finetune.sharing import STAND_IN
+from reshelf.finetune.distributed import STAND_IN
 from reshelf.modeling.packing import PackedBatch, pack
 from reshelf.prompts.builder import ListPrompt, PromptBuilder
 
@@ -33,7 +33,7 @@ class Example:
     weight: float = 1.0
     """Weight in the loss."""
     inverse_propensity: np.ndarray | None = None
-    """float32 [K]: 1 / the probability that the shopper looked at the candidate; None where it is unknown."""
+    """float32 [K]: 1 / the probability that the shopper examined the candidate; None where it is unknown."""
     teacher: np.ndarray | None = None
     """float32 [K]: a teacher's scores, where there is a teacher."""
 
@@ -45,7 +45,7 @@ class Extras:
     teacher: str = ""
     """Name in `RankingList.features` of a teacher's scores; empty for none."""
     propensities: npt.NDArray[np.float64] | None = None
-    """Probability of each shown place to be looked at; None for no correction (`data.propensities_file`)."""
+    """Probability of each shown place to be examined; None for no correction (`data.propensity.file`)."""
     max_inverse_propensity: float = 10.0
     """Where 1 / probability is cut off."""
     augment: AugmentConfig = field(default_factory=AugmentConfig)
@@ -72,11 +72,11 @@ def thin(ranking: RankingList, limit: int, seed: Sequence[int], hard: float = 0.
 
 
 def inverse_propensity(ranking: RankingList, propensities: npt.NDArray[np.float64], limit: float) -> np.ndarray:
-    """1 / the probability that the shopper looked, for candidates with a label above 0, at most `limit`; 1 for others.
+    """1 / the probability of examination for candidates with a label above 0, at most `limit`; 1 for others.
 
     Args:
         ranking: with labels and shown places.
-        propensities: by place, see `data.propensities_file`; places beyond the last are like the last.
+        propensities: by place, see `data.propensity.file`; places beyond the last are like the last.
         limit: a rare click at the end of a list would else outweigh all others.
 
     Returns:

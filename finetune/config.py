@@ -86,8 +86,8 @@ class FinetuneConfig:
     distil: DistilConfig = field(default_factory=DistilConfig)
     """Learning from a teacher."""
     propensities: Path | None = None
-    """File of how likely shoppers look at each shown place (`reshelf data propensities`): clicks at places that few
-    look at count more. None for no correction."""
+    """File of how likely shoppers examine each shown place (`reshelf data propensities`): clicks at places that few
+    examine count more. None for no correction."""
     max_inverse_propensity: float = 10.0
     """No click counts more than this many times."""
     augment: AugmentConfig = field(default_factory=AugmentConfig)

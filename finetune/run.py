@@ -18,11 +18,12 @@ from transformers import PreTrainedTokenizerBase, TrainingArguments, set_seed
 
 from reshelf.data.atomic import atomic, check_writable
 from reshelf.data.dataset_folder import RankingData, load_dataset_folder
-from reshelf.data.propensities_file import read_propensities
+from reshelf.data.propensity.file import read_propensities
 from reshelf.errors import InputError
 from reshelf.finetune.batches import Extras, ListDataset
 from reshelf.finetune.card import METRIC_NAMES, write_card, write_curve
 from reshelf.finetune.config import DistilConfig, FinetuneConfig, config_text
+from reshelf.finetune.distributed import gather_adapter, is_spread, together
 from reshelf.finetune.losses.bce import bce
 from reshelf.finetune.losses.kl import kl
 from reshelf.finetune.losses.lambda_loss import lambda_loss
@@ -33,7 +34,6 @@ from reshelf.finetune.losses.mean import candidates, with_positive, with_two_can
 from reshelf.finetune.losses.ranknet import ranknet
 from reshelf.finetune.losses.teacher_bce import teacher_bce
 from reshelf.finetune.packed_trainer import packed_arguments
-from reshelf.finetune.sharing import gather_adapter, is_spread, together
 from reshelf.finetune.trainer import Counts, ListTrainer, Teaching, Watched
 from reshelf.finetune.validation import Validation
 from reshelf.modeling.calibration import Calibration, fit_calibration

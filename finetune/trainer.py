@@ -18,10 +18,10 @@ from torch.utils.data import DataLoader
 from transformers import EarlyStoppingCallback, TrainerCallback, TrainingArguments
 
 from reshelf.finetune.batches import Batch, ListDataset, collate, padded
+from reshelf.finetune.distributed import StepSampler
 from reshelf.finetune.losses.mean import with_positive, with_two_candidates
 from reshelf.finetune.packed_trainer import PackedTrainer
 from reshelf.finetune.progress import TableProgress
-from reshelf.finetune.sharing import StepSampler
 from reshelf.finetune.validation import Validation
 from reshelf.modeling.score import score
 

@@ -17,8 +17,8 @@ from accelerate.utils import gather_object
 from torchmetrics.functional.retrieval import retrieval_normalized_dcg
 
 from reshelf.finetune.batches import Batch, Example, ListDataset, collate, padded
+from reshelf.finetune.distributed import share
 from reshelf.finetune.losses.mean import with_positive
-from reshelf.finetune.sharing import share
 from reshelf.modeling.score import score
 
 Metric = Literal["ndcg@10", "auc"]

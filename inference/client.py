@@ -22,7 +22,7 @@ from urllib.parse import quote
 
 from pydantic import BaseModel
 
-from reshelf.inference.serving.messages import EventsReply, EventsRequest, RerankReply, RerankRequest, SentEvent
+from reshelf.inference.serving.schemas import EventsReply, EventsRequest, RerankReply, RerankRequest, SentEvent
 
 if TYPE_CHECKING:
     import httpx

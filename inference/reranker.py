@@ -23,9 +23,9 @@ from pydantic import ValidationError
 from reshelf.data.dataset_folder import problem_of
 from reshelf.data.schema import Event, Item, RankingList, Record
 from reshelf.errors import InputError
-from reshelf.inference.engine import Engine, EngineName, choose_engine
-from reshelf.inference.engine_start import start_engine
-from reshelf.inference.engine_vllm import VllmSettings
+from reshelf.inference.engines.engine import Engine, EngineName, choose_engine
+from reshelf.inference.engines.start import start_engine
+from reshelf.inference.engines.vllm_engine import VllmSettings
 from reshelf.inference.explain import plan_explanations
 from reshelf.inference.explanation import Explanation
 from reshelf.modeling.checkpoint import RerankerSpec, load_reranker

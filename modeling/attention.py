@@ -4,9 +4,10 @@
     model(batch.input_ids, position_ids=batch.position_ids, layout=batch.layout, use_cache=False)
 
 Registered with transformers' AttentionInterface, so any of its causal LMs runs with it. Scores equal those of K
-separate prompts up to float rounding. There is no T×T mask, and neither K copies of the prefix's keys and values nor a
-matrix of attention weights: on a CPU a list is three calls of torch's flash attention (`modeling.attention_pieces`), on
-a GPU the whole row is one FlexAttention call that skips the blocks nobody may see (`modeling.attention_flex`).
+separate prompts up to float rounding, in layers with a sliding window as in others. There is no T×T mask, and neither
+K copies of the prefix's keys and values nor a matrix of attention weights: on a CPU a list is a few calls of torch's
+flash attention (`modeling.attention_pieces`), on a GPU the whole row is one FlexAttention call that skips the blocks
+nobody may see (`modeling.attention_flex`).
 """
 
 from __future__ import annotations
@@ -45,37 +46,34 @@ def shared_prefix_attention(
         value: [1, H_kv, T, D].
         scaling: factor on the dot products; 1/√D where None.
         layout: of the row; None means one plain causal sequence.
-        sliding_window: accepted as long as no prompt is longer than the window.
-        s_aux: attention sinks; not accepted.
+        sliding_window: how many tokens of its prompt a token sees, itself counted; None for all.
+        s_aux: attention sinks, [H]: a logit beside the keys' that has no value.
 
     Returns:
         [1, T, H, D], and None for the attention weights.
 
     Raises:
-        NotImplementedError: attention logits are soft-capped, there are attention sinks, attention dropout is on, or a
-            sliding window is shorter than a prompt.
+        NotImplementedError: attention logits are soft-capped, or attention dropout is on (`modeling.loading` lets no
+            such model through).
     """
-    for name, asked in (("soft-capped logits", softcap), ("sinks", s_aux), ("dropout", dropout or None)):
+    for name, asked in (("soft-capped logits", softcap), ("dropout", dropout or None)):
         if asked is not None:
             raise NotImplementedError(f"shared-prefix attention has no {name}, and the model asks for it")
     layout = layout or Layout.causal(query.shape[2])
-    if sliding_window is not None and layout.longest > sliding_window:
-        raise NotImplementedError(
-            f"a prompt of {layout.longest} tokens is longer than the sliding window {sliding_window}"
-        )
+    window = sliding_window if sliding_window is not None and sliding_window < layout.longest else None
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     past = None if layout.past is None else layout.past.layers[module.layer_idx]
     if layout.keep:
         _keep(module.layer_idx, key, value, layout)
     attend = flex if query.is_cuda else pieces
-    return attend(query, key, value, layout, scale, past), None
+    return attend(query, key, value, layout, scale, past, window, s_aux), None
 
 
 def _keep(layer: int, key: torch.Tensor, value: torch.Tensor, layout: Layout) -> None:
     """Fill `layout.keep` with one layer's keys and values of every prefix."""
     for part, kept in zip(layout.parts, layout.keep, strict=True):
-        own = slice(part.start, part.start + len(kept) - layout.behind)
-        pair = key[:, :, own], value[:, :, own]
+        rows = part.prefix.rows
+        pair = key[:, :, rows], value[:, :, rows]
         before = layout.past.layers[layer] if layout.past is not None else None
         # Copies: a slice would hold the whole row's memory.
         kept.layers[layer] = (

@@ -3,7 +3,7 @@
     out = flex(query, key, value, batch.layout, scale)
 
 FlexAttention visits only blocks of keys that some token of a block may see, so a row costs what its lists cost, and it
-keeps no weights for the backward pass (Dong et al., Flex Attention, 2024). Its mask is made once per batch.
+keeps no weights for the backward pass (Dong et al., Flex Attention, 2024). Its mask is made once per batch and window.
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ from weakref import WeakKeyDictionary
 
 import torch
 import torch.nn.functional as F
-from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
+from torch.nn.attention.flex_attention import AuxRequest, BlockMask, create_block_mask, flex_attention
 
 from reshelf.modeling.packing import Layout
 
-_masks: WeakKeyDictionary[Layout, BlockMask] = WeakKeyDictionary()
+_masks: WeakKeyDictionary[Layout, dict[int | None, BlockMask]] = WeakKeyDictionary()
+"""By layout and window: layers with one window share a mask."""
 
 
 def flex(
@@ -28,6 +29,8 @@ def flex(
     layout: Layout,
     scale: float,
     past: tuple[torch.Tensor, torch.Tensor] | None = None,
+    window: int | None = None,
+    sinks: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Attention over a packed row.
 
@@ -35,29 +38,39 @@ def flex(
         query: [1, H, T, D].
         key: [1, H_kv, T, D], H a multiple of H_kv; `value` alike.
         past: keys and values of `layout.past`, [1, H_kv, S, D].
+        window: how many tokens of its prompt a token sees, itself counted; None for all.
+        sinks: [H], a logit beside the keys' that has no value; None for none.
 
     Returns:
         [1, T, H, D].
     """
     if past is not None:
         key, value = torch.cat([past[0], key], 2), torch.cat([past[1], value], 2)
-    if layout not in _masks:
-        _masks[layout] = _mask(layout, query.device)
+    masks = _masks.setdefault(layout, {})
+    if window not in masks:
+        masks[window] = _mask(layout, query.device, window)
     attend = _compiled() if query.is_cuda else flex_attention
     shared = query.shape[1] != key.shape[1]
-    out = attend(query, key, value, block_mask=_masks[layout], scale=scale, enable_gqa=shared)
+    options = {"block_mask": masks[window], "scale": scale, "enable_gqa": shared}
+    if sinks is None:
+        out = attend(query, key, value, **options)
+    else:
+        out, aux = attend(query, key, value, **options, return_aux=AuxRequest(lse=True))
+        out = out * torch.sigmoid(aux.lse - sinks[None, :, None])[..., None].to(out.dtype)
     return out.transpose(1, 2)
 
 
-def _mask(layout: Layout, device: torch.device) -> BlockMask:
-    lists, items = layout.owners.to(device)
+def _mask(layout: Layout, device: torch.device, window: int | None) -> BlockMask:
+    lists, items, positions = layout.owners.to(device)
     behind, length = layout.behind, layout.owners.shape[1]
     # As keys, the tokens of `past` come first; they are prefix tokens of the only list.
     key_lists, key_items = (F.pad(x, (behind, 0)) for x in (lists, items))
+    key_positions = torch.cat([torch.arange(behind, device=device, dtype=positions.dtype), positions])
 
     def seen(batch: torch.Tensor, head: torch.Tensor, q: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
         mine = (key_items[k] == 0) | (key_items[k] == items[q])
-        return (k <= q + behind) & (key_lists[k] == lists[q]) & mine
+        visible = (k <= q + behind) & (key_lists[k] == lists[q]) & mine
+        return visible if window is None else visible & (positions[q] - key_positions[k] < window)
 
     return create_block_mask(seen, None, None, length, behind + length, device=device, _compile=device.type == "cuda")
 

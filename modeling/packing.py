@@ -21,30 +21,30 @@ from reshelf.prompts.builder import ListPrompt
 
 
 @dataclass(frozen=True)
-class ListLayout:
-    """Where one list lies in the row. Its items are also seen as a block of `count` x `longest` slots."""
+class Sequences:
+    """Tokens of the row that are one or more sequences, one after the other, which continue the same tokens.
+
+    They are also seen as a block of `count` x `longest` slots.
+    """
 
     start: int
-    """First token of the prefix."""
-    prefix: int
-    """Tokens in the prefix, P."""
-    items: int = 0
-    """Tokens in all items together, N."""
-    count: int = 0
-    """Items, K; 0 for plain causal text, which is all prefix."""
+    """First token."""
+    tokens: int = 0
+    """Tokens in all sequences together, N."""
+    count: int = 1
+    """Sequences, K."""
     longest: int = 0
-    """Tokens in the longest item, L."""
+    """Tokens in the longest sequence, L."""
     slots: torch.Tensor | None = None
-    """int64 [N]: each item token's slot, k · L + its place in item k; None where every item fills its L slots."""
+    """int64 [N]: each token's slot, k · L + its place in sequence k; None where every sequence fills its L slots."""
 
     @property
-    def spans(self) -> tuple[slice, slice]:
-        """The tokens of the prefix and those of the items, as slices of the row."""
-        middle = self.start + self.prefix
-        return slice(self.start, middle), slice(middle, middle + self.items)
+    def rows(self) -> slice:
+        """The tokens, as a slice of the row."""
+        return slice(self.start, self.start + self.tokens)
 
     def blocks(self, x: torch.Tensor) -> torch.Tensor:
-        """[1, H, N, …] to [K, H, L, …], item by item; slots behind an item's end are 0."""
+        """[1, H, N, …] to [K, H, L, …], sequence by sequence; slots behind a sequence's end are 0."""
         if self.slots is not None:
             wide = x.new_zeros(*x.shape[:2], self.count * self.longest, *x.shape[3:])
             x = wide.index_copy_(2, self.slots, x)
@@ -54,6 +54,19 @@ class ListLayout:
         """[K, H, L, …] to [1, H, N, …], the opposite of `blocks`."""
         x = x.transpose(0, 1).flatten(1, 2)[None]
         return x if self.slots is None else x.index_select(2, self.slots)
+
+    def to(self, device: torch.device | str) -> Sequences:
+        return self if self.slots is None else replace(self, slots=self.slots.to(device))
+
+
+@dataclass(frozen=True)
+class ListLayout:
+    """Where one list lies in the row: its prefix, and its items, which continue it."""
+
+    prefix: Sequences
+    """One sequence; without a token where all of the prefix was read before."""
+    items: Sequences
+    """Without a token for plain causal text, which is all prefix."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,10 +82,10 @@ class Layout:
     @classmethod
     def causal(cls, length: int) -> Layout:
         """A row that is one plain causal sequence."""
-        return cls((ListLayout(0, length),))
+        return cls((ListLayout(Sequences(0, length, longest=length), Sequences(length)),))
 
     def to(self, device: torch.device | str) -> Layout:
-        parts = tuple(p if p.slots is None else replace(p, slots=p.slots.to(device)) for p in self.parts)
+        parts = tuple(ListLayout(part.prefix, part.items.to(device)) for part in self.parts)
         return replace(self, parts=parts)
 
     @property
@@ -83,17 +96,25 @@ class Layout:
     @property
     def longest(self) -> int:
         """Tokens in the longest prompt, prefix + item."""
-        return self.behind + max(part.prefix + part.longest for part in self.parts)
+        return self.behind + max(part.prefix.tokens + part.items.longest for part in self.parts)
 
     @cached_property
     def owners(self) -> torch.Tensor:
-        """int32 [2, T]: the list a token belongs to, and its item counted from 1; 0 means the prefix."""
-        lists, items = [], []
+        """int32 [3, T]: the list a token belongs to; its item counted from 1, where 0 means the prefix; and its
+        position in the prompt."""
+        columns = []
         for n, part in enumerate(self.parts):
-            own = np.arange(part.items) if part.slots is None else part.slots.cpu().numpy()
-            lists.append(np.full(part.prefix + part.items, n))
-            items += [np.zeros(part.prefix), own // max(part.longest, 1) + 1]
-        return torch.from_numpy(np.stack([np.concatenate(lists), np.concatenate(items)]).astype(np.int32))
+            prefix, items = part.prefix.tokens, part.items
+            slots = np.arange(items.tokens) if items.slots is None else items.slots.cpu().numpy()
+            item, place = np.divmod(slots, max(items.longest, 1))
+            columns.append(
+                [
+                    np.full(prefix + items.tokens, n),
+                    np.concatenate([np.zeros(prefix), item + 1]),
+                    self.behind + np.concatenate([np.arange(prefix), prefix + place]),
+                ]
+            )
+        return torch.from_numpy(np.concatenate(columns, axis=1).astype(np.int32))
 
 
 @dataclass(frozen=True)
@@ -122,7 +143,8 @@ class PackedBatch:
     @property
     def padded_share(self) -> float:
         """Empty slots beside all tokens of the row. They take part in an item's attention to itself, nothing else."""
-        empty = sum(part.count * part.longest - part.items for part in self.layout.parts)
+        items = [part.items for part in self.layout.parts]
+        empty = sum(one.count * one.longest - one.tokens for one in items)
         return empty / (self.input_ids.shape[1] + empty)
 
 
@@ -153,7 +175,8 @@ def pack(
         slots = None
         if lengths.min() < longest:
             slots = torch.from_numpy(np.repeat(np.arange(len(lengths)) * longest, lengths) + inside)
-        parts.append(ListLayout(start, prefix, items, len(lengths), longest, slots))
+        own = Sequences(start + prefix, items, len(lengths), longest, slots)
+        parts.append(ListLayout(Sequences(start, prefix, longest=prefix), own))
         start += prefix + items
     return PackedBatch(
         input_ids=torch.from_numpy(np.concatenate(ids).astype(np.int64))[None],

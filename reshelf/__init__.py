@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from reshelf.errors import InputError
     from reshelf.inference.client import AsyncClient, Client, ServiceError
     from reshelf.inference.reranker import RankedList, Reranker
-    from reshelf.inference.serving.messages import SentEvent
+    from reshelf.inference.serving.schemas import SentEvent
 
 __version__ = "0.1.0"
 
@@ -38,7 +38,7 @@ _HOME = {
     "RankingData": "reshelf.data.dataset_folder",
     "RankingList": "reshelf.data.schema",
     "Reranker": "reshelf.inference.reranker",
-    "SentEvent": "reshelf.inference.serving.messages",
+    "SentEvent": "reshelf.inference.serving.schemas",
     "ServiceError": "reshelf.inference.client",
     "load_dataset_folder": "reshelf.data.dataset_folder",
     "save_dataset_folder": "reshelf.data.dataset_folder",

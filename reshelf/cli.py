@@ -49,18 +49,18 @@ COMMANDS = {
         "make a marketplace with known tastes",
     ),
     "data propensities": Command(
-        "reshelf.data.propensities.PropensityConfig",
-        "reshelf.data.propensities.estimate",
-        "estimate how likely each place of a list is looked at",
+        "reshelf.data.propensity.estimate.PropensityConfig",
+        "reshelf.data.propensity.estimate.estimate",
+        "estimate how likely each place of a list is examined (position bias)",
     ),
     "data show": Command(
         "reshelf.data.show.ShowConfig",
         "reshelf.data.show.show",
         "print what is in a data set",
     ),
-    "base": Command(
-        "reshelf.finetune.base.BaseConfig",
-        "reshelf.finetune.base.make_base",
+    "pretrain": Command(
+        "reshelf.finetune.pretraining.pretrain.PretrainConfig",
+        "reshelf.finetune.pretraining.pretrain.pretrain",
         "pretrain a small base language model, offline",
     ),
     "teach": Command(
@@ -84,13 +84,13 @@ COMMANDS = {
         "compare rerankers on held-out lists",
     ),
     "rerank": Command(
-        "reshelf.inference.request.RerankConfig",
-        "reshelf.inference.request.rerank",
+        "reshelf.inference.rerank_command.RerankConfig",
+        "reshelf.inference.rerank_command.rerank",
         "reorder one list for one shopper",
     ),
     "batch": Command(
-        "reshelf.inference.batch.BatchConfig",
-        "reshelf.inference.batch.batch",
+        "reshelf.inference.batch.run.BatchConfig",
+        "reshelf.inference.batch.run.batch",
         "score Parquet files of lists, any number of them",
     ),
     "serve": Command(
@@ -105,8 +105,8 @@ COMMANDS = {
         "make a key for a tenant of the server",
     ),
     "export": Command(
-        "reshelf.inference.export.ExportConfig",
-        "reshelf.inference.export.export",
+        "reshelf.inference.export.run.ExportConfig",
+        "reshelf.inference.export.run.export",
         "write a merged model that needs no code of ours",
     ),
 }

@@ -17,8 +17,8 @@ from transformers import AutoTokenizer
 
 from benchmarks.paced import Pace
 from benchmarks.world import BASE, read_lists
-from reshelf.inference.dense import write_dense
-from reshelf.inference.engine_vllm import stop_llm
+from reshelf.inference.engines.dense import write_dense
+from reshelf.inference.engines.vllm_engine import stop_llm
 from reshelf.modeling.checkpoint import RerankerSpec, TrainedReranker
 from reshelf.modeling.loading import ModelConfig, load_base
 from reshelf.modeling.score import attach_head

@@ -16,8 +16,8 @@ from transformers import AutoTokenizer
 
 from benchmarks.paced import Pace
 from benchmarks.world import BASE, read_lists
-from reshelf.inference.engine_transformers import TransformersEngine
-from reshelf.inference.engine_vllm import VllmEngine, VllmSettings
+from reshelf.inference.engines.transformers_engine import TransformersEngine
+from reshelf.inference.engines.vllm_engine import VllmEngine, VllmSettings
 from reshelf.modeling.checkpoint import RerankerSpec, TrainedReranker
 from reshelf.modeling.loading import ModelConfig, load_base, pick_device
 from reshelf.modeling.score import attach_head

@@ -13,7 +13,7 @@ query's category that have the product's colour, and that have its brand; mean a
 list's products in the category, and the term is 0 for products of other categories and where all h are equal. `context`
 is 0 unless asked for.
 
-Somebody who looks at the product (examines it) clicks with probability σ(w − 2), puts it in the cart after a click
+Somebody who examines the product clicks with probability σ(w − 2), puts it in the cart after a click
 with σ(w − 2), and buys what is in the cart with σ(w − 1). A product shown at place r is examined with probability
 r^(−η), the position-based model (Craswell et al., WSDM 2008). The expected utility of a product is the probability that
 a shopper who examines it buys it.

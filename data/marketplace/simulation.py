@@ -57,7 +57,7 @@ class MarketplaceConfig:
     history_max: int = 16
     """Most events a shopper arrives with."""
     position_bias: float = 0.7
-    """Exponent η: a product at place r is looked at with probability r^(-η); 0 switches the bias off."""
+    """Exponent η: a product at place r is examined with probability r^(-η); 0 switches the bias off."""
     decisiveness: float = 1.0
     """Factor on the log-odds of clicking, carting and buying; far above 1, shoppers do exactly what they wish."""
     promotion: float = 0.0

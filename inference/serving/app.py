@@ -24,7 +24,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from reshelf import __version__
 from reshelf.inference.serving.documents import RefusedError, check_lengths
 from reshelf.inference.serving.log import hashed
-from reshelf.inference.serving.messages import (
+from reshelf.inference.serving.page import Shop, page_routes
+from reshelf.inference.serving.schemas import (
     EventsReply,
     EventsRequest,
     ForgetReply,
@@ -35,7 +36,6 @@ from reshelf.inference.serving.messages import (
     TeiRank,
     TeiRequest,
 )
-from reshelf.inference.serving.page import Shop, page_routes
 from reshelf.inference.serving.service import Reply, Service
 from reshelf.inference.serving.tenants import Tenant, Tenants
 

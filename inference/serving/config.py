@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from reshelf.errors import InputError
-from reshelf.inference.engine import EngineName
+from reshelf.inference.engines.engine import EngineName
 
 
 @dataclass

@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reshelf.errors import InputError
-from reshelf.inference.engine import EngineName
+from reshelf.inference.engines.engine import EngineName
 from reshelf.inference.serving.engine_messages import FAILED, READY, Done, Frames, Job, Load, Loaded, Unload, framed
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from reshelf.errors import InputError
-from reshelf.inference.engine import Engine
+from reshelf.inference.engines.engine import Engine
 from reshelf.inference.serving.engine_messages import (
     FAILED,
     MOST,
@@ -67,8 +67,8 @@ def main(fd: int, settings: dict[str, Any]) -> None:
 def _load(settings: dict[str, Any]) -> Engine:
     import torch
 
-    from reshelf.inference.engine_start import start_engine
-    from reshelf.inference.engine_vllm import VllmSettings
+    from reshelf.inference.engines.start import start_engine
+    from reshelf.inference.engines.vllm_engine import VllmSettings
     from reshelf.modeling.checkpoint import load_reranker
 
     # On a GPU one vLLM takes all of the memory: other adapters come into it. On a CPU its kernels for them are slow.

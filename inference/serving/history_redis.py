@@ -13,7 +13,7 @@ from typing import Any
 
 from reshelf.errors import InputError
 from reshelf.inference.serving.history import StoredEvent, StoreError, stored
-from reshelf.inference.serving.messages import SentEvent
+from reshelf.inference.serving.schemas import SentEvent
 
 _TIMEOUT_S = 0.25
 _ONCE_S = 86_400

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from reshelf.errors import InputError
 from reshelf.inference.serving.history import StoredEvent, StoreError, stored
-from reshelf.inference.serving.messages import SentEvent
+from reshelf.inference.serving.schemas import SentEvent
 
 R = TypeVar("R")
 _LOCKED_S = 0.25

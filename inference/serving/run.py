@@ -60,7 +60,7 @@ async def _serve(config: ServeConfig) -> None:
     engine = EngineLink(config.model, config.engine, config.limits.waiting, config.stuck_s)
     await engine.start()
     try:
-        assembly = await asyncio.to_thread(import_module, "reshelf.inference.serving.assembly")
+        assembly = await asyncio.to_thread(import_module, "reshelf.inference.serving.lifespan")
         await _listen(config, assembly.running(config, engine))
     finally:
         await engine.close()

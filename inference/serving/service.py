@@ -27,9 +27,9 @@ from reshelf.inference.serving.documents import RefusedError, check_lengths, des
 from reshelf.inference.serving.engine_link import UnservedError
 from reshelf.inference.serving.engine_messages import Done
 from reshelf.inference.serving.history import HistoryStore, StoredEvent, StoreError
-from reshelf.inference.serving.messages import EventsRequest, Meta, RerankRequest
 from reshelf.inference.serving.metrics import Metrics
 from reshelf.inference.serving.models import Models, ServedModel
+from reshelf.inference.serving.schemas import EventsRequest, Meta, RerankRequest
 from reshelf.inference.serving.tenants import Tenant
 from reshelf.modeling.calibration import Calibration
 from reshelf.prompts.builder import ListPrompt, PromptBuilder

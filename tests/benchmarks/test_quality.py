@@ -27,7 +27,7 @@ from reshelf.data.schema import RankingList
 from reshelf.data.signals import PERSONAL
 from reshelf.errors import InputError
 from reshelf.evaluation.baselines.numbers import TEACHER
-from reshelf.evaluation.bootstrap import resample
+from reshelf.metrics.bootstrap import resample
 
 NAMES = sorted(path.stem for path in quality.RECIPES.glob("*.yaml"))
 

@@ -13,7 +13,7 @@ from reshelf.data.marketplace import MarketplaceConfig, Simulator, shoppers, sim
 from reshelf.data.marketplace.catalogue import Shop, make_catalogue
 from reshelf.data.marketplace.vocabulary import CATEGORIES
 from reshelf.data.schema import RankingList
-from reshelf.finetune.tokenizer import train_tokenizer
+from reshelf.finetune.pretraining.tokenizer import train_tokenizer
 from reshelf.prompts.builder import PromptBuilder
 from reshelf.prompts.config import FIELDS, PromptConfig
 from reshelf.prompts.levels import fit_levels

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from reshelf.data.marketplace import MarketplaceConfig, simulate
 from reshelf.data.schema import RankingList
 from reshelf.errors import InputError
-from reshelf.evaluation.bootstrap import resample
 from reshelf.evaluation.counterfactual import snips_dcg
+from reshelf.metrics.bootstrap import resample
 
 ONES = np.ones(1)
 
@@ -32,22 +32,22 @@ def logged(draw: st.DrawFn) -> tuple[list[RankingList], list[list[float]], np.nd
         labels = draw(st.lists(st.integers(0, 3), min_size=n, max_size=n))
         lists.append(shown(labels, draw(st.permutations(range(1, n + 1)))))
         scores.append([float(s) for s in draw(st.lists(st.integers(0, 3), min_size=n, max_size=n))])
-    looks = np.array([1.0, *draw(st.lists(st.floats(0.05, 1.0), min_size=1, max_size=5))])
-    return lists, scores, looks
+    propensities = np.array([1.0, *draw(st.lists(st.floats(0.05, 1.0), min_size=1, max_size=5))])
+    return lists, scores, propensities
 
 
 @given(logged(), st.integers(1, 6))
 def test_against_the_slow_sum(case: tuple[list[RankingList], list[list[float]], np.ndarray], k: int) -> None:
-    lists, scores, looks = case
+    lists, scores, propensities = case
     over = under = 0.0
     for ranking, own in zip(lists, scores):
         best_first = sorted(range(len(own)), key=lambda i: (-own[i], i))
         for i, (label, place) in enumerate(zip(ranking.labels or (), ranking.positions or ())):
-            gain = (2**label - 1) * min(1 / looks[min(place, len(looks)) - 1], 5.0)
+            gain = (2**label - 1) * min(1 / propensities[min(place, len(propensities)) - 1], 5.0)
             rank = best_first.index(i) + 1
             over += gain / log2(rank + 1) * (rank <= k)
             under += gain
-    found = snips_dcg(scores, lists, looks, k=k, clip=5.0)
+    found = snips_dcg(scores, lists, propensities, k=k, clip=5.0)
     if under == 0:
         assert np.isnan(found.estimate)
     else:
@@ -58,8 +58,8 @@ def test_against_the_slow_sum(case: tuple[list[RankingList], list[list[float]], 
 
 def test_the_scale_of_propensities_does_not_matter() -> None:
     lists, scores = [shown([1, 0, 3], [2, 1, 3]), shown([0, 2], [1, 2])], [[3.0, 2.0, 1.0], [1.0, 2.0]]
-    looks = np.array([1.0, 0.5, 0.25])
-    whole, half = (snips_dcg(scores, lists, p, clip=1000).estimate for p in (looks, looks / 2))
+    propensities = np.array([1.0, 0.5, 0.25])
+    whole, half = (snips_dcg(scores, lists, p, clip=1000).estimate for p in (propensities, propensities / 2))
     assert whole == pytest.approx(half)
 
 
@@ -110,11 +110,11 @@ class TestOnTheSimulator:
             "cheapest first": [-np.array([data.items[c].price or 0 for c in r.candidates]) for r in lists],
             "random": [rng.random(10) for _ in lists],
         }
-        looks = np.arange(1, 11.0) ** -1.0
+        propensities = np.arange(1, 11.0) ** -1.0
         counts = resample(len(lists), 400, seed=0)
         found = {}
         for name, scores in orders.items():
-            estimate = snips_dcg(scores, lists, looks, k=5)
+            estimate = snips_dcg(scores, lists, propensities, k=5)
             mean, low, high = estimate.interval(counts, confidence=0.999)
             truth, plain = (snips_dcg(scores, some, ONES, k=5).estimate for some in (whole, lists))
             assert mean == estimate.estimate

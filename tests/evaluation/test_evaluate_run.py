@@ -16,8 +16,8 @@ from reshelf.data.dataset_folder import RankingData, save_dataset_folder
 from reshelf.data.schema import RankingList
 from reshelf.errors import InputError
 from reshelf.evaluation.config import EvaluateConfig
-from reshelf.evaluation.metrics.ndcg import ndcg_of_list
 from reshelf.evaluation.run import check_scores, evaluate, sample
+from reshelf.metrics.ndcg import ndcg_of_list
 
 WITHOUT_MODEL = ["random", "first_stage", "bm25", "popularity", "best_possible"]
 

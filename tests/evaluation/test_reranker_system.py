@@ -20,7 +20,7 @@ from reshelf.errors import InputError
 from reshelf.evaluation.config import EvaluateConfig
 from reshelf.evaluation.reranker_system import finetuned, untrained_base
 from reshelf.evaluation.run import evaluate
-from reshelf.inference.engine_transformers import TransformersEngine
+from reshelf.inference.engines.transformers_engine import TransformersEngine
 from reshelf.inference.reranker import Reranker
 from reshelf.modeling.calibration import Calibration
 from reshelf.modeling.checkpoint import RerankerSpec, save_reranker

@@ -11,10 +11,10 @@ import torch
 
 from reshelf.data.dataset_folder import RankingData, load_dataset_folder
 from reshelf.data.marketplace import MarketplaceConfig, simulate_folder
-from reshelf.finetune.base import ShapeConfig, new_model
 from reshelf.finetune.config import FinetuneConfig, OptimiserConfig
-from reshelf.finetune.sessions import LoggedSource, vocabulary_text
-from reshelf.finetune.tokenizer import train_tokenizer
+from reshelf.finetune.pretraining.pretrain import ShapeConfig, new_model
+from reshelf.finetune.pretraining.session_text import LoggedSource, vocabulary_text
+from reshelf.finetune.pretraining.tokenizer import train_tokenizer
 from reshelf.modeling.loading import LoraConfig, ModelConfig
 from reshelf.prompts.config import PromptConfig
 

@@ -11,8 +11,8 @@ from reshelf.data.signals import PERSONAL
 from reshelf.errors import InputError
 from reshelf.finetune.augment import AugmentConfig, augmented, worn, written
 from reshelf.finetune.batches import Extras, ListDataset
-from reshelf.finetune.sessions import LoggedSource, vocabulary_text
-from reshelf.finetune.tokenizer import train_tokenizer
+from reshelf.finetune.pretraining.session_text import LoggedSource, vocabulary_text
+from reshelf.finetune.pretraining.tokenizer import train_tokenizer
 from reshelf.prompts.builder import PromptBuilder
 from reshelf.prompts.config import PromptConfig
 

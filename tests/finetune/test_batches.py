@@ -11,8 +11,8 @@ from reshelf.data.schema import RankingList
 from reshelf.errors import InputError
 from reshelf.finetune.augment import AugmentConfig
 from reshelf.finetune.batches import Extras, ListDataset, collate, inverse_propensity, padded, thin
-from reshelf.finetune.sessions import LoggedSource, vocabulary_text
-from reshelf.finetune.tokenizer import train_tokenizer
+from reshelf.finetune.pretraining.session_text import LoggedSource, vocabulary_text
+from reshelf.finetune.pretraining.tokenizer import train_tokenizer
 from reshelf.prompts.builder import PromptBuilder
 from reshelf.prompts.config import PromptConfig
 
@@ -104,9 +104,9 @@ def test_places_are_those_before_thinning_and_shuffling(data: RankingData, build
     whole = data.lists["train"][0]
     labels = tuple([0] * (len(whole.candidates) - 1) + [1])
     last = whole.model_copy(update={"positions": None, "labels": labels})
-    looks = 1 / np.arange(1.0, len(labels) + 1)
+    propensities = 1 / np.arange(1.0, len(labels) + 1)
     for augment in (AugmentConfig(), AugmentConfig(shuffle=True)):
-        extras = Extras(propensities=looks, max_inverse_propensity=100.0, augment=augment)
+        extras = Extras(propensities=propensities, max_inverse_propensity=100.0, augment=augment)
         example = ListDataset([last], builder, 3, extras=extras)[0]
         assert example.inverse_propensity is not None
         assert len(example.labels) == 3

@@ -62,12 +62,12 @@ def test_is_that_of_torch_and_the_peer_on_binary_labels() -> None:
 def test_the_mean_over_clicks_is_the_loss_on_relevance() -> None:
     """Two candidates, both clicked if looked at and wanted: over all outcomes the correction gives what labels of
     true wants would give. A third one is always bought."""
-    wanted, looks = (0.7, 0.3), (1.0, 0.25)
+    wanted, propensities = (0.7, 0.3), (1.0, 0.25)
     scores = torch.tensor([[0.4, -0.8, 0.0]])
     mean = 0.0
     for clicks in np.ndindex(2, 2):
-        chance = math.prod((w * p if c else 1 - w * p) for c, w, p in zip(clicks, wanted, looks))
-        inverse = torch.tensor([[*(1 / p if c else 1.0 for c, p in zip(clicks, looks)), 1.0]])
+        chance = math.prod((w * p if c else 1 - w * p) for c, w, p in zip(clicks, wanted, propensities))
+        inverse = torch.tensor([[*(1 / p if c else 1.0 for c, p in zip(clicks, propensities)), 1.0]])
         labels = 3 * torch.tensor([[*clicks, 1]])
         mean += chance * float(bce(scores, labels, labels >= 0, torch.ones(1), inverse))
     ideal = torch.nn.functional.binary_cross_entropy_with_logits(scores, torch.tensor([[*wanted, 1.0]]))

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from reshelf.data.dataset_folder import RankingData, load_dataset_folder, save_dataset_folder
-from reshelf.data.propensities_file import write_propensities
+from reshelf.data.propensity.file import write_propensities
 from reshelf.errors import InputError
 from reshelf.finetune.augment import AugmentConfig
 from reshelf.finetune.config import DistilConfig, FinetuneConfig
@@ -144,9 +144,9 @@ def test_propensities_reach_the_loss_in_training_and_not_in_validation(
         return original(scores, labels, mask, weights, inverse)
 
     monkeypatch.setitem(LOSSES, "listnet", looking)
-    looks = [1 / place for place in range(1, 9)]
-    write_propensities(tmp_path / "looks.json", looks)
-    config = replace(quick(config, epochs=1), propensities=tmp_path / "looks.json", max_inverse_propensity=5.0)
+    propensities = [1 / place for place in range(1, 9)]
+    write_propensities(tmp_path / "propensities.json", propensities)
+    config = replace(quick(config, epochs=1), propensities=tmp_path / "propensities.json", max_inverse_propensity=5.0)
     finetune(config)
     training = [rest for gradients, *rest in seen if gradients]
     validation = [rest for gradients, *rest in seen if not gradients]
@@ -202,6 +202,6 @@ def test_mistakes_are_one_sentence(config: FinetuneConfig, tmp_path: Path) -> No
         replace(config, max_inverse_propensity=0.5)
     with pytest.raises(InputError, match=r"features\.teacher: missing"):
         finetune(replace(config, distil=DistilConfig("teacher")))
-    with pytest.raises(InputError, match=r"looks\.json cannot be read"):
-        finetune(replace(config, propensities=tmp_path / "looks.json"))
+    with pytest.raises(InputError, match=r"propensities\.json cannot be read"):
+        finetune(replace(config, propensities=tmp_path / "propensities.json"))
     assert not config.out.exists()

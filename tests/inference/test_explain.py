@@ -13,7 +13,7 @@ import pytest
 
 from reshelf.cli import main
 from reshelf.data.schema import Event, Item, RankingList
-from reshelf.inference.engine_transformers import TransformersEngine
+from reshelf.inference.engines.transformers_engine import TransformersEngine
 from reshelf.inference.explain import EXPLAINED
 from reshelf.inference.explanation import Explanation, Reason
 from reshelf.inference.reranker import RankedItem, RankedList, Reranker

@@ -13,7 +13,7 @@ import pytest
 
 from reshelf.data.schema import Event, Item, RankingList
 from reshelf.errors import InputError
-from reshelf.inference.engine import choose_engine
+from reshelf.inference.engines.engine import choose_engine
 from reshelf.inference.reranker import RankedList, Reranker
 from reshelf.prompts.builder import ListPrompt
 

@@ -13,7 +13,7 @@ import torch
 import transformers
 from transformers import AutoModelForCausalLM
 
-from reshelf.finetune.tokenizer import train_tokenizer
+from reshelf.finetune.pretraining.tokenizer import train_tokenizer
 from reshelf.modeling.attention import SHARED_PREFIX
 from reshelf.modeling.score import attach_head
 from reshelf.prompts.builder import ListPrompt, Trimmed
@@ -34,6 +34,7 @@ SHAPE: dict[str, Any] = {
     "eos_token_id": 2,
     "initializer_range": 0.2,  # large enough that attention is far from uniform
 }
+# fmt: off
 OWN: dict[str, dict[str, Any]] = {
     "qwen3": {"tie_word_embeddings": True},
     "llama": {},
@@ -41,7 +42,14 @@ OWN: dict[str, dict[str, Any]] = {
     "gemma": {"num_key_value_heads": 1},
     "gemma2": {"attn_logit_softcapping": None, "final_logit_softcapping": 30.0, "sliding_window": 256},
     "gemma3_text": {"sliding_window": 256, "query_pre_attn_scalar": 24},
+    "gpt_oss": {
+        "sliding_window": 256,
+        "num_local_experts": 2,
+        "num_experts_per_tok": 1,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 1e4},
+    },
 }
+# fmt: on
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from reshelf.data.schema import Item, RankingList
 from reshelf.errors import InputError
-from reshelf.finetune.tokenizer import train_tokenizer
+from reshelf.finetune.pretraining.tokenizer import train_tokenizer
 from reshelf.modeling.checkpoint import (
     RerankerSpec,
     base_identity,

@@ -27,20 +27,20 @@ def test_the_layout_covers_every_token_once(
     assert batch.input_ids.shape == batch.position_ids.shape == (1, total)
     seen = np.zeros(total, dtype=int)
     for part, prompt in zip(batch.layout.parts, prompts, strict=True):
-        seen[part.start : part.start + part.prefix] += 1
-        assert batch.input_ids[0, part.start : part.start + part.prefix].tolist() == prompt.prefix.tolist()
-        assert batch.position_ids[0, part.start : part.start + part.prefix].tolist() == list(range(part.prefix))
-        first = part.start + part.prefix
-        tokens = torch.arange(first, first + part.items)
-        blocks = part.blocks(tokens[None, None])[:, 0]
+        prefix, items = part.prefix, part.items
+        seen[prefix.rows] += 1
+        assert batch.input_ids[0, prefix.rows].tolist() == prompt.prefix.tolist()
+        assert batch.position_ids[0, prefix.rows].tolist() == list(range(len(prompt.prefix)))
+        tokens = torch.arange(total)[items.rows]
+        blocks = items.blocks(tokens[None, None])[:, 0]
         assert blocks.shape == (len(prompt.items), max(map(len, prompt.items)))
         for row, item in zip(blocks, prompt.items, strict=True):
             real = row[: len(item)]
             seen[real.numpy()] += 1
             assert batch.input_ids[0, real].tolist() == item.tolist()
-            assert batch.position_ids[0, real].tolist() == list(range(part.prefix, part.prefix + len(item)))
+            assert batch.position_ids[0, real].tolist() == list(range(prefix.tokens, prefix.tokens + len(item)))
             assert not row[len(item) :].any(), "slots behind an item's end are empty"
-        assert torch.equal(part.unblock(blocks[:, None]), tokens[None, None])
+        assert torch.equal(items.unblock(blocks[:, None]), tokens[None, None])
     assert (seen == 1).all()
 
 
@@ -58,14 +58,14 @@ def test_score_positions_are_the_ends_of_the_items(
 
 @given(shapes=SHAPES)
 def test_owners_and_padding(shapes: list[tuple[int, list[int]]], make_lists: Callable[..., list[ListPrompt]]) -> None:
-    """Every token knows its list and its item, and the empty slots are counted."""
+    """Every token knows its list, its item and its position, and the empty slots are counted."""
     batch = pack(make_lists(*shapes))
     lists, items, empty = [], [], 0
     for n, (prefix, lengths) in enumerate(shapes):
         lists += [n] * (prefix + sum(lengths))
         items += [0] * prefix + [k for k, length in enumerate(lengths, start=1) for _ in range(length)]
         empty += sum(max(lengths) - length for length in lengths)
-    assert batch.layout.owners.tolist() == [lists, items]
+    assert batch.layout.owners.tolist() == [lists, items, batch.position_ids[0].tolist()]
     assert batch.padded_share == empty / (len(lists) + empty)
     assert batch.layout.longest == max(prefix + max(lengths) for prefix, lengths in shapes)
 
@@ -75,5 +75,5 @@ def test_types_and_moving(make_lists: Callable[..., list[ListPrompt]]) -> None:
     assert {t.dtype for t in (batch.input_ids, batch.position_ids, batch.score_positions)} == {torch.int64}
     moved = batch.to("meta")
     assert moved.input_ids.is_meta
-    assert moved.layout.parts[0].slots is not None
-    assert moved.layout.parts[0].slots.is_meta
+    assert moved.layout.parts[0].items.slots is not None
+    assert moved.layout.parts[0].items.slots.is_meta

@@ -20,6 +20,7 @@ from reshelf.modeling.score import score
 from reshelf.prompts.builder import ListPrompt
 
 FAMILIES = ["qwen3", "llama", "mistral", "gemma", "gemma3_text"]
+MIXED = ["sliding_attention", "full_attention"]
 
 
 def read(model: Any, prompt: ListPrompt, past: Past | None = None) -> tuple[torch.Tensor, Past]:
@@ -64,14 +65,34 @@ def test_any_list_behind_any_beginning(
     torch.testing.assert_close(read(model, prompt, kept.first(known))[0], expected, rtol=1e-5, atol=1e-5)
 
 
-def test_flex_agrees_with_pieces(make_lists: Callable[..., list[ListPrompt]]) -> None:
+@settings(max_examples=30, deadline=None)
+@given(data=st.data())
+def test_windows_behind_any_beginning(
+    data: st.DataObject,
+    tiny_model: Callable[..., Any],
+    with_head: Callable[[Any], Any],
+    make_lists: Callable[..., list[ListPrompt]],
+) -> None:
+    """Windows that end in the beginning, at the seams, and in the item; and what is kept is whole all the same."""
+    lengths = data.draw(st.lists(st.integers(1, 9), min_size=1, max_size=6))
+    (prompt,) = make_lists((data.draw(st.integers(1, 50)), lengths), seed=data.draw(st.integers(0, 99)))
+    model = with_head(tiny_model("gemma3_text", sliding_window=data.draw(st.integers(1, 60)), layer_types=MIXED))
+    expected, kept = read(model, prompt)
+    known = kept.first(data.draw(st.integers(1, len(prompt.prefix))))
+    found, again = read(model, prompt, known)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    for layer, pair in again.layers.items():
+        torch.testing.assert_close(pair, kept.layers[layer], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("window", [None, 1, 6, 12, 20, 33, 44])
+def test_flex_agrees_with_pieces(window: int | None, make_lists: Callable[..., list[ListPrompt]]) -> None:
     (prompt,) = make_lists((40, [5, 9, 2]))
     layout = pack([prompt], past=Past(prompt.prefix[:30])).layout
     q, k, v = (torch.randn(1, heads, 26, 16) for heads in (4, 2, 2))
     past = torch.randn(1, 2, 30, 16), torch.randn(1, 2, 30, 16)
-    torch.testing.assert_close(
-        flex(q, k, v, layout, 0.3, past), pieces(q, k, v, layout, 0.3, past), rtol=1e-5, atol=1e-5
-    )
+    found, expected = (attend(q, k, v, layout, 0.3, past, window) for attend in (flex, pieces))
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
 
 
 def known(tokens: np.ndarray) -> Past:

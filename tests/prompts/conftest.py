@@ -10,7 +10,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from reshelf.data.schema import Event, EventKind, Item
-from reshelf.finetune.tokenizer import CONTROL, train_tokenizer
+from reshelf.finetune.pretraining.tokenizer import CONTROL, train_tokenizer
 
 TEXT = (
     "Nordvik red oak chair, large (new) yes no history ; viewed clicked carted bought searched rated query: product:",

@@ -21,7 +21,7 @@ from transformers import PreTrainedTokenizerFast
 
 from reshelf.data.schema import Event, Item, RankingList
 from reshelf.errors import InputError
-from reshelf.finetune.tokenizer import train_tokenizer
+from reshelf.finetune.pretraining.tokenizer import train_tokenizer
 from reshelf.prompts import item_tokens as module
 from reshelf.prompts.builder import PromptBuilder
 from reshelf.prompts.config import FIELDS, PromptConfig

@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from reshelf.data.schema import Event, EventKind, Item, RankingList
 from reshelf.errors import InputError
-from reshelf.finetune.tokenizer import CONTROL
+from reshelf.finetune.pretraining.tokenizer import CONTROL
 from reshelf.prompts.builder import PromptBuilder
 from reshelf.prompts.config import PromptConfig
 from reshelf.prompts.tokens import Encoder

@@ -17,7 +17,9 @@ from reshelf.config import parse
 from reshelf.data.importing.mapping_file import load_mapping
 
 ROOT = Path(__file__).resolve().parents[2]
-ROOMS = ["data", "prompts", "modeling", "finetune", "inference", "evaluation", "reshelf", "benchmarks", "tests"]
+ROOMS = [
+    "data", "metrics", "prompts", "modeling", "finetune", "inference", "evaluation", "reshelf", "benchmarks", "tests",
+]  # fmt: skip
 COMMAND = re.compile(r"^(?:#\s*|\s*)?reshelf ((?:data )?[a-z]+)((?: +[^\s#`]+)*)", re.MULTILINE)
 
 
@@ -100,7 +102,7 @@ class TestOneWayImports:
 
     def test_the_contract_sees_through_the_links(self, tmp_path: Path) -> None:
         """A rule that never says no is no rule: an import up the list, in a copy of the tree, must be found."""
-        for room in ROOMS[:7]:
+        for room in ROOMS[:8]:
             ignore = shutil.ignore_patterns("__pycache__")
             shutil.copytree(ROOT / room, tmp_path / room, symlinks=True, ignore=ignore)
         shutil.copy(ROOT / "pyproject.toml", tmp_path)

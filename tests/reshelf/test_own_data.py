@@ -65,7 +65,9 @@ def test_from_logs_to_a_reranked_list(
     report = json.loads(Path("runs/shop/data/report.json").read_text())
     assert report
     assert "test" in reshelf("data show --data runs/shop/data")
-    reshelf("base --config finetune/base_shop.yaml --texts 16 --texts_per_step 4 --shape.layers 2 --shape.hidden 64")
+    reshelf(
+        "pretrain --config finetune/pretrain_shop.yaml --texts 16 --texts_per_step 4 --shape.layers 2 --shape.hidden 64"
+    )
     reshelf("finetune --config finetune/shop_small.yaml --optimiser.max_steps 2 --eval_every 1")
     reshelf("evaluate --data runs/shop/data --model runs/shop/model --out runs/shop --engine transformers")
     systems = json.loads(Path("runs/shop/report.json").read_text())["systems"]

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from reshelf.inference.client import Client, ServiceError
-from reshelf.inference.serving.messages import SentEvent
+from reshelf.inference.serving.schemas import SentEvent
 from tests.inference.serving.server import Server, until
 
 DOCUMENTS = [f"p{n}" for n in range(30)]

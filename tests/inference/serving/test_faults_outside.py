@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from reshelf.inference.client import Client, ServiceError
-from reshelf.inference.serving.messages import SentEvent
+from reshelf.inference.serving.schemas import SentEvent
 from tests.inference.serving.server import Server, free_port, until
 from tests.inference.serving.test_tenants import make_key
 

@@ -16,7 +16,7 @@ import pytest
 from reshelf.data.schema import Item
 from reshelf.errors import InputError
 from reshelf.inference.serving.history import HistoryStore, StoreError, open_store
-from reshelf.inference.serving.messages import SentEvent
+from reshelf.inference.serving.schemas import SentEvent
 from tests.inference.serving.server import free_port
 
 KEPT = 5

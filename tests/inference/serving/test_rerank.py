@@ -12,7 +12,7 @@ import pytest
 from reshelf.data.schema import Item, RankingList
 from reshelf.inference.client import AsyncClient, Client, ServiceError
 from reshelf.inference.reranker import Reranker
-from reshelf.inference.serving.messages import RerankReply, RerankRequest
+from reshelf.inference.serving.schemas import RerankReply, RerankRequest
 from tests.inference.serving.server import Server
 
 

@@ -11,7 +11,7 @@ import yaml
 
 from reshelf.cli import main
 from reshelf.inference.client import Client, ServiceError
-from reshelf.inference.serving.messages import SentEvent
+from reshelf.inference.serving.schemas import SentEvent
 from tests.inference.serving.server import Server, until
 
 DOCUMENTS = [f"p{n}" for n in range(6)]

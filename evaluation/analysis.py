@@ -1,0 +1,109 @@
+"""The part of a report that people act on: what is sure, where it holds, what moved, what went wrong.
+
+report |= details(config, scored, measured, truth, lists, data)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from reshelf.data.dataset_folder import RankingData
+from reshelf.data.schema import RankingList
+from reshelf.evaluation.baselines.first_stage import FirstStage
+from reshelf.evaluation.baselines.popularity import Popularity, has_feature
+from reshelf.evaluation.beyond_accuracy import answers
+from reshelf.evaluation.config import EvaluateConfig
+from reshelf.evaluation.measure import Measurement, Truth
+from reshelf.evaluation.movement import movement, moves
+from reshelf.evaluation.slices import slice_rows, slices
+from reshelf.evaluation.worst_lists import worst_lists
+from reshelf.metrics.bootstrap import resample
+from reshelf.metrics.paired import paired
+
+_WORST = 5
+_BINS = 10
+
+
+def details(
+    config: EvaluateConfig,
+    scored: Mapping[str, Sequence[np.ndarray]],
+    measured: Mapping[str, Measurement],
+    truth: Truth,
+    lists: Sequence[RankingList],
+    data: RankingData,
+) -> dict[str, Any]:
+    """Everything beyond the table.
+
+    Returns:
+        main: the system that all the rest is about, `finetuned` where there is one, otherwise the best that reads no
+            truth;
+        significance: other system -> its paired difference to main in nDCG@k (`paired.paired`);
+        slices: rows of `slices.slice_rows`;
+        answers: system -> `answers.answers`;
+        movement: what main is compared with (first_stage, without_history) -> `movement.movement`;
+        moves: how many candidates went up by how many places from the first stage, as [[places, candidates], …];
+        calibration: of main's probabilities, None where it gives none;
+        worst: rows of `worst.worst_lists`.
+    """
+    metric = f"ndcg@{config.k}"
+    per_list = {name: one.per_list[metric] for name, one in measured.items()}
+    main = main_system(per_list)
+    weights = resample(len(lists), config.resamples, config.seed)
+    first = FirstStage().scores(data, lists)
+    before = measured.get("first_stage")
+    compared = {"first_stage": first}
+    if main == "finetuned" and "without_history" in scored:
+        compared["without_history"] = list(scored["without_history"])
+    step = np.unique(moves(scored[main], first), return_counts=True)
+    counted = has_feature(lists) or bool(data.lists.get("train"))
+    popularity = Popularity().scores(data, lists) if counted else None
+    return {
+        "main": main,
+        "significance": {
+            name: paired(per_list[main], values, weights, config.seed)
+            for name, values in per_list.items()
+            if name != main
+        },
+        "slices": slice_rows(slices(lists, popularity), per_list, main, config.resamples, config.seed),
+        "answers": {
+            name: answers(scores, lists, data.items, config.k, truth.relevant_from) for name, scores in scored.items()
+        },
+        "movement": {name: movement(scored[main], other, config.k) for name, other in compared.items()},
+        "moves": [[int(places), int(n)] for places, n in zip(*step)],
+        "calibration": calibration(config, main, scored[main], truth),
+        "worst": []
+        if before is None or main == "first_stage"
+        else worst_lists(per_list[main], before.per_list[metric], scored[main], lists, data.items, _WORST),
+    }
+
+
+def main_system(per_list: Mapping[str, np.ndarray]) -> str:
+    """`finetuned`; without one, the best of those that do not read the truth."""
+    if "finetuned" in per_list:
+        return "finetuned"
+    fair = {name: values for name, values in per_list.items() if name != "best_possible"} or per_list
+    return max(fair, key=lambda name: float(np.nan_to_num(fair[name]).mean()))
+
+
+def calibration(config: EvaluateConfig, main: str, scores: Sequence[np.ndarray], truth: Truth) -> dict[str, Any] | None:
+    """How true the shown probabilities are: expected calibration error over ten bins of equal size (Naeini et al., AAAI
+    2015, there of equal width), Brier score, and the bins. "Wanted" is a label above 0, as when they were fitted."""
+    if main != "finetuned" or config.model is None or truth.labels is None:
+        return None
+    from reshelf.modeling.checkpoint import read_spec
+
+    fitted = read_spec(config.model).calibration
+    if fitted is None:
+        return None
+    said = fitted.probability(np.concatenate(scores))
+    wanted = (np.concatenate(truth.labels) > 0).astype(np.float64)
+    bins = np.array_split(np.argsort(said, kind="stable"), _BINS)
+    rows = [[float(said[b].mean()), float(wanted[b].mean()), len(b)] for b in bins if len(b)]
+    return {
+        "ece": sum(n * abs(mean - share) for mean, share, n in rows) / len(said),
+        "brier": float(((said - wanted) ** 2).mean()),
+        "bins": rows,
+    }

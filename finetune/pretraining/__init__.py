@@ -1,0 +1,1 @@
+"""`reshelf pretrain`: a small language model of a catalogue and its sessions, from nothing."""

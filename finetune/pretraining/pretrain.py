@@ -1,0 +1,241 @@
+"""`reshelf pretrain`: a small Qwen3 language model of a shop's catalogue and sessions, from nothing, without the Hub.
+
+    reshelf pretrain --config finetune/pretrain_marketplace.yaml
+    reshelf pretrain --config finetune/pretrain_shop.yaml --start finetune/bases/marketplace    # go on from a base
+
+It learns to tell what a shopper will do with a product from what they did before: in-context matching. The answer words
+of finetuning (yes, no) mean nothing to it yet.
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from transformers import PreTrainedTokenizerBase, Qwen3Config, Qwen3ForCausalLM, TrainingArguments, set_seed
+
+from reshelf.data.atomic import as_readable_as_others, atomic, check_writable
+from reshelf.data.dataset_folder import load_dataset_folder
+from reshelf.data.marketplace import MarketplaceConfig
+from reshelf.errors import InputError
+from reshelf.finetune.config import config_text
+from reshelf.finetune.packed_trainer import PackedTrainer, packed_arguments
+from reshelf.finetune.pretraining.init import start_with_matching
+from reshelf.finetune.pretraining.muon import MuonAdamW
+from reshelf.finetune.pretraining.session_text import (
+    Candidates,
+    LoggedSource,
+    SessionStream,
+    SimulatedSource,
+    Source,
+    TextBatch,
+    collate_text,
+    vocabulary_text,
+)
+from reshelf.finetune.pretraining.tokenizer import train_tokenizer
+from reshelf.finetune.progress import LossProgress
+from reshelf.modeling.attention import SHARED_PREFIX
+from reshelf.modeling.loading import ModelConfig, load_base
+from reshelf.modeling.score import logits_at
+from reshelf.prompts.config import PromptConfig
+
+CHECKPOINTS = "checkpoints"
+WORD_WEIGHT = 0.5
+"""Weight of the next-token loss on histories and catalogue beside the loss on outcomes."""
+
+
+@dataclass
+class ShapeConfig:
+    """Size of the model."""
+
+    hidden: int = 128
+    """Width; a multiple of 64, so that 4-bit blocks fill up."""
+    layers: int = 4
+    """Transformer blocks."""
+    heads: int = 4
+    """Attention heads, at least 2."""
+    intermediate: int = 384
+    """Width of the feed-forward layers; a multiple of 64."""
+    vocabulary: int = 2048
+    """Most tokens of the tokenizer."""
+
+
+@dataclass
+class PretrainConfig:
+    """Pretrain a small base LM."""
+
+    out: Path
+    """Folder for the model, its tokenizer and its card. A run that was cut short goes on from its last checkpoint."""
+    data: Path | None = None
+    """Data set folder whose training lists are read; without one, simulated shops."""
+    shops: int = 8
+    """Simulated shops, each with its own catalogue (seeds seed + 1000, seed + 1001, …); unused with `data`."""
+    marketplace: MarketplaceConfig = field(default_factory=MarketplaceConfig)
+    """What the simulated shops are like; unused with `data`."""
+    prompt: PromptConfig = field(default_factory=lambda: PromptConfig(template="plain", event_gaps=False))
+    """How sessions are written: use the prompt that finetuning will use."""
+    start: str = ""
+    """Base to go on from, a folder or a Hub id, with its tokenizer; empty for a new one."""
+    shape: ShapeConfig = field(default_factory=ShapeConfig)
+    """Size of a new model."""
+    texts: int = 60_000
+    """Sessions and catalogue texts to read, all in all."""
+    max_candidates: int = 0
+    """Products of a session: all that were clicked or bought, and others drawn at random; 0 for all."""
+    candidates: Candidates = "independent"
+    """What products of a session are judged behind: the history and the query, also the list (joint, for rerankers with
+    `candidates: joint`), or one and the other in turn (both)."""
+    texts_per_step: int = 8
+    """Texts per optimiser step."""
+    learning_rate: float = 4e-3
+    """Highest learning rate of Muon and AdamW; after 200 steps it falls to 0 in a straight line."""
+    save_every: int = 500
+    """Optimiser steps between checkpoints."""
+    seed: int = 0
+    """The same seed gives the same model."""
+
+
+class TextTrainer(PackedTrainer):
+    """Next-token loss on the texts plus cross-entropy of the outcome words."""
+
+    def compute_loss(  # type: ignore[override]
+        self, model: Any, inputs: TextBatch, return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> torch.Tensor:
+        learned = torch.nonzero((inputs.words >= 0) | (inputs.outcomes >= 0))[:, 0]
+        logits = logits_at(model, inputs.packed, learned)
+        outcomes = inputs.outcomes[learned]
+        loss = WORD_WEIGHT * F.cross_entropy(logits, inputs.words[learned])
+        return loss + F.cross_entropy(logits, outcomes) if bool((outcomes >= 0).any()) else loss
+
+
+def new_model(shape: ShapeConfig, tokenizer: PreTrainedTokenizerBase, seed: int) -> Qwen3ForCausalLM:
+    """An untrained Qwen3 that is ready to match (see `finetune.pretraining.init`)."""
+    torch.manual_seed(seed)
+    config = Qwen3Config(
+        vocab_size=len(tokenizer),
+        hidden_size=shape.hidden,
+        intermediate_size=shape.intermediate,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        num_key_value_heads=shape.heads,
+        head_dim=shape.hidden // shape.heads,
+        max_position_embeddings=4096,
+        rope_parameters={"rope_type": "default", "rope_theta": 1e6},
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    config._attn_implementation = SHARED_PREFIX
+    model = Qwen3ForCausalLM(config)
+    start_with_matching(model, torch.Generator().manual_seed(seed))
+    return model
+
+
+def pretrain(config: PretrainConfig) -> None:
+    """Train the tokenizer and the model, and write the folder.
+
+    Raises:
+        InputError: the data or the output folder cannot be used, the folder already holds a model, or the one
+            to start from cannot be read or has no single token for an outcome.
+    """
+    if (config.out / "config.json").exists():
+        raise InputError(f"{config.out} already holds a model; delete it or choose another --out")
+    check_writable(config.out)
+    arguments = _arguments(config)
+    if arguments.world_size > 1:
+        raise InputError("`reshelf pretrain` works in one process; start it without `accelerate launch`")
+    set_seed(config.seed)
+    sources = _sources(config)
+    if config.start:
+        model, tokenizer = _started(config.start, str(arguments.device))
+    else:
+        tokenizer = train_tokenizer(vocabulary_text(sources, config.prompt), config.shape.vocabulary)
+        model = new_model(config.shape, tokenizer, config.seed)
+    trainer = TextTrainer(
+        model=model,
+        args=arguments,
+        train_dataset=SessionStream(
+            sources, tokenizer, config.prompt, config.texts, config.max_candidates, config.seed, config.candidates
+        ),
+        data_collator=collate_text,
+        callbacks=[LossProgress("pretraining")],
+        optimizers=(MuonAdamW(model, config.learning_rate), None),
+    )
+    trainer.train_or_resume()
+    model.config._attn_implementation = "sdpa"
+    tokenizer.save_pretrained(config.out)
+    model.save_pretrained(config.out, safe_serialization=True)
+    as_readable_as_others(config.out)
+    last_loss = next(entry["loss"] for entry in reversed(trainer.state.log_history) if "loss" in entry)
+    with atomic(config.out / "README.md") as partial:
+        partial.write_text(_card(config, last_loss), encoding="utf-8")
+    shutil.rmtree(config.out / CHECKPOINTS, ignore_errors=True)
+    size = sum(p.numel() for p in model.parameters())
+    print(f"{config.out}: {size / 1e6:.1f} M parameters, {len(tokenizer)} tokens, {config.texts} texts read")
+
+
+def _started(base: str, device: str) -> tuple[Any, PreTrainedTokenizerBase]:
+    try:
+        return load_base(ModelConfig(base, quantise=False, dtype="float32"), device)
+    except InputError as error:
+        raise InputError(str(error).replace("model.base", "start")) from error
+
+
+def _sources(config: PretrainConfig) -> list[Source]:
+    if config.data is not None:
+        return [LoggedSource(load_dataset_folder(config.data, ("train",)))]
+    return [SimulatedSource(config.marketplace, config.seed + 1000 + n) for n in range(config.shops)]
+
+
+def _arguments(config: PretrainConfig) -> TrainingArguments:
+    return packed_arguments(
+        output_dir=str(config.out / CHECKPOINTS),
+        per_device_train_batch_size=config.texts_per_step,
+        max_steps=config.texts // config.texts_per_step,
+        learning_rate=config.learning_rate,
+        lr_scheduler_type="linear",
+        warmup_steps=min(200, config.texts // config.texts_per_step // 10),
+        max_grad_norm=1.0,
+        logging_steps=10,
+        logging_first_step=True,
+        save_strategy="steps",
+        save_steps=config.save_every,
+        save_total_limit=1,
+        seed=config.seed,
+        report_to="none",
+    )
+
+
+def _card(config: PretrainConfig, loss: float) -> str:
+    source = f"the training lists of `{config.data}`" if config.data else f"{config.shops} simulated shops"
+    shape = config.shape
+    made = (
+        f"Trained from `{config.start}`, with its tokenizer,"
+        if config.start
+        else f"Qwen3 architecture, {shape.layers} layers of width {shape.hidden}, with its own byte-level BPE "
+        "tokenizer, trained from\nnothing"
+    )
+    return f"""---
+library_name: transformers
+pipeline_tag: text-generation
+---
+
+# A small base language model
+
+{made} on catalogue and session text of {source}.
+{config.texts} texts were read; the last training loss was {loss:.3f}.
+
+It knows how sessions go on (passed, clicked, carted, bought) and has never been asked to answer yes or no: that is
+what `reshelf finetune` teaches. A base of simulated shops holds nobody's data and has the project's licence,
+Apache-2.0; another has whatever licence its data allows.
+
+Made by `reshelf pretrain --config config.yaml` with this config:
+
+```yaml
+{config_text(config)}```
+"""

@@ -1,0 +1,1 @@
+"""`reshelf batch`: Parquet files of lists in, scores and order out, resumable."""

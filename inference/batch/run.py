@@ -1,0 +1,227 @@
+"""`reshelf batch`: score Parquet files of lists, any number of them, and write scores and order as Parquet.
+
+    reshelf batch --model runs/demo/model --lists runs/demo/data/test.parquet --catalogue runs/demo/data \\
+        --out runs/demo/scores
+
+Leaves in `out`: `scores-00000.parquet`, … with one row per list; `rejected-00000.jsonl`, … with every row that could
+not be scored and why; `manifest.json` with what the job was made of; `report.json` with what came of it. A row is
+known by its file and its number in it, so list ids need not be unique. A job that was cut short goes on where it was
+when the command is repeated; one that differs in input, catalogue, model, engine or shard size is refused there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+from reshelf import __version__
+from reshelf.errors import InputError
+from reshelf.inference.batch.input import InputFile, ShardReader, describe, find_files
+from reshelf.inference.batch.output import (
+    REPORT,
+    Tally,
+    begin,
+    hold,
+    read_finished,
+    write_json,
+)
+from reshelf.inference.batch.rows import read_catalogue
+from reshelf.inference.batch.scorer import ShardScorer
+from reshelf.inference.engines.engine import EngineName, choose_engine
+from reshelf.inference.reranker import _find
+from reshelf.modeling.checkpoint import ADAPTER, SPEC_FILE, read_spec
+
+Results: TypeAlias = Iterator[tuple[Tally | None, int]]
+
+
+@dataclass
+class BatchConfig:
+    """Lists to score, and what with."""
+
+    model: str
+    """Reranker folder, or its id on the Hugging Face Hub."""
+    lists: str
+    """Parquet file, a folder of them, or a pattern such as 'lists/**/*.parquet'; columns as `reshelf data` writes."""
+    catalogue: Path
+    """The items: an items.parquet, or the data set folder it is in."""
+    out: Path
+    """Folder for scores and rejected rows; new, or left by the same job."""
+    engine: EngineName = "auto"
+    """auto, transformers or vllm; auto is vLLM where it is installed and there is a GPU, else transformers."""
+    shard_lists: int = 1024
+    """Lists per output file: what is repeated after a crash, and what memory holds a few times."""
+    item_tokens: Path | None = None
+    """File of the catalogue's token ids, made first on all cores where it is not there or is stale, for this job and
+    the next; where not given, items are tokenised as they come."""
+    ray: bool = False
+    """Run on Ray: on the cluster of RAY_ADDRESS or the one this machine belongs to, else on this machine. All
+    machines must see the same files."""
+    workers: int | None = None
+    """With ray, engines at once; one per GPU where not given, or one per core where there is no GPU."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A checked `BatchConfig`, with paths that mean the same to every process."""
+
+    model: Path
+    catalogue: Path
+    out: Path
+    engine: Literal["transformers", "vllm"]
+    files: tuple[InputFile, ...]
+    shard_lists: int
+    item_tokens: Path | None
+
+    def reader(self) -> ShardReader:
+        return ShardReader(self.files, self.shard_lists)
+
+    def scorer(self) -> ShardScorer:
+        """Loads the catalogue and the model."""
+        items = read_catalogue(self.catalogue)
+        return ShardScorer(self.model, items, self.engine, self.out, self.reader(), self.item_tokens)
+
+
+def batch(config: BatchConfig, console: Console | None = None) -> dict[str, Any]:
+    """Run or finish a job; returns what report.json holds.
+
+    Raises:
+        InputError: something of the input, the model or the output folder cannot be used, or `out` is of another job.
+            Bad rows do not raise: they go to the side files and are counted.
+    """
+    console = console or Console()
+    job = plan(config)
+    with hold(job.out):
+        begun = begin(job.out, describe_job(job))
+        done = Tally()
+        finished = read_finished(job.out) if begun else {}
+        for tally in finished.values():
+            done.add(tally)
+        reader = job.reader()
+        todo = [shard for shard in range(reader.shards) if shard not in finished]
+        if begun:
+            console.print(f"{done.rows:,} of {reader.rows:,} lists were done before.", highlight=False)
+        before = done.rows
+        seconds = _run(job, config, todo, done, console) if todo else 0.0
+        return _finish(job.out, done, done.rows - before, seconds, console)
+
+
+def plan(config: BatchConfig) -> Job:
+    """Check everything that can be checked without loading the model or reading rows.
+
+    Raises:
+        InputError: names the field, or the file and the column.
+    """
+    for name, value in (("shard_lists", config.shard_lists), ("workers", config.workers)):
+        if value is not None and value < 1:
+            raise InputError(f"{name} is {value}; give at least 1")
+    if config.workers is not None and not config.ray:
+        raise InputError("workers is for ray; give --ray true too, or leave it out")
+    items = config.catalogue / "items.parquet" if config.catalogue.is_dir() else config.catalogue
+    if not items.is_file():
+        raise InputError(f"catalogue: {items} is not there; give the items.parquet of a data set, or its folder")
+    files = tuple(describe(path.absolute(), name) for path, name in find_files(config.lists, leave_out=[items]))
+    if not any(file.rows for file in files):
+        raise InputError(f"lists: {config.lists} has no rows; there is nothing to score")
+    model = _find(config.model, None)
+    read_spec(model)
+    engine = choose_engine(config.engine)
+    tokens = config.item_tokens.absolute() if config.item_tokens else None
+    return Job(model.absolute(), items.absolute(), config.out.absolute(), engine, files, config.shard_lists, tokens)
+
+
+def describe_job(job: Job) -> dict[str, Any]:
+    """What manifest.json holds: everything that decides what the scores are and which row is in which shard."""
+    stat = job.catalogue.stat()
+    return {
+        "reshelf": __version__,
+        "model": fingerprint(job.model),
+        "engine": job.engine,
+        "shard_lists": job.shard_lists,
+        "catalogue": {"size": stat.st_size, "modified": stat.st_mtime_ns},
+        "files": [{k: v for k, v in asdict(file).items() if k != "path"} for file in job.files],
+    }
+
+
+def fingerprint(model: Path) -> str:
+    """SHA-256 over `reshelf.json` and the adapter of a reranker folder."""
+    digest = hashlib.sha256()
+    for path in (model / SPEC_FILE, *sorted((model / ADAPTER).glob("*"))):
+        with path.open("rb") as content:
+            digest.update(path.name.encode() + hashlib.file_digest(content, "sha256").digest())
+    return digest.hexdigest()
+
+
+def _run(job: Job, config: BatchConfig, todo: list[int], done: Tally, console: Console) -> float:
+    """Score the shards of `todo` under a progress bar and add what came of them to `done`.
+
+    Returns:
+        Seconds, without those of loading.
+    """
+    shown = (TextColumn("Scoring"), BarColumn(), MofNCompleteColumn(), _Speed(), TimeRemainingColumn())
+    rows = sum(file.rows for file in job.files)
+    with _results(job, config, todo, console) as results:
+        started = time.perf_counter()
+        with Progress(*shown, console=console, speed_estimate_period=600, transient=True) as progress:
+            bar = progress.add_task("", total=rows, completed=done.rows)
+            for tally, handled in results:
+                progress.advance(bar, handled)
+                if tally is not None:
+                    done.add(tally)
+        return time.perf_counter() - started
+
+
+@contextmanager
+def _results(job: Job, config: BatchConfig, todo: list[int], console: Console) -> Iterator[Results]:
+    """What `ShardScorer.run` gives, from this process or from Ray."""
+    if config.ray:
+        from reshelf.inference.batch.on_ray import on_ray
+
+        with on_ray(job, todo, config.workers) as results:
+            yield results
+    else:
+        with console.status("loading the catalogue and the model"):
+            scorer = job.scorer()
+        with scorer:
+            yield scorer.run(todo)
+
+
+def _finish(out: Path, done: Tally, rows: int, seconds: float, console: Console) -> dict[str, Any]:
+    report = {
+        "lists": done.lists,
+        "rejected": sum(found["rows"] for found in done.rejected.values()),
+        "rejected_by_field": done.rejected,
+        "rows_of_this_run": rows,
+        "seconds_of_this_run": round(seconds, 3),
+    }
+    if not rows:
+        console.print("Nothing to do: the job is finished.", highlight=False)
+    else:
+        speed = f"{rows:,} lists in {seconds:,.1f} s, {rows / seconds:,.1f} lists/s."
+        console.print(speed, highlight=False)
+    write_json(out / REPORT, report)
+    console.print(f"{done.lists:,} lists scored: {out}/scores-*.parquet", highlight=False, soft_wrap=True)
+    if report["rejected"]:
+        console.print(
+            f"[yellow]{report['rejected']:,} rows rejected: {out}/rejected-*.jsonl[/yellow]",
+            highlight=False,
+            soft_wrap=True,
+        )
+        for name, found in sorted(done.rejected.items()):
+            line = Text(f"  {found['rows']:,} by {name}, such as {found['example']}", "yellow")
+            console.print(line, soft_wrap=True)
+    return report
+
+
+class _Speed(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        """Lists per second of the last minutes."""
+        return Text("" if task.speed is None else f"{task.speed:,.1f} lists/s")

@@ -1,0 +1,224 @@
+"""Scores whole shards: read, validate, sort, build prompts, score, write.
+
+    scorer = ShardScorer(model_folder, items, "transformers", out, reader)
+    for tally_or_none, rows in scorer.run([0, 1, 2]): ...      # progress after every call of the engine
+
+Within a shard the lists of a shopper stand together, oldest first, and shoppers by the length of their lists, so that
+prefixes are found in the engine's cache and calls are of even size. While the engine computes, a thread reads and
+builds what comes next. The rows of the output are in the order of the input.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal
+
+import numpy as np
+
+from reshelf.data.schema import Item
+from reshelf.errors import InputError
+from reshelf.inference.batch.input import ShardReader
+from reshelf.inference.batch.output import SCORES_SCHEMA, Tally, write_shard
+from reshelf.inference.batch.rows import Reject, Row, read_rows, reject
+from reshelf.inference.engines.engine import Engine
+from reshelf.inference.engines.transformers_engine import TransformersEngine
+from reshelf.inference.engines.vllm_engine import VllmEngine
+from reshelf.modeling.checkpoint import load_reranker
+from reshelf.prompts.builder import ListPrompt, PromptBuilder
+from reshelf.prompts.config import PromptConfig
+from reshelf.prompts.item_tokens import ItemTokens, catalogue_tokens
+
+TOKENS_PER_CALL = {"transformers": 1 << 15, "vllm": 1 << 19}
+"""Prefixes and items handed to the engine at once. vLLM needs many requests to stay busy."""
+
+
+@dataclass
+class Shard:
+    """A shard at work."""
+
+    number: int
+    rows: int
+    rejects: list[Reject] = field(default_factory=list)
+    scored: list[tuple[Row, ListPrompt, np.ndarray]] = field(default_factory=list)
+
+
+@dataclass
+class Work:
+    """Lists for one call of the engine; the shard is complete after the last of them."""
+
+    shard: Shard
+    rows: list[Row]
+    prompts: list[ListPrompt]
+    handled: int
+    """Rows of the input this stands for, rejected ones included."""
+    last: bool = False
+
+
+class ShardScorer:
+    """A reranker that scores shards of a job.
+
+    Args:
+        model: reranker folder.
+        items: the catalogue.
+        engine: which to use.
+        out: folder of the shards.
+        reader: of the job's input.
+        item_tokens: file of the catalogue's token ids, made here where it is not there or is stale.
+
+    Raises:
+        InputError: as `load_reranker` and `catalogue_tokens`, or the engine cannot serve this model.
+    """
+
+    def __init__(
+        self, model: Path, items: Mapping[str, Item], engine: Literal["transformers", "vllm"], out: Path,
+        reader: ShardReader, item_tokens: Path | None = None,
+    ) -> None:  # fmt: skip
+        trained = load_reranker(model)
+        tokens = None
+        if item_tokens is not None:
+            tokens = make_item_tokens(item_tokens, trained.tokenizer, trained.spec.prompt, items)
+        self._builder = trained.builder(items, tokens)
+        self._trained = trained
+        self._engine: Engine = VllmEngine(trained) if engine == "vllm" else self._transformers()
+        self._tokens = TOKENS_PER_CALL[engine]
+        self._out = out
+        self._reader = reader
+
+    def run(self, shards: Iterable[int]) -> Iterator[tuple[Tally | None, int]]:
+        """Score and write shards. After every call of the engine: the shard's tally if it is now finished, and how
+        many rows of the input were dealt with.
+
+        Raises:
+            InputError: an input file has changed or cannot be read.
+        """
+        work = self._work(shards)
+        with ThreadPoolExecutor(1, "prompts") as ahead:
+            coming = ahead.submit(next, work, None)
+            while (piece := coming.result()) is not None:
+                coming = ahead.submit(next, work, None)
+                yield self._do(piece), piece.handled
+
+    def close(self) -> None:
+        """Free the engine."""
+        self._engine.close()
+
+    def __enter__(self) -> ShardScorer:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _work(self, shards: Iterable[int]) -> Iterator[Work]:
+        for number in shards:
+            shard = Shard(number, self._reader.size(number))
+            rows: list[Row] = []
+            for file, first, batch in self._reader.read(number):
+                good, bad = read_rows(batch, file, first)
+                rows += good
+                shard.rejects += bad
+            yield from calls(shard, arrange(rows), self._builder, self._tokens)
+
+    def _do(self, work: Work) -> Tally | None:
+        shard = work.shard
+        for row, prompt, values in zip(work.rows, work.prompts, self._score(work.prompts)):
+            if isinstance(values, InputError):
+                shard.rejects.append(_reject(row, str(values), "prompt"))
+            elif not np.isfinite(values).all():
+                shard.rejects.append(_reject(row, "the model gave a score that is not a number", "score"))
+            else:
+                shard.scored.append((row, prompt, values))
+        if not work.last:
+            return None
+        shard.scored.sort(key=lambda one: (one[0].file, one[0].row))
+        shard.rejects.sort(key=lambda one: (one.file, one.row))
+        tally = write_shard(self._out, shard.number, columns(shard.scored), shard.rejects)
+        assert tally.rows == shard.rows, "a row was lost or doubled"
+        if isinstance(self._engine, TransformersEngine):
+            # Kept prefixes change scores in their last bits; begun anew, a resumed job gives the very same shard.
+            self._engine = self._transformers()
+        return tally
+
+    def _transformers(self) -> TransformersEngine:
+        return TransformersEngine(self._trained.model)
+
+    def _score(self, prompts: Sequence[ListPrompt]) -> Sequence[np.ndarray | InputError]:
+        """Scores of every list, or why it has none (too long for the engine)."""
+        if not prompts:
+            return []
+        try:
+            return self._engine.score(prompts)
+        except InputError as error:
+            if len(prompts) == 1:
+                return [error]
+            half = len(prompts) // 2
+            return [*self._score(prompts[:half]), *self._score(prompts[half:])]
+
+
+def make_item_tokens(path: Path, tokenizer: Any, prompt: PromptConfig, items: Mapping[str, Item]) -> ItemTokens:
+    """Open the file of the catalogue's token ids, made first on all cores where it is not there or is stale."""
+    return catalogue_tokens(path, tokenizer, prompt, items.values(), workers=len(os.sched_getaffinity(0)))
+
+
+def arrange(rows: Sequence[Row]) -> list[Row]:
+    """Rows in the order the engine should see them: shoppers by the length of their longest list, each shopper's lists
+    oldest first."""
+    longest: dict[str, int] = {}
+    for row in rows:
+        user, length = row.ranking.user_id, len(row.ranking.history) + len(row.ranking.candidates)
+        longest[user] = max(longest.get(user, 0), length)
+
+    def place(row: Row) -> tuple[int, str, float, int]:
+        ranking = row.ranking
+        moment = ranking.time.timestamp() if ranking.time else 0.0
+        return longest[ranking.user_id], ranking.user_id, moment, len(ranking.history)
+
+    return sorted(rows, key=place)
+
+
+def calls(shard: Shard, rows: Sequence[Row], builder: PromptBuilder, tokens: int) -> Iterator[Work]:
+    """The rows with their prompts, in calls of about `tokens`; a row that cannot be a prompt goes to the rejects."""
+    handled = shard.rows - len(rows)
+    group: list[Row] = []
+    prompts: list[ListPrompt] = []
+    used = 0
+    for row in rows:
+        try:
+            prompt = builder.build(row.ranking)
+        except InputError as error:
+            shard.rejects.append(_reject(row, str(error)))
+            handled += 1
+            continue
+        if group and used + prompt.tokens > tokens:
+            yield Work(shard, group, prompts, handled + len(group))
+            group, prompts, used, handled = [], [], 0, 0
+        group.append(row)
+        prompts.append(prompt)
+        used += prompt.tokens
+    yield Work(shard, group, prompts, handled + len(group), last=True)
+
+
+def columns(scored: Sequence[tuple[Row, ListPrompt, np.ndarray]]) -> dict[str, list[Any]]:
+    """Columns of `SCORES_SCHEMA`; equal scores keep first-stage order."""
+    made: dict[str, list[Any]] = {name: [] for name in SCORES_SCHEMA.names}
+    for row, prompt, values in scored:
+        candidates = row.ranking.candidates
+        order = np.argsort(-values, kind="stable")
+        line = (
+            *(row.file, row.row, row.ranking.list_id, row.ranking.user_id, candidates, values),
+            [candidates[k] for k in order],
+            *(prompt.trimmed.events, prompt.trimmed.event_tokens, prompt.trimmed.item_tokens),
+        )
+        for name, value in zip(made, line, strict=True):
+            made[name].append(value)
+    return made
+
+
+def _reject(row: Row, reason: str, field: str | None = None) -> Reject:
+    return reject(row.file, row.row, row.ranking.list_id, reason, field)

@@ -1,0 +1,1 @@
+"""Engines: prompts in, raw log-odds out; all with the same scores."""

@@ -1,0 +1,151 @@
+"""The card of an exported checkpoint: what it is, how to load it with three libraries, and how close each one is.
+
+write_export_card(folder, "float32", 1e-3, trained, checks, texts)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from reshelf.data.schema import Event, EventKind, Item, RankingList
+from reshelf.inference.engines.dense import Dtype
+from reshelf.inference.export.verify import Agreement, TextList, text_of
+from reshelf.modeling.checkpoint import TrainedReranker
+
+
+@dataclass(frozen=True)
+class Check:
+    """One library's scores against the reranker's."""
+
+    library: str
+    version: str
+    agreement: Agreement | None
+    """None where it could not be checked here."""
+    problem: str = ""
+    """Why it could not."""
+
+    def line(self) -> str:
+        """One line for the terminal."""
+        if self.agreement is None:
+            return f"  {self.library:22} not checked: {self.problem}"
+        a = self.agreement
+        return (
+            f"  {self.library:22} largest difference {a.difference:.1e}, Kendall tau {a.kendall:.4f}, "
+            f"same order in {a.same_order:.0%} of lists"
+        )
+
+    def row(self) -> str:
+        """One row of the card's table."""
+        if self.agreement is None:
+            return f"| {self.library} | not checked: {self.problem} | | | |"
+        a = self.agreement
+        given = "token ids" if self.library == "transformers" else "text pairs"
+        everywhere = "" if a.difference == a.difference_everywhere else f" ({a.difference_everywhere:.1e} everywhere)"
+        return (
+            f"| {self.library} {self.version} | {given} | {a.difference:.1e}{everywhere} | {a.kendall:.4f} "
+            f"| {a.same_order:.0%} |"
+        )
+
+
+def write_export_card(
+    folder: Path,
+    dtype: Dtype,
+    tolerance: float,
+    trained: TrainedReranker,
+    checks: Sequence[Check],
+    texts: Sequence[TextList],
+) -> None:
+    """Write `README.md`. The example in it is made up; nothing of a shopper's or a shop's gets into the card."""
+    prefix, item = _example(trained)
+    same = np.concatenate([text.same for text in texts])
+    base = Path(trained.spec.model.base).name if Path(trained.spec.model.base).is_dir() else trained.spec.model.base
+    weights = (
+        f"the 4-bit (NF4) base `{base}`, dequantised: the weights the adapter was trained over, not the original "
+        "ones they were quantised from"
+        if trained.spec.model.quantise
+        else f"the base `{base}`"
+    )
+    rows = "\n".join(check.row() for check in checks)
+    text = f"""---
+pipeline_tag: text-ranking
+library_name: sentence-transformers
+tags: [reranker, cross-encoder, reshelf]
+---
+
+# Personalised reranker, merged
+
+A sequence-classification checkpoint with one output: the log-odds that this shopper wants this product, raw (no
+sigmoid). Higher is better; only the order within one list means something. Input is a pair: the prefix (instruction,
+history, query) and the item, each exactly as Reshelf's prompt builder writes them.
+
+## Use
+
+```python
+prefix = {prefix!r}
+item = {item!r}
+
+from sentence_transformers import CrossEncoder
+CrossEncoder("{folder_name(folder)}").predict([(prefix, item)])
+
+from vllm import LLM
+llm = LLM("{folder_name(folder)}", runner="pooling", dtype="{dtype}")
+llm.score(prefix, [item])
+
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+tokenizer = AutoTokenizer.from_pretrained("{folder_name(folder)}")
+model = AutoModelForSequenceClassification.from_pretrained("{folder_name(folder)}")
+model(**tokenizer(prefix, item, return_tensors="pt")).logits
+```
+
+As a service: `vllm serve FOLDER --runner pooling --dtype {dtype}`, then POST `{{"query": prefix, "documents": [item]}}`
+to `/rerank`. Always give vLLM the dtype: left alone it casts float32 to float16. All of them answer with raw log-odds,
+because `config.json` names the identity as activation. Give each library prefix and item as they are: no chat template,
+no truncation. The tokenizer adds no tokens of its own.
+
+## Weights
+
+{weights[0].upper() + weights[1:]}, with the LoRA adapter added to them in float32, stored as {dtype}. The classifier
+is the vocabulary head's row for {trained.spec.prompt.positive!r} minus its row for {trained.spec.prompt.negative!r}.
+
+## Proof
+
+{len(texts)} lists, {same.size} prompts, scored with each library and compared with the 4-bit model and its adapter in
+Reshelf's own engine (computing in {trained.spec.model.dtype}). Tolerance: {tolerance:.1e} on the raw score.
+
+| library | given | largest difference | mean Kendall tau | lists in the same order |
+| --- | --- | --- | --- | --- |
+{rows}
+
+{same.mean():.2%} of the prompts read as exactly the same token ids when given as text; {int((~same).sum())} do not, and
+where text was given the largest difference is over those that do.
+"""
+    (folder / "README.md").write_text(text, encoding="utf-8")
+
+
+def folder_name(folder: Path) -> str:
+    """The name the folder will have when it is finished."""
+    return folder.name.removeprefix(".").removesuffix(".partial")
+
+
+def _example(trained: TrainedReranker) -> tuple[str, str]:
+    """A made-up prefix and item, as text."""
+    items = {
+        "boots": Item(item_id="boots", title="Hiking boots", brand="Nordvik", price=89.0, currency="EUR"),
+        "jacket": Item(item_id="jacket", title="Rain jacket", brand="Nordvik", price=59.0, currency="EUR"),
+    }
+    names = trained.spec.prompt.features
+    ranking = RankingList(
+        list_id="example",
+        user_id="example",
+        query="jacket",
+        history=(Event(kind=EventKind.PURCHASE, item_id="boots"),),
+        candidates=("jacket",),
+        scores=(0.0,),
+        features={name: (0.0,) for name in names if name != "first_stage"},
+    )
+    prompt = trained.builder(items).build(ranking)
+    return text_of(prompt.prefix, trained.tokenizer), text_of(prompt.items[0], trained.tokenizer)

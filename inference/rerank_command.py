@@ -1,0 +1,248 @@
+"""`reshelf rerank`: reorder one list for one shopper, from a JSON file or from flags, as a table or as JSON.
+
+    reshelf rerank --model runs/demo/model --data runs/demo/data --list_id s1-1053-0
+    reshelf rerank --model runs/demo/model --data runs/demo/data --list_id s1-1053-0 --explain true
+    reshelf rerank --model runs/demo/model --request request.json --json true
+    reshelf rerank --model runs/demo/model --data runs/demo/data --query "rain jacket" \\
+        --candidates '[p17, p3, p88]' --history '["search:jacket", "purchase:p5"]'
+
+A request file holds the arguments of `Reranker.rerank`:
+
+    {"query": "rain jacket",
+     "candidates": [{"item_id": "p17", "title": "Rain jacket", "price": 49.0, "currency": "EUR"}, "p3"],
+     "history": [{"kind": "purchase", "item_id": "p5", "time": "2026-03-01T10:00:00Z"}],
+     "history_items": [{"item_id": "p5", "title": "Hiking boots"}]}
+
+An item is written out, or named by its id where `data` has it.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.bar import Bar
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from reshelf.data.dataset_folder import load_dataset_folder, read_records
+from reshelf.data.schema import Event, Item, RankingList
+from reshelf.errors import InputError
+from reshelf.inference.engines.engine import EngineName
+from reshelf.inference.explanation import Explanation
+from reshelf.inference.reranker import RankedList, Reranker
+
+_FIELDS = ("query", "candidates", "history", "history_items", "scores", "features", "time")
+_BARS = 8
+"""Reasons shown as bars."""
+_BAR_WIDTH = 24
+
+
+@dataclass
+class RerankConfig:
+    """One list to reorder: from `request`, or `list_id` of `data`, or `query`, `candidates` and `history`."""
+
+    model: str
+    """Reranker folder, or its id on the Hugging Face Hub."""
+    request: Path | None = None
+    """JSON file with query, candidates, history, history_items, scores, features, time."""
+    data: Path | None = None
+    """Data set folder: its items are the catalogue that ids are looked up in."""
+    list_id: str | None = None
+    """A list of `data`, by its id; any split."""
+    query: str = ""
+    """What the shopper searches for; empty for a recommendation slot."""
+    candidates: list[str] = field(default_factory=list)
+    """Item ids in first-stage order, best first."""
+    history: list[str] = field(default_factory=list)
+    """What the shopper did, oldest first: kind:item_id (view, click, cart, purchase), rating:item_id=stars, or
+    search:words."""
+    scores: list[float] = field(default_factory=list)
+    """First-stage scores of `candidates`, higher is better, for models that read them."""
+    engine: EngineName = "auto"
+    """auto, transformers or vllm; auto is vLLM where it is installed and there is a GPU, else transformers."""
+    top: int | None = None
+    """Rows to show; all where not given."""
+    explain: bool = False
+    """Say of the best few why they stand where they do."""
+    json: bool = False
+    """Print JSON for programs instead of a table."""
+
+
+def rerank(config: RerankConfig) -> None:
+    """Reorder one list for one shopper and print it."""
+    if config.top is not None and config.top < 1:
+        raise InputError(f"top is {config.top}; give a number of at least 1")
+    catalogue, lists = _read_data(config)
+    request = _request(config, lists)
+    with Reranker.from_pretrained(config.model, config.engine, catalogue) as reranker:
+        try:
+            ranked = reranker.rerank(**request, explain=config.explain)
+        except InputError as error:
+            source = f"{config.request}, " if config.request else ""
+            raise InputError(f"{source}{error}") from error
+    if config.json:
+        print(json.dumps(as_json(ranked, config.top), ensure_ascii=False, indent=2))
+    else:
+        show(ranked, request, catalogue, config.top)
+
+
+def as_json(ranked: RankedList, top: int | None = None) -> dict[str, Any]:
+    """A ranked list as plain values."""
+    return {
+        "results": [
+            {
+                "item_id": entry.item.item_id,
+                "rank": entry.rank,
+                "first_stage_rank": entry.first_stage_rank,
+                "score": entry.score,
+                "probability": entry.probability,
+            }
+            | ({} if entry.explanation is None else {"explanation": entry.explanation.model_dump(exclude_none=True)})
+            for entry in ranked.entries[:top]
+        ],
+        "trimmed": {
+            "events": ranked.trimmed.events,
+            "event_tokens": ranked.trimmed.event_tokens,
+            "item_tokens": ranked.trimmed.item_tokens,
+        },
+    }
+
+
+def show(
+    ranked: RankedList,
+    request: Mapping[str, Any],
+    catalogue: Mapping[str, Item],
+    top: int | None = None,
+    console: Console | None = None,
+) -> None:
+    """Print what the shopper did and asked for, and the list with where every product was before."""
+    console = console or Console(file=sys.stdout)
+    given = [*request.get("history_items", ()), *request["candidates"]]
+    titles = {i["item_id"]: i["title"] for i in given if isinstance(i, dict)}
+    for event in request.get("history", ())[-10:]:
+        event = Event.model_validate(event)
+        item = catalogue.get(event.item_id or "")
+        what = event.query or (item.title if item else titles.get(event.item_id or "", event.item_id))
+        console.print(Text.assemble((f"  {event.kind.value:9}", "dim"), str(what)), overflow="ellipsis", no_wrap=True)
+    console.print(Text(f"  {'query':9}{request.get('query') or '(none: recommend)'}", "bold"))
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for name in ("rank", "was", ""):
+        table.add_column(name, justify="right")
+    table.add_column("product", no_wrap=True, overflow="ellipsis", ratio=1)
+    table.add_column("price", justify="right", no_wrap=True)
+    table.add_column("score", justify="right")
+    for entry in ranked.entries[:top]:
+        moved = entry.first_stage_rank - entry.rank
+        arrow = (
+            Text(f"▲{moved}", "green") if moved > 0 else Text(f"▼{-moved}", "red") if moved < 0 else Text("·", "dim")
+        )
+        item = entry.item
+        row = (
+            str(entry.rank),
+            str(entry.first_stage_rank),
+            arrow,
+            Text(item.title),
+            item.price_text,
+            f"{entry.score:+.3f}",
+        )
+        table.add_row(*row)
+    console.print(table)
+    if ranked.trimmed.events:
+        console.print(Text(f"  the {ranked.trimmed.events} oldest events did not fit the prompt", "dim"))
+    for entry in ranked.entries[:top]:
+        if entry.explanation is not None:
+            show_explanation(entry.item, entry.explanation, console)
+
+
+def show_explanation(item: Item, explanation: Explanation, console: Console) -> None:
+    """Print what moved a product, in words and as bars."""
+    console.print()
+    console.print(Text(item.title, "bold"), overflow="ellipsis", no_wrap=True)
+    console.print(Text(f"  {explanation.text}", "dim"))
+    most = max((abs(reason.change) for reason in explanation.reasons), default=0.0) or 1.0
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(no_wrap=True, overflow="ellipsis")
+    table.add_column(justify="right", no_wrap=True)
+    table.add_column(no_wrap=True)
+    for reason in explanation.reasons[:_BARS]:
+        bar = Bar(most, 0, abs(reason.change), width=_BAR_WIDTH, color="green" if reason.change > 0 else "red")
+        table.add_row(Text(f"  {reason.name}"), f"{reason.change:+.2f}", bar)
+    console.print(table)
+
+
+def _read_data(config: RerankConfig) -> tuple[dict[str, Item], list[RankingList]]:
+    if config.data is None:
+        if config.list_id is not None:
+            raise InputError("list_id needs data: the data set folder that the list is in")
+        return {}, []
+    if config.list_id is None:
+        return {item.item_id: item for item in read_records(config.data / "items.parquet", Item)}, []
+    data = load_dataset_folder(config.data)
+    return data.items, [ranking for lists in data.lists.values() for ranking in lists]
+
+
+def _request(config: RerankConfig, lists: list[RankingList]) -> dict[str, Any]:
+    """The arguments of `Reranker.rerank`."""
+    ways = [config.request is not None, config.list_id is not None, bool(config.candidates)]
+    if sum(ways) != 1:
+        raise InputError("give one of: request (a JSON file), list_id (a list of data), or candidates (item ids)")
+    if config.request is not None:
+        return _read_request(config.request)
+    if config.list_id is not None:
+        ranking = next((r for r in lists if r.list_id == config.list_id), None)
+        if ranking is None:
+            raise InputError(f"{config.data} has no list {config.list_id!r}; `reshelf data show` prints some")
+        values = ranking.model_dump(mode="json", include=set(_FIELDS))
+        return {name: value for name, value in values.items() if value is not None}
+    history = [_event(text, n) for n, text in enumerate(config.history)]
+    scores = config.scores or None
+    return {"query": config.query, "candidates": config.candidates, "history": history, "scores": scores}
+
+
+def _read_request(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not UTF-8 text") from error
+    except json.JSONDecodeError as error:
+        raise InputError(f"{path} line {error.lineno}, column {error.colno} is not JSON: {error.msg}") from error
+    if not isinstance(values, dict):
+        raise InputError(f"{path} must hold one JSON object with {', '.join(_FIELDS)}")
+    unknown = sorted(set(values) - set(_FIELDS))
+    if unknown:
+        raise InputError(f"{path}, unknown field {unknown[0]!r}; a request has {', '.join(_FIELDS)}")
+    if "candidates" not in values:
+        raise InputError(f"{path}, field candidates is missing: the items to reorder, best first")
+    for name, allowed in (("candidates", (dict, str)), ("history", (dict,)), ("history_items", (dict,))):
+        entries = values.get(name, [])
+        if not isinstance(entries, list):
+            raise InputError(f"{path}, field {name}: must be a list")
+        wrong = next((n for n, entry in enumerate(entries) if not isinstance(entry, allowed)), None)
+        if wrong is not None:
+            raise InputError(
+                f"{path}, field {name}[{wrong}]: must be an object" + (" or an item id" if str in allowed else "")
+            )
+    return {"query": "", **values}
+
+
+def _event(text: str, n: int) -> dict[str, Any]:
+    kind, _, what = text.partition(":")
+    if not what:
+        raise InputError(f"history[{n}] is {text!r}; write kind:item_id or search:words")
+    if kind == "search":
+        return {"kind": kind, "query": what}
+    if kind == "rating":
+        item_id, _, stars = what.rpartition("=")
+        try:
+            return {"kind": kind, "item_id": item_id, "value": float(stars)}
+        except ValueError as error:
+            raise InputError(f"history[{n}] is {text!r}; write rating:item_id=stars") from error
+    return {"kind": kind, "item_id": what}

@@ -1,0 +1,225 @@
+"""`reshelf pretrain`: texts and their targets, the start, the optimiser, and the folder it leaves."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load_file
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from reshelf.data.dataset_folder import RankingData
+from reshelf.data.marketplace import MarketplaceConfig
+from reshelf.errors import InputError
+from reshelf.finetune.pretraining.muon import Muon, MuonAdamW
+from reshelf.finetune.pretraining.pretrain import PretrainConfig, ShapeConfig, new_model, pretrain
+from reshelf.finetune.pretraining.session_text import (
+    OUTCOMES,
+    LoggedSource,
+    SessionStream,
+    SimulatedSource,
+    collate_text,
+    vocabulary_text,
+)
+from reshelf.finetune.pretraining.tokenizer import train_tokenizer
+from reshelf.prompts.config import PromptConfig
+
+SHAPE = ShapeConfig(hidden=64, layers=2, heads=2, intermediate=128, vocabulary=900)
+PROMPT = PromptConfig(template="plain", fields=["title", "price_level"], event_fields=["title"], event_gaps=False)
+
+KILL = """
+import os, pickle, signal, sys
+from reshelf.finetune.pretraining.pretrain import TextTrainer, pretrain
+config, step = pickle.load(open(sys.argv[1], "rb"))
+original, seen = TextTrainer.training_step, [0]
+def training_step(self, *args, **kwargs):
+    seen[0] += 1
+    if seen[0] == step:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return original(self, *args, **kwargs)
+TextTrainer.training_step = training_step
+pretrain(config)
+"""
+
+
+@pytest.fixture
+def stream(data: RankingData) -> SessionStream:
+    source = LoggedSource(data)
+    tokenizer = train_tokenizer(vocabulary_text([source], PROMPT), SHAPE.vocabulary)
+    return SessionStream([source], tokenizer, PROMPT, length=20, max_candidates=0, seed=0)
+
+
+def base_config(shop: Path, out: Path) -> PretrainConfig:
+    return PretrainConfig(data=shop, out=out, prompt=PROMPT, shape=SHAPE, texts=24, texts_per_step=4, save_every=2)
+
+
+def test_outcomes_stand_at_the_ends_of_products_and_words_in_the_prefix(
+    data: RankingData, stream: SessionStream
+) -> None:
+    tokenizer = train_tokenizer(vocabulary_text([LoggedSource(data)], PROMPT), SHAPE.vocabulary)
+    ranking = LoggedSource(data).session(3)
+    text = stream[3]
+    batch = collate_text([text])
+    ends = batch.packed.score_positions
+    assert torch.nonzero(batch.outcomes >= 0)[:, 0].tolist() == ends.tolist()
+    told = [tokenizer.decode([i]) for i in batch.outcomes[ends].tolist()]
+    assert told == [OUTCOMES[grade] for grade in ranking.labels or ()]
+    size = len(text.prompt.prefix)
+    assert batch.words[: size - 1].tolist() == text.prompt.prefix[1:].tolist()
+    assert (batch.words[size - 1 :] == -100).all()
+
+
+def test_every_tenth_text_is_catalogue(stream: SessionStream) -> None:
+    text = stream[9]
+    assert text.outcomes is None
+    batch = collate_text([text])
+    assert (batch.outcomes == -100).all()
+    first = text.prompt.items[0]
+    start = len(text.prompt.prefix)
+    assert batch.words[start : start + len(first) - 1].tolist() == first[1:].tolist()
+    assert [n for n in range(20) if stream[n].outcomes is None] == [9, 19]
+
+
+def test_every_other_session_of_both_is_joint_and_its_products_come_in_another_order(data: RankingData) -> None:
+    source = LoggedSource(data)
+    tokenizer = train_tokenizer(vocabulary_text([source], PROMPT), SHAPE.vocabulary)
+    alone, both = (
+        SessionStream([source], tokenizer, PROMPT, length=20, max_candidates=0, seed=0, candidates=kind)
+        for kind in ("independent", "both")
+    )
+    for n in range(8):
+        prompt = both[n].prompt
+        assert (prompt.listed > 0) == (n % 2 == 1)
+        assert prompt.listed < len(prompt.prefix)
+        batch = collate_text([both[n]])
+        told = len(prompt.prefix) - prompt.listed
+        assert batch.words[: told - 1].tolist() == prompt.prefix[1:told].tolist()
+        assert (batch.words[told - 1 :] == -100).all(), "nothing is learned of which products are in a list"
+    for n in range(8):
+        words = [
+            {(item.tobytes(), int(word)) for item, word in zip(one[n].prompt.items, one[n].outcomes)}
+            for one in (alone, both)
+        ]
+        assert words[0] == words[1], "products keep their outcomes"
+    assert any(alone[n].outcomes.tolist() != both[n].outcomes.tolist() for n in (1, 3, 5, 7))
+
+
+def test_simulated_sessions_show_no_position_bias_and_repeat() -> None:
+    config = MarketplaceConfig(items_per_category=12, position_bias=5.0, decisiveness=4, candidates=10)
+    source = SimulatedSource(config, seed=3)
+    lists = source.sample()
+    assert lists == SimulatedSource(config, seed=3).sample()
+    late = np.mean([np.count_nonzero((ranking.labels or ())[5:]) for ranking in lists])
+    assert late > 0.3  # with the bias of 5 that the config asks for, nobody would look this far down
+
+
+def test_any_text_survives_the_tokenizer_and_label_words_are_one_token(data: RankingData) -> None:
+    tokenizer = train_tokenizer(vocabulary_text([LoggedSource(data)], PROMPT), SHAPE.vocabulary)
+    for text in ("Ünïcödé ☃ 你好", "no such word", "\x00\n\t"):
+        assert tokenizer.decode(tokenizer.encode(text)) == text
+    for word in ("yes", "no", *OUTCOMES):
+        assert len(tokenizer.encode(word)) == 1
+
+
+def test_the_start_looks_at_like_tokens_far_away_and_at_near_ones(data: RankingData) -> None:
+    tokenizer = train_tokenizer(vocabulary_text([LoggedSource(data)], PROMPT), SHAPE.vocabulary)
+    model = new_model(replace(SHAPE, layers=1, heads=4, hidden=128), tokenizer, seed=0)
+    model.set_attn_implementation("eager")
+    ids = torch.randperm(len(tokenizer), generator=torch.Generator().manual_seed(1))[:120]
+    ids[110] = ids[20]
+    with torch.no_grad():
+        weights = model(ids[None], output_attentions=True).attentions[0][0, :, 110]
+    near, alike = weights[:2].mean(0), weights[2:].mean(0)
+    assert alike[20] > 5 * alike[:110].median()
+    assert near[105:110].mean() > 5 * near[:100].mean()
+    assert near[20] < 5 * near[:100].mean()
+
+
+def test_muon_takes_matrices_and_adamw_the_rest_and_their_state_comes_back(data: RankingData) -> None:
+    tokenizer = train_tokenizer(vocabulary_text([LoggedSource(data)], PROMPT), SHAPE.vocabulary)
+
+    def steps(model: torch.nn.Module, optimiser: MuonAdamW, n: int) -> None:
+        for _ in range(n):
+            optimiser.zero_grad()
+            model(torch.arange(10)[None], labels=torch.arange(10)[None]).loss.backward()
+            optimiser.step()
+
+    model = new_model(SHAPE, tokenizer, seed=0)
+    optimiser = MuonAdamW(model, 1e-2)
+    muon, adamw = optimiser._parts
+    assert all(p.dim() == 2 for group in muon.param_groups for p in group["params"])
+    assert any(p is model.model.embed_tokens.weight for group in adamw.param_groups for p in group["params"])
+    steps(model, optimiser, 2)
+    other = new_model(SHAPE, tokenizer, seed=1)
+    other.load_state_dict(model.state_dict())
+    restored = MuonAdamW(other, 1e-2)
+    restored.load_state_dict(pickle.loads(pickle.dumps(optimiser.state_dict())))
+    for group in restored.param_groups:
+        group["lr"] = 5e-3
+    assert {g["lr"] for part in restored._parts for g in part.param_groups} == {5e-3}
+    for group in optimiser.param_groups:
+        group["lr"] = 5e-3
+    steps(model, optimiser, 2)
+    steps(other, restored, 2)
+    assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), other.state_dict().values()))
+
+
+@pytest.mark.slow
+def test_leaves_a_folder_that_transformers_loads_and_resumes_after_a_kill(shop: Path, tmp_path: Path) -> None:
+    whole, cut = base_config(shop, tmp_path / "whole"), base_config(shop, tmp_path / "cut")
+    pretrain(whole)
+    assert {"config.json", "model.safetensors", "tokenizer.json", "README.md"} <= set(os.listdir(whole.out))
+    assert "checkpoints" not in os.listdir(whole.out)
+    assert AutoModelForCausalLM.from_pretrained(whole.out).config.model_type == "qwen3"
+    assert AutoTokenizer.from_pretrained(whole.out).encode("yes")
+    (tmp_path / "job").write_bytes(pickle.dumps((cut, 4)))
+    code = subprocess.run([sys.executable, "-c", KILL, str(tmp_path / "job")], capture_output=True).returncode
+    assert code == -signal.SIGKILL
+    pretrain(cut)
+    ours, theirs = (load_file(folder / "model.safetensors") for folder in (cut.out, whole.out))
+    assert all(np.array_equal(ours[name], theirs[name]) for name in theirs)
+    with pytest.raises(InputError, match="already holds a model"):
+        pretrain(whole)
+
+
+@pytest.mark.slow
+def test_goes_on_from_a_base_there_is(shop: Path, tmp_path: Path) -> None:
+    first = base_config(shop, tmp_path / "first")
+    pretrain(first)
+    second = replace(first, out=tmp_path / "second", start=str(first.out), learning_rate=1e-5)
+    pretrain(second)
+    before, after = (load_file(one.out / "model.safetensors") for one in (first, second))
+    assert before.keys() == after.keys()
+    assert all(np.abs(before[name] - after[name]).max() < 1e-3 for name in before), "it began where the first one ended"
+    assert any(not np.array_equal(before[name], after[name]) for name in before)
+    texts = [(one.out / "tokenizer.json").read_text() for one in (first, second)]
+    assert texts[0] == texts[1]
+    assert f"Trained from `{first.out}`" in (second.out / "README.md").read_text()
+    with pytest.raises(InputError, match=r"start '.*' is not a model folder"):
+        pretrain(replace(second, out=tmp_path / "third", start=str(tmp_path)))
+    assert not (tmp_path / "third" / "config.json").exists()
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (4, 12), (12, 4)])
+def test_our_muon_is_torchs_in_float32(shape: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    start = torch.randn(shape)
+    mine, theirs = torch.nn.Parameter(start.clone()), torch.nn.Parameter(start.clone())
+    settings = {"lr": 0.1, "weight_decay": 0.05, "adjust_lr_fn": "match_rms_adamw"}
+    ours, reference = Muon([mine], **settings), torch.optim.Muon([theirs], **settings)  # type: ignore[arg-type]
+    for _ in range(3):
+        gradient = torch.randn(shape)
+        mine.grad, theirs.grad = gradient.clone(), gradient.clone()
+        ours.step()
+        reference.step()
+    # torch orthogonalises in bfloat16
+    assert torch.allclose(mine, theirs, atol=0.02)
+    assert not torch.allclose(mine, start, atol=0.1)

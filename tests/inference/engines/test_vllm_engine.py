@@ -1,0 +1,137 @@
+"""Real vLLM gives the transformers engine's scores, with the adapter merged or by request, and uses its prefix cache.
+
+Each engine takes half a minute or more to start, so there is one per way of serving and every test shares it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from reshelf.data.schema import Item, RankingList
+from reshelf.errors import InputError
+from reshelf.inference.engines.transformers_engine import TransformersEngine
+from reshelf.inference.engines.vllm_engine import VllmEngine, VllmSettings, _quiet
+from reshelf.inference.reranker import Reranker
+from reshelf.modeling.checkpoint import TrainedReranker, load_reranker
+from reshelf.prompts.builder import ListPrompt
+
+
+@pytest.fixture(scope="module")
+def loaded(reranker_folder: Path) -> TrainedReranker:
+    return load_reranker(reranker_folder, "cpu")
+
+
+@pytest.fixture(scope="module")
+def prompts(loaded: TrainedReranker, catalogue: dict[str, Item], lists: list[RankingList]) -> list[ListPrompt]:
+    builder = loaded.builder(catalogue)
+    return [builder.build(ranking) for ranking in lists]
+
+
+@pytest.fixture(scope="module", params=["merged", "by_request"])
+def reranker(request: pytest.FixtureRequest, reranker_folder: Path, catalogue: dict[str, Item]) -> Iterator[Reranker]:
+    settings = VllmSettings(lora=request.param)
+    with Reranker.from_pretrained(reranker_folder, "vllm", catalogue, vllm=settings) as made:
+        files = Path(made.engine._files.name)  # type: ignore[attr-defined]
+        assert (files / "weights" / "model.safetensors").is_file()
+        yield made
+    assert not files.exists()
+
+
+@pytest.mark.vllm
+@pytest.mark.slow
+def test_agrees_with_transformers(
+    reranker: Reranker, loaded: TrainedReranker, prompts: list[ListPrompt], lists: list[RankingList]
+) -> None:
+    expected = TransformersEngine(loaded.model).score(prompts)
+    lengths = {len(item) for prompt in prompts for item in prompt.items}
+    assert len(lengths) > 10
+    assert prompts[1].trimmed.events > 0
+    for values, other in zip(reranker.score_lists(lists), expected, strict=True):
+        assert values.dtype == np.float32
+        np.testing.assert_allclose(values, other, atol=1e-3)
+
+
+@pytest.mark.vllm
+@pytest.mark.slow
+def test_reads_a_prefix_once(reranker: Reranker, prompts: list[ListPrompt]) -> None:
+    """Every candidate but the first finds all whole blocks of the prefix in the cache."""
+    engine = reranker.engine
+    assert isinstance(engine, VllmEngine)
+    fresh = dataclasses.replace(prompts[1], prefix=prompts[1].prefix[::-1].copy())
+    tokens, cached = engine.prompt_tokens, engine.cached_tokens
+    engine.score([fresh])
+    size = len(fresh.prefix)
+    whole_blocks = size // 32 * 32
+    assert whole_blocks >= 64
+    assert engine.cached_tokens - cached >= whole_blocks * (len(fresh.items) - 1)
+    assert engine.prompt_tokens - tokens == sum(size + len(item) for item in fresh.items)
+    assert 0 < engine.cached_share < 1
+
+
+@pytest.mark.vllm
+@pytest.mark.slow
+def test_joint_lists_are_read_once_and_judged_beside_each_other(
+    reranker: Reranker, loaded: TrainedReranker, lists: list[RankingList], catalogue: dict[str, Item]
+) -> None:
+    prompt = dataclasses.replace(loaded.spec.prompt, list_tokens=100)
+    builder = dataclasses.replace(loaded.spec, candidates="joint", prompt=prompt).builder(loaded.tokenizer, catalogue)
+    engine = reranker.engine
+    assert isinstance(engine, VllmEngine)
+    written = [builder.build(one) for one in lists]
+    prompts = [p for p in written if len(p.prefix) + max(map(len, p.items)) <= engine._longest]
+    assert len(prompts) > 1
+    assert all(p.listed for p in prompts)
+    for values, other in zip(engine.score(prompts), TransformersEngine(loaded.model).score(prompts), strict=True):
+        assert values.dtype == np.float32
+        np.testing.assert_allclose(values, other, atol=1e-3)
+
+
+@pytest.mark.vllm
+@pytest.mark.slow
+def test_other_adapters_over_the_same_base(
+    reranker: Reranker, prompts: list[ListPrompt], loaded: TrainedReranker, other_folder: Path
+) -> None:
+    engine = reranker.engine
+    if not engine.shares:
+        with pytest.raises(InputError, match="need lora by_request"):
+            engine.add_adapter("adapter1", other_folder)
+        return
+    engine.add_adapter("adapter1", other_folder)
+    models = {"": loaded.model, "adapter1": load_reranker(other_folder, "cpu").model}
+    for _ in range(2):  # the second time from blocks that are cached
+        for name, model in models.items():
+            for values, other in zip(
+                engine.score(prompts, adapter=name), TransformersEngine(model).score(prompts), strict=True
+            ):
+                np.testing.assert_allclose(values, other, atol=2e-3)
+    engine.remove_adapter("adapter1")
+    with pytest.raises(KeyError, match="adapter1"):
+        engine.score(prompts[:1], adapter="adapter1")
+
+
+@pytest.mark.vllm
+def test_prompts_longer_than_the_model_are_refused(loaded: TrainedReranker) -> None:
+    with pytest.raises(InputError, match="5000 tokens long, but the model reads 1024"):
+        VllmEngine(loaded, VllmSettings(longest=5000))
+
+
+def _fail_loudly() -> None:
+    with _quiet("it broke"):
+        os.write(2, b"the reason\n")
+        raise ValueError("too bad")
+
+
+def test_start_up_noise_is_kept_for_failures(capfd: pytest.CaptureFixture[str]) -> None:
+    with _quiet("it broke"):
+        os.write(1, b"noise\n")
+        os.write(2, b"more noise\n")
+    with pytest.raises(RuntimeError, match=r"(?s)it broke: too bad.*the reason"):
+        _fail_loudly()
+    os.write(1, b"heard\n")
+    assert capfd.readouterr() == ("heard\n", "")
