@@ -17,7 +17,18 @@ from reshelf.data.schema import MAX_GRADE
 
 _SPACES = "' ' || chr(9) || chr(10) || chr(13) || chr(160)"
 _MISSING_NUMBERS = "('', 'nan', 'na', 'n/a', 'null', 'none', '-', '—')"
-_WHOLE = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT", "UHUGEINT")
+_WHOLE = (
+    "TINYINT",
+    "SMALLINT",
+    "INTEGER",
+    "BIGINT",
+    "HUGEINT",
+    "UTINYINT",
+    "USMALLINT",
+    "UINTEGER",
+    "UBIGINT",
+    "UHUGEINT",
+)
 _FIRST, _LAST = -62_135_596_800_000_000, 253_402_300_799_999_999  # the years 1 to 9999, in microseconds
 _PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 INEXACT = r"-?(\d(\.\d+)?[eE]\+\d+|\d{16,}\.0*)"
@@ -66,7 +77,7 @@ def text_of(column: Column) -> str:
         return text
     joined = f"array_to_string(from_json({column.sql}, '[\"VARCHAR\"]'), ' ')"
     named = (
-        f"array_to_string(list_transform(map_entries(from_json({column.sql}, '{{\"\":\"VARCHAR\"}}')), "
+        f'array_to_string(list_transform(map_entries(from_json({column.sql}, \'{{"":"VARCHAR"}}\')), '
         "lambda e: e.key || ': ' || e.value), '; ')"
     )
     del named
@@ -116,7 +127,7 @@ def path_of(column: Column, separator: str) -> str:
         return f"list_filter({list_of(Column(f'({column.sql})[1]', column.type[:-2]), separator)}, lambda e: e <> '')"
     first = list_of(column, separator)
     if not column.is_list:  # a JSON list of lists: its elements are lists as text
-        inner = f"from_json(try_cast(p[1] AS JSON), '[\"VARCHAR\"]')"
+        inner = "from_json(try_cast(p[1] AS JSON), '[\"VARCHAR\"]')"
         first = (
             f"list_transform([{first}], lambda p: CASE WHEN starts_with(p[1], '[') AND try_cast(p[1] AS JSON) IS NOT NULL "
             f"THEN {inner} ELSE p END)[1]"

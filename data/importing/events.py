@@ -17,7 +17,6 @@ import numpy as np
 
 from reshelf.data.importing.casts import (
     Column,
-    id_of,
     is_no_number,
     is_no_time,
     number_of,
@@ -112,7 +111,9 @@ def _stage(work: Work, mapping: Mapping, number: int) -> Source:
     ):
         source.fail(row, spec.value or "", f"{_raw(source, spec.value, row)!r} is not a number")
     if spec.order and not spec.time:
-        for (row,) in work.fetch(f"SELECT min(row) FROM event_row WHERE part = {number} AND key IS NULL HAVING count(*) > 0"):
+        for (row,) in work.fetch(
+            f"SELECT min(row) FROM event_row WHERE part = {number} AND key IS NULL HAVING count(*) > 0"
+        ):
             source.fail(row, spec.order, "the order is missing; give a number")
     return source
 
@@ -214,7 +215,7 @@ def _check(work: Work, mapping: Mapping, sources: list[Source]) -> None:
         WHEN {timed} AND s.unread THEN 'time cannot be read'
         WHEN s.key IS NULL THEN 'time missing'
         WHEN {timed} AND (s.key < CASE s.part {earliest} END OR s.key > {latest})
-            THEN 'time before {' or '.join(days)} or in the future' END"""
+            THEN 'time before {" or ".join(days)} or in the future' END"""
     work.run(
         f"""CREATE TABLE checked AS SELECT s.part, s.row, u.code AS user,
             CASE WHEN k.kind = {SEARCH} THEN -1 ELSE i.code END AS item, k.kind, k.undoes, s.key,
@@ -233,8 +234,9 @@ def _check(work: Work, mapping: Mapping, sources: list[Source]) -> None:
         work.report.repair(sources[number].part, "value is infinite, now missing", n)
     unmapped = work.fetch(
         "SELECT kind, count(*) FROM event_row s LEFT JOIN kind k ON k.part = s.part AND k.raw = s.kind WHERE k.kind IS NULL AND "
-        "k.undoes IS NULL AND s.kind IS NOT NULL GROUP BY s.kind ORDER BY 2 DESC LIMIT 5"
-        .replace("SELECT kind", "SELECT s.kind")
+        "k.undoes IS NULL AND s.kind IS NOT NULL GROUP BY s.kind ORDER BY 2 DESC LIMIT 5".replace(
+            "SELECT kind", "SELECT s.kind"
+        )
     )
     work.report.kinds_not_mapped = {str(raw): int(n) for raw, n in unmapped}
     implausible = work.number("SELECT count(*) FROM checked WHERE reason LIKE 'time before %'")
@@ -302,7 +304,11 @@ def _drop_repeated(work: Work, mapping: Mapping) -> None:
 def _drop_again(work: Work, mapping: Mapping, reason: str) -> None:
     for number, n in work.fetch("SELECT part, count(*) FROM again GROUP BY part"):
         work.report.drop(events_name(mapping, number), reason, n)
-    work.run("DELETE FROM checked WHERE (part, row) IN (SELECT part, row FROM again)" if work.number("SELECT count(*) FROM again") else "SELECT 1")
+    work.run(
+        "DELETE FROM checked WHERE (part, row) IN (SELECT part, row FROM again)"
+        if work.number("SELECT count(*) FROM again")
+        else "SELECT 1"
+    )
     work.run("DROP TABLE again")
 
 

@@ -85,7 +85,14 @@ class ImportReport:
             }
             for table, n in self.rows_read.items()
         }
-        return {"tables": tables, "joins": self.joins, "kinds_not_mapped": self.kinds_not_mapped, "taken_back": self.taken_back, "lists": self.lists, "warnings": self.warnings}
+        return {
+            "tables": tables,
+            "joins": self.joins,
+            "kinds_not_mapped": self.kinds_not_mapped,
+            "taken_back": self.taken_back,
+            "lists": self.lists,
+            "warnings": self.warnings,
+        }
 
     def show(self, console: Console) -> None:
         """Print what was read and what became of it, and the lists by split."""

@@ -18,10 +18,8 @@ from typing import Any
 
 from reshelf.data.importing.casts import (
     INEXACT,
-    Column,
     id_of,
     is_no_number,
-    list_of,
     number_of,
     path_of,
     text_of,
@@ -53,7 +51,9 @@ def read_catalogue(work: Work, mapping: Mapping) -> dict[str, Item]:
     columns = [getattr(spec, n) for n in ("category", "price", "rating", "rating_count", "valid_from", *_TEXTS)]
     wanted = names_of(spec.item_id, spec.title, *columns, list(spec.attributes.values()))
     source = open_table(work, spec, "items", wanted)
-    reading(work, source, f"CREATE TABLE item_row AS SELECT {', '.join(_selected(source, spec))} FROM {source.relation}")
+    reading(
+        work, source, f"CREATE TABLE item_row AS SELECT {', '.join(_selected(source, spec))} FROM {source.relation}"
+    )
     count = work.number("SELECT count(*) FROM item_row")
     source.count(count)
     field = names_of(spec.item_id)[0]
@@ -79,7 +79,9 @@ def check_exact(work: Work, source: Source, ids: str, field: str) -> None:
     Raises:
         InputError: names file, row and field.
     """
-    found = work.fetch(f"SELECT * FROM ({ids}) t(id, row) WHERE regexp_full_match(id, {quoted(INEXACT)}) ORDER BY row LIMIT 1")
+    found = work.fetch(
+        f"SELECT * FROM ({ids}) t(id, row) WHERE regexp_full_match(id, {quoted(INEXACT)}) ORDER BY row LIMIT 1"
+    )
     for text, row in found:
         what = f"the id {text} is a floating-point number above 2^53, which has lost digits and merges different ids"
         source.fail(row, field, f"{what}; export it as a whole number or as text")
@@ -92,7 +94,9 @@ def _selected(source: Source, spec: ItemsTable) -> Iterator[str]:
     for name in _TEXTS:
         column = getattr(spec, name)
         yield f"{text_of(source.column(column)) if column else 'CAST(NULL AS VARCHAR)'} AS {name}"
-    category = f"{path_of(source.column(spec.category), spec.category_separator)}" if spec.category else "NULL::VARCHAR[]"
+    category = (
+        f"{path_of(source.column(spec.category), spec.category_separator)}" if spec.category else "NULL::VARCHAR[]"
+    )
     yield f"{category} AS category"
     for name in _NUMBERS:
         column = getattr(spec, name)
@@ -238,7 +242,9 @@ def read_queries(work: Work, mapping: Mapping) -> bool:
     for name, what in ((spec.query_id, "id"), (spec.query, "text")):
         for (row,) in work.fetch(f"SELECT min(row) FROM query_text WHERE {what} IS NULL HAVING count(*) > 0"):
             source.fail(row, name, f"the {what} is missing")
-    for query_id, row in work.fetch("SELECT id, max(row) FROM query_text GROUP BY id HAVING count(*) > 1 ORDER BY 2 LIMIT 1"):
+    for query_id, row in work.fetch(
+        "SELECT id, max(row) FROM query_text GROUP BY id HAVING count(*) > 1 ORDER BY 2 LIMIT 1"
+    ):
         source.fail(row, spec.query_id, f"query {query_id!r} is there already; query ids must be unique")
     return True
 
@@ -270,9 +276,7 @@ def read_item_queries(work: Work, mapping: Mapping, has_texts: bool) -> QueryMem
         lost = "SELECT query, row FROM link WHERE query NOT IN (SELECT id FROM query_text) ORDER BY row LIMIT 1"
         for query_id, row in work.fetch(lost):
             source.fail(row, spec.query_id, f"query {query_id!r} is not in the queries table")
-    table = work.arrays(
-        "SELECT link.query, known.code FROM link JOIN known ON known.id = link.item ORDER BY link.row"
-    )
+    table = work.arrays("SELECT link.query, known.code FROM link JOIN known ON known.id = link.item ORDER BY link.row")
     work.report.keep("item_queries", len(table["code"]))
     work.report.drop("item_queries", "item not in the catalogue", count - len(table["code"]))
     members: dict[str, list[int]] = {}
@@ -280,5 +284,3 @@ def read_item_queries(work: Work, mapping: Mapping, has_texts: bool) -> QueryMem
         members.setdefault(query_id, []).append(code)
     texts = dict(work.fetch("SELECT id, text FROM query_text")) if has_texts else {}
     return QueryMembers([texts.get(query_id, query_id) for query_id in members], list(members.values()))
-
-

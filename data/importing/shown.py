@@ -59,7 +59,16 @@ def read_shown(work: Work, mapping: Mapping, has_query_texts: bool) -> list[Sour
     sources = []
     for number, (part, spec) in enumerate(parts_of(mapping)):
         work.task(f"reading {part}")
-        columns = (spec.user_id, spec.list_id, spec.time, spec.query, spec.query_id, spec.history, spec.history_times, spec.split)
+        columns = (
+            spec.user_id,
+            spec.list_id,
+            spec.time,
+            spec.query,
+            spec.query_id,
+            spec.history,
+            spec.history_times,
+            spec.split,
+        )
         more: tuple[object, ...] = ()
         if isinstance(spec, ListsTable):
             more = (spec.candidates, spec.labels, spec.target, spec.scores, spec.positions)
@@ -130,7 +139,8 @@ def _stage_pairs(
     if spec.each_row:
         columns["gkey"] = "CAST(row AS VARCHAR)"
     elif not (spec.list_id or spec.list_id_scope):
-        columns["gkey"] = "concat_ws(chr(31), user, time, query, split)"
+        del columns["gkey"]
+        columns["gkey"] = "concat_ws(chr(31), user, time, query, split)"  # behind the columns it is made of
     place = number_of(source.column(spec.position), spec.decimal) if spec.position else "CAST(NULL AS DOUBLE)"
     score = number_of(source.column(spec.score), spec.decimal) if spec.score else "CAST(NULL AS DOUBLE)"
     problems = [columns["problem"]]
@@ -140,7 +150,9 @@ def _stage_pairs(
         problems.append(f"CASE WHEN NOT coalesce(isfinite({number_sql}), false) THEN {what} END")
     label = "CAST(0 AS TINYINT)"
     if isinstance(spec.label, dict):
-        yes = ", ".join(f"CASE WHEN {yes_of(source.column(name))} THEN {grade} ELSE 0 END" for name, grade in spec.label.items())
+        yes = ", ".join(
+            f"CASE WHEN {yes_of(source.column(name))} THEN {grade} ELSE 0 END" for name, grade in spec.label.items()
+        )
         label = f"CAST(greatest({yes}) AS TINYINT)"
     elif spec.label:
         label, problem = _graded(source.column(spec.label), spec, spec.label)
@@ -158,7 +170,9 @@ def _stage_pairs(
     _insert(work, source, columns, source.relation, mapping)
     staged = work.number(f"SELECT count(*) FROM shown WHERE part = {number}")
     source.count(staged)
-    check_exact(work, source, f"SELECT item, min(row) FROM shown WHERE part = {number} GROUP BY item", names_of(spec.item_id)[0])
+    check_exact(
+        work, source, f"SELECT item, min(row) FROM shown WHERE part = {number} GROUP BY item", names_of(spec.item_id)[0]
+    )
     if spec.session_hours is not None:
         _sessions(work, number, spec.session_hours)
 
@@ -169,7 +183,7 @@ def _graded(column: Column, spec: ListColumns, name: str) -> tuple[str, str]:
     raw = f"trim({column.text})"
     missing = f"coalesce(lower({raw}) IN ('', 'nan'), true)" + ("" if "null" not in spec.grades else " AND false")
     what = (
-        f"''' has no grade; add it to grades in the mapping'"
+        "''' has no grade; add it to grades in the mapping'"
         if spec.grades
         else "''' is not 0, 1, 2 or 3; map it with grades or thresholds'"
     )
@@ -217,7 +231,7 @@ def _stage_lists(
     columns["gkey"] = "CAST(row AS VARCHAR)"
     given = list_of(source.column(spec.candidates), spec.list_separator)
     cut = f"[:{spec.max_candidates}]" if spec.max_candidates else ""
-    problems = [columns["problem"]]
+    problems = [columns.pop("problem")]
     columns["given"] = given
     twice = "list_filter(given, lambda e, i: list_position(given, e) < i)"
     problems.append(
@@ -243,7 +257,9 @@ def _stage_lists(
             whole = raw.sql if raw.is_list else texts
             columns[name] = f"list_transform({whole}, lambda e: {value})"
             bad = f"len(list_filter({columns[name]}, lambda e: NOT coalesce(isfinite(e), false))) > 0"
-            problems.append(f"CASE WHEN {bad} THEN 'field {column}: holds something that is no number, NaN or infinite' END")
+            problems.append(
+                f"CASE WHEN {bad} THEN 'field {column}: holds something that is no number, NaN or infinite' END"
+            )
     columns["problem"] = f"CASE WHEN coalesce(len(given), 0) > 0 THEN coalesce({', '.join(problems)}) END"
     if spec.target:
         columns["target"] = source.id(spec.target)
@@ -272,10 +288,11 @@ def _stage_lists(
         label = f"CAST(CASE WHEN item = target THEN {MAX_GRADE} ELSE 0 END AS TINYINT)"
     elif spec.labels:
         label = "labels[n + 1]"
-    shared = {name: name for name in ("part", "row", "gkey", "list", "list_text", "user", "time", "unread", "query", "split", "problem")}
-    rows = (
-        f"(SELECT *, unnest({items}) AS item, generate_subscripts({items}, 1) - 1 AS n FROM listed WHERE {chosen})"
-    )
+    shared = {
+        name: name
+        for name in ("part", "row", "gkey", "list", "list_text", "user", "time", "unread", "query", "split", "problem")
+    }
+    rows = f"(SELECT *, unnest({items}) AS item, generate_subscripts({items}, 1) - 1 AS n FROM listed WHERE {chosen})"
     shown = shared | {
         "n": "n",
         "item": "item",
@@ -307,10 +324,14 @@ def _check(work: Work, source: Source, spec: ListColumns, number: int) -> None:
             work.run(f"DELETE FROM shown WHERE {where} AND {bad}")
 
     if spec.user_id:
-        check_exact(work, source, f"SELECT user, min(row) FROM shown WHERE {where} GROUP BY user", names_of(spec.user_id)[0])
+        check_exact(
+            work, source, f"SELECT user, min(row) FROM shown WHERE {where} GROUP BY user", names_of(spec.user_id)[0]
+        )
         drop("user IS NULL", "shopper id missing")
     if spec.list_id:
-        check_exact(work, source, f"SELECT list, min(row) FROM shown WHERE {where} GROUP BY list", names_of(spec.list_id)[0])
+        check_exact(
+            work, source, f"SELECT list, min(row) FROM shown WHERE {where} GROUP BY list", names_of(spec.list_id)[0]
+        )
         drop("list IS NULL", "list id missing")
     if spec.query_id and not spec.query:
         for (row,) in work.fetch(f"SELECT min(row) FROM shown WHERE {where} AND query IS NULL HAVING count(*) > 0"):
@@ -319,7 +340,9 @@ def _check(work: Work, source: Source, spec: ListColumns, number: int) -> None:
         drop("query IS NULL", "query not in the queries table")
     if spec.time:
         check_times(work, source, "shown", where, spec.time)
-        for (row,) in work.fetch(f"SELECT min(row) FROM shown WHERE {where} AND time IS NULL AND NOT unread HAVING count(*) > 0"):
+        for (row,) in work.fetch(
+            f"SELECT min(row) FROM shown WHERE {where} AND time IS NULL AND NOT unread HAVING count(*) > 0"
+        ):
             source.fail(row, spec.time, "the time is missing; give one or drop the row")
         drop("unread", "time cannot be read")
     _positions(work, source, spec, number)
@@ -334,7 +357,9 @@ def _positions(work: Work, source: Source, spec: ListColumns, number: int) -> No
     least = work.fetch(f"SELECT min(place) {where}")[0][0]
     from_zero = spec.first_position == 0 or (spec.first_position == "auto" and least == 0)
     low = 0 if from_zero else 1
-    for row, place in work.fetch(f"SELECT row, place {where} AND (place < {low} OR place <> floor(place)) ORDER BY row LIMIT 1"):
+    for row, place in work.fetch(
+        f"SELECT row, place {where} AND (place < {low} OR place <> floor(place)) ORDER BY row LIMIT 1"
+    ):
         source.fail(row, name, f"{place:g} is no position; count positions from {low}")
     if from_zero:
         n = work.number(f"SELECT count(*) {where}")

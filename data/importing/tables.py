@@ -1,8 +1,8 @@
 """A mapped table as a DuckDB relation: its files or its SELECT, its columns with their types, its rows with their places.
 
-    source = open_table(work, spec, "events", ["customer", "sku"])
-    work.run(f"CREATE TABLE said AS SELECT {source.rows}, {id_of(source.column('sku'))} AS item FROM {source.relation}")
-    source.place(3)            # "events.csv row 3 (line 5)", found by reading once more: only a mistake needs it
+source = open_table(work, spec, "events", ["customer", "sku"])
+work.run(f"CREATE TABLE said AS SELECT {source.rows}, {id_of(source.column('sku'))} AS item FROM {source.relation}")
+source.place(3)            # "events.csv row 3 (line 5)", found by reading once more: only a mistake needs it
 """
 
 from __future__ import annotations
@@ -194,7 +194,9 @@ def _nested(name: str, there: dict[str, str], where: str, part: str) -> str:
     head, *rest = name.split(".")
     if rest and head in there and there[head].startswith("STRUCT"):
         return ".".join(named(step) for step in (head, *rest))
-    raise InputError(f"{where}: there is no column {name!r} (there are {', '.join(there)}); correct {part} in the mapping")
+    raise InputError(
+        f"{where}: there is no column {name!r} (there are {', '.join(there)}); correct {part} in the mapping"
+    )
 
 
 def _from_sql(work: Work, sql: str, part: str, names: list[str]) -> tuple[str, dict[str, Column]]:
@@ -276,7 +278,9 @@ def _check_keys(work: Work, everything: str, names: list[str], file: Path, part:
     )
     try:
         for limit in (" LIMIT 1000", ""):
-            found = work.fetch(f"SELECT {tests}, count(*), bool_and(json_type(json) = 'OBJECT') FROM (FROM ({everything}){limit})")
+            found = work.fetch(
+                f"SELECT {tests}, count(*), bool_and(json_type(json) = 'OBJECT') FROM (FROM ({everything}){limit})"
+            )
             *there, count, objects = found[0]
             if count and not objects:
                 break
@@ -284,7 +288,12 @@ def _check_keys(work: Work, everything: str, names: list[str], file: Path, part:
                 return
         if not objects:
             raise InputError(f"{_bad_json(work.root, files)}")
-        keys = [k for (k,) in work.fetch(f"SELECT DISTINCT unnest(json_keys(json)) FROM (FROM ({everything}) LIMIT 1000) ORDER BY 1")]
+        keys = [
+            k
+            for (k,) in work.fetch(
+                f"SELECT DISTINCT unnest(json_keys(json)) FROM (FROM ({everything}) LIMIT 1000) ORDER BY 1"
+            )
+        ]
     except duckdb.Error as error:
         raise InputError(_bad_json(work.root, files) or f"{file} cannot be read: {_one_line(error)}") from error
     missing = next(name for name, yes in zip(names, there) if not yes)
@@ -430,7 +439,7 @@ def _explain(error: duckdb.Error, source: Source) -> str:
         if counts := re.search(r"Expected Number of Columns: (\d+) Found: (\d+)", text):
             return f"{where}: {counts[2]} columns where the header has {counts[1]}; quote the separator inside values"
         if "unterminated quote" in text.lower():
-            return f"{where}: a quotation mark is opened and never closed; close it, or set quote: \"\" in the mapping"
+            return f'{where}: a quotation mark is opened and never closed; close it, or set quote: "" in the mapping'
         if "unicode" in text.lower() or "utf-8" in text.lower():
             return f"{where} is not {source.spec.encoding} text; set its encoding in the mapping"
         return f"{where}: {_one_line(error)}"

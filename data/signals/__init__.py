@@ -48,8 +48,6 @@ COUNTED = ("popularity", "recent", "cobought", "taste")
 TRAIN = 0
 _BATCH = 512
 _FACTORS = 64
-_DESCRIPTION = 2000
-"""Characters of a description that count."""
 _FOLDS = 5
 _DAY = 86_400_000_000
 _WORD = re.compile(r"\w+")

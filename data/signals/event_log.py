@@ -1,6 +1,6 @@
 """What shoppers did, as arrays: the events of an import, sorted by shopper and time.
 
-    log.before(user, time)        # rows of that shopper's events earlier than `time`, oldest first
+log.before(user, time)        # rows of that shopper's events earlier than `time`, oldest first
 """
 
 from __future__ import annotations
