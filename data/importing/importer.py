@@ -164,7 +164,8 @@ def _write(work: Work, mapping: Mapping, folder: Path, config: ImportConfig) -> 
         report.warn(f"{work.halves[0]} halves of surrogate pairs in the JSON text are now U+FFFD")
     if not len(lists):
         raise report.nothing_left()
-    check_splits(lists, mapping.split, mapping.build.splits if mapping.build and not sources else None)
+    if not any(spec.in_split or spec.split for spec in (*mapping.lists, *mapping.pairs)):
+        check_splits(lists, work, mapping.split, mapping.build.splits if mapping.build and not sources else None)
     features = make_features(mapping.signals, catalogue, log if mapping.events else None, lists)
     own = work.arrays("SELECT DISTINCT number, event FROM own ORDER BY number, event")
     material = Material(

@@ -244,8 +244,8 @@ def guard_users(work: Work, lists: Lists) -> Lists:
     return _count(lists, stays, work, "lists before guard_users", "shopper also in a later split")
 
 
-def check_splits(lists: Lists, rule: SplitConfig, built: Sequence[str] | None) -> None:
-    """A split by time leaves no split empty.
+def check_splits(lists: Lists, work: Work, rule: SplitConfig, built: Sequence[str] | None) -> None:
+    """A split by time leaves no split empty, unless the lists are of one or two moments only (a warning).
 
     Raises:
         InputError: it does; says which dates would not.
@@ -264,16 +264,15 @@ def check_splits(lists: Lists, rule: SplitConfig, built: Sequence[str] | None) -
         return
     times = np.unique(lists.time)
     if len(times) < 3:
-        advice = "there are too few different times for that: set split.by to user or query"
-    else:
-        at = [
-            times[min(max(round(len(times) * part), low), len(times) - top)]
-            for part, low, top in ((0.8, 1, 2), (0.9, 2, 1))
-        ]
-        first, second = (f"{np.datetime64(int(value), 'us')}Z" for value in at)
-        advice = f"for lists, split.valid_from: {first!r} and split.test_from: {second!r} would not"
-        if rule.guard_users:
-            advice += ", nor would guard_users: false"
+        work.report.warn(f"split: by time no list is left for {' and '.join(empty)}: set split.by to user or query")
+        return
+    places = [
+        min(max(round(len(times) * part), low), len(times) - top) for part, low, top in ((0.8, 1, 2), (0.9, 2, 1))
+    ]
+    first, second = (f"{np.datetime64(int(times[place]), 'us')}Z" for place in places)
+    advice = f"split.valid_from: {first!r} and split.test_from: {second!r} would leave some in each"
+    if rule.guard_users:
+        advice += ", or guard_users: false"
     begin, end = (np.datetime64(int(value), "us") for value in (times[0], times[-1]))
     raise InputError(
         f"split: by time no list is left for {' and '.join(empty)} (lists are from {begin} to {end}); {advice}"
