@@ -25,15 +25,15 @@ Every table is either a `file` or a `sql`, both relative to `--root`:
 - `file`: one file, a folder or a pattern with `*`: .parquet, .csv, .tsv, .dat, .txt, .jsonl, .ndjson, .json (all but
   Parquet also .gz). Text tables are read as text, so the id `007` stays `007`. A column of JSON lines or of a nested
   Parquet column may be a dotted path: `event_attributes.object.object_id`.
-- `sql`: one DuckDB SELECT over `read_csv`, `read_json`, `read_parquet`, globs and Hive partitions below the root. It can
-  read nothing else, and write nothing. Its columns are then mapped like those of a file. Leave types to the mapping: read
-  CSV with `all_varchar = true`, and do not cast ids, times or numbers yourself.
+- `sql`: one DuckDB SELECT over `read_csv`, `read_json`, `read_parquet`, globs and Hive partitions below the root. It
+  can read nothing else, and write nothing. Its columns are then mapped like those of a file. Leave types to the
+  mapping: read CSV with `all_varchar = true`, and do not cast ids, times or numbers yourself.
 
-Lists come from `pairs` (one row per product shown), `lists` (one row per list, with list columns), or `build` (made from
-events). Their labels come from a column (`label`, `labels`, `target`) or, without one, from `events`: an event that names
-a list (`events.list_id`) is an outcome of that list, any other one of the last list before it, up to `window_hours`, that
-showed its product to its shopper. A list's history are the shopper's events strictly before its time, never its own
-outcomes.
+Lists come from `pairs` (one row per product shown), `lists` (one row per list, with list columns), or `build` (made
+from events). Their labels come from a column (`label`, `labels`, `target`) or, without one, from `events`: an event
+that names a list (`events.list_id`) is an outcome of that list, any other one of the last list before it, up to
+`window_hours`, that showed its product to its shopper. A list's history are the shopper's events strictly before its
+time, never its own outcomes.
 
 `data.importing.mapping_file.load_mapping` reads the file.
 """
@@ -75,8 +75,8 @@ class Table:
     sql: str | None = None
     """One DuckDB SELECT, instead of `file`."""
     where: dict[str, Any] = field(default_factory=dict)
-    """Only rows whose column has this value: `{locale: us}`, one of these: `{locale: [us, uk]}`, is missing: `{bot: null}`,
-    is not: `{kind: {not: view}}`, `{bot: {not: null}}`, or lies in a range: `{price: {from: 1, below: 100}}`,
+    """Only rows whose column has this value: `{locale: us}`, one of these: `{locale: [us, uk]}`, is missing: `{bot:
+    null}`, is not: `{kind: {not: view}}`, `{bot: {not: null}}`, or lies in a range: `{price: {from: 1, below: 100}}`,
     `{day: {after: 2024-01-31, to: 2024-03-01}}`, `{ts: ">=2024-03-01"}`. All columns must agree. Values are compared as
     text, words such as true, no and null in any case, ranges as numbers or times. The other rows are counted."""
     separator: str | None = None
@@ -112,8 +112,8 @@ class ItemsTable(Table):
     brand: str | None = None
     price: str | None = None
     valid_from: str | None = None
-    """Since when a row's price holds, where an item is there once per price. The latest row is the item; a list sees the
-    price of its own time (`RankingList.prices`)."""
+    """Since when a row's price holds, where an item is there once per price. The latest row is the item; a list sees
+    the price of its own time (`RankingList.prices`)."""
     currency: str | None = None
     """Column with ISO 4217 codes."""
     currency_code: str | None = None
@@ -137,8 +137,8 @@ class ItemsTable(Table):
 
 @dataclass(kw_only=True)
 class ParentsTable(Table):
-    """SKU to product: ids of variants, wherever they stand in events, pairs, lists and histories, count as their parent's.
-    Ids that are not in the table stay as they are."""
+    """SKU to product: ids of variants, wherever they stand in events, pairs, lists and histories, count as their
+    parent's. Ids that are not in the table stay as they are."""
 
     item_id: str
     parent_id: str
@@ -211,7 +211,8 @@ class ListColumns(Table):
     `[list_id, user_id, page]`. Default: the `list_id`, and rows of one list that disagree in shopper or query are an
     error."""
     user_id: Columns | None = None
-    """Without it the list is by nobody in particular (judged search results). Rows without any are dropped (counted)."""
+    """Without it the list is by nobody in particular (judged search results). Rows without any are dropped
+    (counted)."""
     time: str | None = None
     """A list's time is that of its earliest row."""
     query: str | None = None
@@ -237,10 +238,11 @@ class ListColumns(Table):
     """How long after a list an event on one of its items is its outcome, where labels come from events. Lists whose
     window is still open when the log ends are dropped (counted)."""
     attribution: Literal["last_touch", "every_list"] = "last_touch"
-    """Whose outcome an event is that names no list: of the last list before it that showed the item to its shopper, or of
-    every one in the window."""
+    """Whose outcome an event is that names no list: of the last list before it that showed the item to its shopper, or
+    of every one in the window."""
     skew_seconds: float = 5.0
-    """An event on an item up to this long before the first list that showed it is that list's outcome: clocks differ."""
+    """An event on an item up to this long before the first list that showed it is that list's outcome: clocks
+    differ."""
     first_position: Literal["auto", 0, 1] = "auto"
     """What the first place is called. auto: 0 where a 0 occurs (stated in the report), else 1."""
 
@@ -321,7 +323,8 @@ class SplitConfig:
 
     by: Literal["column", "leave_one_out", "time", "user", "query"] = "time"
     """column: the tables say. leave_one_out: each shopper's last event is test, the one before valid. time: the latest
-    lists are test (of built lists: the latest events). user or query: all lists of one user or query are in one split."""
+    lists are test (of built lists: the latest events). user or query: all lists of one user or query are in one
+    split."""
     valid: float = 0.1
     """Share, for time, user and query."""
     test: float = 0.1

@@ -37,7 +37,7 @@ _Loader.yaml_implicit_resolvers = {
 def shipped() -> dict[str, str]:
     """The shipped mappings and what each is for (its `about`)."""
     return {
-        file.stem: str(yaml.load(file.read_text(encoding="utf-8"), _Loader).get("about", ""))  # noqa: S506
+        file.stem: str(yaml.load(file.read_text(encoding="utf-8"), _Loader).get("about", ""))
         for file in sorted(SHIPPED.glob("*.yaml"))
     }
 
@@ -57,7 +57,7 @@ def load_mapping(path: Path | str, changes: dict[str, Any] | None = None) -> Map
         names = ", ".join(sorted(p.stem for p in SHIPPED.glob("*.yaml")))
         raise InputError(f"mapping {str(path)!r} is neither a file nor one of the shipped mappings ({names})")
     try:
-        tree = yaml.load(file.read_text(encoding="utf-8-sig"), _Loader)  # noqa: S506 - a SafeLoader
+        tree = yaml.load(file.read_text(encoding="utf-8-sig"), _Loader)
     except (yaml.YAMLError, UnicodeDecodeError, ValueError) as error:
         raise InputError(f"{file} is not a YAML file: {' '.join(str(error).split())}") from error
     if not isinstance(tree, dict):
