@@ -106,9 +106,7 @@ def _stage(work: Work, mapping: Mapping, number: int) -> Source:
     reading(work, source, f"INSERT INTO event_row SELECT {selected} FROM {source.relation}")
     staged = work.number(f"SELECT count(*) FROM event_row WHERE part = {number}")
     source.count(staged)
-    for (row,) in work.fetch(
-        f"SELECT row FROM event_row WHERE part = {number} AND bad_value ORDER BY row LIMIT 1"
-    ):
+    for (row,) in work.fetch(f"SELECT row FROM event_row WHERE part = {number} AND bad_value ORDER BY row LIMIT 1"):
         source.fail(row, spec.value or "", f"{_raw(source, spec.value, row)!r} is not a number")
     if spec.order and not spec.time:
         for (row,) in work.fetch(

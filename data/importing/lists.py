@@ -73,12 +73,12 @@ def read_lists(work: Work, mapping: Mapping, sources: Sequence[Source]) -> Lists
     _make_heads(work, mapping, sources)
     _make_candidates(work, mapping, sources)
     _drop_lists_of_bots(work, sources)
-    _drop_open_windows(work, parts)
     if any(labelled_by_events(spec) for _, spec in parts):
         attribute(work, mapping)
     else:
         work.run("CREATE TABLE outcome (number BIGINT, item INTEGER, grade TINYINT)")
         work.run("CREATE TABLE own (number BIGINT, event BIGINT)")
+    _drop_open_windows(work, parts)  # afterwards: what they showed last is no outcome of an earlier list
     for number, (part, spec) in enumerate(parts):
         unit = "1" if isinstance(spec, ListsTable) else "size"
         work.report.keep(part, work.number(f"SELECT sum({unit}) FROM head WHERE part = {number}"))

@@ -244,7 +244,7 @@ def _stage_lists(
         raw = source.column(column)
         texts = list_of(raw, spec.list_separator)
         problems.append(
-            f"CASE WHEN coalesce(len({texts}), 0) <> len(given) THEN 'field {column}: ' || coalesce(len({texts}), 0) || "
+            f"CASE WHEN {texts} IS NOT NULL AND len({texts}) <> len(given) THEN 'field {column}: ' || coalesce(len({texts}), 0) || "
             "' values for ' || len(given) || ' candidates' END"
         )
         if name == "labels":

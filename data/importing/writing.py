@@ -195,6 +195,8 @@ def _batch(chosen: Int64, material: Material, sums: Counter[str]) -> pa.RecordBa
     for grade, count in enumerate(np.bincount(candidates["label"], minlength=4).tolist()):
         sums[f"grade_{grade}"] += count
     scored, placed = (np.array(flags)[lists.part[chosen]] for flags in _has_columns(mapping))
+    scored &= ~np.isnan(np.add.reduceat(candidates["score"], offsets[:-1]))  # null where a list brings none
+    placed &= np.minimum.reduceat(candidates["position"], offsets[:-1]) > 0
     columns = {
         "list_id": material.list_ids.take(pa.array(lists.number[chosen])),
         "user_id": material.users.take(pa.array(lists.user[chosen])),
