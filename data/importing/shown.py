@@ -140,7 +140,8 @@ def _stage_pairs(
         columns["gkey"] = "CAST(row AS VARCHAR)"
     elif not (spec.list_id or spec.list_id_scope):
         del columns["gkey"]
-        columns["gkey"] = "concat_ws(chr(31), user, time, query, split)"  # behind the columns it is made of
+        asked = "query" if spec.query or not spec.query_id else source.id(spec.query_id)  # a subquery has no alias
+        columns["gkey"] = f"concat_ws(chr(31), user, time, {asked}, split)"  # behind the columns it is made of
     place = number_of(source.column(spec.position), spec.decimal) if spec.position else "CAST(NULL AS DOUBLE)"
     score = number_of(source.column(spec.score), spec.decimal) if spec.score else "CAST(NULL AS DOUBLE)"
     problems = [columns["problem"]]
