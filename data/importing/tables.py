@@ -172,7 +172,8 @@ def _described(work: Work, body: str) -> dict[str, str]:
 
 
 def _parquet(work: Work, files: list[Path], part: str, names: list[str]) -> tuple[str, dict[str, Column]]:
-    body = f"read_parquet([{', '.join(quoted(str(file)) for file in files)}])"
+    union = "" if len(files) == 1 else ", union_by_name = true"  # else the first file's types win: 7.5 becomes 8
+    body = f"read_parquet([{', '.join(quoted(str(file)) for file in files)}]{union})"
     try:
         there = _described(work, body)
     except duckdb.Error as error:
