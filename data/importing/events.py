@@ -11,7 +11,7 @@ that one has no grade any more, and is in no history after it.
 
 from __future__ import annotations
 
-import time
+import time as clock
 
 import numpy as np
 
@@ -200,7 +200,7 @@ def _check(work: Work, mapping: Mapping, sources: list[Source]) -> None:
     """The table `checked`: codes for texts; rows to drop are counted by reason and left out."""
     thresholds = (mapping.build or BuildConfig()).rating_thresholds
     stars = " + ".join(f"CAST(s.value >= {least} AS TINYINT)" for least in thresholds) or "0"
-    latest = int((time.time() + 86_400) * 1e6)
+    latest = int((clock.time() + 86_400) * 1e6)
     earliest = " ".join(f"WHEN {n} THEN {_day(spec)}" for n, spec in enumerate(mapping.events))
     timed = "true" if mapping.events[0].time else "false"
     days = sorted({spec.earliest for spec in mapping.events})
@@ -237,18 +237,32 @@ def _check(work: Work, mapping: Mapping, sources: list[Source]) -> None:
         )
     )
     work.report.kinds_not_mapped = {str(raw): int(n) for raw, n in unmapped}
-    implausible = work.number("SELECT count(*) FROM checked WHERE reason LIKE 'time before %'")
-    if implausible > 0.5 * work.number("SELECT count(*) FROM checked"):
-        moment = work.fetch("SELECT min(key) FROM checked WHERE reason LIKE 'time before %'")[0][0]
-        raise InputError(
-            f"{sources[0].part}, field {mapping.events[0].time}: {implausible} times are implausible, such as "
-            f"{_moment(moment)}; correct time_unit, time_format or earliest in the mapping"
-        )
+    if work.number("SELECT count(*) FROM checked WHERE reason IS NULL"):
+        for number, source in enumerate(sources):
+            late = "reason LIKE 'time before %'"
+            check_plausible(source, "checked", f"part = {number}", late, "key", mapping.events[number].time)
     work.run("DELETE FROM checked WHERE reason IS NOT NULL")
 
 
-def _moment(micro: int) -> str:
-    return f"{np.datetime64(micro, 'us')}"
+def check_plausible(source: Source, table: str, where: str, bad: str, time: str, field: str | None) -> None:
+    """More than half of the times in a year that cannot be is an error.
+
+    Raises:
+        InputError: names file, row and field.
+    """
+    total, lost, row, moment = source.work.fetch(
+        f"SELECT count(*), count(*) FILTER (WHERE {bad}), min(row) FILTER (WHERE {bad}), arg_min({time}, row) FILTER (WHERE {bad}) "
+        f"FROM {table} WHERE {where}"
+    )[0]
+    if lost > 0.5 * total:
+        what = f"{_raw(source, field, row)!r} is the time {np.datetime64(moment, 'us')}, and {lost} of {total} are as implausible"
+        source.fail(row, field or "", f"{what}; correct time_unit, time_format or earliest in the mapping")
+
+
+def implausible(time: str, mapping: Mapping) -> str:
+    """SQL of whether a list's time is before all that events may have, or in the future."""
+    first = min((_day(spec) for spec in mapping.events), default=_day(EventsTable(user_id="", item_id="")))
+    return f"({time} < {first} OR {time} > {int((clock.time() + 86_400) * 1e6)})"
 
 
 def _has_query(mapping: Mapping) -> str:

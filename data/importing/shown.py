@@ -20,7 +20,7 @@ from reshelf.data.importing.casts import (
     yes_of,
 )
 from reshelf.data.importing.database import Work, quoted
-from reshelf.data.importing.events import check_times
+from reshelf.data.importing.events import check_plausible, check_times, implausible
 from reshelf.data.importing.items import check_exact
 from reshelf.data.importing.mapping import ListColumns, ListsTable, Mapping, PairsTable
 from reshelf.data.importing.tables import Source, names_of, open_table, reading
@@ -80,7 +80,7 @@ def read_shown(work: Work, mapping: Mapping, has_query_texts: bool) -> list[Sour
             _stage_lists(work, source, spec, number, mapping, has_query_texts)
         elif isinstance(spec, PairsTable):
             _stage_pairs(work, source, spec, number, mapping, has_query_texts)
-        _check(work, source, spec, number)
+        _check(work, source, spec, number, mapping)
         sources.append(source)
     return sources
 
@@ -148,7 +148,11 @@ def _stage_pairs(
     for name in filter(None, (spec.score, spec.position)):
         number_sql = number_of(source.column(name), spec.decimal)
         what = quoted(f"field {name}: the number is missing, NaN or infinite")
-        problems.append(f"CASE WHEN NOT coalesce(isfinite({number_sql}), false) THEN {what} END")
+        written = quoted(f"field {name}: ''") + f" || ({source.column(name).text}) || ''' is not a number'"
+        problems.append(
+            f"CASE WHEN {is_no_number(source.column(name), spec.decimal)} THEN {written} "
+            f"WHEN NOT coalesce(isfinite({number_sql}), false) THEN {what} END"
+        )
     label = "CAST(0 AS TINYINT)"
     if isinstance(spec.label, dict):
         yes = ", ".join(
@@ -307,7 +311,7 @@ def _stage_lists(
     work.run("DROP TABLE listed")
 
 
-def _check(work: Work, source: Source, spec: ListColumns, number: int) -> None:
+def _check(work: Work, source: Source, spec: ListColumns, number: int, mapping: Mapping) -> None:
     """Stop at the first mistake; drop rows that name no shopper or list."""
     where = f"part = {number}"
     for row, problem in work.fetch(
@@ -346,6 +350,9 @@ def _check(work: Work, source: Source, spec: ListColumns, number: int) -> None:
         ):
             source.fail(row, spec.time, "the time is missing; give one or drop the row")
         drop("unread", "time cannot be read")
+        absurd = implausible("time", mapping)
+        check_plausible(source, "shown", where, absurd, "time", spec.time)
+        drop(absurd, "time implausibly early or in the future")
     _positions(work, source, spec, number)
 
 

@@ -30,6 +30,11 @@ def _map(part: str, /, **values: Any) -> Change:
     return change
 
 
+def _strict(change: Change) -> Change:
+    """With `on_unknown: error`, which is not the default."""
+    return lambda shop: (change(shop), shop.mapping["lists"][0].update(on_unknown="error"))
+
+
 def _history(shop: Shop) -> None:
     """Lists bring their own histories, with times; the third is at the list's time."""
     shop.mapping["lists"][0].update(history="past", history_times="past_ts")
@@ -65,13 +70,16 @@ MISTAKES: dict[str, tuple[Change, list[str]]] = {
         ["items.jsonl row 5", "field sku", "'001'", "items.jsonl row 1"],
     ),
     "duplicate list id": (_set("lists", 5, id="q1"), ["lists.jsonl row 5", "list_id", "'q1'", "lists.jsonl row 1"]),
-    "empty list": (_set("lists", 3, shown=[], bought=[]), ["lists.jsonl row 3", "field shown", "empty"]),
-    "missing list": (_set("lists", 3, shown=None), ["lists.jsonl row 3", "field shown", "empty"]),
+    "empty list": (_strict(_set("lists", 3, shown=[], bought=[])), ["lists.jsonl row 3", "field shown", "empty"]),
+    "missing list": (_strict(_set("lists", 3, shown=None)), ["lists.jsonl row 3", "field shown", "empty"]),
     "NaN label": (_set("lists", 3, bought=[0, float("nan"), 1]), ["lists.jsonl row 3", "field bought", "NaN"]),
     "missing label": (_set("lists", 3, bought=[0, None, 1]), ["lists.jsonl row 3", "field bought", "missing"]),
     "label without a grade": (_set("lists", 3, bought=[0, 7, 1]), ["lists.jsonl row 3", "field bought", "7"]),
     "too few labels": (_set("lists", 3, bought=[0]), ["lists.jsonl row 3", "field bought", "1 values for 3"]),
-    "unknown candidate": (_set("lists", 3, shown=["001", "xx", "005"]), ["lists.jsonl row 3", "field shown", "'xx'"]),
+    "unknown candidate": (
+        _strict(_set("lists", 3, shown=["001", "xx", "005"])),
+        ["lists.jsonl row 3", "field shown", "'xx'"],
+    ),
     "candidate twice": (_set("lists", 3, shown=["001", "005", "005"]), ["lists.jsonl row 3", "field shown", "'005'"]),
     "list without a time": (_set("lists", 3, ts=None), ["lists.jsonl row 3", "field ts", "missing"]),
     "time that is none": (_set("lists", 3, ts="soon"), ["lists.jsonl row 3", "field ts", "'soon'"]),
@@ -80,7 +88,7 @@ MISTAKES: dict[str, tuple[Change, list[str]]] = {
     "history and times of two lengths": (_ragged, ["lists.jsonl row 2", "field past_ts", "1 times for 2"]),
     "list in two splits": (_two_splits, ["lists.jsonl row 1", "field part", "one split"]),
     "unknown key": (_map("items", titel="name"), ["shop.yaml", "items.titel", "did you mean 'title'"]),
-    "unknown kind": (_map("events", kinds={"x": "buy"}), ["shop.yaml", "events.kinds.x"]),
+    "unknown kind": (_map("events", kinds={"x": "buy"}), ["shop.yaml", "events.0.kinds.x"]),
     "grade that is none": (_map("lists", grades={"1": 9}), ["shop.yaml", "lists.0.grades", "9"]),
     "nothing to rank": (lambda shop: shop.mapping.pop("lists"), ["shop.yaml", "lists, pairs or build"]),
     "signal that is not there": (lambda s: s.mapping.update(signals={"names": ["luck"]}), ["'luck'", "popularity"]),
@@ -128,6 +136,12 @@ def _impressions(shop: Shop) -> None:
     ]
 
 
+def _milliseconds_as_seconds(shop: Shop) -> None:
+    for row in shop.tables["shown"]:
+        row["ts"] *= 1000
+    shop.mapping["pairs"][0]["time_unit"] = "s"
+
+
 def _second_table(shop: Shop) -> None:
     shop.tables["more"] = [dict(shop.tables["shown"][4], id="z"), dict(shop.tables["shown"][4])]
     shop.mapping["pairs"].append(dict(shop.mapping["pairs"][0], file="more"))
@@ -139,7 +153,8 @@ IMPRESSION_MISTAKES: dict[str, tuple[Change, list[str]]] = {
     "event time that is none": (_set("events", 4, ts="soon"), ["events.jsonl row 4", "field ts", "'soon'"]),
     "no usable event": (_map("events", earliest="2020-01-01"), ["events.jsonl", "none of 30 events", "before 2020"]),
     "missing time": (_set("shown", 4, ts=None), ["shown.jsonl row 4", "field ts", "missing"]),
-    "time in another unit": (_set("shown", 4, ts=1_700_000_000_000), ["shown.jsonl row 4", "field ts", "time_unit"]),
+    "time in another unit": (_milliseconds_as_seconds, ["shown.jsonl row 0", "field ts", "time_unit"]),
+    "time of no year": (_set("shown", 4, ts=10**25), ["shown.jsonl row 4", "field ts", "time_unit"]),
     "missing position": (_set("shown", 4, rank=None), ["shown.jsonl row 4", "field rank", "missing"]),
     "position that is no number": (_set("shown", 4, rank="top"), ["shown.jsonl row 4", "field rank", "'top'"]),
     "unknown split": (_set("shown", 4, part="dev"), ["shown.jsonl row 4", "field part", "'dev'", "split.names"]),
@@ -165,6 +180,7 @@ def test_a_mistake_in_an_impression_log_is_one_sentence(shop: Shop, name: str) -
 def test_a_mistake_in_a_streamed_log_leaves_nothing(shop: Shop) -> None:
     _impressions(shop)
     _set("shown", 4, sku="xx")(shop)
+    shop.mapping["pairs"][0]["on_unknown"] = "error"
     with pytest.raises(InputError, match=r"shown\.csv row 4 \(line 6\), field sku"):
         shop.load("csv")
     _nothing_left(shop)
@@ -176,14 +192,14 @@ def _nothing_left(shop: Shop) -> None:
 
 @pytest.mark.parametrize("ending", ["parquet", "csv"])
 def test_rows_are_named_in_every_format(shop: Shop, ending: str) -> None:
-    shop.tables["lists"][3]["shown"] = ["001", "xx", "005"]
+    _strict(_set("lists", 3, shown=["001", "xx", "005"]))(shop)
     with pytest.raises(InputError, match=rf"lists\.{ending} row 3" + (r" \(line 5\)" if ending == "csv" else ",")):
         shop.load(ending)
 
 
 def test_a_failed_import_leaves_the_older_data_set_alone(shop: Shop) -> None:
     before = shop.load()
-    shop.tables["lists"][3]["shown"] = ["xx", "001", "005"]
+    _strict(_set("lists", 3, shown=["xx", "001", "005"]))(shop)
     with pytest.raises(InputError):
         shop.load()
     assert load_dataset_folder(shop.out).lists == before.lists

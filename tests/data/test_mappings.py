@@ -338,7 +338,7 @@ def test_the_shops_own_mapping_works_on_a_shops_files(tmp_path: Path) -> None:
     write_table(tmp_path / "events.parquet", events)
     write_table(tmp_path / "impressions.parquet", shown)
     data = imported("shop", tmp_path)
-    assert {split: len(lists) for split, lists in data.lists.items()} == {"train": 16, "valid": 2, "test": 2}
+    assert {split: len(lists) for split, lists in data.lists.items()} == {"train": 15, "valid": 2, "test": 2}
     for n, ranking in enumerate(r for lists in data.lists.values() for r in lists):
         assert ranking.labels == (0, 3, 0, 0)
         assert ranking.positions == (1, 2, 3, 4)
