@@ -43,12 +43,15 @@ def attribute(work: Work, mapping: Mapping) -> None:
         "CREATE TABLE own AS SELECT DISTINCT t.number, t.event FROM touch t JOIN head h ON h.number = t.number "
         "WHERE t.key < h.time"
     )
-    # whatever names a list is no history of it, shown there or not
+    work.run("DROP TABLE shown")
+
+
+def hide_named(work: Work) -> None:
+    """Whatever names a list is no history of it, shown there or not, wherever its labels come from."""
     work.run(
         "INSERT INTO own SELECT h.number, l.rowid FROM log l JOIN head h ON h.list = l.list JOIN shopper u ON u.id = h.user "
-        f"AND u.code = l.user WHERE l.key < h.time AND h.part IN ({numbers})"
+        "AND u.code = l.user WHERE l.key < h.time"
     )
-    work.run("DROP TABLE shown")
 
 
 def _windows(parts: list[tuple[int, ListColumns]]) -> str:

@@ -1,6 +1,6 @@
 """The signals of an import: what `signals` in a mapping asks for, computed for some lists at a time.
 
-features = make_features(mapping.signals, items, log, lists)
+features = make_features(work, mapping.signals, items, log, lists, queries)
 features.compute(chosen, asks, labels, offsets)[0]["popularity"]       # float64 [K]
 """
 
@@ -11,14 +11,17 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
+from reshelf.data.importing.database import Work
 from reshelf.data.importing.lists import Lists
 from reshelf.data.importing.mapping import SignalsConfig
 from reshelf.data.importing.splits import TRAIN
 from reshelf.data.schema import Item
 from reshelf.data.signals import COUNTED, SIGNALS, Ask, Signals, Texts
-from reshelf.data.signals.event_log import EventLog, Int64
+from reshelf.data.signals.event_log import NO_TIME, EventLog, Int64
 from reshelf.data.signals.list_outcomes import OUTCOMES, Outcomes, Shown
+from reshelf.data.signals.query_clicks import QUERY_CLICKS, QueryClicks
 from reshelf.errors import InputError
 
 _DESCRIPTION = 2000
@@ -32,6 +35,7 @@ class Features:
     names: list[str]
     signals: Signals
     outcomes: Outcomes | None
+    clicks: QueryClicks | None
     lists: Lists
 
     def compute(
@@ -43,7 +47,12 @@ class Features:
             chosen: places of the lists.
             labels: of all their candidates, those of list i from `offsets[i]` to `offsets[i + 1]`.
         """
-        values = self.signals.compute(asks, [name for name in self.names if name not in OUTCOMES])
+        values = self.signals.compute(asks, [name for name in self.names if name in SIGNALS])
+        if self.clicks is not None:
+            queries, candidates, moments = zip(*((ask.query, ask.candidates, ask.time) for ask in asks))
+            for name in [name for name in self.names if name in QUERY_CLICKS]:
+                for of_list, found in zip(values, self.clicks.compute(name, queries, candidates, moments)):
+                    of_list[name] = found
         if self.outcomes is not None:
             for i, place in enumerate(chosen.tolist()):
                 wanted = labels[offsets[i] : offsets[i + 1]] > 0
@@ -52,16 +61,22 @@ class Features:
         return values
 
 
-def make_features(spec: SignalsConfig, items: Sequence[Item], log: EventLog | None, lists: Lists) -> Features | None:
+def make_features(
+    work: Work, spec: SignalsConfig, items: Sequence[Item], log: EventLog | None, lists: Lists, queries: pa.StringArray
+) -> Features | None:
     """What a mapping asks for; None where it asks for nothing.
 
+    Args:
+        queries: text of every query's code.
+
     Raises:
-        InputError: a signal is unknown, or there are no train events to count.
+        InputError: a signal is unknown, or there are no train events, or clicks of queries, to count.
     """
     names = list(dict.fromkeys([*spec.names, *spec.first_stage]))
-    unknown = [n for n in names if n not in SIGNALS + OUTCOMES]
+    every = SIGNALS + QUERY_CLICKS + OUTCOMES
+    unknown = [n for n in names if n not in every]
     if unknown:
-        raise InputError(f"signals: {unknown[0]!r} is unknown; there are {', '.join(SIGNALS + OUTCOMES)}")
+        raise InputError(f"signals: {unknown[0]!r} is unknown; there are {', '.join(every)}")
     if not names:
         return None
     counted = [n for n in names if n in COUNTED]
@@ -83,7 +98,30 @@ def make_features(spec: SignalsConfig, items: Sequence[Item], log: EventLog | No
             [_shown(lists, place) for place in np.flatnonzero(lists.split == TRAIN).tolist()],
             [item.category for item in items],
         )
-    return Features(names, signals, outcomes, lists)
+    by_query = [name for name in names if name in QUERY_CLICKS]
+    clicks = _query_clicks(work, by_query[0], log, lists, queries) if by_query else None
+    return Features(names, signals, outcomes, clicks, lists)
+
+
+def _query_clicks(
+    work: Work, name: str, log: EventLog | None, lists: Lists, queries: pa.StringArray
+) -> QueryClicks:
+    """Clicks and better, of whatever split, with the query of the event itself, else of the list it is an outcome of."""
+    if log is None or not log.timed or (lists.time == NO_TIME).any():
+        raise InputError(f"signals: {name} is counted as of a list's time; map the time of events and lists")
+    moment = log.key.copy()  # an outcome earlier than its own list counts from that list on
+    for event, time in work.fetch("SELECT own.event, max(h.time) FROM own JOIN head h USING (number) GROUP BY own.event"):
+        moment[event] = max(moment[event], time)
+    event = np.flatnonzero((log.grade > 0) & (log.item >= 0) & (log.query >= 0))
+    of_lists = work.arrays(
+        "SELECT q.code AS query, t.event FROM touch t JOIN head h USING (number) JOIN query q ON q.text = h.query "
+        "JOIN log l ON l.rowid = t.event WHERE l.query < 0 AND t.grade > 0 AND h.query <> '' ORDER BY t.event, t.number"
+    )
+    event = np.concatenate([event, of_lists["event"].astype(np.int64)])
+    query = np.concatenate([log.query[event[: len(event) - len(of_lists["event"])]], of_lists["query"]])
+    if not len(event):
+        raise InputError(f"signals: {name} is counted on clicks with a query, and there are none; map events.query")
+    return QueryClicks(queries.take(pa.array(query)).to_pylist(), log.item[event], moment[event])
 
 
 def _shown(lists: Lists, place: int) -> Shown:

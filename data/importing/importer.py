@@ -166,7 +166,7 @@ def _write(work: Work, mapping: Mapping, folder: Path, config: ImportConfig) -> 
         raise report.nothing_left()
     if not any(spec.in_split or spec.split for spec in (*mapping.lists, *mapping.pairs)):
         check_splits(lists, work, mapping.split, mapping.build.splits if mapping.build and not sources else None)
-    features = make_features(mapping.signals, catalogue, log if mapping.events else None, lists)
+    features = make_features(work, mapping.signals, catalogue, log if mapping.events else None, lists, queries)
     own = work.arrays("SELECT DISTINCT number, event FROM own ORDER BY number, event")
     material = Material(
         lists=lists, log=log, given=given, items=catalogue, item_ids=pa.array(list(items), pa.string()), queries=queries,

@@ -15,7 +15,7 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 import numpy.typing as npt
 
-from reshelf.data.importing.attribution import attribute
+from reshelf.data.importing.attribution import attribute, hide_named
 from reshelf.data.importing.database import Columns, Work
 from reshelf.data.importing.mapping import ListColumns, ListsTable, Mapping, PairsTable
 from reshelf.data.importing.shown import SPLITS, labelled_by_events, parts_of
@@ -77,7 +77,9 @@ def read_lists(work: Work, mapping: Mapping, sources: Sequence[Source]) -> Lists
         attribute(work, mapping)
     else:
         work.run("CREATE TABLE outcome (number BIGINT, item INTEGER, grade TINYINT)")
+        work.run("CREATE TABLE touch (number BIGINT, item INTEGER, event BIGINT, key BIGINT, grade TINYINT)")
         work.run("CREATE TABLE own (number BIGINT, event BIGINT)")
+    hide_named(work)
     _drop_open_windows(work, parts)  # afterwards: what they showed last is no outcome of an earlier list
     for number, (part, spec) in enumerate(parts):
         unit = "1" if isinstance(spec, ListsTable) else "size"

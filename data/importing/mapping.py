@@ -167,7 +167,7 @@ class EventsTable(Table):
     """Grade of an event by its kind or raw value, 0 to 3: `{view: 1}`, `{wishlist: 2}`. Default: click 1, cart 2,
     purchase 3, everything else 0, ratings by `build.rating_thresholds`."""
     query: str | None = None
-    """Text of a search event."""
+    """Text of a search event, or of the search that led to a click."""
     value: str | None = None
     """Stars of a rating."""
     list_id: Columns | None = None
@@ -348,7 +348,8 @@ class SignalsConfig:
     __pydantic_config__ = _STRICT
 
     names: list[str] = field(default_factory=list)
-    """What to write into the lists' features; see `data.signals.SIGNALS`."""
+    """What to write into the lists' features; see `data.signals`, `data.signals.query_clicks` and
+    `data.signals.list_outcomes`."""
     first_stage: dict[str, float] = field(default_factory=dict)
     """Signal to weight: candidates are sorted by the weighted sum, which becomes the first-stage score.
     Empty: scores or the order as given."""

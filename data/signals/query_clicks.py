@@ -20,9 +20,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
+import scipy.sparse as sp
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 QUERY_CLICKS = (
@@ -120,14 +122,19 @@ class QueryClicks:
         last = times[before - 1] if before else min(moment, int(self._times[0]) if len(self._times) else moment)
         return float(moment - last) / _DAY
 
+    @cached_property
+    def _vectors(self) -> tuple[TfidfVectorizer, sp.csr_matrix]:
+        """Character trigrams, and those of every query with clicks: [queries, trigrams]."""
+        vectors = TfidfVectorizer(analyzer="char_wb", ngram_range=(3, 3), sublinear_tf=True).fit(list(self._by_key))
+        return vectors, vectors.transform(list(self._by_key)).tocsr()
+
     def _similar(self, asked: Sequence[tuple[str, npt.NDArray[np.integer], int]]) -> list[Float64]:
         """Shares of the most alike queries' clicks, weighted by cosine to the third: near ones count far more."""
         keys = list(self._by_key)
         wanted = list(dict.fromkeys(query_key(query) for query, _, _ in asked))
         if not keys or not any(wanted):
             return [np.zeros(len(candidates)) for _, candidates, _ in asked]
-        vectors = TfidfVectorizer(analyzer="char_wb", ngram_range=(3, 3), sublinear_tf=True).fit(keys)
-        known = vectors.transform(keys)
+        vectors, known = self._vectors
         near: dict[str, list[tuple[str, float]]] = {}
         for start in range(0, len(wanted), 512):
             some = wanted[start : start + 512]
