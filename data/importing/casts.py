@@ -31,6 +31,7 @@ _WHOLE = (
 )
 _FIRST, _LAST = -62_135_596_800_000_000, 253_402_300_799_999_999  # the years 1 to 9999, in microseconds
 _PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
+_OFFSET = r":[0-9]{2}(\.[0-9]+)?\s*(Z|UTC|GMT|[+-][0-9]{2}(:?[0-9]{2})?)$"
 INEXACT = r"-?(\d(\.\d+)?[eE]\+\d+|\d{16,}\.0*)"
 """What an id looks like that was a floating-point number above 2^53: some of its digits are lost."""
 
@@ -160,12 +161,12 @@ def is_no_number(column: Column, decimal: str = ".") -> str:
 
 def time_of(column: Column, spec: Table) -> str:
     """BIGINT microseconds since 1970 UTC; NULL where missing or unreadable."""
-    zone = quoted(spec.timezone)
+    zone = quoted(spec.timezone or "UTC")
     if column.type in ("TIMESTAMP WITH TIME ZONE", "TIMESTAMPTZ"):
         return f"epoch_us({column.sql})"
     if column.is_time:
         moment = f"CAST({column.sql} AS TIMESTAMP)"
-        return f"epoch_us({moment})" if spec.timezone == "UTC" else f"epoch_us(timezone({zone}, {moment}))"
+        return f"epoch_us({moment})" if spec.timezone in (None, "UTC") else f"epoch_us(timezone({zone}, {moment}))"
     if column.is_number:
         exact = f"try_cast({column.sql} AS HUGEINT)" if column.type in _WHOLE else column.sql
         return _bounded(_number_time(exact, column.sql, spec))
@@ -175,14 +176,25 @@ def time_of(column: Column, spec: Table) -> str:
         return f"epoch_us({moment})" if "%z" in spec.time_format else f"epoch_us(timezone({zone}, {moment}))"
     number = _number_time(f"try_cast({text} AS HUGEINT)", text, spec)
     spelt = _number_time(f"try_cast({text} AS DOUBLE)", text, spec)
-    ends = r":[0-9]{2}(\.[0-9]+)?\s*(Z|UTC|GMT|[+-][0-9]{2}(:?[0-9]{2})?)$"
     offset = f"regexp_replace(regexp_replace({text}, '\\s*(Z|UTC|GMT)$', '+00', 'i'), '\\s+([+-][0-9:]+)$', '\\1')"
     return (
         f"CASE WHEN regexp_full_match({text}, '-?[0-9]+') THEN {_bounded(number)} "
         f"WHEN regexp_full_match({text}, '-?[0-9]+\\.[0-9]*([eE]\\+?[0-9]+)?') THEN {_bounded(spelt)} "
-        f"WHEN regexp_matches({text}, {quoted(ends)}, 'i') THEN {_finite(f'try_cast({offset} AS TIMESTAMPTZ)')} "
+        f"WHEN regexp_matches({text}, {quoted(_OFFSET)}, 'i') THEN {_finite(f'try_cast({offset} AS TIMESTAMPTZ)')} "
         f"ELSE {_finite(f'timezone({zone}, try_cast({text} AS TIMESTAMP))')} END"
     )
+
+
+def is_local_time(column: Column, spec: Table) -> str:
+    """BOOLEAN: there is a time, and neither an offset nor a number since 1970 says when it was; NULL where it is none."""
+    if column.is_time or column.is_number:
+        local = "false" if column.is_number or "TIME ZONE" in column.type else "true"
+        return f"CASE WHEN {column.sql} IS NOT NULL THEN {local} END"
+    text = f"trim({column.text}, {_SPACES})"
+    if spec.time_format:
+        return f"CASE WHEN {text} <> '' THEN {str('%z' not in spec.time_format).lower()} END"
+    number = f"regexp_full_match({text}, '-?[0-9.]+([eE]\\+?[0-9]+)?')"
+    return f"CASE WHEN {text} <> '' THEN NOT ({number} OR regexp_matches({text}, {quoted(_OFFSET)}, 'i')) END"
 
 
 def is_no_time(column: Column, spec: Table) -> str:
@@ -206,7 +218,7 @@ def _number_time(number: str, written: str, spec: Table) -> str:
         return f"{number} * {1_000_000 // per}" if per <= 1_000_000 else f"{number} // {per // 1_000_000}"
     date = " ".join(
         f"WHEN {number} BETWEEN {low} AND {high} AND try_strptime(CAST({written} AS VARCHAR), '{form}') IS NOT NULL "
-        f"THEN epoch_us(timezone({quoted(spec.timezone)}, try_strptime(CAST({written} AS VARCHAR), '{form}')))"
+        f"THEN epoch_us(timezone({quoted(spec.timezone or 'UTC')}, try_strptime(CAST({written} AS VARCHAR), '{form}')))"
         for low, high, form in (
             (19900101, 20991231, "%Y%m%d"),
             (199001010000, 209912312359, "%Y%m%d%H%M"),

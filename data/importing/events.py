@@ -17,6 +17,7 @@ import numpy as np
 
 from reshelf.data.importing.casts import (
     Column,
+    is_local_time,
     is_no_number,
     is_no_time,
     number_of,
@@ -190,6 +191,10 @@ def check_times(work: Work, source: Source, table: str, where: str, field: str |
     total, bad, row = work.fetch(
         f"SELECT count(*), count(*) FILTER (WHERE unread), min(row) FILTER (WHERE unread) FROM {table} WHERE {where}"
     )[0]
+    if field and not source.spec.timezone:
+        local = is_local_time(source.column(field), source.spec)
+        for (found,) in work.fetch(f"SELECT bool_or({local}) FROM (FROM {source.relation} LIMIT 1000)"):
+            work.report.local_times[source.part] = bool(found)
     if bad > _UNREAD * total:
         raw = _raw(source, field, row)
         what = f"{raw!r} is not a time ({bad} of {total} are not)"

@@ -37,6 +37,8 @@ class ImportReport:
     """The most frequent raw kinds of event that the mapping does not know."""
     taken_back: int = 0
     """Events that a later one took back: removed from the cart, refunded."""
+    local_times: dict[str, bool] = field(default_factory=dict)
+    """Of tables without a `timezone`: whether they have times without an offset."""
     warnings: list[str] = field(default_factory=list)
     """What looks wrong, one sentence each."""
 

@@ -82,7 +82,14 @@ def _shared_users(work: Work, events: int) -> None:
 
 
 def _zones(work: Work, mapping: Mapping) -> None:
-    """Outcomes that all come a whole number of hours late say that a time zone is missing."""
+    """A time zone may be missing: local times beside others, or outcomes that all come some whole hours late."""
+    local = [part for part, found in work.report.local_times.items() if found]
+    if local and not all(work.report.local_times.values()):
+        others = [part for part in work.report.local_times if part not in local]
+        work.report.warn(
+            f"times of {' and '.join(local)} have no offset and were read as UTC, those of {' and '.join(others)} say when "
+            f"they were: set timezone in {local[0]}, UTC if that is right"
+        )
     if not (mapping.lists or mapping.pairs) or work.report.joins.get("lists with an outcome", 1.0) >= 0.5:
         return
     found = work.fetch(

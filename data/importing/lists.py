@@ -280,14 +280,23 @@ def _drop_open_windows(work: Work, parts: Sequence[tuple[str, ListColumns]]) -> 
     end = work.number("SELECT max(key) FROM log")
     test = f"time + CASE part {windows} END > {end}"
     held, total = work.fetch(f"SELECT count(*) FILTER (WHERE {test}), count(*) FROM head")[0]
-    if held == total:  # a log shorter than the window: a tenth of the log is the window, and outcomes are never lost
-        start = work.number("SELECT least((SELECT min(key) FROM log), (SELECT min(time) FROM head))")
-        test = f"time > {end - (end - start) // 10}"
-        if work.number(f"SELECT count(*) FROM head WHERE {test}") == total:
-            test += " AND number NOT IN (SELECT number FROM outcome)"
-        moment = np.datetime64(end, "us")
-        work.report.warn(
-            f"the window for outcomes of all {total} lists is still open when the log ends ({moment}), and later events may "
-            "change their labels: set window_hours lower, or give a log that goes on"
-        )
+    if held == total:
+        test = _short_log(work, total, end)
     _drop(work, test, "window for outcomes still open when the log ends", parts)
+
+
+def _short_log(work: Work, total: int, end: int) -> str:
+    """Which lists to drop of a log shorter than the window: none, unless all are of its last tenth and without outcome."""
+    start, first = work.fetch("SELECT least((SELECT min(key) FROM log), min(time)), min(time) FROM head")[0]
+    moment = np.datetime64(end, "us")
+    if first > end:
+        work.report.warn(f"all {total} lists are later than the last event ({moment}): none can have an outcome")
+        return "false"
+    late = f"time > {end - (end - start) // 10} AND number NOT IN (SELECT number FROM outcome)"
+    if work.number(f"SELECT count(*) FROM head WHERE {late}") == total:
+        return late
+    work.report.warn(
+        f"the window for outcomes of all {total} lists is still open when the log ends ({moment}); all are kept, but later "
+        "events may change their labels: set window_hours lower, or give a log that goes on"
+    )
+    return "false"

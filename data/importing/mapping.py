@@ -95,8 +95,9 @@ class Table:
     dates. Text is read as ISO 8601, also with a space, `UTC` or an offset at the end."""
     time_format: str | None = None
     """Of times that are other text, as in strptime: `"%d.%m.%Y %H:%M"`."""
-    timezone: str = "UTC"
-    """What times without an offset are local to: `Europe/Berlin`."""
+    timezone: str | None = None
+    """What times without an offset are local to: `Europe/Berlin`. Default UTC, with a warning where other tables have
+    times with an offset or since 1970."""
 
 
 @dataclass(kw_only=True)

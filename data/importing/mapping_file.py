@@ -159,7 +159,7 @@ def _check(mapping: Mapping, file: Path) -> None:
         where = f"{file}, key {name}"
         if bool(table.file) == bool(table.sql):
             raise InputError(f"{where}: give either file or sql")
-        _check_zone(table.timezone, f"{where}.timezone")
+        _check_zone(table.timezone or "UTC", f"{where}.timezone")
         grades: dict[str, int] = getattr(table, "grades", {})
         label = getattr(table, "label", None)
         for grade in (*grades.values(), *(label.values() if isinstance(label, dict) else ())):
