@@ -103,14 +103,14 @@ def make_features(
     return Features(names, signals, outcomes, clicks, lists)
 
 
-def _query_clicks(
-    work: Work, name: str, log: EventLog | None, lists: Lists, queries: pa.StringArray
-) -> QueryClicks:
+def _query_clicks(work: Work, name: str, log: EventLog | None, lists: Lists, queries: pa.StringArray) -> QueryClicks:
     """Clicks and better, of whatever split, with the query of the event itself, else of the list it is an outcome of."""
     if log is None or not log.timed or (lists.time == NO_TIME).any():
         raise InputError(f"signals: {name} is counted as of a list's time; map the time of events and lists")
     moment = log.key.copy()  # an outcome earlier than its own list counts from that list on
-    for event, time in work.fetch("SELECT own.event, max(h.time) FROM own JOIN head h USING (number) GROUP BY own.event"):
+    for event, time in work.fetch(
+        "SELECT own.event, max(h.time) FROM own JOIN head h USING (number) GROUP BY own.event"
+    ):
         moment[event] = max(moment[event], time)
     event = np.flatnonzero((log.grade > 0) & (log.item >= 0) & (log.query >= 0))
     of_lists = work.arrays(

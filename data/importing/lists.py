@@ -280,7 +280,7 @@ def _drop_open_windows(work: Work, parts: Sequence[tuple[str, ListColumns]]) -> 
     end = work.number("SELECT max(key) FROM log")
     test = f"time + CASE part {windows} END > {end}"
     held, total = work.fetch(f"SELECT count(*) FILTER (WHERE {test}), count(*) FROM head")[0]
-    if held == total:
+    if total and held == total:
         test = _short_log(work, total, end)
     _drop(work, test, "window for outcomes still open when the log ends", parts)
 
@@ -290,7 +290,9 @@ def _short_log(work: Work, total: int, end: int) -> str:
     start, first = work.fetch("SELECT least((SELECT min(key) FROM log), min(time)), min(time) FROM head")[0]
     moment = np.datetime64(end, "us")
     if first > end:
-        work.report.warn(f"all {total} lists are later than the last event ({moment}): none can have an outcome")
+        work.report.warn(
+            f"all {total} lists are later than the last event ({moment}): the log does not say what came of them"
+        )
         return "false"
     late = f"time > {end - (end - start) // 10} AND number NOT IN (SELECT number FROM outcome)"
     if work.number(f"SELECT count(*) FROM head WHERE {late}") == total:
