@@ -98,7 +98,8 @@ class Event(Record):
 class RankingList(Record):
     """One result list as one shopper saw it (or would have seen it).
 
-    `candidates` are item ids in first-stage order, best first. `labels`, `scores`, `positions`, `prices`, `utility` and every
+    `candidates` are item ids in first-stage order, best first. `labels`, `scores`, `positions`, `prices`, `utility`
+    and every
     entry of `features` run parallel to them. `utility` is the simulator's true expected utility in [0, 1]: it is for
     evaluation only, and nothing in prompts, modeling or finetune reads it.
     """

@@ -5,8 +5,8 @@
 An event that names a list is an outcome of that list alone; where one id stands for several lists (`list_id_scope`), of
 the shopper's latest one before it that shows the product. Any other event falls to the last list of its shopper, up to
 `window_hours` before it, that shows the product (`attribution: every_list`: to each of them); clocks differ, so where
-there is none, to the first list up to `skew_seconds` after it. `own` holds the outcomes that are earlier than their list:
-they are not its history.
+there is none, to the first list up to `skew_seconds` after it. `own` holds the outcomes that are earlier than their
+list: they are not its history.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ def attribute(work: Work, mapping: Mapping) -> None:
         _last_touch(work, last)
     _early(work, parts)
     work.run(
-        "CREATE TABLE outcome AS SELECT number, item, max(grade) AS grade FROM touch WHERE grade > 0 GROUP BY number, item"
+        "CREATE TABLE outcome AS SELECT number, item, max(grade) AS grade FROM touch WHERE grade > 0 GROUP BY number, "
+        "item"
     )
     work.run(
         "CREATE TABLE own AS SELECT DISTINCT t.number, t.event FROM touch t JOIN head h ON h.number = t.number "
@@ -49,8 +50,8 @@ def attribute(work: Work, mapping: Mapping) -> None:
 def hide_named(work: Work) -> None:
     """Whatever names a list is no history of it, shown there or not, wherever its labels come from."""
     work.run(
-        "INSERT INTO own SELECT h.number, l.rowid FROM log l JOIN head h ON h.list = l.list JOIN shopper u ON u.id = h.user "
-        "AND u.code = l.user WHERE l.key < h.time"
+        "INSERT INTO own SELECT h.number, l.rowid FROM log l JOIN head h ON h.list = l.list JOIN shopper u ON u.id = "
+        "h.user AND u.code = l.user WHERE l.key < h.time"
     )
 
 
@@ -70,7 +71,8 @@ def _named(work: Work) -> None:
     work.run(
         """INSERT INTO touch SELECT number, item, event, key, grade FROM (
             SELECT s.number, s.item, l.rowid AS event, l.key, l.grade, row_number() OVER (PARTITION BY l.rowid ORDER BY
-                s.user = l.user DESC, coalesce(s.time, 0) <= l.key DESC, abs(l.key - coalesce(s.time, 0)), s.number) AS n
+                s.user = l.user DESC, coalesce(s.time, 0) <= l.key DESC, abs(l.key - coalesce(s.time, 0)), s.number)
+                AS n
             FROM log l JOIN shown s ON s.list = l.list AND s.item = l.item WHERE l.list IS NOT NULL) WHERE n = 1"""
     )
 
@@ -87,7 +89,8 @@ def _last_touch(work: Work, parts: list[tuple[int, ListColumns]]) -> None:
     """The latest list at or before the event; of lists at one time the one read last."""
     work.run(
         f"""INSERT INTO touch SELECT number, item, event, key, grade FROM (
-            SELECT l.event, l.item, l.key, l.grade, s.number, s.time + {_windows(parts)} AS until FROM {_LOOSE} l ASOF JOIN (
+            SELECT l.event, l.item, l.key, l.grade, s.number, s.time + {_windows(parts)} AS until FROM {_LOOSE} l ASOF
+                JOIN (
                 SELECT user, item, time, max(number) AS number, arg_max(part, number) AS part FROM shown s
                 WHERE {_among(parts)} GROUP BY user, item, time
             ) s ON s.user = l.user AND s.item = l.item AND l.key >= s.time
@@ -102,7 +105,8 @@ def _early(work: Work, parts: list[tuple[int, ListColumns]]) -> None:
         f"""INSERT INTO touch SELECT number, item, event, key, grade FROM (
             SELECT l.event, l.item, l.key, l.grade, s.number, s.time - {skew} AS since FROM
                 (SELECT * FROM {_LOOSE} WHERE event NOT IN (SELECT event FROM touch)) l ASOF JOIN (
-                SELECT user, item, time, min(number) AS number, arg_min(part, number) AS part FROM shown GROUP BY user, item, time
+                SELECT user, item, time, min(number) AS number, arg_min(part, number) AS part FROM shown GROUP BY
+                    user, item, time
             ) s ON s.user = l.user AND s.item = l.item AND l.key < s.time
         ) WHERE key >= since"""
     )

@@ -224,7 +224,8 @@ def build_lists(
     table = np.array(heads, dtype=np.int64).reshape(-1, 5).T
     size = table[4]
     built = Lists(
-        part=np.full(len(size), -1, dtype=np.int8), number=first + np.arange(len(size)), row=np.zeros(len(size), dtype=np.int64),
+        part=np.full(len(size), -1, dtype=np.int8), number=first + np.arange(len(size)),
+        row=np.zeros(len(size), dtype=np.int64),
         user=table[0].astype(np.int32), time=table[1], query=table[2].astype(np.int32), split=table[3].astype(np.int8),
         start=begin + np.cumsum(size) - size, size=size, candidates={},
     )  # fmt: skip

@@ -3,8 +3,8 @@
     id_of(column)          # VARCHAR: 7, 7.0 and "7" are one id, "007" is another
     time_of(column, spec)  # BIGINT, microseconds since 1970 UTC; NULL for what cannot be read
 
-A column is an SQL expression with its DuckDB type. Text and JSON are read as they are written, native types as they are.
-DuckDB's own casts are not used on text with an offset: `'12:00+01:00'::TIMESTAMP` drops the offset (2.0.1).
+A column is an SQL expression with its DuckDB type. Text and JSON are read as they are written, native types as
+they are. DuckDB's own casts are not used on text with an offset: `'12:00+01:00'::TIMESTAMP` drops the offset (2.0.1).
 """
 
 from __future__ import annotations
@@ -118,7 +118,8 @@ def list_of(column: Column, separator: str) -> str:
     )
     return (
         f"CASE WHEN {text} IS NULL OR trim({text}) = '' THEN NULL "
-        f"WHEN starts_with({json_text}, '[') AND try_cast({json_text} AS JSON) IS NOT NULL THEN {as_json} ELSE {parts} END"
+        f"WHEN starts_with({json_text}, '[') AND try_cast({json_text} AS JSON) IS NOT NULL THEN {as_json} ELSE "
+        f"{parts} END"
     )
 
 
@@ -130,8 +131,8 @@ def path_of(column: Column, separator: str) -> str:
     if not column.is_list:  # a JSON list of lists: its elements are lists as text
         inner = "from_json(try_cast(p[1] AS JSON), '[\"VARCHAR\"]')"
         first = (
-            f"list_transform([{first}], lambda p: CASE WHEN starts_with(p[1], '[') AND try_cast(p[1] AS JSON) IS NOT NULL "
-            f"THEN {inner} ELSE p END)[1]"
+            f"list_transform([{first}], lambda p: CASE WHEN starts_with(p[1], '[') AND try_cast(p[1] AS JSON) IS NOT "
+            f"NULL THEN {inner} ELSE p END)[1]"
         )
     return f"list_filter(list_transform({first}, lambda e: trim(e)), lambda e: e <> '')"
 
@@ -186,7 +187,7 @@ def time_of(column: Column, spec: Table) -> str:
 
 
 def is_local_time(column: Column, spec: Table) -> str:
-    """BOOLEAN: there is a time, and neither an offset nor a number since 1970 says when it was; NULL where it is none."""
+    """BOOLEAN: there is a time, and neither an offset nor its being a number says when it was; NULL for no time."""
     if column.is_time or column.is_number:
         local = "false" if column.is_number or "TIME ZONE" in column.type else "true"
         return f"CASE WHEN {column.sql} IS NOT NULL THEN {local} END"
@@ -227,8 +228,8 @@ def _number_time(number: str, written: str, spec: Table) -> str:
     )
     size = f"abs({number})"
     return (
-        f"CASE {date} WHEN {size} < 100000000000 THEN {number} * 1000000 WHEN {size} < 100000000000000 THEN {number} * 1000 "
-        f"WHEN {size} < 100000000000000000 THEN {number} ELSE {number} // 1000 END"
+        f"CASE {date} WHEN {size} < 100000000000 THEN {number} * 1000000 WHEN {size} < 100000000000000 THEN {number} "
+        f"* 1000 WHEN {size} < 100000000000000000 THEN {number} ELSE {number} // 1000 END"
     )
 
 

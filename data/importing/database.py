@@ -139,7 +139,7 @@ def open_work(
         work.halves[0] += halves
         return mended
 
-    base.create_function("whole_json", whole, ["VARCHAR"], "VARCHAR")  # type: ignore[list-item, arg-type]
+    base.create_function("whole_json", whole, ["VARCHAR"], "VARCHAR")
     base.execute("SET TimeZone = 'UTC'")
     if not remote:
         base.execute(f"SET allowed_directories = [{quoted(str(root.resolve()))}]")

@@ -3,10 +3,10 @@
     read_events(work, mapping)          # leaves the tables `shopper` (id, code), `query` (text, code), `log` and `bot`
     log = event_log(work, mapping)      # `log` as arrays on disk
 
-Dropped, counted by reason: an event without a shopper or item, on an item that the catalogue does not have (shops delist
-items), of a kind that is not mapped, without a time or with an absurd one, delivered again, and everything of a shopper
-with more events on one day than a person makes. An event that takes another back is dropped with what it takes back:
-that one has no grade any more, and is in no history after it.
+Dropped, counted by reason: an event without a shopper or item, on an item that the catalogue does not have (shops
+delist items), of a kind that is not mapped, without a time or with an absurd one, delivered again, and everything of a
+shopper with more events on one day than a person makes. An event that takes another back is dropped with what it takes
+back: that one has no grade any more, and is in no history after it.
 """
 
 from __future__ import annotations
@@ -157,8 +157,8 @@ def _make_kinds(work: Work, mapping: Mapping) -> None:
         rows.append(f"({number}, {quoted(raw)}, {code}, {grade}, {undoes}, {str(rated).lower()})")
     values = ", ".join(rows) or "(NULL, NULL, NULL, NULL, NULL, false)"
     work.run(
-        "CREATE TABLE kind AS SELECT CAST(part AS TINYINT) AS part, CAST(raw AS VARCHAR) AS raw, CAST(kind AS TINYINT) AS "
-        "kind, CAST(grade AS TINYINT) AS grade, CAST(undoes AS TINYINT) AS undoes, rated "
+        "CREATE TABLE kind AS SELECT CAST(part AS TINYINT) AS part, CAST(raw AS VARCHAR) AS raw, CAST(kind AS "
+        "TINYINT) AS kind, CAST(grade AS TINYINT) AS grade, CAST(undoes AS TINYINT) AS undoes, rated "
         f"FROM (VALUES {values}) t(part, raw, kind, grade, undoes, rated)"
     )
 
@@ -166,8 +166,9 @@ def _make_kinds(work: Work, mapping: Mapping) -> None:
 def _check_rows(work: Work, mapping: Mapping, sources: list[Source]) -> None:
     """Codes of shoppers in order of first appearance, and of queries; too many unread times are an error."""
     work.run(
-        "CREATE TABLE shopper AS SELECT user AS id, CAST(row_number() OVER (ORDER BY first) - 1 AS INTEGER) AS code FROM "
-        "(SELECT user, min(struct_pack(part := part, row := row)) AS first FROM event_row WHERE user IS NOT NULL GROUP BY user)"
+        "CREATE TABLE shopper AS SELECT user AS id, CAST(row_number() OVER (ORDER BY first) - 1 AS INTEGER) AS code "
+        "FROM (SELECT user, min(struct_pack(part := part, row := row)) AS first FROM event_row WHERE user IS NOT NULL "
+        "GROUP BY user)"
     )
     work.run(
         "CREATE TABLE query AS SELECT query AS text, CAST(row_number() OVER (ORDER BY query) - 1 AS INTEGER) AS code "
@@ -236,7 +237,8 @@ def _check(work: Work, mapping: Mapping, sources: list[Source]) -> None:
     for number, n in work.fetch("SELECT part, count(*) FROM checked WHERE infinite AND reason IS NULL GROUP BY part"):
         work.report.repair(sources[number].part, "value is infinite, now missing", n)
     unmapped = work.fetch(
-        "SELECT kind, count(*) FROM event_row s LEFT JOIN kind k ON k.part = s.part AND k.raw = s.kind WHERE k.kind IS NULL AND "
+        "SELECT kind, count(*) FROM event_row s LEFT JOIN kind k ON k.part = s.part AND k.raw = s.kind WHERE k.kind "
+        "IS NULL AND "
         "k.undoes IS NULL AND s.kind IS NOT NULL GROUP BY s.kind ORDER BY 2 DESC LIMIT 5".replace(
             "SELECT kind", "SELECT s.kind"
         )
@@ -256,11 +258,12 @@ def check_plausible(source: Source, table: str, where: str, bad: str, time: str,
         InputError: names file, row and field.
     """
     total, lost, row, moment = source.work.fetch(
-        f"SELECT count(*), count(*) FILTER (WHERE {bad}), min(row) FILTER (WHERE {bad}), arg_min({time}, row) FILTER (WHERE {bad}) "
-        f"FROM {table} WHERE {where}"
+        f"SELECT count(*), count(*) FILTER (WHERE {bad}), min(row) FILTER (WHERE {bad}), arg_min({time}, row) FILTER "
+        f"(WHERE {bad}) FROM {table} WHERE {where}"
     )[0]
     if lost > 0.5 * total:
-        what = f"{_raw(source, field, row)!r} is the time {np.datetime64(moment, 'us')}, and {lost} of {total} are as implausible"
+        read = f"{_raw(source, field, row)!r} is the time {np.datetime64(moment, 'us')}"
+        what = f"{read}, and {lost} of {total} are as implausible"
         source.fail(row, field or "", f"{what}; correct time_unit, time_format or earliest in the mapping")
 
 
@@ -306,13 +309,14 @@ def _drop_repeated(work: Work, mapping: Mapping) -> None:
     if not (mapping.events[0].time or mapping.events[0].order):
         return
     work.run(
-        "CREATE TABLE same AS SELECT user, item, kind, undoes, key, query, min(struct_pack(part := part, row := row)) AS first "
-        "FROM checked GROUP BY user, item, kind, undoes, key, query HAVING count(*) > 1"
+        "CREATE TABLE same AS SELECT user, item, kind, undoes, key, query, min(struct_pack(part := part, row := row)) "
+        "AS first FROM checked GROUP BY user, item, kind, undoes, key, query HAVING count(*) > 1"
     )
     work.run(
-        "CREATE TABLE again AS SELECT c.part, c.row FROM checked c JOIN same s ON c.user = s.user AND c.item = s.item AND "
-        "c.kind IS NOT DISTINCT FROM s.kind AND c.undoes IS NOT DISTINCT FROM s.undoes AND c.key = s.key AND c.query = s.query "
-        "WHERE struct_pack(part := c.part, row := c.row) > s.first"
+        "CREATE TABLE again AS SELECT c.part, c.row FROM checked c JOIN same s ON c.user = s.user AND c.item = s.item "
+        "AND "
+        "c.kind IS NOT DISTINCT FROM s.kind AND c.undoes IS NOT DISTINCT FROM s.undoes AND c.key = s.key AND c.query "
+        "= s.query WHERE struct_pack(part := c.part, row := c.row) > s.first"
     )
     work.run("DROP TABLE same")
     _drop_again(work, mapping, REPEATED)
@@ -361,7 +365,8 @@ def _take_back(work: Work) -> None:
     for part, n in work.fetch("SELECT part, count(*) FROM checked WHERE undoes IS NOT NULL GROUP BY part"):
         work.report.drop(_part_name(work, part), "takes another event back", n)
     work.run(
-        f"""CREATE TABLE log AS SELECT c.part, c.row, c.user, c.item, c.kind, c.key, c.value, c.query, c.list, c.session,
+        f"""CREATE TABLE log AS SELECT c.part, c.row, c.user, c.item, c.kind, c.key, c.value, c.query, c.list,
+            c.session,
             c.split, CASE WHEN t.undone IS NULL THEN c.grade ELSE 0 END AS grade, coalesce(t.undone, {NEVER}) AS undone
         FROM checked c LEFT JOIN taken t ON t.part = c.part AND t.row = c.row WHERE c.undoes IS NULL
         ORDER BY c.user, c.key, c.part, c.row"""
@@ -379,7 +384,8 @@ def event_log(work: Work, mapping: Mapping) -> EventLog:
     """The table `log` as arrays; its rows are the log's rows."""
     columns = work.spool(
         "events",
-        "SELECT user, item, kind, key, coalesce(value, 'nan'::DOUBLE) AS value, grade, query, undone FROM log ORDER BY rowid",
+        "SELECT user, item, kind, key, coalesce(value, 'nan'::DOUBLE) AS value, grade, query, undone FROM log ORDER "
+        "BY rowid",
         {"user": np.int32, "item": np.int32, "kind": np.int8, "key": np.int64, "value": np.float64, "grade": np.int8}
         | {"query": np.int32, "undone": np.int64},
     )

@@ -104,7 +104,7 @@ def make_features(
 
 
 def _query_clicks(work: Work, name: str, log: EventLog | None, lists: Lists, queries: pa.StringArray) -> QueryClicks:
-    """Clicks and better, of whatever split, with the query of the event itself, else of the list it is an outcome of."""
+    """Clicks and better, of whatever split, with the event's own query, else that of the list it is an outcome of."""
     if log is None or not log.timed or (lists.time == NO_TIME).any():
         raise InputError(f"signals: {name} is counted as of a list's time; map the time of events and lists")
     moment = log.key.copy()  # an outcome earlier than its own list counts from that list on

@@ -41,7 +41,8 @@ def read_given(work: Work, mapping: Mapping, sources: Sequence[Source]) -> Given
         InputError: names file, row and field.
     """
     work.run(
-        "CREATE TABLE given (number BIGINT, n INTEGER, item VARCHAR, kind TINYINT, key BIGINT, value DOUBLE, query VARCHAR)"
+        "CREATE TABLE given (number BIGINT, n INTEGER, item VARCHAR, kind TINYINT, key BIGINT, value DOUBLE, query "
+        "VARCHAR)"
     )
     parts = []
     for number, (_, spec) in enumerate(parts_of(mapping)):
@@ -53,14 +54,15 @@ def read_given(work: Work, mapping: Mapping, sources: Sequence[Source]) -> Given
         empty = {name: np.zeros(0, dtype=kind) for name, kind in _TYPES.items()}
         return GivenHistories(empty, np.zeros(total + 2, dtype=np.int64), frozenset())
     work.run(
-        "INSERT INTO query BY NAME SELECT query AS text, CAST((SELECT count(*) FROM query) + row_number() OVER (ORDER BY query) "
+        "INSERT INTO query BY NAME SELECT query AS text, CAST((SELECT count(*) FROM query) + row_number() OVER (ORDER "
+        "BY query) "
         "- 1 AS INTEGER) AS code FROM (SELECT DISTINCT query FROM given WHERE query NOT IN (SELECT text FROM query))"
     )
     columns = work.spool(
         "given",
         "SELECT g.number, coalesce(k.code, -1) AS item, g.kind, coalesce(g.key, -9223372036854775808) AS key, "
-        "coalesce(g.value, 'nan'::DOUBLE) AS value, coalesce(q.code, -1) AS query FROM given g LEFT JOIN known k ON k.id = g.item "
-        "LEFT JOIN query q ON q.text = g.query ORDER BY g.number, g.n",
+        "coalesce(g.value, 'nan'::DOUBLE) AS value, coalesce(q.code, -1) AS query FROM given g LEFT JOIN known k ON "
+        "k.id = g.item LEFT JOIN query q ON q.text = g.query ORDER BY g.number, g.n",
         {"number": np.int64} | _TYPES,
     )
     numbers = columns.pop("number")
@@ -96,7 +98,8 @@ def _stage(work: Work, source: Source, spec: ListColumns, number: int) -> None:
     kinds = " ".join(f"WHEN '{kind.value}' THEN {code}" for code, kind in enumerate(KINDS))
     work.run("DROP TABLE IF EXISTS said")
     work.run(
-        f"""CREATE TABLE said AS SELECT row, n, CASE kind {kinds} END AS kind, kind AS raw_kind, item, moment, {time} AS key,
+        f"""CREATE TABLE said AS SELECT row, n, CASE kind {kinds} END AS kind, kind AS raw_kind, item, moment, {time}
+            AS key,
             try_cast(value AS DOUBLE) AS value, query FROM (
             SELECT row, n, coalesce({field["kind"]}, 'purchase') AS kind,
                 CASE WHEN o THEN {id_of(Column("(j ->> 'item_id')", "VARCHAR"))} ELSE {id_of(text)} END AS item,
@@ -108,8 +111,8 @@ def _stage(work: Work, source: Source, spec: ListColumns, number: int) -> None:
     work.run("DROP TABLE past")
     _check(work, source, spec, number)
     work.run(
-        f"INSERT INTO given SELECT h.number, s.n, CASE WHEN s.kind = {SEARCH} THEN NULL ELSE s.item END, s.kind, s.key, "
-        f"s.value, s.query FROM said s JOIN head h ON h.part = {number} AND h.row = s.row"
+        f"INSERT INTO given SELECT h.number, s.n, CASE WHEN s.kind = {SEARCH} THEN NULL ELSE s.item END, s.kind, "
+        f"s.key, s.value, s.query FROM said s JOIN head h ON h.part = {number} AND h.row = s.row"
     )
     work.run("DROP TABLE said")
 

@@ -169,8 +169,8 @@ def _write(work: Work, mapping: Mapping, folder: Path, config: ImportConfig) -> 
     features = make_features(work, mapping.signals, catalogue, log if mapping.events else None, lists, queries)
     own = work.arrays("SELECT DISTINCT number, event FROM own ORDER BY number, event")
     material = Material(
-        lists=lists, log=log, given=given, items=catalogue, item_ids=pa.array(list(items), pa.string()), queries=queries,
-        users=work.texts("SELECT id FROM shopper ORDER BY code"), list_ids=ids,
+        lists=lists, log=log, given=given, items=catalogue, item_ids=pa.array(list(items), pa.string()),
+        queries=queries, users=work.texts("SELECT id FROM shopper ORDER BY code"), list_ids=ids,
         own=(own["number"].astype(np.int64), own["event"].astype(np.int64)), mapping=mapping, features=features,
         sources=sources,
     )  # fmt: skip

@@ -213,8 +213,8 @@ def _read_parents(work: Work, mapping: Mapping) -> None:
     count = work.number("SELECT count(*) FROM parent")
     source.count(count)
     work.run(
-        "CREATE TABLE variant AS SELECT parent.id, min(item.code) AS code FROM parent JOIN item ON item.id = parent.parent "
-        "GROUP BY parent.id"
+        "CREATE TABLE variant AS SELECT parent.id, min(item.code) AS code FROM parent JOIN item ON item.id = "
+        "parent.parent GROUP BY parent.id"
     )
     kept = work.number("SELECT count(*) FROM parent WHERE id IN (SELECT id FROM variant)")
     work.report.keep("parents", kept)

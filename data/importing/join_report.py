@@ -15,8 +15,8 @@ _LOW = 0.01
 _FEW = 20
 """Fewer than this many events say little about shares."""
 _CAUSES = {
-    "events whose item is in the catalogue": "ids of another kind or spelling in items and events (SKU and product, leading "
-    "zeros, a prefix); map parents or correct the columns",
+    "events whose item is in the catalogue": "ids of another kind or spelling in items and events (SKU and "
+    "product, leading zeros, a prefix); map parents or correct the columns",
     "events whose shopper has lists": "ids of another kind in events and lists (account and session, number and text)",
     "events that name a list and found it": "ids of another kind or spelling in events.list_id and the lists",
     "lists with an outcome": "times that do not fit (time zone, unit) or ids of another kind in events and lists",
@@ -70,7 +70,8 @@ def _shared_users(work: Work, events: int) -> None:
     """Ids that seem to stand for many people."""
     words = ", ".join(f"'{word}'" for word in _PLACEHOLDERS)
     found = work.fetch(
-        f"""SELECT s.id, count(*) AS n, count(DISTINCT l.session) AS sessions FROM log l JOIN shopper s ON s.code = l.user
+        f"""SELECT s.id, count(*) AS n, count(DISTINCT l.session) AS sessions FROM log l JOIN shopper s ON s.code =
+            l.user
         GROUP BY s.id HAVING sessions > 200 OR (n > {0.02 * events} AND n >= 50 AND lower(s.id) IN ({words}))
             OR (n > {0.3 * events} AND n >= 500) ORDER BY n DESC LIMIT 5"""
     )
@@ -87,19 +88,20 @@ def _zones(work: Work, mapping: Mapping) -> None:
     if local and not all(work.report.local_times.values()):
         others = [part for part in work.report.local_times if part not in local]
         work.report.warn(
-            f"times of {' and '.join(local)} have no offset and were read as UTC, those of {' and '.join(others)} say when "
-            f"they were: set timezone in {local[0]}, UTC if that is right"
+            f"times of {' and '.join(local)} have no offset and were read as UTC, those of {' and '.join(others)} say "
+            f"when they were: set timezone in {local[0]}, UTC if that is right"
         )
     if not (mapping.lists or mapping.pairs) or work.report.joins.get("lists with an outcome", 1.0) >= 0.5:
         return
     found = work.fetch(
         """SELECT round(median(l.key - h.time) / 3600000000.0) AS hours, count(*) FROM log l
-        JOIN shopper u ON u.code = l.user JOIN head h ON h.user = u.id JOIN cand c ON c.number = h.number AND c.item = l.item
+        JOIN shopper u ON u.code = l.user JOIN head h ON h.user = u.id JOIN cand c ON c.number = h.number AND c.item =
+            l.item
         WHERE l.grade > 0 AND abs(l.key - h.time) < 50400000000"""
     )
     hours, n = found[0] if found else (None, 0)
     if n and hours and abs(hours) >= 1:
         work.report.warn(
-            f"events on products shown come about {hours:+.0f} hours from their lists: likely a time zone; set timezone in "
-            "the mapping for the table whose times are local"
+            f"events on products shown come about {hours:+.0f} hours from their lists: likely a time zone; set "
+            f"timezone in the mapping for the table whose times are local"
         )

@@ -1,6 +1,7 @@
 """The lists of an import: shown rows put together, cleaned and labelled by DuckDB.
 
-    lists = read_lists(work, mapping, sources)      # tables `head` (one row per list) and `cand` (one row per candidate)
+    lists = read_lists(work, mapping, sources)      # tables `head` (one row per list) and `cand` (one row per
+    candidate)
 
 Errors: a list whose rows disagree in shopper, query or split, a list id that comes twice, two products at one place.
 Dropped, counted: a product that comes again in its list (its best label is kept), products that the catalogue does not
@@ -89,13 +90,13 @@ def read_lists(work: Work, mapping: Mapping, sources: Sequence[Source]) -> Lists
         "SELECT c.item, CAST(greatest(c.label, coalesce(o.grade, 0)) AS TINYINT) AS label, "
         "CAST(coalesce(c.place, 0) AS BIGINT) AS position, coalesce(c.score, 'nan'::DOUBLE) AS score, "
         "coalesce(c.price, 'nan'::DOUBLE) AS price "
-        f"FROM {_priced(work, mapping)} c SEMI JOIN head h ON h.number = c.number LEFT JOIN outcome o ON o.number = c.number AND o.item = c.item "
-        "ORDER BY c.number, c.ord, c.row, c.n",
+        f"FROM {_priced(work, mapping)} c SEMI JOIN head h ON h.number = c.number LEFT JOIN outcome o ON o.number = "
+        f"c.number AND o.item = c.item ORDER BY c.number, c.ord, c.row, c.n",
         {"item": np.int32, "label": np.int8, "position": np.int64, "score": np.float64, "price": np.float64},
     )
     head = work.arrays(
-        "SELECT part, number, row, u.code AS user, coalesce(time, -9223372036854775808) AS time, q.code AS query, split, size "
-        "FROM head JOIN shopper u ON u.id = head.user JOIN query q ON q.text = head.query ORDER BY number"
+        "SELECT part, number, row, u.code AS user, coalesce(time, -9223372036854775808) AS time, q.code AS query, "
+        "split, size FROM head JOIN shopper u ON u.id = head.user JOIN query q ON q.text = head.query ORDER BY number"
     )
     size = head["size"].astype(np.int64)
     return Lists(
@@ -110,7 +111,8 @@ def _priced(work: Work, mapping: Mapping) -> str:
     if not mapping.items.valid_from:
         return "cand"
     work.run(
-        """CREATE TABLE priced AS SELECT c.* REPLACE (coalesce(c.price, CASE WHEN dated.id IS NOT NULL AND c.time IS NOT NULL
+        """CREATE TABLE priced AS SELECT c.* REPLACE (coalesce(c.price, CASE WHEN dated.id IS NOT NULL AND c.time IS
+            NOT NULL
             THEN coalesce(p.price, 'inf'::DOUBLE) END) AS price)
         FROM (SELECT cand.*, head.time, item.id FROM cand JOIN head ON head.number = cand.number
             JOIN item ON item.code = cand.item) c
@@ -124,9 +126,10 @@ def _make_codes(work: Work) -> None:
     """Codes for the shoppers and queries that only lists have."""
     for table, column, key in (("shopper", "user", "id"), ("query", "query", "text")):
         work.run(
-            f"INSERT INTO {table} BY NAME SELECT {column} AS {key}, CAST((SELECT count(*) FROM {table}) + row_number() OVER "
-            f"(ORDER BY first) - 1 AS INTEGER) AS code FROM (SELECT {column}, min(struct_pack(part := part, row := row)) AS "
-            f"first FROM shown WHERE {column} NOT IN (SELECT {key} FROM {table}) GROUP BY {column})"
+            f"INSERT INTO {table} BY NAME SELECT {column} AS {key}, CAST((SELECT count(*) FROM {table}) + "
+            f"row_number() OVER "
+            f"(ORDER BY first) - 1 AS INTEGER) AS code FROM (SELECT {column}, min(struct_pack(part := part, row := "
+            f"row)) AS first FROM shown WHERE {column} NOT IN (SELECT {key} FROM {table}) GROUP BY {column})"
         )
 
 
@@ -138,7 +141,8 @@ def _make_heads(work: Work, mapping: Mapping, sources: Sequence[Source]) -> None
                 arg_min(list_text, first) AS list_text, arg_min(user, first) AS user, min(time) AS time,
                 arg_min(query, first) AS query, arg_min(split, first) AS split, min(user) <> max(user) AS users,
                 min({key}) <> max({key}) AS queries, min(split) <> max(split) AS splits, bool_or(long) AS long
-            FROM (SELECT *, struct_pack(time := coalesce(time, 0), row := row) AS first FROM shown) GROUP BY part, gkey)"""
+            FROM (SELECT *, struct_pack(time := coalesce(time, 0), row := row) AS first FROM shown) GROUP BY part,
+                gkey)"""
     )
     for number, source in enumerate(sources):
         spec = source.spec
@@ -162,8 +166,8 @@ def _make_heads(work: Work, mapping: Mapping, sources: Sequence[Source]) -> None
     )
     work.run("CREATE TABLE numbered AS SELECT number, list_text FROM head")
     again = work.fetch(
-        "SELECT part, row, list_text FROM (SELECT *, row_number() OVER (PARTITION BY list_text ORDER BY number) AS n FROM head) "
-        "WHERE n > 1 ORDER BY part, least_row LIMIT 1"
+        "SELECT part, row, list_text FROM (SELECT *, row_number() OVER (PARTITION BY list_text ORDER BY number) AS n "
+        "FROM head) WHERE n > 1 ORDER BY part, least_row LIMIT 1"
     )
     for part, row, text in again:
         first_part, first = work.fetch(
@@ -187,8 +191,8 @@ def _disagree(
     same = key.replace("'", "''")
     test = f"gkey = '{same}' AND part = (SELECT part FROM shown WHERE row = {row} AND gkey = '{same}' LIMIT 1)"
     other, found = work.fetch(
-        f"SELECT row, {what} FROM shown WHERE {test} AND {what} IS DISTINCT FROM (SELECT {what} FROM shown WHERE {test} AND "
-        f"row = {row} LIMIT 1) ORDER BY row LIMIT 1"
+        f"SELECT row, {what} FROM shown WHERE {test} AND {what} IS DISTINCT FROM (SELECT {what} FROM shown WHERE "
+        f"{test} AND row = {row} LIMIT 1) ORDER BY row LIMIT 1"
     )[0]
     if what == "split":
         names = (*SPLITS, "no split")
@@ -232,14 +236,16 @@ def _make_candidates(work: Work, mapping: Mapping, sources: Sequence[Source]) ->
         note(source.part, UNKNOWN_ITEM, lost)
         again = work.number(f"SELECT sum(times - 1) FROM cand WHERE {where}")
         note(source.part, AGAIN, again)
-        position = isinstance(spec, PairsTable) and spec.position and spec.session_hours is None and not spec.each_row
+        position = None
+        if isinstance(spec, PairsTable) and spec.session_hours is None and not spec.each_row:
+            position = spec.position
         if position and (twice := work.fetch(
             f"SELECT max(row), number, place FROM cand WHERE {where} GROUP BY number, place HAVING count(*) > 1 "
             "ORDER BY 1 LIMIT 1"
         )):  # fmt: skip
             row, _, place = twice[0]
-            what = f"two products of one list are at position {place:g}; set list_id_scope to what tells pages or slots apart"
-            source.fail(row, str(spec.position), what)
+            what = f"two products of one list are at position {place:g}"
+            source.fail(row, str(position), f"{what}; set list_id_scope to what tells pages or slots apart")
     work.run("CREATE TABLE sized AS SELECT number, count(*) AS size FROM cand GROUP BY number")
     for number, n in work.fetch(
         "SELECT part, count(*) FROM head WHERE number NOT IN (SELECT number FROM sized) GROUP BY part"
@@ -286,7 +292,7 @@ def _drop_open_windows(work: Work, parts: Sequence[tuple[str, ListColumns]]) -> 
 
 
 def _short_log(work: Work, total: int, end: int) -> str:
-    """Which lists to drop of a log shorter than the window: none, unless all are of its last tenth and without outcome."""
+    """Which lists of a log shorter than the window to drop: none, unless all are in its last tenth, without outcome."""
     start, first = work.fetch("SELECT least((SELECT min(key) FROM log), min(time)), min(time) FROM head")[0]
     moment = np.datetime64(end, "us")
     if first > end:
@@ -298,7 +304,7 @@ def _short_log(work: Work, total: int, end: int) -> str:
     if work.number(f"SELECT count(*) FROM head WHERE {late}") == total:
         return late
     work.report.warn(
-        f"the window for outcomes of all {total} lists is still open when the log ends ({moment}); all are kept, but later "
-        "events may change their labels: set window_hours lower, or give a log that goes on"
+        f"the window for outcomes of all {total} lists is still open when the log ends ({moment}); all are kept, but "
+        f"later events may change their labels: set window_hours lower, or give a log that goes on"
     )
     return "false"

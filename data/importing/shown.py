@@ -30,8 +30,8 @@ SPLITS = ("train", "valid", "test")
 _HOUR = 3_600_000_000
 _STAGED = (
     "part TINYINT, row BIGINT, n INTEGER, gkey VARCHAR, list VARCHAR, list_text VARCHAR, user VARCHAR, time BIGINT, "
-    "unread BOOLEAN, query VARCHAR, long BOOLEAN, split TINYINT, item VARCHAR, ord DOUBLE, place DOUBLE, score DOUBLE, label TINYINT, "
-    "price DOUBLE, problem VARCHAR"
+    "unread BOOLEAN, query VARCHAR, long BOOLEAN, split TINYINT, item VARCHAR, ord DOUBLE, place DOUBLE, score "
+    "DOUBLE, label TINYINT, price DOUBLE, problem VARCHAR"
 )
 ANYONE = "anyone"
 """User id of a list that no particular shopper saw."""
@@ -105,7 +105,8 @@ def _common(source: Source, spec: ListColumns, number: int, mapping: Mapping, ha
         cases = " ".join(f"WHEN {quoted(name)} THEN {code}" for name, code in table.items())
         split = f"CASE {raw} {cases} ELSE -2 END"
         what = " is not train, valid or test; map it in split.names"
-        problem = f"CASE WHEN {split} = -2 THEN 'field {spec.split}: ''' || coalesce({raw}, 'null') || ''''  || {quoted(what)} END"
+        text = f"'field {spec.split}: ''' || coalesce({raw}, 'null') || '''' || {quoted(what)}"
+        problem = f"CASE WHEN {split} = -2 THEN {text} END"
     query = "''"
     if spec.query:
         query = f"coalesce({text_of(source.column(spec.query))}, '')"
@@ -195,7 +196,8 @@ def _graded(column: Column, spec: ListColumns, name: str) -> tuple[str, str]:
     not_number = "''' is not a number; map it with grades'"
     wrong = f"'field {name}: label ''' || {raw} || {what}"
     if not spec.grades:
-        wrong = f"CASE WHEN {is_no_number(column, spec.decimal)} THEN 'field {name}: label ''' || {raw} || {not_number} ELSE {wrong} END"
+        text = f"'field {name}: label ''' || {raw} || {not_number}"
+        wrong = f"CASE WHEN {is_no_number(column, spec.decimal)} THEN {text} ELSE {wrong} END"
     problem = (
         f"CASE WHEN {missing} THEN {quoted(f'field {name}: the label is missing or NaN; give one or drop the row')} "
         f"WHEN {grade} IS NULL THEN {wrong} END"
@@ -240,7 +242,8 @@ def _stage_lists(
     columns["given"] = given
     twice = "list_filter(given, lambda e, i: list_position(given, e) < i)"
     problems.append(
-        f"CASE WHEN len({twice}) > 0 THEN 'field {spec.candidates}: item ''' || ({twice})[1] || ''' is there twice in one list' END"
+        f"CASE WHEN len({twice}) > 0 THEN 'field {spec.candidates}: item ''' || ({twice})[1] || ''' is there twice in "
+        f"one list' END"
     )
     parallel = {"labels": spec.labels, "scores": spec.scores, "positions": spec.positions}
     for name, column in parallel.items():
@@ -249,16 +252,16 @@ def _stage_lists(
         raw = source.column(column)
         texts = list_of(raw, spec.list_separator)
         problems.append(
-            f"CASE WHEN {texts} IS NOT NULL AND len({texts}) <> len(given) THEN 'field {column}: ' || coalesce(len({texts}), 0) || "
-            "' values for ' || len(given) || ' candidates' END"
+            f"CASE WHEN {texts} IS NOT NULL AND len({texts}) <> len(given) THEN 'field {column}: ' || "
+            f"coalesce(len({texts}), 0) || ' values for ' || len(given) || ' candidates' END"
         )
         if name == "labels":
             grade, problem = _graded(Column("e", "VARCHAR"), spec, column)
             columns[name] = f"list_transform({texts}, lambda e: {grade})"
             problems.append(f"list_filter(list_transform({texts}, lambda e: {problem}), lambda e: e IS NOT NULL)[1]")
         else:
-            inner = Column("e", raw.type[:-2]) if raw.is_list else Column("e", "VARCHAR")
-            value = number_of(inner, spec.decimal)
+            element = Column("e", raw.type[:-2]) if raw.is_list else Column("e", "VARCHAR")
+            value = number_of(element, spec.decimal)
             whole = raw.sql if raw.is_list else texts
             columns[name] = f"list_transform({whole}, lambda e: {value})"
             bad = f"len(list_filter({columns[name]}, lambda e: NOT coalesce(isfinite(e), false))) > 0"

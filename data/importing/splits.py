@@ -114,7 +114,8 @@ def leave_one_out(starts: Int64) -> Codes:
 def split_events(
     work: Work, log: EventLog, lists: Lists, mapping: Mapping, sources: Sequence[Source], seed: int
 ) -> Cuts | None:
-    """Split the events by the mapping's rule; the cuts where that is time. By query or column they may follow the lists.
+    """Split the events by the mapping's rule; the cuts where that is time. By query or column they may follow the
+        lists.
 
     Raises:
         InputError: a split name that is none, events without times.

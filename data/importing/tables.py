@@ -1,4 +1,5 @@
-"""A mapped table as a DuckDB relation: its files or its SELECT, its columns with their types, its rows with their places.
+"""A mapped table as a DuckDB relation: its files or its SELECT, its columns with their types, its rows with their
+    places.
 
 source = open_table(work, spec, "events", ["customer", "sku"])
 work.run(f"CREATE TABLE said AS SELECT {source.rows}, {id_of(source.column('sku'))} AS item FROM {source.relation}")
@@ -10,7 +11,7 @@ from __future__ import annotations
 import csv
 import gzip
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, NoReturn
@@ -180,7 +181,11 @@ def _parquet(work: Work, files: list[Path], part: str, names: list[str]) -> tupl
         raise InputError(f"{work.root / files[0]} cannot be read as Parquet: {_one_line(error)}") from error
     expressions = [f"{_nested(name, there, str(work.root / files[0]), part)} AS {named(name)}" for name in names]
     inner = f"(SELECT {', '.join(expressions) or '1 AS one'} FROM {body})"
-    return inner, _typed(work, inner, names)
+    try:
+        return inner, _typed(work, inner, names)
+    except duckdb.Error as error:
+        what = f"{_one_line(error)}; correct {part} in the mapping, or unnest lists with sql"
+        raise InputError(f"{work.root / files[0]}: {what}") from error
 
 
 def _typed(work: Work, body: str, names: list[str]) -> dict[str, Column]:
@@ -383,13 +388,14 @@ def _text(work: Work, spec: Table, file: Path, part: str, names: list[str]) -> s
     )
 
 
-def _records(text: IO[str], separator: str, quote: str):  # type: ignore[no-untyped-def]
+def _records(text: IO[str], separator: str, quote: str) -> Iterator[list[str]]:
     """The rows of a text file, as Python's csv reads them."""
     if len(separator) > 1:
         return (line.rstrip("\r\n").split(separator) for line in text)
     csv.field_size_limit(1 << 30)
-    mode = csv.QUOTE_MINIMAL if quote else csv.QUOTE_NONE
-    return csv.reader(text, delimiter=separator, quotechar=quote or None, quoting=mode)
+    if not quote:
+        return csv.reader(text, delimiter=separator, quotechar=None, quoting=csv.QUOTE_NONE)
+    return csv.reader(text, delimiter=separator, quotechar=quote)
 
 
 def _line(file: Path, spec: Table, row: int) -> int | None:

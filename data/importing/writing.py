@@ -93,8 +93,8 @@ class Material:
         unknown = (self.lists.split == TRAIN) | (self.log.split[first] < 0)
         for i in np.flatnonzero(lost & unknown)[:1]:
             raise InputError(
-                f"{self.sources[self.lists.part[i]].place(int(self.lists.row[i]))}: nothing says which events came before "
-                "this list; map its time, its history, or the events' split"
+                f"{self.sources[self.lists.part[i]].place(int(self.lists.row[i]))}: nothing says which events came "
+                f"before this list; map its time, its history, or the events' split"
             )
 
     def past(self, chosen: Int64, most: int) -> tuple[Int64, Int64]:

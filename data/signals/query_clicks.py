@@ -18,6 +18,7 @@ never sees its own outcome.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Sequence
 from functools import cached_property
@@ -76,7 +77,7 @@ class QueryClicks:
         by_item = np.argsort(self._items, kind="stable")
         size = int(self._items.max()) + 1 if len(order) else 0
         ends = np.searchsorted(self._items[by_item], np.arange(size + 1))
-        self._of_item = [self._times[by_item[a:b]] for a, b in zip(ends, ends[1:], strict=False)]
+        self._of_item = [self._times[by_item[a:b]] for a, b in itertools.pairwise(ends)]
 
     def compute(
         self, name: str, queries: Sequence[str], candidates: Sequence[npt.NDArray[np.integer]], moments: Sequence[int]

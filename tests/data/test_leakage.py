@@ -178,7 +178,8 @@ def test_an_impression_log_knows_what_came_before_and_learns_from_what_came_afte
         try:
             data = imported(mapping, root, report)
         except InputError as error:
-            assert re.search(_NOTHING_TO_RANK, str(error))
+            if not re.search(_NOTHING_TO_RANK, str(error)):
+                raise
             return
     seen = {r.list_id: r.model_dump() for lists in data.lists.values() for r in lists}
     closed = {f"l{n}" for n, (_, t) in enumerate(shown) if START + t * HOUR // 2 + 3 * HOUR <= end}
