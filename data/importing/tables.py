@@ -414,9 +414,9 @@ def _line(file: Path, spec: Table, row: int) -> int | None:
     with _opened(file, spec) as text:
         rows = _records(text, separator, "" if separator == "\t" else '"')
         skip = 0 if spec.header else 1
-        line = 0
+        end = 0
         for record in rows:
-            line = getattr(rows, "line_num", line + 1)
+            end = getattr(rows, "line_num", end + 1)
             if not record or record == [""]:
                 continue
             if skip:
@@ -424,7 +424,7 @@ def _line(file: Path, spec: Table, row: int) -> int | None:
                 continue
             row -= 1
             if row < 0:
-                return int(line)
+                return int(end)
     return None
 
 
