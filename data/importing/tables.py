@@ -8,25 +8,20 @@ source.place(3)            # "events.csv row 3 (line 5)", found by reading once 
 
 from __future__ import annotations
 
-import csv
-import gzip
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, NoReturn
+from typing import NoReturn
 
 import duckdb
 
 from reshelf.data.importing.casts import RANGES, Column, chosen_by, id_of
 from reshelf.data.importing.database import Work, named, quoted
 from reshelf.data.importing.mapping import Columns, Table
+from reshelf.data.importing.text_files import ENCODINGS, JSON, TEXT, ending_of, line_of, opened, records
 from reshelf.errors import InputError
 
-_TEXT = (".csv", ".tsv", ".dat", ".txt")
-_JSON = (".jsonl", ".ndjson", ".json")
-_ENCODINGS = {"utf-8": "utf-8", "utf8": "utf-8", "latin-1": "latin-1", "latin1": "latin-1", "utf-16": "utf-16"}
-_ENCODINGS |= {"iso-8859-1": "latin-1", "utf16": "utf-16", "utf-8-sig": "utf-8"}
 _LINE_LIMIT = 1 << 24
 
 
@@ -70,7 +65,7 @@ class Source:
         for file in self.files:
             rows = self.work.number(f"SELECT count(*) FROM {_select(self.work, self.spec, [file], self.part, [])[0]}")
             if row < rows:
-                line = _line(self.work.root / file, self.spec, row)
+                line = line_of(self.work.root / file, self.spec, row)
                 return f"{self.work.root / file} row {row}" + (f" (line {line})" if line else "")
             row -= rows
         raise AssertionError(f"{self.part} has no row {row}")
@@ -146,22 +141,17 @@ def find_files(root: Path, file: str, part: str) -> list[Path]:
     return [p.relative_to(root) if p.is_relative_to(root) else p.resolve().relative_to(root) for p in files]
 
 
-def _ending(file: Path) -> str:
-    endings = [s.lower() for s in file.suffixes if s.lower() != ".gz"]
-    return endings[-1] if endings else ""
-
-
 def _select(work: Work, spec: Table, files: list[Path], part: str, names: list[str]) -> tuple[str, dict[str, Column]]:
     """A sub-select over files, and its columns."""
-    endings = {_ending(file) for file in files}
+    endings = {ending_of(file) for file in files}
     if endings <= {".parquet", ".pq"}:
         return _parquet(work, files, part, names)
-    if endings <= set(_JSON):
+    if endings <= set(JSON):
         return _json(work, spec, files, part, names)
-    if endings <= set(_TEXT):
+    if endings <= set(TEXT):
         bodies = [_text(work, spec, file, part, names) for file in files]
         return f"({' UNION ALL '.join(bodies)})", {name: Column(named(name), "VARCHAR") for name in names}
-    odd = next(file for file in files if _ending(file) not in (".parquet", ".pq", *_JSON, *_TEXT))
+    odd = next(file for file in files if ending_of(file) not in (".parquet", ".pq", *JSON, *TEXT))
     raise InputError(
         f"{work.root / odd}: unknown kind of file; use .parquet, .jsonl, .ndjson, .json, .csv, .tsv, .dat or .txt "
         "(all but Parquet also .gz)"
@@ -253,7 +243,7 @@ def _json(work: Work, spec: Table, files: list[Path], part: str, names: list[str
         )
     bodies = []
     for file in files:
-        with _opened(work.root / file, spec) as text:
+        with opened(work.root / file, spec) as text:
             array = text.read(1000).lstrip("\ufeff \t\r\n").startswith("[")
         at = quoted(str(file))
         if array:
@@ -313,7 +303,7 @@ def _bad_json(root: Path, files: list[Path]) -> str:
     import json
 
     for file in files:
-        with _opened(root / file, Table()) as text:
+        with opened(root / file, Table()) as text:
             for number, line in enumerate(text, 1):
                 if not line.strip():
                     continue
@@ -326,31 +316,20 @@ def _bad_json(root: Path, files: list[Path]) -> str:
     return ""
 
 
-def _opened(file: Path, spec: Table) -> IO[str]:
-    encoding = _ENCODINGS.get(spec.encoding.lower(), spec.encoding)
-    encoding = "utf-8-sig" if encoding == "utf-8" else encoding
-    try:
-        if file.suffix.lower() == ".gz":
-            return gzip.open(file, "rt", encoding=encoding, newline="")
-        return file.open(encoding=encoding, newline="")
-    except LookupError as error:
-        raise InputError(f"{file}: {spec.encoding!r} is no encoding; use utf-8, latin-1 or utf-16") from error
-
-
 def _encoding(spec: Table, part: str) -> str:
-    if spec.encoding.lower() not in _ENCODINGS:
+    if spec.encoding.lower() not in ENCODINGS:
         raise InputError(f"{part}.encoding: {spec.encoding!r} is not utf-8, latin-1 or utf-16; convert the file")
-    return f"encoding = {quoted(_ENCODINGS[spec.encoding.lower()])}"
+    return f"encoding = {quoted(ENCODINGS[spec.encoding.lower()])}"
 
 
 def _dialect(work: Work, spec: Table, file: Path, part: str) -> tuple[str, str]:
     """Separator and quotation mark of a text file."""
     separator = spec.separator
-    if separator is None and _ending(file) == ".tsv":
+    if separator is None and ending_of(file) == ".tsv":
         separator = "\t"
     if separator is None:
         separator = ","
-        with _opened(work.root / file, spec) as text:
+        with opened(work.root / file, spec) as text:
             first = re.sub(r'"[^"]*"', "", text.readline())
         counts = {sign: first.count(sign) for sign in (",", ";", "\t", "|")}
         if max(counts.values()):
@@ -365,8 +344,8 @@ def _text(work: Work, spec: Table, file: Path, part: str, names: list[str]) -> s
         separator, quote = _dialect(work, spec, file, part)
         header = spec.header
         if header is None:
-            with _opened(work.root / file, spec) as text:
-                header = next(_records(text, separator, quote), [])
+            with opened(work.root / file, spec) as text:
+                header = next(records(text, separator, quote), [])
             header = [name.removeprefix("\ufeff") for name in header]
     except UnicodeDecodeError as error:
         raise InputError(
@@ -388,46 +367,6 @@ def _text(work: Work, spec: Table, file: Path, part: str, names: list[str]) -> s
     )
 
 
-def _records(text: IO[str], separator: str, quote: str) -> Iterator[list[str]]:
-    """The rows of a text file, as Python's csv reads them."""
-    if len(separator) > 1:
-        return (line.rstrip("\r\n").split(separator) for line in text)
-    csv.field_size_limit(1 << 30)
-    if not quote:
-        return csv.reader(text, delimiter=separator, quotechar=None, quoting=csv.QUOTE_NONE)
-    return csv.reader(text, delimiter=separator, quotechar=quote)
-
-
-def _line(file: Path, spec: Table, row: int) -> int | None:
-    """The line on which a row of a text or JSON file ends."""
-    ending = _ending(file)
-    if ending in _JSON:
-        with _opened(file, spec) as text:
-            for number, line in enumerate(text, 1):
-                if line.strip():
-                    row -= 1
-                    if row < 0:
-                        return number
-    if ending not in _TEXT:
-        return None
-    separator = spec.separator or ("\t" if ending == ".tsv" else ",")
-    with _opened(file, spec) as text:
-        rows = _records(text, separator, "" if separator == "\t" else '"')
-        skip = 0 if spec.header else 1
-        end = 0
-        for record in rows:
-            end = getattr(rows, "line_num", end + 1)
-            if not record or record == [""]:
-                continue
-            if skip:
-                skip -= 1
-                continue
-            row -= 1
-            if row < 0:
-                return int(end)
-    return None
-
-
 def _one_line(error: Exception) -> str:
     return " ".join(str(error).split("\n")[0].split())
 
@@ -438,7 +377,7 @@ def _explain(error: duckdb.Error, source: Source) -> str:
     if not source.files:
         message = _one_line(error)
         return f"{source.part}.sql: {message}; correct the mapping, or read the column as text"
-    if all(_ending(file) in _JSON for file in source.files) and (found := _bad_json(source.work.root, source.files)):
+    if all(ending_of(file) in JSON for file in source.files) and (found := _bad_json(source.work.root, source.files)):
         return found
     file = next((source.work.root / f for f in source.files if str(f) in text), source.work.root / source.files[0])
     if line := re.search(r"CSV Error on Line: (\d+)", text):
