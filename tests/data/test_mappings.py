@@ -304,36 +304,11 @@ def test_the_shops_own_mapping_works_on_a_shops_files(tmp_path: Path) -> None:
         request, who = f"r{n}", f"c{n % 4}"
         events.append({"customer": who, "sku": None, "time": now, "action": "query", "text": "mug", "request": request})
         for rank in range(1, 5):
-            shown.append(
-                {
-                    "request": request,
-                    "customer": who,
-                    "time": now,
-                    "text": "mug",
-                    "sku": f"s{1 + (n + rank) % 8}",
-                    "rank": rank,
-                }
-            )
-        events.append(
-            {
-                "customer": who,
-                "sku": f"s{1 + (n + 2) % 8}",
-                "time": now + 5000,
-                "action": "result_click",
-                "text": None,
-                "request": request,
-            }
-        )
-        events.append(
-            {
-                "customer": who,
-                "sku": f"s{1 + (n + 2) % 8}",
-                "time": now + 9000,
-                "action": "order",
-                "text": None,
-                "request": request,
-            }
-        )
+            sku = f"s{1 + (n + rank) % 8}"
+            shown.append({"request": request, "customer": who, "time": now, "text": "mug", "sku": sku, "rank": rank})
+        for wait, action in ((5000, "result_click"), (9000, "order")):
+            chosen = {"sku": f"s{1 + (n + 2) % 8}", "time": now + wait, "action": action, "text": None}
+            events.append({"customer": who, "request": request} | chosen)
     write_table(tmp_path / "products.csv", products)
     write_table(tmp_path / "events.parquet", events)
     write_table(tmp_path / "impressions.parquet", shown)
