@@ -1,14 +1,13 @@
 """Claim: 10 million events become lists in at most 2 minutes and 8 GiB on two cores.
 
     make bench NAME=logs
-    python -m benchmarks.logs --events 10000000 --lists 200000 --runs 5
+    python -m benchmarks.logs --events 10000000 --lists 200000
 
 A made-up but shop-like log, the same at every run: views, clicks, carts, purchases and searches of shoppers with a
 heavy tail over 90 days, 100,000 products of which few are popular, an impression log of 20 products per list, and what
 every log has: repeated rows, delisted products, missing times, kinds nobody mapped, bots. `reshelf data import` runs on
 it as a process of its own with the shipped mapping `shop`, once without signals and once with the three it names;
-seconds are those of the whole process, GiB its peak resident memory. At a smaller size the streamed import takes turns
-with the one in memory, both without signals.
+seconds are those of the whole process, GiB its peak resident memory.
 """
 
 from __future__ import annotations
@@ -16,12 +15,10 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,14 +27,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.csv
-from rich.console import Console
 
-from benchmarks.harness import Samples, alternate, show, write_result
-from reshelf.data.dataset_folder import save_dataset_folder
-from reshelf.data.importing.import_report import Accounts
-from reshelf.data.importing.importer import assemble
-from reshelf.data.importing.mapping_file import load_mapping
-from reshelf.data.importing.stream import stream_folder
+from benchmarks.harness import show, write_result
 
 DAYS, SHOWN = 90, 20
 START = 1_750_000_000_000
@@ -59,28 +50,17 @@ def main() -> None:
     parser.add_argument("--events", type=int, default=10_000_000)
     parser.add_argument("--lists", type=int, default=200_000)
     parser.add_argument("--items", type=int, default=100_000)
-    parser.add_argument("--small", type=int, default=500_000, help="events of the comparison; lists and items in scale")
-    parser.add_argument("--runs", type=int, default=5, help="of the comparison, that count; the large size runs once")
     args = parser.parse_args()
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        sizes = {"events": args.events, "lists": args.lists, "items": args.items, "small": args.small}
+        sizes = {"events": args.events, "lists": args.lists, "items": args.items}
         make_log(folder / "large", args.events, args.lists, args.items)
         for what, changes in (("no signals", {"signals.names": []}), ("shop.yaml", {})):
             rows.append(imported(folder / "large", f"streamed, {what}", args.events, changes))
-        share = args.small / args.events
-        make_log(folder / "small", args.small, max(1, int(args.lists * share)), max(1000, int(args.items * share)))
-        calls = {way: partial(import_in_process, folder / "small", way) for way in ("streamed", "in memory")}
-        times = alternate(calls, args.runs)
-    for way, samples in times.items():
-        rates = Samples(tuple(args.small / value for value in samples.values))
-        rows.append({"import": f"{way}, {args.small:,} events", "seconds": samples, "events/s": rates})
     show(f"{args.events:,} events and {args.lists:,} lists of {SHOWN}", rows)
-    ratios = {"streamed_vs_in_memory": times["in memory"].median / times["streamed"].median}
-    Console().print(ratios)
     rows.append({"logs_seconds_10m": rows[0]["seconds"], "logs_peak_gib": rows[0]["GiB"]})
-    write_result("logs", rows, ratios, sizes)
+    write_result("logs", rows, {}, sizes)
 
 
 def imported(folder: Path, name: str, events: int, changes: dict[str, Any]) -> dict[str, Any]:
@@ -97,17 +77,6 @@ def imported(folder: Path, name: str, events: int, changes: dict[str, Any]) -> d
     report = json.loads((out / "report.json").read_text(encoding="utf-8"))
     lists = sum(facts["lists"] for facts in report["lists"].values())
     return {"import": name, "seconds": seconds, "events/s": events / seconds, "lists": lists, "GiB": peak}
-
-
-def import_in_process(folder: Path, way: str) -> None:
-    """The same import, streamed or in memory, without the start of a process."""
-    mapping, out, books = load_mapping("shop", {"signals.names": []}), folder / "out", Accounts()
-    shutil.rmtree(out, ignore_errors=True)
-    out.mkdir()
-    if way == "streamed":
-        stream_folder(mapping, folder, out, 0, books, quiet=True)
-    else:
-        save_dataset_folder(out, assemble(mapping, folder, 0, books))
 
 
 def make_log(folder: Path, events: int, lists: int, items: int) -> None:

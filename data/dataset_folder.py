@@ -66,6 +66,7 @@ LIST_SCHEMA = pa.schema(
         ("scores", pa.list_(pa.float64())),
         ("positions", pa.list_(pa.int64())),
         ("features", pa.list_(_NAMED_NUMBERS)),
+        ("prices", pa.list_(pa.float64())),
         ("utility", pa.list_(pa.float64())),
     ]
 )

@@ -98,7 +98,8 @@ class Event(Record):
 class RankingList(Record):
     """One result list as one shopper saw it (or would have seen it).
 
-    `candidates` are item ids in first-stage order, best first. `labels`, `scores`, `positions`, `utility` and every
+    `candidates` are item ids in first-stage order, best first. `labels`, `scores`, `positions`, `prices`, `utility`
+    and every
     entry of `features` run parallel to them. `utility` is the simulator's true expected utility in [0, 1]: it is for
     evaluation only, and nothing in prompts, modeling or finetune reads it.
     """
@@ -119,6 +120,8 @@ class RankingList(Record):
     """1-based places the candidates were shown at, where known."""
     features: dict[str, tuple[Finite, ...]] = {}
     """Named numbers a shop has per candidate (popularity, text match, …)."""
+    prices: tuple[Annotated[Finite, Field(ge=0)] | None, ...] | None = None
+    """Prices at the list's time, where they are not those of the catalogue; None for an unknown one."""
     utility: tuple[Finite, ...] | None = None
 
     @model_validator(mode="after")
@@ -128,7 +131,8 @@ class RankingList(Record):
             seen: set[str] = set()
             twice = next(c for c in self.candidates if c in seen or seen.add(c))  # type: ignore[func-returns-value]
             raise ValueError(f"candidates: item {twice!r} is there twice")
-        parallel = {"labels": self.labels, "scores": self.scores, "positions": self.positions, "utility": self.utility}
+        parallel = {"labels": self.labels, "scores": self.scores, "positions": self.positions, "prices": self.prices}
+        parallel |= {"utility": self.utility}
         for name, values in (*parallel.items(), *self.features.items()):
             if values is not None and len(values) != n:
                 raise ValueError(f"{name}: {len(values)} values for {n} candidates")
@@ -147,6 +151,6 @@ class RankingList(Record):
         def pick(values: tuple[Any, ...] | None) -> tuple[Any, ...] | None:
             return None if values is None else tuple(values[row] for row in rows)
 
-        parallel = ("candidates", "labels", "scores", "positions", "utility")
+        parallel = ("candidates", "labels", "scores", "positions", "prices", "utility")
         changed = {name: pick(getattr(self, name)) for name in parallel}
         return self.model_copy(update={**changed, "features": {k: pick(v) for k, v in self.features.items()}})

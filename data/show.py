@@ -18,6 +18,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from reshelf.data.dataset_folder import RankingData, load_dataset_folder
+from reshelf.data.importing.import_report import joins_table
 from reshelf.data.schema import GRADES, Event, Item, RankingList
 from reshelf.errors import InputError
 
@@ -55,8 +56,13 @@ def show(config: ShowConfig) -> None:
     console.print(splits_table(data))
     report = config.data / "report.json"
     if report.is_file():
-        for line in losses(json.loads(report.read_text(encoding="utf-8"))):
+        facts = json.loads(report.read_text(encoding="utf-8"))
+        for line in losses(facts):
             console.print(line)
+        if facts.get("joins"):
+            console.print(joins_table(facts["joins"]))
+        for sentence in facts.get("warnings", ()):
+            console.print(f"Warning: {escape(sentence)}", style="yellow")
     for part in sample(data.lists[split][config.number], data.items, config.rows):
         console.print(part)
 

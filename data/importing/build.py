@@ -10,27 +10,30 @@ Negatives are never items the shopper took up to and including that split; a tra
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import scipy.sparse as sp
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 from reshelf.data.dataset_folder import SPLITS
-from reshelf.data.importing.drafts import Draft
-from reshelf.data.importing.history import KINDS, EventLog
-from reshelf.data.importing.import_report import Accounts
+from reshelf.data.importing.database import Spool, Work
+from reshelf.data.importing.events import SEARCH
+from reshelf.data.importing.import_report import ImportReport
+from reshelf.data.importing.items import QueryMembers
+from reshelf.data.importing.lists import Lists
 from reshelf.data.importing.mapping import BuildConfig
-from reshelf.data.importing.pairs import event_grades
-from reshelf.data.importing.readers import NO_TIME
 from reshelf.data.importing.splits import TRAIN, UNKNOWN
-from reshelf.data.schema import EventKind, Item
+from reshelf.data.schema import Item
+from reshelf.data.signals.event_log import EventLog, Int64, lower_bound
 from reshelf.errors import InputError
 
 _HOUR = 3_600_000_000
-_SEARCH = KINDS.index(EventKind.SEARCH)
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,7 @@ class Choices:
     split: npt.NDArray[np.int8]
 
 
-def choices_of(log: EventLog, grades: npt.NDArray[np.int8], window: int) -> Choices:
+def choices_of(log: EventLog, window: int) -> Choices:
     """Group events on one item by one shopper into runs; without times every event is its own.
 
     Args:
@@ -65,7 +68,7 @@ def choices_of(log: EventLog, grades: npt.NDArray[np.int8], window: int) -> Choi
             empty.astype(np.int32), empty.astype(np.int32), empty, empty, empty.astype(np.int8), empty.astype(np.int8)
         )
     first, last = order[starts], order[np.append(starts[1:], len(order)) - 1]
-    grade = np.maximum.reduceat(grades[order], starts)
+    grade = np.maximum.reduceat(log.grade[order], starts)
     by_end = np.lexsort((last, log.user[first]))
     first, last, grade = first[by_end], last[by_end], grade[by_end]
     return Choices(log.user[first], log.item[first], log.key[first], last, grade, log.split[first])
@@ -80,17 +83,30 @@ class QueryPool:
         for query, items in enumerate(self.members):
             for item in items.tolist():
                 self.of_item.setdefault(item, []).append(query)
-        vectors = TfidfVectorizer(token_pattern=r"\S+").fit_transform(self.texts)
-        self._vectors = vectors
-        self._alike: dict[int, npt.NDArray[np.int64]] = {}
+        self.place = {text: query for query, text in reversed(list(enumerate(self.texts)))}
+        self._nearest = lru_cache(maxsize=1024)(self._likeness)
 
-    def alike(self, query: int) -> npt.NDArray[np.int64]:
-        """Other queries, the most similar words first."""
-        if query not in self._alike:
-            likeness = np.asarray((self._vectors @ self._vectors[query].T).todense()).ravel()
-            likeness[query] = -1
-            self._alike[query] = np.argsort(-likeness, kind="stable")[:-1]
-        return self._alike[query]
+    @cached_property
+    def _vectors(self) -> tuple[sp.csr_matrix, sp.csr_matrix]:
+        """Words of every query, unit vectors [queries, words], and the same turned round."""
+        vectors = TfidfVectorizer(token_pattern=r"\S+").fit_transform(self.texts).tocsr()
+        return vectors, vectors.T.tocsr()
+
+    def _likeness(self, query: int) -> Int64:
+        """The queries that share a word with this one, the most similar first."""
+        vectors, by_word = self._vectors
+        found = (vectors[query] @ by_word).tocsr()
+        found.sort_indices()
+        others = found.indices != query
+        rows, likeness = found.indices[others].astype(np.int64), found.data[others]
+        return rows[np.argsort(-likeness, kind="stable")]
+
+    def alike(self, query: int) -> Iterator[int]:
+        """Other queries, the most similar words first; those that share none in their order."""
+        near = self._nearest(query).tolist()
+        yield from near
+        passed = {query, *near}
+        yield from (other for other in range(len(self.texts)) if other not in passed)
 
 
 def category_pool(items: Sequence[Item]) -> QueryPool:
@@ -105,12 +121,17 @@ def category_pool(items: Sequence[Item]) -> QueryPool:
     return QueryPool(texts, [np.array(rows, dtype=np.int32) for rows in leaves.values()])
 
 
-def search_pool(log: EventLog, choices: Choices, found: npt.NDArray[np.int64]) -> QueryPool:
-    """Queries are what shoppers typed; an item belongs to those that led to it in the train split."""
+def search_pool(log: EventLog, choices: Choices, found: Int64, texts: pa.StringArray) -> QueryPool:
+    """Queries are what shoppers typed; an item belongs to those that led to it in the train split.
+
+    Args:
+        texts: of every query code, in the spelling that counts.
+    """
     members: dict[str, set[int]] = {}
-    texts = log.query or []
-    for i in np.flatnonzero((found >= 0) & (choices.split == TRAIN)).tolist():
-        members.setdefault(str(texts[found[i]]), set()).add(int(choices.item[i]))
+    train = np.flatnonzero((found >= 0) & (choices.split == TRAIN))
+    queries = texts.take(pa.array(log.query[found[train]])).to_pylist()
+    for text, item in zip(queries, choices.item[train].tolist()):
+        members.setdefault(text, set()).add(item)
     if not members:
         raise InputError(
             "build.query is search, but no train choice follows a search event; map search events or use another query"
@@ -118,25 +139,45 @@ def search_pool(log: EventLog, choices: Choices, found: npt.NDArray[np.int64]) -
     return QueryPool(list(members), [np.array(sorted(rows), dtype=np.int32) for rows in members.values()])
 
 
-def searches_before(log: EventLog, choices: Choices, window: int) -> npt.NDArray[np.int64]:
+def searches_before(log: EventLog, choices: Choices, window: int) -> Int64:
     """Row of the shopper's last search up to `window` before each choice; -1 where there is none."""
-    result = np.full(len(choices.user), -1, dtype=np.int64)
-    for i, user in enumerate(choices.user.tolist()):
-        past = log.before(user, int(choices.begin[i]))
-        past = past[log.kind[past] == _SEARCH]
-        if len(past) and (not log.timed or choices.begin[i] - log.key[past[-1]] <= window):
-            result[i] = past[-1]
-    return result
+    start = log.starts[choices.user]
+    end = lower_bound(log.key, start, log.starts[choices.user + 1], choices.begin)
+    latest = np.maximum.accumulate(np.where(log.kind == SEARCH, np.arange(len(log)), -1))
+    last = np.where(end > start, latest[np.maximum(end - 1, 0)], -1)
+    last = np.where(last >= start, last, -1)
+    if log.timed:
+        last = np.where((last >= 0) & (choices.begin - log.key[last] <= window), last, -1)
+    return last
+
+
+@dataclass(frozen=True)
+class Builder:
+    """Draws targets and negatives; same seed, same lists."""
+
+    config: BuildConfig
+    log: EventLog
+    choices: Choices
+    found: Int64
+    """Row of the search before each choice; -1 for none."""
+    pool: QueryPool | None
+    query_texts: pa.StringArray
+    """As typed, by query code."""
+    query_keys: pa.StringArray
+    """What counts as the same query, by query code."""
+    draw: Callable[[int], Int64]
+    users: pa.StringArray
+    report: ImportReport
+    rng: np.random.Generator
 
 
 def build_lists(
-    config: BuildConfig, log: EventLog, items: Sequence[Item], pool: QueryPool | None, books: Accounts, seed: int
-) -> list[Draft]:
-    """Draw targets and negatives; same seed, same lists.
+    work: Work, config: BuildConfig, log: EventLog, items: Sequence[Item], members: QueryMembers | None, lists: Lists,
+    query_keys: pa.StringArray, seed: int,
+) -> tuple[Lists, list[str], list[str]]:  # fmt: skip
+    """The lists read so far and those made from events, with the ids of the new ones and the texts of their queries.
 
-    Args:
-        items: the catalogue in its order.
-        pool: of `item_queries`, where the mapping has them.
+    Codes of new queries begin behind those of `query_keys`, numbers of new lists behind those in the table `head`.
 
     Raises:
         InputError: the events cannot give such lists.
@@ -146,110 +187,121 @@ def build_lists(
             "build: the events have no split; map events.split, or set split.by to time, user or leave_one_out"
         )
     rng = np.random.default_rng(seed)
-    choices = choices_of(
-        log, event_grades(log.kind, log.value, config.rating_thresholds), int(config.window_hours * _HOUR)
-    )
+    choices = choices_of(log, int(config.window_hours * _HOUR))
     found = np.full(len(choices.user), -1, dtype=np.int64)
-    if config.query == "category":
+    pool = None
+    if config.query == "item_queries" and members is not None:
+        pool = QueryPool(members.texts, [np.array(rows, dtype=np.int32) for rows in members.items])
+    elif config.query == "category":
         pool = category_pool(items)
     elif config.query == "search":
         found = searches_before(log, choices, int(config.window_hours * _HOUR))
-        pool = search_pool(log, choices, found)
-    elif config.query == "none":
-        pool = None
+        pool = search_pool(log, choices, found, query_keys)
     if config.negatives == "same_query" and pool is None:
         raise InputError(
             "build.negatives is same_query, but build.query is none; choose a query, or uniform or popularity"
         )
     counts = np.bincount(log.item[(log.item >= 0) & (log.split == TRAIN)], minlength=len(items)).astype(np.float64)
+    users = work.texts("SELECT id FROM shopper ORDER BY code")
+    texts = work.texts("SELECT text FROM query ORDER BY code")
     draw = _sampler(counts, config.negatives, rng)
-    drafts: list[Draft] = []
+    builder = Builder(config, log, choices, found, pool, texts, query_keys, draw, users, work.report, rng)
+    spool = Spool(work.folder / "built", {name: values.dtype for name, values in lists.candidates.items()})
+    for start in range(0, len(lists.candidates["item"]), 1 << 20):
+        spool.add(**{name: values[start : start + (1 << 20)] for name, values in lists.candidates.items()})
+    first = work.number("SELECT max(number) + 1 FROM head")
+    codes: dict[str, int] = {}
+    ids: list[str] = []
+    heads: list[tuple[int, int, int, int, int]] = []
+    begin = len(lists.candidates["item"])
     for split in config.splits:
-        drafts += _build_split(split, config, log, choices, found, pool, draw, books, rng)
-    return drafts
+        for list_id, user, key, query, candidates, labels in _build_split(split, builder):
+            code = codes.setdefault(query, len(codes)) + len(query_keys)
+            heads.append((user, key, code, SPLITS.index(split), len(candidates)))
+            ids.append(list_id)
+            none = np.full(len(candidates), np.nan)
+            spool.add(item=candidates, label=labels, position=np.zeros(len(candidates)), score=none, price=none)
+    table = np.array(heads, dtype=np.int64).reshape(-1, 5).T
+    size = table[4]
+    built = Lists(
+        part=np.full(len(size), -1, dtype=np.int8), number=first + np.arange(len(size)),
+        row=np.zeros(len(size), dtype=np.int64),
+        user=table[0].astype(np.int32), time=table[1], query=table[2].astype(np.int32), split=table[3].astype(np.int8),
+        start=begin + np.cumsum(size) - size, size=size, candidates={},
+    )  # fmt: skip
+    names = [name for name in vars(lists) if name != "candidates"]
+    merged = {name: np.concatenate([getattr(lists, name), getattr(built, name)]) for name in names}
+    return replace(lists, **merged, candidates=spool.columns()), ids, list(codes)
 
 
 def _build_split(
-    split: str,
-    config: BuildConfig,
-    log: EventLog,
-    choices: Choices,
-    found: npt.NDArray[np.int64],
-    pool: QueryPool | None,
-    draw: Callable[[int], npt.NDArray[np.int64]],
-    books: Accounts,
-    rng: np.random.Generator,
-) -> list[Draft]:
+    split: str, builder: Builder
+) -> Iterator[tuple[str, int, int, str, npt.NDArray[np.int32], npt.NDArray[np.int8]]]:
+    """Id, shopper, key, query, candidates and labels of every list of a split."""
+    config, log, choices, found = builder.config, builder.log, builder.choices, builder.found
+    pool, rng, report = builder.pool, builder.rng, builder.report
     code, table = SPLITS.index(split), f"choices ({split})"
     size = config.train_candidates or config.candidates if split == "train" else config.candidates
-    mine = np.flatnonzero(choices.split == code)
-    books.read(table, len(mine))
-    good = mine[choices.grade[mine] >= config.min_grade]
-    books.drop(table, f"grade below {config.min_grade}", len(mine) - len(good))
-    histories, usable = {}, []
-    for i in good.tolist():
-        key = int(log.key[found[i]]) if found[i] >= 0 else int(choices.begin[i])
-        past = log.before(int(choices.user[i]), key)
-        if int((log.item[past] >= 0).sum()) < config.min_history:
-            books.drop(table, f"history shorter than {config.min_history}", 1)
-        elif pool is not None and found[i] < 0 and int(choices.item[i]) not in pool.of_item:
-            books.drop(table, "target belongs to no query", 1)
-        else:
-            histories[i] = (past, key)
-            usable.append(i)
-    latest: Counter[int] = Counter()
-    chosen = []
-    for i in reversed(usable):
-        latest[int(choices.user[i])] += 1
-        if latest[int(choices.user[i])] <= config.per_user:
-            chosen.append(i)
-    books.drop(table, f"more than {config.per_user} per shopper", len(usable) - len(chosen))
-    chosen.reverse()
+    chosen, key = _choose(builder, code, table)
     most = config.max_lists.get(split)
     if most is not None and len(chosen) > most:
-        books.drop(table, f"more than {most} lists", len(chosen) - most)
-        chosen = sorted(rng.choice(chosen, most, replace=False).tolist())
-    books.keep(table, len(chosen))
-    numbers: Counter[int] = Counter()
-    drafts = []
-    for i in chosen:
+        report.drop(table, f"more than {most} lists", len(chosen) - most)
+        chosen = np.sort(rng.choice(chosen, most, replace=False))
+    report.keep(table, len(chosen))
+    numbers: dict[int, int] = {}
+    for i in chosen.tolist():
         user, target = int(choices.user[i]), int(choices.item[i])
         span = log.span(user)
         known = log.item[span][log.split[span] <= code] if code == TRAIN else log.item[span]
-        query = ""
+        query, number = "", -1
         banned = {*known.tolist(), target}
         if pool is not None and found[i] < 0:
             number = int(rng.choice(pool.of_item[target]))
             query = pool.texts[number]
         elif found[i] >= 0:
-            query = str((log.query or [])[found[i]])
-            number = pool.texts.index(query) if pool is not None and query in pool.texts else -1
+            asked = int(log.query[found[i]])
+            query = builder.query_texts[asked].as_py()
+            number = pool.place.get(builder.query_keys[asked].as_py(), -1) if pool is not None else -1
         if config.negatives == "same_query" and pool is not None and query and number >= 0:
             negatives = _of_query(pool, number, banned, size - 1, rng)
         else:
-            negatives = _fresh(draw, banned, size - 1)
+            negatives = _fresh(builder.draw, banned, size - 1)
         if len(negatives) < size - 1:
-            books.repair(table, f"fewer than {size} candidates, for want of items", 1)
+            report.repair(table, f"fewer than {size} candidates, for want of items", 1)
         candidates = np.array([target, *negatives], dtype=np.int32)
         labels = np.zeros(len(candidates), dtype=np.int8)
         labels[0] = choices.grade[i]
         order = rng.permutation(len(candidates))
-        past, key = histories[i]
-        drafts.append(
-            Draft(
-                list_id=f"{split}-{log.users[user]}-{numbers[user]}",
-                place=f"list built from the events of {log.users[user]!r}",
-                user_id=log.users[user],
-                time=key if log.timed else NO_TIME,
-                query=query,
-                split=code,
-                candidates=candidates[order],
-                labels=labels[order],
-                past=past,
-            )
-        )
-        numbers[user] += 1
-    return drafts
+        n = numbers[user] = numbers.get(user, -1) + 1
+        list_id = f"{split}-{builder.users[user].as_py()}-{n}"
+        yield list_id, user, int(key[i]), query, candidates[order], labels[order]
+
+
+def _choose(builder: Builder, code: int, table: str) -> tuple[Int64, Int64]:
+    """The choices of a split that make lists, and of every choice the key that its history ends before."""
+    config, log, choices, found = builder.config, builder.log, builder.choices, builder.found
+    report, pool = builder.report, builder.pool
+    key = np.where(found >= 0, log.key[np.maximum(found, 0)], choices.begin)
+    mine = np.flatnonzero(choices.split == code)
+    report.read(table, len(mine))
+    good = mine[choices.grade[mine] >= config.min_grade]
+    report.drop(table, f"grade below {config.min_grade}", len(mine) - len(good))
+    user = choices.user[good]
+    taken = np.concatenate([[0], np.cumsum(log.item >= 0)])
+    end = lower_bound(log.key, log.starts[user], log.starts[user + 1], key[good])
+    long = taken[end] - taken[log.starts[user]] >= config.min_history
+    report.drop(table, f"history shorter than {config.min_history}", int((~long).sum()))
+    good = good[long]
+    if pool is not None:
+        placed = np.isin(choices.item[good], np.fromiter(pool.of_item, dtype=np.int64)) | (found[good] >= 0)
+        report.drop(table, "target belongs to no query", int((~placed).sum()))
+        good = good[placed]
+    # choices are sorted by shopper and time: count from the end of each shopper's
+    user = choices.user[good]
+    last = np.searchsorted(user, user, side="right")
+    kept = last - np.arange(len(good)) <= config.per_user
+    report.drop(table, f"more than {config.per_user} per shopper", int((~kept).sum()))
+    return good[kept], key
 
 
 def _sampler(
@@ -277,11 +329,11 @@ def _of_query(pool: QueryPool, query: int, banned: set[int], n: int, rng: np.ran
     """Items of the query, then of the queries with the most similar words."""
     result: list[int] = []
     seen = set(banned)
-    for other in (query, *pool.alike(query).tolist()):
+    for other in itertools.chain([query], pool.alike(query)):
+        if len(result) == n:
+            break
         items = [item for item in pool.members[other].tolist() if item not in seen]
         take = rng.permutation(items)[: n - len(result)].tolist() if items else []
         result += take
         seen.update(take)
-        if len(result) == n:
-            break
     return result

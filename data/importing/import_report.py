@@ -1,8 +1,8 @@
-"""What an import read, kept, dropped and repaired, by reason: the books that `report.json` prints.
+"""What an import read, kept, dropped, repaired and joined, and what looks wrong about it: `report.json` and the screen.
 
-    books = Accounts()
-    books.read("events", 100);  books.drop("events", "unknown kind", 3);  books.keep("events", 97)
-    books.check()
+    report = ImportReport()
+    report.read("events", 100);  report.drop("events", "kind not mapped", 3);  report.keep("events", 97)
+    report.check()
 
 Of every table, rows read = rows kept + rows dropped; `check` holds it.
 """
@@ -10,17 +10,19 @@ Of every table, rows read = rows kept + rows dropped; `check` holds it.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from reshelf.errors import InputError
 
 
 @dataclass
-class Accounts:
+class ImportReport:
     """Counts by table and reason."""
 
     rows_read: Counter[str] = field(default_factory=Counter)
@@ -29,6 +31,16 @@ class Accounts:
     repaired: dict[str, Counter[str]] = field(default_factory=dict)
     lists: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Facts about the lists of each split."""
+    joins: dict[str, float] = field(default_factory=dict)
+    """Shares of events and lists that found each other; see `join_report`."""
+    kinds_not_mapped: dict[str, int] = field(default_factory=dict)
+    """The most frequent raw kinds of event that the mapping does not know."""
+    taken_back: int = 0
+    """Events that a later one took back: removed from the cart, refunded."""
+    local_times: dict[str, bool] = field(default_factory=dict)
+    """Of tables without a `timezone`: whether they have times without an offset."""
+    warnings: list[str] = field(default_factory=list)
+    """What looks wrong, one sentence each."""
 
     def read(self, table: str, n: int) -> None:
         self.rows_read[table] += n
@@ -47,6 +59,9 @@ class Accounts:
     def reasons(self, table: str) -> str:
         """`item not in the catalogue: 12, repeated row: 3`, what was dropped of a table."""
         return ", ".join(f"{reason}: {n}" for reason, n in sorted(self.dropped.get(table, {}).items()))
+
+    def warn(self, sentence: str) -> None:
+        self.warnings.append(sentence)
 
     def nothing_left(self) -> InputError:
         """What is wrong where every list was dropped, with the reasons."""
@@ -72,7 +87,14 @@ class Accounts:
             }
             for table, n in self.rows_read.items()
         }
-        return {"tables": tables, "lists": self.lists}
+        return {
+            "tables": tables,
+            "joins": self.joins,
+            "kinds_not_mapped": self.kinds_not_mapped,
+            "taken_back": self.taken_back,
+            "lists": self.lists,
+            "warnings": self.warnings,
+        }
 
     def show(self, console: Console) -> None:
         """Print what was read and what became of it, and the lists by split."""
@@ -97,6 +119,20 @@ class Accounts:
         for name in dict.fromkeys(key for facts in self.lists.values() for key in facts):
             table.add_row(name.replace("_", " "), *(_text(facts.get(name, "")) for facts in self.lists.values()))
         console.print(table)
+        if self.joins:
+            console.print(joins_table(self.joins))
+        for sentence in self.warnings:
+            console.print(f"Warning: {escape(sentence)}", style="yellow")
+
+
+def joins_table(joins: Mapping[str, float]) -> Table:
+    """What share of events and lists found each other."""
+    table = Table(title="What found what")
+    table.add_column("")
+    table.add_column("share", justify="right")
+    for name, share in joins.items():
+        table.add_row(name, f"{share:.1%}")
+    return table
 
 
 def _text(value: Any) -> str:

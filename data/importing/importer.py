@@ -18,32 +18,32 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from reshelf.data.dataset_folder import SPLITS, RankingData, load_dataset_folder, save_dataset_folder
+from reshelf.data.dataset_folder import ITEM_SCHEMA, SPLITS, RankingData, load_dataset_folder, write_records
 from reshelf.data.importing.build import build_lists
-from reshelf.data.importing.drafts import ANYONE, Draft, finish, past_of
-from reshelf.data.importing.given import Context, read_lists
-from reshelf.data.importing.history import EventLog, read_events
-from reshelf.data.importing.import_report import Accounts
-from reshelf.data.importing.items import read_items
-from reshelf.data.importing.mapping import BuildConfig, Mapping
-from reshelf.data.importing.mapping_file import load_mapping
-from reshelf.data.importing.pairs import read_pairs
-from reshelf.data.importing.queries import read_item_queries, read_queries
-from reshelf.data.importing.readers import NO_TIME
-from reshelf.data.importing.splits import TEST, TRAIN, UNKNOWN, VALID, by_share, by_time, no_split, share, time_cuts
-from reshelf.data.importing.stream import stream_folder, why_not
-from reshelf.data.schema import Item
-from reshelf.data.signals import Ask, make_signals
-from reshelf.data.signals.list_outcomes import OUTCOMES, Outcomes, Shown
+from reshelf.data.importing.database import MEMORY, Work, open_work
+from reshelf.data.importing.events import event_log, read_events
+from reshelf.data.importing.features import make_features
+from reshelf.data.importing.given_history import read_given
+from reshelf.data.importing.import_report import ImportReport
+from reshelf.data.importing.items import read_catalogue, read_item_queries, read_queries
+from reshelf.data.importing.join_report import report_joins
+from reshelf.data.importing.lists import query_key, read_lists
+from reshelf.data.importing.mapping import Mapping
+from reshelf.data.importing.mapping_file import load_mapping, shipped
+from reshelf.data.importing.shown import read_shown
+from reshelf.data.importing.splits import check_splits, guard_users, split_events, split_lists
+from reshelf.data.importing.writing import Material, write_split
+from reshelf.data.signals.event_log import EventLog
 from reshelf.errors import InputError
 
 
@@ -52,8 +52,8 @@ class ImportConfig:
     """Options of `reshelf data import`."""
 
     mapping: str
-    """A mapping file (YAML), or the name of a shipped one, such as amazon_beauty_search."""
-    out: Path
+    """A mapping file (YAML), or the name of a shipped one, such as amazon_beauty_search; `list` names those."""
+    out: Path | None = None
     """Data set folder to make. An older data set there is replaced."""
     root: Path | None = None
     """Folder that the mapping's file names start from; default: `root` in the mapping, for the shipped ones
@@ -66,6 +66,8 @@ class ImportConfig:
     """Values of the mapping to change, by dotted key: {"build.train_candidates": 32}."""
     quiet: bool = False
     """Print nothing."""
+    allow_remote: bool = False
+    """Let the tables' SQL also read from s3 and https."""
 
 
 def import_logs(config: ImportConfig) -> RankingData:
@@ -75,76 +77,129 @@ def import_logs(config: ImportConfig) -> RankingData:
         InputError: as `import_folder`.
     """
     import_folder(config)
+    assert config.out is not None
     return load_dataset_folder(config.out)
 
 
 def import_folder(config: ImportConfig) -> None:
-    """Read, check, build and write a data set folder. A shop's impression log is streamed (`data.importing.stream`),
-    however large it is; everything else is put together in memory.
+    """Read, check, build and write a data set folder, in bounded memory however large the log is.
 
     Raises:
         InputError: the mapping or the data is at fault, or `out` cannot be written.
     """
+    console = Console(quiet=config.quiet)
+    if config.mapping == "list":
+        for name, about in shipped().items():
+            console.print(f"{name:<24} {about}", highlight=False)
+        return
+    if config.out is None:
+        raise InputError("import: --out is missing; name the data set folder to make")
     mapping = load_mapping(config.mapping, config.changes)
-    root, books, console = config.root or Path(mapping.root), Accounts(), Console(quiet=config.quiet)
-    partial = _prepare(config.out)
+    root, report, out = config.root or Path(mapping.root), ImportReport(), config.out.absolute()
+    partial = _prepare(out)
     try:
-        if reason := why_not(mapping):
-            console.print(f"All of it is read into memory, for {reason}; only impression logs are streamed.")
-            save_dataset_folder(partial, assemble(mapping, root, config.seed, books, config.limit))
-        else:
-            stream_folder(mapping, root, partial, config.seed, books, config.limit, config.quiet)
-        report = {"mapping": config.mapping, "changes": config.changes, "seed": config.seed, **books.to_json()}
-        (partial / "report.json").write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        _put(partial, config.out)
+        write_folder(mapping, root.absolute(), partial, report, config)
+        facts = {"mapping": config.mapping, "changes": config.changes, "seed": config.seed, **report.to_json()}
+        (partial / "report.json").write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        _put(partial, out)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    books.show(console)
-    lists = sum(facts["lists"] for facts in books.lists.values())
-    console.print(f"{books.rows_kept['items']:,} items and {lists:,} lists are in {config.out}")
+    report.show(console)
+    lists = sum(facts["lists"] for facts in report.lists.values())
+    console.print(f"{report.rows_kept['items']:,} items and {lists:,} lists are in {config.out}")
 
 
-def assemble(mapping: Mapping, root: Path, seed: int, books: Accounts, limit: int | None = None) -> RankingData:
-    """Everything but the writing."""
-    items = read_items(mapping.items, root, books)
+def write_folder(
+    mapping: Mapping, root: Path, folder: Path, report: ImportReport, config: ImportConfig, memory: str = MEMORY
+) -> None:
+    """Write `items.parquet` and the lists of every split into a folder.
+
+    Args:
+        memory: what DuckDB may hold, as it writes it: `2GB`.
+
+    Raises:
+        InputError: the mapping or the data is at fault; names file, row and field.
+    """
+    bars = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*bars, disable=config.quiet, transient=True) as progress:
+        try:
+            with open_work(folder / "work", root, report, progress, memory, config.allow_remote) as work:
+                _write(work, mapping, folder, config)
+        finally:
+            shutil.rmtree(folder / "work", ignore_errors=True)
+    report.check()
+
+
+def _write(work: Work, mapping: Mapping, folder: Path, config: ImportConfig) -> None:
+    report, seed = work.report, config.seed
+    items = read_catalogue(work, mapping)
+    has_texts = read_queries(work, mapping)
+    if mapping.events:
+        read_events(work, mapping)
+        log = event_log(work, mapping)
+    else:
+        log = _no_events(work)
+    sources = read_shown(work, mapping, has_texts)
+    lists = read_lists(work, mapping, sources)
+    given = read_given(work, mapping, sources)
+    report_joins(work, mapping)
+    cuts = split_events(work, log, lists, mapping, sources, seed)
+    lists = split_lists(work, lists, log, mapping, cuts, seed, config.limit, sources)
+    ids, queries = (
+        work.texts("SELECT list_text FROM numbered ORDER BY number") if _number(work) else pa.array([], pa.string()),
+        work.texts("SELECT text FROM query ORDER BY code"),
+    )
     catalogue = list(items.values())
-    ids = list(items)
-    log = read_events(mapping.events, root, ids, mapping.split, books, seed) if mapping.events else None
-    queries = read_queries(mapping, root, books)
-    build = mapping.build or BuildConfig()
-    rows = {item_id: row for row, item_id in enumerate(ids)}
-    context = Context(rows, queries, log, mapping.split, build.rating_thresholds, books)
-    drafts: list[Draft] = []
-    for i, lists in enumerate(mapping.lists):
-        drafts += read_lists(lists, root, f"lists.{i}", context)
-    for i, pairs in enumerate(mapping.pairs):
-        drafts += read_pairs(pairs, root, f"pairs.{i}", context)
-    _assign_splits(drafts, mapping, log, seed)
-    drafts = _cut(drafts, limit, books)
-    if log is not None:
-        _split_events(log, drafts)
-    for draft in drafts:
-        if log is not None and draft.history is None:
-            draft.past = past_of(log, draft)
-    if mapping.build and log is not None:
-        if limit is not None:
-            build.max_lists = {s: min(limit, build.max_lists.get(s, limit)) for s in SPLITS}
-        pool = read_item_queries(mapping, root, rows, queries, books)
-        drafts += build_lists(build, log, catalogue, pool, books, seed)
+    if mapping.build:
+        build = mapping.build
+        if config.limit is not None:
+            build.max_lists = {s: min(config.limit, build.max_lists.get(s, config.limit)) for s in SPLITS}
+        members = read_item_queries(work, mapping, has_texts)
+        keys = work.texts(f"SELECT {query_key('text', mapping)} FROM query ORDER BY code")
+        lists, new_ids, new_queries = build_lists(work, build, log, catalogue, members, lists, keys, seed)
+        ids, queries = (_longer(old, new) for old, new in ((ids, new_ids), (queries, new_queries)))
     if mapping.split.guard_users:
-        drafts = _guard(drafts, books)
-    _check_ids(drafts)
-    _add_signals(drafts, mapping, catalogue, log, rows)
-    data = RankingData(items, {})
+        lists = guard_users(work, lists)
+    if work.halves[0]:
+        report.warn(f"{work.halves[0]} halves of surrogate pairs in the JSON text are now U+FFFD")
+    if not len(lists):
+        raise report.nothing_left()
+    if not any(spec.in_split or spec.split for spec in (*mapping.lists, *mapping.pairs)):
+        check_splits(lists, work, mapping.split, mapping.build.splits if mapping.build and not sources else None)
+    features = make_features(work, mapping.signals, catalogue, log if mapping.events else None, lists, queries)
+    own = work.arrays("SELECT DISTINCT number, event FROM own ORDER BY number, event")
+    material = Material(
+        lists=lists, log=log, given=given, items=catalogue, item_ids=pa.array(list(items), pa.string()),
+        queries=queries, users=work.texts("SELECT id FROM shopper ORDER BY code"), list_ids=ids,
+        own=(own["number"].astype(np.int64), own["event"].astype(np.int64)), mapping=mapping, features=features,
+        sources=sources,
+    )  # fmt: skip
+    material.check_order()
+    write_records(folder / "items.parquet", catalogue, ITEM_SCHEMA)
     for code, split in enumerate(SPLITS):
-        of_split = [finish(d, log, ids, mapping.max_history) for d in drafts if d.split == code]
-        if of_split:
-            data.lists[split] = of_split
-            books.lists[split] = _facts(of_split)
-    books.check()
-    if not data.lists:
-        raise books.nothing_left()
-    return data
+        if len(chosen := np.flatnonzero(lists.split == code)):
+            report.lists[split] = write_split(folder / f"{split}.parquet", chosen, material, work)
+
+
+def _number(work: Work) -> int:
+    """How many lists there were before any was dropped; their ids are in the table `numbered`."""
+    return work.number("SELECT count(*) FROM numbered")
+
+
+def _no_events(work: Work) -> EventLog:
+    """The tables and arrays of a log without events."""
+    work.run("CREATE TABLE shopper (id VARCHAR, code INTEGER)")
+    work.run("CREATE TABLE query (text VARCHAR, code INTEGER)")
+    work.run("CREATE TABLE bot (user INTEGER)")
+    work.run("CREATE TABLE log (user INTEGER, item INTEGER, key BIGINT, list VARCHAR, grade TINYINT, session VARCHAR)")
+    types = {"user": np.int32, "item": np.int32, "kind": np.int8, "value": np.float64, "split": np.int8}
+    types |= {"grade": np.int8, "query": np.int32, "key": np.int64, "undone": np.int64}
+    columns: dict[str, Any] = {name: np.zeros(0, dtype=kind) for name, kind in types.items()}
+    return EventLog(starts=np.zeros(1, dtype=np.int64), timed=True, **columns)
+
+
+def _longer(texts: pa.Array, more: Sequence[str]) -> pa.Array:
+    return pa.concat_arrays([texts.cast(pa.string()), pa.array(more, pa.string())])
 
 
 def _prepare(out: Path) -> Path:
@@ -179,132 +234,3 @@ def _put(partial: Path, out: Path) -> None:
         out.rename(old)
     partial.rename(out)
     shutil.rmtree(old, ignore_errors=True)
-
-
-def _assign_splits(drafts: Sequence[Draft], mapping: Mapping, log: EventLog | None, seed: int) -> None:
-    """Give every list without a split of its own one by the mapping's rule."""
-    rule = mapping.split
-    open_ones = [d for d in drafts if d.split == UNKNOWN]
-    if open_ones:
-        if rule.by == "time":
-            times = np.array([d.time for d in open_ones], dtype=np.int64)
-            if (times == NO_TIME).any():
-                where = open_ones[int(np.argmax(times == NO_TIME))].place
-                raise InputError(
-                    f"{where}: the split is by time, but the list has none; "
-                    "map a time, or set split.by to user, query or column"
-                )
-            codes = by_time(
-                times, log.cuts if log is not None and log.cuts else time_cuts(times, rule.valid, rule.test)
-            )
-        elif rule.by in ("user", "query"):
-            keys = [d.user_id if rule.by == "user" else d.query for d in open_ones]
-            codes = by_share(keys, rule.valid, rule.test, seed)
-        else:
-            raise no_split(open_ones[0].place)
-        for draft, code in zip(open_ones, codes):
-            draft.split = int(code)
-    if rule.valid_from_train > 0 and not any(d.split == VALID for d in drafts):
-        for draft in drafts:
-            key = draft.query if draft.user_id == ANYONE else draft.user_id
-            if draft.split == TRAIN and share(key, seed + 1) < rule.valid_from_train:
-                draft.split = VALID
-
-
-def _split_events(log: EventLog, drafts: Sequence[Draft]) -> None:
-    """Events that no rule put into a split: those before the first valid or test list are train, the others test."""
-    held_out = [d.time for d in drafts if d.split in (VALID, TEST)]
-    if not (log.split == UNKNOWN).all() or not log.timed or not drafts or NO_TIME in held_out:
-        return
-    log.split = np.where(log.key < min(held_out, default=int(log.key.max()) + 1), TRAIN, TEST).astype(np.int8)
-
-
-def _cut(drafts: list[Draft], limit: int | None, books: Accounts) -> list[Draft]:
-    if limit is None:
-        return drafts
-    seen: Counter[int] = Counter()
-    kept = []
-    for draft in drafts:
-        seen[draft.split] += 1
-        if seen[draft.split] <= limit:
-            kept.append(draft)
-    books.read("lists before --limit", len(drafts))
-    books.keep("lists before --limit", len(kept))
-    books.drop("lists before --limit", f"more than {limit} per split", len(drafts) - len(kept))
-    return kept
-
-
-def _guard(drafts: list[Draft], books: Accounts) -> list[Draft]:
-    """Keep a shopper's lists of their latest split only."""
-    latest: dict[str, int] = {}
-    for draft in drafts:
-        if draft.user_id != ANYONE:
-            latest[draft.user_id] = max(draft.split, latest.get(draft.user_id, TRAIN))
-    kept = [d for d in drafts if d.split == latest.get(d.user_id, d.split)]
-    books.read("lists before guard_users", len(drafts))
-    books.keep("lists before guard_users", len(kept))
-    books.drop("lists before guard_users", "shopper also in a later split", len(drafts) - len(kept))
-    return kept
-
-
-def _check_ids(drafts: Sequence[Draft]) -> None:
-    places: dict[str, str] = {}
-    for draft in drafts:
-        if draft.list_id in places:
-            raise InputError(
-                f"{draft.place}, field list_id: {draft.list_id!r} is there already ({places[draft.list_id]}); "
-                "list ids must be unique"
-            )
-        places[draft.list_id] = draft.place
-
-
-def _add_signals(
-    drafts: Sequence[Draft], mapping: Mapping, catalogue: Sequence[Item], log: EventLog | None, rows: dict[str, int]
-) -> None:
-    spec = mapping.signals
-    signals = make_signals(spec, catalogue, log)
-    if signals is None:
-        return
-    asks = []
-    for draft in drafts:
-        if draft.history is not None:
-            history = np.array([rows[e.item_id] for e in draft.history if e.item_id is not None], dtype=np.int64)
-        else:
-            past = log.item[draft.past] if log is not None else np.zeros(0, dtype=np.int64)
-            history = past[past >= 0].astype(np.int64)
-        if mapping.max_history == 0:
-            history = history[:0]  # shoppers of whom nothing is known: signals must not know more
-        user = log.codes.get(draft.user_id, -1) if log is not None and draft.split == TRAIN else -1
-        asks.append(Ask(history, draft.candidates, draft.query, draft.time, user))
-    names = list(dict.fromkeys([*spec.names, *spec.first_stage]))
-    values_of = signals.compute(asks, [name for name in names if name not in OUTCOMES])
-    if any(name in OUTCOMES for name in names):
-        values_of = [a | b for a, b in zip(values_of, _outcomes(drafts, catalogue), strict=True)]
-    for draft, values in zip(drafts, values_of):
-        if spec.first_stage:
-            draft.scores = sum((w * values[n] for n, w in spec.first_stage.items()), np.zeros(len(draft.candidates)))
-        draft.features = {name: values[name] for name in spec.names}
-        if spec.first_stage and draft.scores is not None:
-            draft.reorder(np.argsort(-draft.scores, kind="stable"))
-
-
-def _outcomes(drafts: Sequence[Draft], catalogue: Sequence[Item]) -> list[dict[str, np.ndarray]]:
-    """Signals counted on the labels of the train lists, for every list."""
-    shown = [Shown(draft.user_id, draft.candidates, draft.labels > 0) for draft in drafts]
-    train = [one for one, draft in zip(shown, drafts, strict=True) if draft.split == TRAIN]
-    outcomes = Outcomes(train, [item.category for item in catalogue])
-    return [outcomes.compute([one], draft.split == TRAIN)[0] for one, draft in zip(shown, drafts, strict=True)]
-
-
-def _facts(lists: Sequence[Any]) -> dict[str, Any]:
-    grades = Counter(label for ranking in lists for label in ranking.labels or ())
-    return {
-        "lists": len(lists),
-        "users": len({r.user_id for r in lists}),
-        "queries": len({r.query for r in lists if r.query}),
-        "candidates_per_list": float(np.mean([len(r.candidates) for r in lists])),
-        "events_per_history": float(np.mean([len(r.history) for r in lists])),
-        "empty_histories": sum(not r.history for r in lists),
-        "without_positive": sum(not any(r.labels or ()) for r in lists),
-        **{f"grade_{grade}": grades[grade] for grade in range(4)},
-    }

@@ -1,8 +1,9 @@
 """The catalogue of an import: rows of an items table become `Item`s, and what cannot be right becomes missing.
 
-    items = read_items(spec, root, books)      # dict of item id to Item
+    catalogue = read_catalogue(work, mapping)      # .items: dict of item id to Item
 
-Errors: a missing id, an id that comes twice (unless `duplicates: first`), a column that is not there.
+Errors: a missing id, an id that comes twice (unless `duplicates` or `valid_from` says what that means), an id that lost
+digits, a column that is not there.
 Repairs, counted by reason: a missing title (the item is kept as "untitled"), a price that is negative, absurdly high
 or no number, stars outside 0 to 5, a negative number of ratings, mark-up in a description.
 """
@@ -10,17 +11,23 @@ or no number, stars outside 0 to 5, a negative number of ratings, mark-up in a d
 from __future__ import annotations
 
 import html
-import math
 import re
-from pathlib import Path
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
-from reshelf.data.importing.import_report import Accounts
-from reshelf.data.importing.mapping import ItemsTable
-from reshelf.data.importing.readers import RawTable, read_table
+from reshelf.data.importing.casts import (
+    INEXACT,
+    id_of,
+    is_no_number,
+    number_of,
+    path_of,
+    text_of,
+    time_of,
+)
+from reshelf.data.importing.database import Work, quoted
+from reshelf.data.importing.mapping import ItemsTable, Mapping
+from reshelf.data.importing.tables import Source, names_of, open_table, reading
 from reshelf.data.price_levels import with_price_levels
 from reshelf.data.schema import Item
 
@@ -28,82 +35,151 @@ UNTITLED = "untitled"
 _HIDDEN = re.compile(r"<(style|script)\b.*?</\1\s*>", re.IGNORECASE | re.DOTALL)
 _TAG = re.compile(r"</?[a-zA-Z][^<>]*>|<!--.*?-->", re.DOTALL)
 _SPACE = re.compile(r"\s+")
+_TEXTS = ("brand", "currency", "attribute_text", "description", "image")
+_NUMBERS = {"price": (0.0, None), "rating": (0.0, 5.0), "rating_count": (0.0, 2.0**53)}
 
 
-def read_items(spec: ItemsTable, root: Path, books: Accounts) -> dict[str, Item]:
-    """Read the catalogue and add price levels.
+def read_catalogue(work: Work, mapping: Mapping) -> dict[str, Item]:
+    """Items by id with their price levels. Leaves the tables `item` (id, code) and, where prices have dates, `price`
+    (item, since, price) in the database.
 
     Raises:
         InputError: names file, row and field.
     """
-    single = (
-        "category",
-        "brand",
-        "price",
-        "currency",
-        "rating",
-        "rating_count",
-        "attribute_text",
-        "description",
-        "image",
+    spec = mapping.items
+    work.task("reading items")
+    columns = [getattr(spec, n) for n in ("category", "price", "rating", "rating_count", "valid_from", *_TEXTS)]
+    wanted = names_of(spec.item_id, spec.title, *columns, list(spec.attributes.values()))
+    source = open_table(work, spec, "items", wanted)
+    reading(
+        work, source, f"CREATE TABLE item_row AS SELECT {', '.join(_selected(source, spec))} FROM {source.relation}"
     )
-    columns = [
-        spec.item_id,
-        spec.title,
-        *(c for name in single if (c := getattr(spec, name))),
-        *spec.attributes.values(),
-    ]
-    raw = read_table(spec, root, columns, "items")
-    books.read("items", raw.n_read)
-    books.drop("items", "not chosen by where", raw.n_read - len(raw))
-    ids = raw.ids(spec.item_id).to_pylist()
-    titles = raw.texts(spec.title)
-    optional: dict[str, list[Any]] = {
-        name: _texts(raw, getattr(spec, name)) for name in ("brand", "currency", "description", "image")
-    }
-    categories = _categories(raw, spec)
-    prices = _numbers(raw, spec.price, 0, spec.max_price, "price", books)
-    ratings = _numbers(raw, spec.rating, 0, 5, "rating", books)
-    counts = _numbers(raw, spec.rating_count, 0, 2**53, "rating_count", books)
-    attributes = {name: raw.texts(column) for name, column in spec.attributes.items()}
-    attribute_text = _texts(raw, spec.attribute_text)
-    items: dict[str, Item] = {}
-    first: dict[str, int] = {}
-    for i, item_id in enumerate(ids):
-        if item_id in first:
-            if spec.duplicates == "error":
-                raw.fail(
-                    i,
-                    spec.item_id,
-                    f"item {item_id!r} is there already ({raw.place(first[item_id])}); "
-                    "remove one, or set items.duplicates: first",
-                )
-            books.drop("items", "item id seen before", 1)
-            continue
-        first[item_id] = i
-        title = _clean(titles[i])
-        if title is None:
-            books.repair("items", "title missing, now 'untitled'", 1)
-        description = optional["description"][i]
-        if description is not None and (plain := plain_text(description)) != description:
-            books.repair("items", "mark-up taken out of the description", 1)
-            description = plain or None
-        named = {name: values[i] for name, values in attributes.items()} | _split_attributes(attribute_text[i], spec)
-        items[item_id] = Item(
-            item_id=item_id,
-            title=title or UNTITLED,
-            category=categories[i],
-            brand=_clean(optional["brand"][i]),
-            price=_known(prices[i]),
-            currency=optional["currency"][i] or (spec.currency_code if _known(prices[i]) is not None else None),
-            rating=_known(ratings[i]),
-            rating_count=None if math.isnan(counts[i]) else int(counts[i]),
-            attributes={name: value for name, value in named.items() if value},
-            description=description,
-            image=optional["image"][i],
-        )
-    books.keep("items", len(items))
+    count = work.number("SELECT count(*) FROM item_row")
+    source.count(count)
+    field = names_of(spec.item_id)[0]
+    for (row,) in work.fetch("SELECT min(row) FROM item_row WHERE id IS NULL HAVING count(*) > 0"):
+        source.fail(row, field, "the id is missing; give one or drop the row")
+    check_exact(work, source, "SELECT id, row FROM item_row", field)
+    _repair_numbers(work, spec)
+    _one_row_each(work, source, spec, field)
+    work.run("CREATE TABLE item AS SELECT id, row_number() OVER (ORDER BY row) - 1 AS code FROM item_row")
+    items = {item.item_id: item for item in _items(work, spec)}
+    work.report.keep("items", len(items))
+    work.run("DROP TABLE item_row")
+    _read_parents(work, mapping)
     return with_price_levels(items.values())
+
+
+def check_exact(work: Work, source: Source, ids: str, field: str) -> None:
+    """No id may have lost digits.
+
+    Args:
+        ids: a query for ids and the rows they are in.
+
+    Raises:
+        InputError: names file, row and field.
+    """
+    found = work.fetch(
+        f"SELECT * FROM ({ids}) t(id, row) WHERE regexp_full_match(id, {quoted(INEXACT)}) ORDER BY row LIMIT 1"
+    )
+    for text, row in found:
+        what = f"the id {text} is a floating-point number above 2^53, which has lost digits and merges different ids"
+        source.fail(row, field, f"{what}; export it as a whole number or as text")
+
+
+def _selected(source: Source, spec: ItemsTable) -> Iterator[str]:
+    yield "row"
+    yield f"{source.id(spec.item_id)} AS id"
+    yield f"{text_of(source.column(spec.title))} AS title"
+    for name in _TEXTS:
+        column = getattr(spec, name)
+        yield f"{text_of(source.column(column)) if column else 'CAST(NULL AS VARCHAR)'} AS {name}"
+    category = (
+        f"{path_of(source.column(spec.category), spec.category_separator)}" if spec.category else "NULL::VARCHAR[]"
+    )
+    yield f"{category} AS category"
+    for name in _NUMBERS:
+        column = getattr(spec, name)
+        yield f"{number_of(source.column(column), spec.decimal) if column else 'CAST(NULL AS DOUBLE)'} AS {name}"
+        yield f"{is_no_number(source.column(column), spec.decimal) if column else 'false'} AS bad_{name}"
+    since = time_of(source.column(spec.valid_from), spec) if spec.valid_from else "CAST(NULL AS BIGINT)"
+    yield f"{since} AS since"
+    values = ", ".join(text_of(source.column(column)) for column in spec.attributes.values())
+    yield f"CAST([{values}] AS VARCHAR[]) AS attributes"
+
+
+def _repair_numbers(work: Work, spec: ItemsTable) -> None:
+    for name, (low, most) in _NUMBERS.items():
+        high = spec.max_price if most is None else most
+        work.report.repair(
+            "items", f"{name} is no number, now missing", work.number(f"SELECT count(*) FROM item_row WHERE bad_{name}")
+        )
+        for bad, what in (
+            (f"{name} < {low}", f"below {low:g}"),
+            (f"{name} > {high} AND NOT isnan({name})", f"above {high:g}"),
+        ):
+            n = work.number(f"SELECT count(*) FROM item_row WHERE {bad}")
+            work.report.repair("items", f"{name} {what}, now missing", n)
+            work.run(f"UPDATE item_row SET {name} = NULL WHERE {bad}")
+        work.run(f"UPDATE item_row SET {name} = NULL WHERE isnan({name})")
+
+
+def _one_row_each(work: Work, source: Source, spec: ItemsTable, field: str) -> None:
+    """Leave one row per id."""
+    again = "SELECT id FROM item_row GROUP BY id HAVING count(*) > 1"
+    if spec.valid_from:
+        work.run(
+            "CREATE TABLE price AS SELECT id, since, arg_max(price, row) AS price FROM item_row "
+            f"WHERE since IS NOT NULL AND id IN ({again}) GROUP BY id, since"
+        )
+        last = "max(struct_pack(since := coalesce(since, -9223372036854775808), row := row)).row"
+        reason = "older price of the same item"
+    else:
+        last = "max(row)" if spec.duplicates == "last" else "min(row)"
+        reason = "item id seen before"
+    twice = work.fetch(
+        "SELECT row, first, id FROM (SELECT row, id, min(row) OVER (PARTITION BY id) AS first FROM item_row "
+        f"WHERE id IN ({again})) WHERE row > first ORDER BY row LIMIT 1"
+    )
+    if twice and spec.duplicates == "error" and not spec.valid_from:
+        row, first, item_id = twice[0]
+        what = f"item {item_id!r} is there already ({source.place(first)}); remove one, or set items.duplicates: first"
+        source.fail(row, field, what)
+    before = work.number("SELECT count(*) FROM item_row")
+    if twice:
+        work.run(f"DELETE FROM item_row WHERE row NOT IN (SELECT {last} FROM item_row GROUP BY id)")
+    work.report.drop("items", reason, before - work.number("SELECT count(*) FROM item_row"))
+
+
+def _items(work: Work, spec: ItemsTable) -> Iterator[Item]:
+    for batch in work.base.sql("FROM item_row ORDER BY row").to_arrow_reader(4096):
+        for row in batch.to_pylist():
+            yield _item(row, spec, work)
+
+
+def _item(row: dict[str, Any], spec: ItemsTable, work: Work) -> Item:
+    title = _clean(row["title"])
+    if title is None:
+        work.report.repair("items", "title missing, now 'untitled'", 1)
+    description = row["description"]
+    if description is not None and (plain := plain_text(description)) != description:
+        work.report.repair("items", "mark-up taken out of the description", 1)
+        description = plain or None
+    named = dict(zip(spec.attributes, row["attributes"] or ())) | _split_attributes(row["attribute_text"], spec)
+    price, count = row["price"], row["rating_count"]
+    return Item(
+        item_id=row["id"],
+        title=title or UNTITLED,
+        category=tuple(row["category"] or ()),
+        brand=_clean(row["brand"]),
+        price=price,
+        currency=row["currency"] or (spec.currency_code if price is not None else None),
+        rating=row["rating"],
+        rating_count=None if count is None else int(count),
+        attributes={name: value for name, value in named.items() if value},
+        description=description,
+        image=row["image"],
+    )
 
 
 def plain_text(text: str) -> str:
@@ -119,37 +195,92 @@ def _clean(text: str | None) -> str | None:
     return (_SPACE.sub(" ", text).strip() or None) if text else None
 
 
-def _known(value: float) -> float | None:
-    return None if math.isnan(value) else float(value)
-
-
-def _texts(raw: RawTable, column: str | None) -> list[str | None]:
-    return raw.texts(column) if column else [None] * len(raw)
-
-
-def _categories(raw: RawTable, spec: ItemsTable) -> list[tuple[str, ...]]:
-    if not spec.category:
-        return [()] * len(raw)
-    levels = raw.lists(spec.category, spec.category_separator)
-    return [tuple(t for level in path or () if level is not None and (t := str(level).strip())) for path in levels]
-
-
-def _numbers(
-    raw: RawTable, column: str | None, low: float, high: float, name: str, books: Accounts
-) -> npt.NDArray[np.float64]:
-    """Values outside [low, high] become missing, counted."""
-    if column is None:
-        return np.full(len(raw), np.nan)
-    unreadable: list[int] = []
-    values = raw.numbers(column, lambda i, _: unreadable.append(i))
-    books.repair("items", f"{name} is no number, now missing", len(unreadable))
-    for bad, what in ((values < low, f"below {low:g}"), (values > high, f"above {high:g}")):
-        books.repair("items", f"{name} {what}, now missing", int(bad.sum()))
-        values[bad] = np.nan
-    return values
-
-
 def _split_attributes(text: str | None, spec: ItemsTable) -> dict[str, str]:
     between, within = spec.attribute_separators
     pairs = (part.split(within, 1) for part in (text or "").split(between) if within in part)
     return {name.strip(): value.strip() for name, value in pairs if name.strip()}
+
+
+def _read_parents(work: Work, mapping: Mapping) -> None:
+    """The table `known` (id, code): ids as tables may write them, and the item each stands for."""
+    work.run("CREATE TABLE known AS SELECT id, CAST(code AS INTEGER) AS code FROM item")
+    spec = mapping.parents
+    if spec is None:
+        return
+    source = open_table(work, spec, "parents", [spec.item_id, spec.parent_id])
+    own, parent = source.id(spec.item_id), source.id(spec.parent_id)
+    reading(work, source, f"CREATE TABLE parent AS SELECT {own} AS id, {parent} AS parent FROM {source.relation}")
+    count = work.number("SELECT count(*) FROM parent")
+    source.count(count)
+    work.run(
+        "CREATE TABLE variant AS SELECT parent.id, min(item.code) AS code FROM parent JOIN item ON item.id = "
+        "parent.parent GROUP BY parent.id"
+    )
+    kept = work.number("SELECT count(*) FROM parent WHERE id IN (SELECT id FROM variant)")
+    work.report.keep("parents", kept)
+    work.report.drop("parents", "parent not in the catalogue", count - kept)
+    work.run("DELETE FROM known WHERE id IN (SELECT id FROM variant)")
+    work.run("INSERT INTO known SELECT id, code FROM variant")
+
+
+def read_queries(work: Work, mapping: Mapping) -> bool:
+    """The table `query_text` (id, text) of the queries table; False without one.
+
+    Raises:
+        InputError: names file, row and field.
+    """
+    spec = mapping.queries
+    if spec is None:
+        return False
+    source = open_table(work, spec, "queries", [spec.query_id, spec.query])
+    text = text_of(source.column(spec.query))
+    query = f"CREATE TABLE query_text AS SELECT row, {id_of(source.column(spec.query_id))} AS id, {text} AS text"
+    reading(work, source, f"{query} FROM {source.relation}")
+    count = work.number("SELECT count(*) FROM query_text")
+    source.count(count)
+    work.report.keep("queries", count)
+    for name, what in ((spec.query_id, "id"), (spec.query, "text")):
+        for (row,) in work.fetch(f"SELECT min(row) FROM query_text WHERE {what} IS NULL HAVING count(*) > 0"):
+            source.fail(row, name, f"the {what} is missing")
+    for query_id, row in work.fetch(
+        "SELECT id, max(row) FROM query_text GROUP BY id HAVING count(*) > 1 ORDER BY 2 LIMIT 1"
+    ):
+        source.fail(row, spec.query_id, f"query {query_id!r} is there already; query ids must be unique")
+    return True
+
+
+@dataclass(frozen=True)
+class QueryMembers:
+    """Which items belong to which query."""
+
+    texts: list[str]
+    items: list[Any]
+    """Codes of the items of each query, int32 arrays."""
+
+
+def read_item_queries(work: Work, mapping: Mapping, has_texts: bool) -> QueryMembers | None:
+    """The items of every query; None without such a table.
+
+    Raises:
+        InputError: names file, row and field.
+    """
+    spec = mapping.item_queries
+    if spec is None:
+        return None
+    source = open_table(work, spec, "item_queries", [spec.item_id, spec.query_id])
+    item, query = id_of(source.column(spec.item_id)), id_of(source.column(spec.query_id))
+    reading(work, source, f"CREATE TABLE link AS SELECT row, {item} AS item, {query} AS query FROM {source.relation}")
+    count = work.number("SELECT count(*) FROM link")
+    source.count(count)
+    if has_texts:
+        lost = "SELECT query, row FROM link WHERE query NOT IN (SELECT id FROM query_text) ORDER BY row LIMIT 1"
+        for query_id, row in work.fetch(lost):
+            source.fail(row, spec.query_id, f"query {query_id!r} is not in the queries table")
+    table = work.arrays("SELECT link.query, known.code FROM link JOIN known ON known.id = link.item ORDER BY link.row")
+    work.report.keep("item_queries", len(table["code"]))
+    work.report.drop("item_queries", "item not in the catalogue", count - len(table["code"]))
+    members: dict[str, list[int]] = {}
+    for query_id, code in zip(table["query"].tolist(), table["code"].tolist()):
+        members.setdefault(query_id, []).append(code)
+    texts = dict(work.fetch("SELECT id, text FROM query_text")) if has_texts else {}
+    return QueryMembers([texts.get(query_id, query_id) for query_id in members], list(members.values()))

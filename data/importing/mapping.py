@@ -1,25 +1,41 @@
-"""The mapping file: which column of which file is what. One YAML, one typed dataclass per table.
+"""The mapping file: which column of which table is what. One YAML file, one typed dataclass per table.
 
     items:
       file: products.csv
       item_id: sku
       title: name
-      category: path
-      category_separator: " > "
     events:
-      file: events-*.parquet
-      user_id: customer
-      item_id: sku
-      time: ts
-      time_unit: ms
-      kind_column: action
-      kinds: {pv: view, add_to_cart: cart, order: purchase}
+      - {file: "clicks-*.parquet", user_id: [customer, session], item_id: sku, time: ts, kind_column: action,
+         kinds: {pv: view, add_to_cart: cart}, undo: {remove_from_cart: cart}, list_id: request}
+      - {file: orders.csv, user_id: customer, item_id: sku, time: created_at, timezone: Europe/Berlin, kind: purchase}
     pairs:
-      - {file: shown.parquet, list_id: request, user_id: customer, time: ts, query: q, item_id: sku, position: rank}
+      - sql: |
+          SELECT request, customer, ts, q, unnest(hits) AS sku, generate_subscripts(hits, 1) AS rank
+          FROM read_json('searches/*.ndjson') WHERE NOT is_bot
+        list_id: request
+        user_id: customer
+        time: ts
+        query: q
+        item_id: sku
+        position: rank
     split: {by: time, valid: 0.1, test: 0.1}
 
-`data.importing.mapping_file.load_mapping` reads it. File names are relative to `root`. A name may hold `*`, or be a
-folder: all its files are then one table.
+Every table is either a `file` or a `sql`, both relative to `--root`:
+
+- `file`: one file, a folder or a pattern with `*`: .parquet, .csv, .tsv, .dat, .txt, .jsonl, .ndjson, .json (all but
+  Parquet also .gz). Text tables are read as text, so the id `007` stays `007`. A column of JSON lines or of a nested
+  Parquet column may be a dotted path: `event_attributes.object.object_id`.
+- `sql`: one DuckDB SELECT over `read_csv`, `read_json`, `read_parquet`, globs and Hive partitions below the root. It
+  can read nothing else, and write nothing. Its columns are then mapped like those of a file. Leave types to the
+  mapping: read CSV with `all_varchar = true`, and do not cast ids, times or numbers yourself.
+
+Lists come from `pairs` (one row per product shown), `lists` (one row per list, with list columns), or `build` (made
+from events). Their labels come from a column (`label`, `labels`, `target`) or, without one, from `events`: an event
+that names a list (`events.list_id`) is an outcome of that list, any other one of the last list before it, up to
+`window_hours`, that showed its product to its shopper. A list's history are the shopper's events strictly before its
+time, never its own outcomes.
+
+`data.importing.mapping_file.load_mapping` reads the file.
 """
 
 from __future__ import annotations
@@ -33,6 +49,20 @@ from reshelf.data.schema import EventKind
 
 _STRICT = ConfigDict(extra="forbid", strict=False)
 
+Columns = str | list[str]
+"""One column, or several of which the first that is there (not null, not empty) counts."""
+OnUnknown = Literal["drop", "error"]
+SplitName = Literal["train", "valid", "test"]
+
+UNDO = {
+    **dict.fromkeys(("remove_from_cart", "removefromcart", "remove_cart", "cart_remove"), EventKind.CART),
+    **dict.fromkeys(
+        ("refund", "refunded", "return", "returned", "cancel", "cancelled", "canceled", "purchase_cancelled"),
+        EventKind.PURCHASE,
+    ),
+}
+"""What the common words for taking something back take back."""
+
 
 @dataclass(kw_only=True)
 class Table:
@@ -40,30 +70,51 @@ class Table:
 
     __pydantic_config__ = _STRICT
 
-    file: str
-    """File, folder or pattern, relative to the root. Endings: .parquet, .jsonl, .json, .csv, .tsv, .dat, .txt; all but
-    .parquet also with .gz."""
+    file: str | None = None
+    """File, folder or pattern below the root."""
+    sql: str | None = None
+    """One DuckDB SELECT, instead of `file`."""
     where: dict[str, Any] = field(default_factory=dict)
-    """Only rows whose column has this value, or one of these values: `{locale: us}`. The others are counted."""
+    """Only rows whose column has this value: `{locale: us}`, one of these: `{locale: [us, uk]}`, is missing: `{bot:
+    null}`, is not: `{kind: {not: view}}`, `{bot: {not: null}}`, or lies in a range: `{price: {from: 1, below: 100}}`,
+    `{day: {after: 2024-01-31, to: 2024-03-01}}`, `{ts: ">=2024-03-01"}`. All columns must agree. Values are compared as
+    text, words such as true, no and null in any case, ranges as numbers or times. The other rows are counted."""
     separator: str | None = None
-    """Column separator of a text table; default comma, or tab for .tsv. May be longer than one character (`::`)."""
+    """Column separator of a text file. Default: tab for .tsv, else found in the first line (comma, semicolon, tab, |).
+    May be up to four characters (`::`)."""
+    quote: str | None = None
+    """Quotation mark of a text file, "" for none. Default: `"`; none in tab-separated files."""
     header: list[str] | None = None
-    """Column names of a text table that has no header line."""
+    """Column names of a text file that has no header line."""
     encoding: str = "utf-8"
-    """Of a text table."""
+    """Of a text file: utf-8, latin-1 or utf-16."""
+    decimal: Literal[".", ","] = "."
+    """Decimal sign of numbers that are text. The other one, spaces and apostrophes divide thousands."""
+    time_unit: Literal["auto", "s", "ms", "us", "ns"] = "auto"
+    """Of numeric times since 1970 (UTC). auto: by their size, each time for itself; 20231114 and 20231114221320 are
+    dates. Text is read as ISO 8601, also with a space, `UTC` or an offset at the end."""
+    time_format: str | None = None
+    """Of times that are other text, as in strptime: `"%d.%m.%Y %H:%M"`."""
+    timezone: str | None = None
+    """What times without an offset are local to: `Europe/Berlin`. Default UTC, with a warning where other tables have
+    times with an offset or since 1970."""
 
 
 @dataclass(kw_only=True)
 class ItemsTable(Table):
     """The catalogue. `item_id` and `title` are needed, every other column may stay unmapped."""
 
-    item_id: str
+    item_id: Columns
+    """Of several columns the first that is there. An id made of several columns: `sql` with `concat_ws`."""
     title: str
     category: str | None = None
-    """Path from broad to fine: a list column, or text divided by `category_separator`."""
+    """Path from broad to fine: a list column, or text divided by `category_separator`. Of a list of paths the first."""
     category_separator: str = " > "
     brand: str | None = None
     price: str | None = None
+    valid_from: str | None = None
+    """Since when a row's price holds, where an item is there once per price. The latest row is the item; a list sees
+    the price of its own time (`RankingList.prices`)."""
     currency: str | None = None
     """Column with ISO 4217 codes."""
     currency_code: str | None = None
@@ -79,22 +130,30 @@ class ItemsTable(Table):
     """Between attributes, and between a name and its value, in `attribute_text`."""
     description: str | None = None
     image: str | None = None
-    duplicates: Literal["error", "first"] = "error"
-    """What to do with an item id that comes again: stop, or keep the first (counted)."""
+    duplicates: Literal["error", "first", "last"] = "error"
+    """What to do with an item id that comes again: stop, or keep the first or the last (counted)."""
     max_price: float = 1e7
     """Prices above this are taken for mistakes: the price becomes missing (counted)."""
+
+
+@dataclass(kw_only=True)
+class ParentsTable(Table):
+    """SKU to product: ids of variants, wherever they stand in events, pairs, lists and histories, count as their
+    parent's. Ids that are not in the table stay as they are."""
+
+    item_id: str
+    parent_id: str
 
 
 @dataclass(kw_only=True)
 class EventsTable(Table):
     """What shoppers did: one row per event, or one row per shopper with a list column of item ids, oldest first."""
 
-    user_id: str
-    item_id: str
+    user_id: Columns
+    """`[customer, session]`: the first that is there. Rows without any are dropped (counted)."""
+    item_id: Columns
     time: str | None = None
     """Without it, `order` (or the order of the rows) says what came first."""
-    time_unit: Literal["s", "ms", "us"] = "s"
-    """Of numeric times since 1970 (UTC). Text is read as ISO 8601; timestamps are taken as they are."""
     order: str | None = None
     """A number that grows along one shopper's events, where there is no time."""
     kind: EventKind = EventKind.PURCHASE
@@ -102,16 +161,26 @@ class EventsTable(Table):
     kind_column: str | None = None
     kinds: dict[str, EventKind] = field(default_factory=dict)
     """Raw value to kind. Values that are not listed and are no kind themselves are dropped (counted)."""
+    undo: dict[str, EventKind] = field(default_factory=lambda: dict(UNDO))
+    """Raw value to the kind that it takes back: `{remove_from_cart: cart, refund: purchase}`. The shopper's last such
+    event on the item before it loses its grade, and neither stays in later histories. By default the common words."""
+    grades: dict[str, int] = field(default_factory=dict)
+    """Grade of an event by its kind or raw value, 0 to 3: `{view: 1}`, `{wishlist: 2}`. Default: click 1, cart 2,
+    purchase 3, everything else 0, ratings by `build.rating_thresholds`."""
     query: str | None = None
-    """Text of a search event."""
+    """Text of a search event, or of the search that led to a click."""
     value: str | None = None
     """Stars of a rating."""
-    list_id: str | None = None
-    """The result list the event happened on, where the log has it."""
+    list_id: Columns | None = None
+    """The result list the event happened on, where the log has it; may be null in some rows."""
+    session_id: str | None = None
+    """Only for the report: a user id that many sessions share is named."""
+    event_id: str | None = None
+    """Rows that have the id of an earlier one are the same event delivered again: dropped (counted)."""
     split: str | None = None
     """Column that already says train, valid or test."""
     max_per_day: int = 1000
-    """Shoppers with more events on one day are taken for bots; all their events are dropped (counted)."""
+    """Shoppers with more events on one day are taken for bots; all their events and lists are dropped (counted)."""
     earliest: str = "1990-01-01"
     """Events before this day, or more than a day after the import, have an absurd time and are dropped (counted)."""
 
@@ -133,21 +202,26 @@ class ItemQueriesTable(Table):
 
 
 @dataclass(kw_only=True)
-class Outcomes:
-    """Fields that lists and pairs share."""
+class ListColumns(Table):
+    """What lists and pairs share."""
 
-    __pydantic_config__ = _STRICT
-
-    list_id: str | None = None
-    user_id: str | None = None
-    """Without it the list is by nobody in particular (judged search results)."""
+    list_id: Columns | None = None
+    """Rows without one are dropped (counted)."""
+    list_id_scope: list[str] = field(default_factory=list)
+    """What makes a list, where one `list_id` stands for several: keys of this table or columns, such as
+    `[list_id, user_id, page]`. Default: the `list_id`, and rows of one list that disagree in shopper or query are an
+    error."""
+    user_id: Columns | None = None
+    """Without it the list is by nobody in particular (judged search results). Rows without any are dropped
+    (counted)."""
     time: str | None = None
-    time_unit: Literal["s", "ms", "us"] = "s"
+    """A list's time is that of its earliest row."""
     query: str | None = None
+    """As typed; what counts as the same query says `Mapping.query_key`."""
     query_id: str | None = None
     """Looked up in `queries`."""
     grades: dict[str, int] = field(default_factory=dict)
-    """Raw label to grade: 0 none, 1 click, 2 cart, 3 purchase."""
+    """Raw label to grade: 0 none, 1 click, 2 cart, 3 purchase. true and yes are 1 by default, false and no 0."""
     thresholds: list[float] = field(default_factory=list)
     """For numeric labels instead of `grades`: the least raw label of grade 1, of grade 2, of grade 3."""
     history: str | None = None
@@ -156,16 +230,30 @@ class Outcomes:
     """List column of times beside item ids in `history`."""
     split: str | None = None
     """Column that says train, valid or test."""
-    in_split: Literal["train", "valid", "test"] | None = None
+    in_split: SplitName | None = None
     """The split of the whole table, where there is no column."""
+    on_unknown: OnUnknown = "drop"
+    """Items (and query ids) that the catalogue does not know or that are null: leave them out and count them, the
+    positions of the others stay; or stop. Lists of which nothing is left are dropped (counted)."""
+    window_hours: float = 24.0
+    """How long after a list an event on one of its items is its outcome, where labels come from events. Lists whose
+    window is still open when the log ends are dropped (counted)."""
+    attribution: Literal["last_touch", "every_list"] = "last_touch"
+    """Whose outcome an event is that names no list: of the last list before it that showed the item to its shopper, or
+    of every one in the window."""
+    skew_seconds: float = 5.0
+    """An event on an item up to this long before the first list that showed it is that list's outcome: clocks
+    differ."""
+    first_position: Literal["auto", 0, 1] = "auto"
+    """What the first place is called. auto: 0 where a 0 occurs (stated in the report), else 1."""
 
 
 @dataclass(kw_only=True)
-class ListsTable(Outcomes, Table):
-    """One row per result list."""
+class ListsTable(ListColumns):
+    """One row per result list. Without `labels` and `target`, labels are what the shopper did, from `events`."""
 
     candidates: str
-    """List column of item ids, in first-stage order."""
+    """List column of item ids, in first-stage order. Empty: no results; dropped (counted)."""
     labels: str | None = None
     """List column beside `candidates`; or use `target`."""
     target: str | None = None
@@ -177,24 +265,25 @@ class ListsTable(Outcomes, Table):
     scores: str | None = None
     positions: str | None = None
     list_separator: str = "|"
-    """Between the values of a list column in a text table."""
+    """Between the values of a list column that is text; JSON lists are understood too."""
 
 
 @dataclass(kw_only=True)
-class PairsTable(Outcomes, Table):
+class PairsTable(ListColumns):
     """One row per (list, item). Rows of one list: the same `list_id`, or the same user, query and time."""
 
-    item_id: str
-    label: str | None = None
-    """Without it, labels are what the shopper did afterwards, from `events` (an impression log)."""
+    item_id: Columns
+    label: str | dict[str, int] | None = None
+    """Column; or several yes-or-no columns and their grades: `{clicked: 1, bought: 3}`. Without it, labels are what the
+    shopper did afterwards, from `events` (an impression log)."""
     score: str | None = None
     position: str | None = None
+    price: str | None = None
+    """The price that was shown."""
     each_row: bool = False
     """Every row is a list of its own (like-or-not prediction)."""
     session_hours: float | None = None
-    """Rows of one user with no longer pause than this are one list, seen as of its first row."""
-    outcome_hours: float = 24.0
-    """How long after an impression an event on the item counts, where events have no `list_id`."""
+    """Rows of one user and query with no longer pause than this are one list, seen as of its first row."""
 
 
 @dataclass(kw_only=True)
@@ -203,7 +292,7 @@ class BuildConfig:
 
     __pydantic_config__ = _STRICT
 
-    splits: list[Literal["train", "valid", "test"]] = field(default_factory=lambda: ["train", "valid", "test"])
+    splits: list[SplitName] = field(default_factory=lambda: ["train", "valid", "test"])
     """Splits to build lists for."""
     query: Literal["none", "category", "item_queries", "search"] = "none"
     """Where a list's query comes from: leaf category of the target, a query the item belongs to, or the last search."""
@@ -234,13 +323,18 @@ class SplitConfig:
     __pydantic_config__ = _STRICT
 
     by: Literal["column", "leave_one_out", "time", "user", "query"] = "time"
-    """column: the tables say. leave_one_out: each shopper's last event is test, the one before valid. time: the
-    latest events are test. user or query: all lists of one user or query are in one split."""
+    """column: the tables say. leave_one_out: each shopper's last event is test, the one before valid. time: the latest
+    lists are test (of built lists: the latest events). user or query: all lists of one user or query are in one
+    split."""
     valid: float = 0.1
     """Share, for time, user and query."""
     test: float = 0.1
     """Share, for time, user and query."""
-    names: dict[str, Literal["train", "valid", "test"]] = field(default_factory=dict)
+    valid_from: str | None = None
+    """With by: time, the first moment of valid instead of a share: `2024-03-01`, or `2024-03-01T12:00:00+01:00`."""
+    test_from: str | None = None
+    """With by: time, the first moment of test instead of a share."""
+    names: dict[str, SplitName] = field(default_factory=dict)
     """Raw split names, where they are not train, valid and test."""
     valid_from_train: float = 0.0
     """Share of train queries (or users) moved to valid, for sets that publish no valid split."""
@@ -255,7 +349,8 @@ class SignalsConfig:
     __pydantic_config__ = _STRICT
 
     names: list[str] = field(default_factory=list)
-    """What to write into the lists' features; see `data.signals.SIGNALS`."""
+    """What to write into the lists' features; see `data.signals`, `data.signals.query_clicks` and
+    `data.signals.list_outcomes`."""
     first_stage: dict[str, float] = field(default_factory=dict)
     """Signal to weight: candidates are sorted by the weighted sum, which becomes the first-stage score.
     Empty: scores or the order as given."""
@@ -274,7 +369,9 @@ class Mapping:
     __pydantic_config__ = _STRICT
 
     items: ItemsTable
-    events: EventsTable | None = None
+    parents: ParentsTable | None = None
+    events: list[EventsTable] = field(default_factory=list)
+    """One table (a YAML mapping) or several (a YAML list)."""
     queries: QueriesTable | None = None
     item_queries: ItemQueriesTable | None = None
     lists: list[ListsTable] = field(default_factory=list)
@@ -282,7 +379,13 @@ class Mapping:
     build: BuildConfig | None = None
     split: SplitConfig = field(default_factory=SplitConfig)
     signals: SignalsConfig = field(default_factory=SignalsConfig)
+    about: str = ""
+    """One line for `--mapping list`."""
     root: str = "."
-    """Folder that file names start from."""
+    """Folder that file names start from, where there is no `--root`."""
+    query_key: Literal["folded", "exact"] = "folded"
+    """What is one query, for splits and joins: folded, the text in lower case with single spaces; exact, the text."""
+    max_query: int = 1000
+    """Characters of a query; a longer one is cut at the end (counted)."""
     max_history: int = 200
     """Events kept per list, the latest."""

@@ -2,23 +2,44 @@
 
 mapping = load_mapping("shop.yaml")
 mapping = load_mapping("amazon_beauty_search", {"build.train_candidates": 20})
+shipped()["opensearch_ubi"]          # what it is for, in one line
 """
 
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from reshelf.data.importing import mapping as vocabulary
-from reshelf.data.importing.mapping import ListsTable, Mapping, PairsTable
+from reshelf.data.importing.mapping import ListColumns, ListsTable, Mapping, PairsTable, Table
 from reshelf.errors import InputError
 
 SHIPPED = Path(__file__).parent.parent / "mappings"
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.2 words: `yes`, `no`, `on` and `off` are text, as they are in a shop's tables."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in rules if tag != "tag:yaml.org,2002:bool" or first in "tTfF"]
+    for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
+def shipped() -> dict[str, str]:
+    """The shipped mappings and what each is for (its `about`)."""
+    return {
+        file.stem: str(yaml.load(file.read_text(encoding="utf-8"), _Loader).get("about", ""))
+        for file in sorted(SHIPPED.glob("*.yaml"))
+    }
 
 
 def load_mapping(path: Path | str, changes: dict[str, Any] | None = None) -> Mapping:
@@ -36,20 +57,37 @@ def load_mapping(path: Path | str, changes: dict[str, Any] | None = None) -> Map
         names = ", ".join(sorted(p.stem for p in SHIPPED.glob("*.yaml")))
         raise InputError(f"mapping {str(path)!r} is neither a file nor one of the shipped mappings ({names})")
     try:
-        tree = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        tree = yaml.load(file.read_text(encoding="utf-8-sig"), _Loader)
+    except (yaml.YAMLError, UnicodeDecodeError, ValueError) as error:
         raise InputError(f"{file} is not a YAML file: {' '.join(str(error).split())}") from error
     if not isinstance(tree, dict):
         raise InputError(f"{file}: expected keys such as items and events; see data/mappings for examples")
     for key, value in (changes or {}).items():
         _change(tree, key.split("."), value, key)
-    tree = _grades_as_text(tree)
+    _normalise(tree)
     try:
         mapping = TypeAdapter(Mapping).validate_python(tree)
     except ValidationError as error:
         raise InputError(f"{file}, {_explain(error)}") from error
     _check(mapping, file)
     return mapping
+
+
+def tables(mapping: Mapping) -> Iterator[tuple[str, Table]]:
+    """Every table of a mapping with its name in messages: `items`, `events`, `pairs.0`, …"""
+    for name in ("items", "parents", "queries", "item_queries"):
+        if (table := getattr(mapping, name)) is not None:
+            yield name, table
+    for number, events in enumerate(mapping.events):
+        yield events_name(mapping, number), events
+    for name in ("lists", "pairs"):
+        for number, table in enumerate(getattr(mapping, name)):
+            yield f"{name}.{number}", table
+
+
+def events_name(mapping: Mapping, number: int) -> str:
+    """`events`, or `events.1` where there are several tables of them."""
+    return "events" if len(mapping.events) == 1 else f"events.{number}"
 
 
 def _change(tree: Any, keys: list[str], value: Any, full: str) -> None:
@@ -63,25 +101,41 @@ def _change(tree: Any, keys: list[str], value: Any, full: str) -> None:
             tree = tree[index] if isinstance(tree, list) else tree.setdefault(index, {})
 
 
-def _grades_as_text(tree: dict[str, Any]) -> dict[str, Any]:
-    """YAML reads `1: 0` with an integer key; raw labels are compared as text."""
-    for part in ("lists", "pairs"):
+def _normalise(tree: dict[str, Any]) -> None:
+    """What YAML and older mapping files write differently from the dataclasses."""
+    for part in ("events", "lists", "pairs"):
+        if isinstance(tree.get(part), dict):
+            tree[part] = [tree[part]]
         for table in tree.get(part) or []:
-            if isinstance(table, dict) and isinstance(table.get("grades"), dict):
-                table["grades"] = {str(k): v for k, v in table["grades"].items()}
-    events = tree.get("events")
-    if isinstance(events, dict) and isinstance(events.get("kinds"), dict):
-        events["kinds"] = {str(k): v for k, v in events["kinds"].items()}
-    return tree
+            if not isinstance(table, dict):
+                continue
+            if "outcome_hours" in table:
+                table["window_hours"] = table.pop("outcome_hours")
+            for name in ("grades", "kinds", "undo"):  # YAML reads `1: 0` with an integer key
+                if isinstance(table.get(name), dict):
+                    table[name] = {word(key): value for key, value in table[name].items()}
+    split = tree.get("split")
+    if isinstance(split, dict):
+        for name in ("valid_from", "test_from"):  # YAML reads a day as a date
+            if split.get(name) is not None:
+                split[name] = str(split[name])
+
+
+def word(value: Any) -> str:
+    """A YAML value as the text that a table holds: true, no and null in lower case."""
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _explain(error: ValidationError) -> str:
     first = error.errors()[0]
-    key = ".".join(str(part) for part in first["loc"])
+    places = [str(part) for part in first["loc"] if part not in ("str", "list[str]", "dict[str,int]")]
+    key = ".".join(places)
     if first["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
         return f"key {key}: unknown{_suggest(str(first['loc'][-1]))}"
     if first["type"].startswith("missing"):
         return f"key {key}: is needed and not there"
+    if places[-1:] == ["label"] and isinstance(first["input"], list):
+        return f"key {key}: give a grade for each of several label columns, such as {{clicked: 1, bought: 3}}"
     return f"key {key}: {first['msg'].removeprefix('Value error, ')}, got {first['input']!r}"
 
 
@@ -101,19 +155,42 @@ def _check(mapping: Mapping, file: Path) -> None:
         raise InputError(f"{file}, key build: lists are built from events, and there is no events table")
     if mapping.build and mapping.build.query == "item_queries" and not mapping.item_queries:
         raise InputError(f"{file}, key build.query: item_queries needs an item_queries table")
-    for part, tables in (("lists", mapping.lists), ("pairs", mapping.pairs)):
-        for i, table in enumerate(tables):
-            where = f"{file}, key {part}.{i}"
-            if table.query_id and not (table.query or mapping.queries):
-                raise InputError(f"{where}.query_id: needs a queries table, or a query column beside it")
-            if table.thresholds and (len(table.thresholds) > 3 or table.thresholds != sorted(table.thresholds)):
-                raise InputError(f"{where}.thresholds: give up to three numbers, smallest first")
-            bad = [v for v in table.grades.values() if v not in (0, 1, 2, 3)]
-            if bad:
-                raise InputError(f"{where}.grades: {bad[0]} is not a grade; use 0, 1, 2 or 3")
-            if isinstance(table, ListsTable) and bool(table.labels) == bool(table.target):
-                raise InputError(f"{where}: give either labels or target")
-            if isinstance(table, PairsTable) and not table.label and not mapping.events:
-                raise InputError(f"{where}: give a label column, or an events table that says what happened")
+    for name, table in tables(mapping):
+        where = f"{file}, key {name}"
+        if bool(table.file) == bool(table.sql):
+            raise InputError(f"{where}: give either file or sql")
+        _check_zone(table.timezone or "UTC", f"{where}.timezone")
+        grades: dict[str, int] = getattr(table, "grades", {})
+        label = getattr(table, "label", None)
+        for grade in (*grades.values(), *(label.values() if isinstance(label, dict) else ())):
+            if grade not in (0, 1, 2, 3):
+                raise InputError(f"{where}.grades: {grade} is not a grade; use 0, 1, 2 or 3")
+        if isinstance(table, ListColumns):
+            _check_lists(table, mapping, where)
+    if len({bool(events.time) for events in mapping.events}) > 1:
+        raise InputError(f"{file}, key events: one table has times and another has none; give all of them a time")
+    if len(mapping.events) > 1 and not mapping.events[0].time:
+        raise InputError(f"{file}, key events: several tables need times to say what came first; map events.0.time")
     if not 0 <= mapping.split.valid + mapping.split.test < 1:
         raise InputError(f"{file}, key split: valid and test together must be below 1")
+
+
+def _check_lists(table: ListColumns, mapping: Mapping, where: str) -> None:
+    if table.query_id and not (table.query or mapping.queries):
+        raise InputError(f"{where}.query_id: needs a queries table, or a query column beside it")
+    if table.thresholds and (len(table.thresholds) > 3 or table.thresholds != sorted(table.thresholds)):
+        raise InputError(f"{where}.thresholds: give up to three numbers, smallest first")
+    if isinstance(table, ListsTable):
+        if table.labels and table.target:
+            raise InputError(f"{where}: give either labels or target")
+        if not (table.labels or table.target or mapping.events):
+            raise InputError(f"{where}: give labels, target, or an events table that says what happened")
+    if isinstance(table, PairsTable) and not table.label and not mapping.events:
+        raise InputError(f"{where}: give a label column, or an events table that says what happened")
+
+
+def _check_zone(name: str, where: str) -> None:
+    try:
+        ZoneInfo(name)
+    except (KeyError, ValueError, OSError) as error:
+        raise InputError(f"{where}: {name!r} is no time zone; give a name such as Europe/Berlin or UTC") from error

@@ -35,14 +35,8 @@ from sklearn.preprocessing import normalize
 from sklearn.utils.extmath import randomized_svd
 
 from reshelf.data.bm25 import Bm25Index, english_words
-from reshelf.data.importing.history import EventLog, lower_bound
-from reshelf.data.importing.mapping import SignalsConfig
-from reshelf.data.importing.readers import NO_TIME
-from reshelf.data.importing.splits import TRAIN
-from reshelf.data.schema import Item
-from reshelf.data.signals.list_outcomes import OUTCOMES
+from reshelf.data.signals.event_log import NEVER, NO_TIME, EventLog, lower_bound
 from reshelf.data.signals.query_text import QUERY_SIGNALS, QuerySignals
-from reshelf.errors import InputError
 
 SIGNALS = (
     "popularity", "recent", "cobought", "taste", "match", "category_match", "query_match", "bm25", *QUERY_SIGNALS,
@@ -51,10 +45,9 @@ PERSONAL = ("cobought", "taste", "match", "category_match")
 """Those that are 0 for a shopper without history."""
 COUNTED = ("popularity", "recent", "cobought", "taste")
 """Those that need events."""
+TRAIN = 0
 _BATCH = 512
 _FACTORS = 64
-_DESCRIPTION = 2000
-"""Characters of a description that count."""
 _FOLDS = 5
 _DAY = 86_400_000_000
 _WORD = re.compile(r"\w+")
@@ -105,9 +98,9 @@ class Signals:
     ) -> None:
         n = len(texts.named)
         self.texts, self.log, self.history, self.decay, self.recent_days = texts, log, history, decay, recent_days
-        self.train = np.flatnonzero((log.item >= 0) & (log.split == TRAIN)) if log else np.zeros(0, dtype=np.int64)
+        self.train = _train_rows(log) if log else np.zeros(0, dtype=np.int64)
         user, item = (log.user[self.train], log.item[self.train]) if log else (self.train, self.train)
-        shape = (len(log.users) if log else 1, n)
+        shape = (log.users if log else 1, n)
         self.taken = sp.csr_matrix((np.ones(len(item)), (user, item)), shape=shape)
         self.taken.sum_duplicates()
         self.taken.data[:] = 1.0
@@ -323,28 +316,7 @@ class Signals:
         return result
 
 
-def make_signals(spec: SignalsConfig, catalogue: Sequence[Item], log: EventLog | None) -> Signals | None:
-    """What a mapping asks for; None where it asks for nothing.
-
-    Raises:
-        InputError: a signal is unknown, or there are no train events to count.
-    """
-    names = list(dict.fromkeys([*spec.names, *spec.first_stage]))
-    unknown = [n for n in names if n not in SIGNALS + OUTCOMES]
-    if unknown:
-        raise InputError(f"signals: {unknown[0]!r} is unknown; there are {', '.join(SIGNALS + OUTCOMES)}")
-    if not names:
-        return None
-    counted = [n for n in names if n in COUNTED]
-    if log is None and counted:
-        raise InputError(f"signals: {counted[0]} is counted on events, and the mapping has no events table")
-    if counted and log is not None and not (log.split == TRAIN).any():
-        raise InputError(
-            f"signals: {counted[0]} is counted on train events, and there are none; "
-            "map events.split, or set split.by to time, user or leave_one_out"
-        )
-    named = [" ".join((item.title, item.brand or "")) for item in catalogue]
-    full = [" ".join((text, *item.category)) for text, item in zip(named, catalogue)]
-    whole = [" ".join((text, (item.description or "")[:_DESCRIPTION])) for text, item in zip(full, catalogue)]
-    texts = Texts(named, full, [item.category for item in catalogue], whole)
-    return Signals(texts, log, spec.history, spec.decay, spec.recent_days)
+def _train_rows(log: EventLog) -> npt.NDArray[np.int64]:
+    """Events on items in the train split that nothing took back."""
+    counts = (log.item >= 0) & (log.split == TRAIN)
+    return np.flatnonzero(counts & (log.undone == NEVER) if len(log.undone) else counts)

@@ -18,12 +18,14 @@ never sees its own outcome.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Sequence
-from itertools import pairwise
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
+import scipy.sparse as sp
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 QUERY_CLICKS = (
@@ -75,7 +77,7 @@ class QueryClicks:
         by_item = np.argsort(self._items, kind="stable")
         size = int(self._items.max()) + 1 if len(order) else 0
         ends = np.searchsorted(self._items[by_item], np.arange(size + 1))
-        self._of_item = [self._times[by_item[a:b]] for a, b in pairwise(ends)]
+        self._of_item = [self._times[by_item[a:b]] for a, b in itertools.pairwise(ends)]
 
     def compute(
         self, name: str, queries: Sequence[str], candidates: Sequence[npt.NDArray[np.integer]], moments: Sequence[int]
@@ -121,14 +123,19 @@ class QueryClicks:
         last = times[before - 1] if before else min(moment, int(self._times[0]) if len(self._times) else moment)
         return float(moment - last) / _DAY
 
+    @cached_property
+    def _vectors(self) -> tuple[TfidfVectorizer, sp.csr_matrix]:
+        """Character trigrams, and those of every query with clicks: [queries, trigrams]."""
+        vectors = TfidfVectorizer(analyzer="char_wb", ngram_range=(3, 3), sublinear_tf=True).fit(list(self._by_key))
+        return vectors, vectors.transform(list(self._by_key)).tocsr()
+
     def _similar(self, asked: Sequence[tuple[str, npt.NDArray[np.integer], int]]) -> list[Float64]:
         """Shares of the most alike queries' clicks, weighted by cosine to the third: near ones count far more."""
         keys = list(self._by_key)
         wanted = list(dict.fromkeys(query_key(query) for query, _, _ in asked))
         if not keys or not any(wanted):
             return [np.zeros(len(candidates)) for _, candidates, _ in asked]
-        vectors = TfidfVectorizer(analyzer="char_wb", ngram_range=(3, 3), sublinear_tf=True).fit(keys)
-        known = vectors.transform(keys)
+        vectors, known = self._vectors
         near: dict[str, list[tuple[str, float]]] = {}
         for start in range(0, len(wanted), 512):
             some = wanted[start : start + 512]

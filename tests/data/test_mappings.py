@@ -12,12 +12,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+from log_samples import SAMPLES
 from shop_tables import write_table
 
 from reshelf.data.dataset_folder import RankingData, load_dataset_folder
 from reshelf.data.importing.importer import ImportConfig, import_logs
 from reshelf.data.importing.mapping_file import SHIPPED, load_mapping
 
+ROOT = Path(__file__).parents[2]
+LAYOUTS = [
+    "ubi", "ubi_impressions", "ga4", "segment", "segment_warehouse", "elastic", "metarank", "mind", "jdsearch",
+    "shopify", "rees46", "retailrocket", "otto", "yoochoose", "instacart", "olist",
+]  # fmt: skip
 NAMES = sorted(path.stem for path in SHIPPED.glob("*.yaml"))
 REAL = {
     "amazon_beauty_search": {"train": (32, "beauty"), "valid": (100, "beauty"), "test": (100, "beauty")},
@@ -27,6 +33,7 @@ REAL = {
     "movielens_100k": {"train": (20, ""), "valid": (50, ""), "test": (50, "")},
     "homedepot_search": {"train": (1, ""), "valid": (1, ""), "test": (1, "")},
     "crowdflower_search": {"train": (1, ""), "valid": (1, ""), "test": (1, "")},
+    "bestbuy": {"train": (50, ""), "valid": (50, ""), "test": (50, "")},
 }
 
 
@@ -34,11 +41,32 @@ REAL = {
 def test_every_shipped_mapping_is_understood(name: str) -> None:
     mapping = load_mapping(name)
     assert mapping.items.item_id
-    assert not Path(mapping.items.file).is_absolute()
+    assert 20 < len(mapping.about) <= 120, "one line for --mapping list"
+    assert bool(mapping.items.file) != bool(mapping.items.sql)
 
 
-def test_every_set_of_the_readme_has_a_mapping() -> None:
-    assert {*REAL, "amazon_reviews_2023", "esci", "wands", "movielens_latest", "movielens_1m", "shop"} == set(NAMES)
+def test_every_set_of_the_documents_has_a_mapping() -> None:
+    public = {
+        "amazon_reviews_2023",
+        "esci",
+        "wands",
+        "movielens_latest",
+        "movielens_1m",
+        "shop",
+        "bestbuy",
+        "esci_locales",
+    }
+    assert {*REAL, *public, *LAYOUTS} == set(NAMES)
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_a_layout_says_how_it_is_imported(name: str) -> None:
+    """Its header holds the command, docs/logs.md what to look for, and samples a small one."""
+    header = (SHIPPED / f"{name}.yaml").read_text(encoding="utf-8").split("\nabout:")[0]
+    assert all(line.startswith("#") for line in header.splitlines())
+    assert f"reshelf data import --mapping {name} --root " in header
+    assert f"`{name}`" in (ROOT / "docs" / "logs.md").read_text(encoding="utf-8")
+    assert sum(file.stat().st_size for file in (SAMPLES / name).rglob("*")) < 40_000
 
 
 def imported(name: str, root: Path, **changes: object) -> RankingData:
@@ -119,6 +147,50 @@ def test_esci(tmp_path: Path) -> None:
     assert data.lists["valid"], "a share of the train queries"
     for ranking in data.lists["test"]:
         assert dict(zip(ranking.candidates, ranking.labels or ())) == {"B0": 3, "B1": 2, "B2": 1, "B3": 0}
+
+
+def test_esci_locales(tmp_path: Path) -> None:
+    """One product id in two locales is two products."""
+    folder = tmp_path / "shopping_queries_dataset"
+    titles = {"us": "fan", "es": "ventilador"}
+    products = [
+        {
+            "product_id": f"B{n}",
+            "product_title": f"{title} {n}",
+            "product_description": None,
+            "product_bullet_point": None,
+            "product_brand": "Aero",
+            "product_color": None,
+            "product_locale": locale,
+        }
+        for n in range(4)
+        for locale, title in titles.items()
+    ]
+    examples = [
+        {
+            "example_id": 4 * q + n,
+            "query": f"{titles[locale]} {q}",
+            "query_id": q,
+            "product_id": f"B{n}",
+            "product_locale": locale,
+            "esci_label": ("ESCI" if locale == "us" else "ICSE")[n],
+            "small_version": int(q != 7),
+            "large_version": 1,
+            "split": "test" if q < 4 else "train",
+        }
+        for q in range(40)
+        for n in range(4)
+        for locale in ["us" if q % 2 else "es"]
+    ]
+    write_table(folder / "shopping_queries_dataset_products.parquet", products)
+    write_table(folder / "shopping_queries_dataset_examples.parquet", examples)
+    data = imported("esci_locales", tmp_path)
+    assert len(data.items) == 8
+    assert (data.items["us/B1"].title, data.items["es/B1"].title) == ("fan 1", "ventilador 1")
+    labels = {r.query: dict(zip(r.candidates, r.labels or ())) for r in data.lists["test"]}
+    assert labels["fan 1"] == {"us/B0": 3, "us/B1": 2, "us/B2": 1, "us/B3": 0}
+    assert labels["ventilador 2"] == {"es/B0": 0, "es/B1": 1, "es/B2": 2, "es/B3": 3}
+    assert sum(map(len, data.lists.values())) == 39
 
 
 @pytest.mark.parametrize("packed", [False, True])
@@ -232,41 +304,16 @@ def test_the_shops_own_mapping_works_on_a_shops_files(tmp_path: Path) -> None:
         request, who = f"r{n}", f"c{n % 4}"
         events.append({"customer": who, "sku": None, "time": now, "action": "query", "text": "mug", "request": request})
         for rank in range(1, 5):
-            shown.append(
-                {
-                    "request": request,
-                    "customer": who,
-                    "time": now,
-                    "text": "mug",
-                    "sku": f"s{1 + (n + rank) % 8}",
-                    "rank": rank,
-                }
-            )
-        events.append(
-            {
-                "customer": who,
-                "sku": f"s{1 + (n + 2) % 8}",
-                "time": now + 5000,
-                "action": "result_click",
-                "text": None,
-                "request": request,
-            }
-        )
-        events.append(
-            {
-                "customer": who,
-                "sku": f"s{1 + (n + 2) % 8}",
-                "time": now + 9000,
-                "action": "order",
-                "text": None,
-                "request": request,
-            }
-        )
+            sku = f"s{1 + (n + rank) % 8}"
+            shown.append({"request": request, "customer": who, "time": now, "text": "mug", "sku": sku, "rank": rank})
+        for wait, action in ((5000, "result_click"), (9000, "order")):
+            chosen = {"sku": f"s{1 + (n + 2) % 8}", "time": now + wait, "action": action, "text": None}
+            events.append({"customer": who, "request": request} | chosen)
     write_table(tmp_path / "products.csv", products)
     write_table(tmp_path / "events.parquet", events)
     write_table(tmp_path / "impressions.parquet", shown)
     data = imported("shop", tmp_path)
-    assert {split: len(lists) for split, lists in data.lists.items()} == {"train": 16, "valid": 2, "test": 2}
+    assert {split: len(lists) for split, lists in data.lists.items()} == {"train": 15, "valid": 2, "test": 2}
     for n, ranking in enumerate(r for lists in data.lists.values() for r in lists):
         assert ranking.labels == (0, 3, 0, 0)
         assert ranking.positions == (1, 2, 3, 4)

@@ -1,0 +1,395 @@
+"""The events of an import: read, checked row by row, cleaned and sorted by DuckDB.
+
+    read_events(work, mapping)          # leaves the tables `shopper` (id, code), `query` (text, code), `log` and `bot`
+    log = event_log(work, mapping)      # `log` as arrays on disk
+
+Dropped, counted by reason: an event without a shopper or item, on an item that the catalogue does not have (shops
+delist items), of a kind that is not mapped, without a time or with an absurd one, delivered again, and everything of a
+shopper with more events on one day than a person makes. An event that takes another back is dropped with what it takes
+back: that one has no grade any more, and is in no history after it.
+"""
+
+from __future__ import annotations
+
+import time as clock
+
+import numpy as np
+
+from reshelf.data.importing.casts import (
+    Column,
+    is_local_time,
+    is_no_number,
+    is_no_time,
+    number_of,
+    text_of,
+    time_of,
+)
+from reshelf.data.importing.database import Work, quoted
+from reshelf.data.importing.items import check_exact
+from reshelf.data.importing.mapping import UNDO, BuildConfig, EventsTable, Mapping
+from reshelf.data.importing.mapping_file import events_name
+from reshelf.data.importing.tables import Source, names_of, open_table, reading
+from reshelf.data.schema import EventKind
+from reshelf.data.signals.event_log import NEVER, EventLog
+from reshelf.errors import InputError
+
+KINDS = tuple(EventKind)
+SEARCH = KINDS.index(EventKind.SEARCH)
+_GRADES = {EventKind.CLICK: 1, EventKind.CART: 2, EventKind.PURCHASE: 3}
+_DAY = 86_400_000_000
+_UNREAD = 0.01
+"""Share of times that may be unreadable."""
+REPEATED = "repeated row"
+_STAGED = (
+    "part TINYINT, row BIGINT, user VARCHAR, item VARCHAR, kind VARCHAR, key BIGINT, unread BOOLEAN, value DOUBLE, "
+    "bad_value BOOLEAN, query VARCHAR, list VARCHAR, event_id VARCHAR, session VARCHAR, split VARCHAR"
+)
+
+
+def read_events(work: Work, mapping: Mapping) -> None:
+    """Read all events tables.
+
+    Raises:
+        InputError: names file, row and field.
+    """
+    work.run(f"CREATE TABLE event_row ({_STAGED})")
+    sources = [_stage(work, mapping, number) for number in range(len(mapping.events))]
+    _make_kinds(work, mapping)
+    work.task("cleaning events")
+    _check_rows(work, mapping, sources)
+    _check(work, mapping, sources)
+    work.run("DROP TABLE event_row")
+    _drop_bots(work, mapping)
+    _drop_repeated(work, mapping)
+    _take_back(work)
+    kept = work.fetch("SELECT part, count(*) FROM log GROUP BY part")
+    for number in range(len(mapping.events)):
+        work.report.keep(events_name(mapping, number), dict(kept).get(number, 0))
+    if not kept:
+        file = sources[0].work.root / sources[0].files[0] if sources[0].files else "events.sql"
+        total = sum(work.report.rows_read[source.part] for source in sources)
+        reasons = "; ".join(filter(None, (work.report.reasons(source.part) for source in sources)))
+        raise InputError(f"{file}: none of {total} events is usable ({reasons}); correct events in the mapping")
+
+
+def _stage(work: Work, mapping: Mapping, number: int) -> Source:
+    spec, part = mapping.events[number], events_name(mapping, number)
+    work.task(f"reading {part}")
+    optional = (spec.time, spec.order, spec.kind_column, spec.query, spec.value, spec.session_id, spec.event_id)
+    wanted = names_of(spec.user_id, spec.item_id, spec.list_id, *optional, spec.split)
+    source = open_table(work, spec, part, wanted)
+    if isinstance(spec.item_id, str) and source.column(spec.item_id).is_list:
+        source = _exploded(source, spec.item_id)
+    order, place = "row", "row"
+    if not spec.time and spec.order:
+        order = f"{number_of(source.column(spec.order), spec.decimal)}"
+    elif not spec.time and "place" in source.columns:
+        order = "place"
+    columns = {
+        "part": str(number),
+        "row": place,
+        "user": source.id(spec.user_id),
+        "item": source.id(spec.item_id),
+        "kind": text_of(source.column(spec.kind_column)) if spec.kind_column else quoted(spec.kind.value),
+        "key": time_of(source.column(spec.time), spec) if spec.time else "CAST(NULL AS BIGINT)",
+        "unread": is_no_time(source.column(spec.time), spec) if spec.time else "false",
+        "value": number_of(source.column(spec.value), spec.decimal) if spec.value else "CAST(NULL AS DOUBLE)",
+        "bad_value": is_no_number(source.column(spec.value), spec.decimal) if spec.value else "false",
+        "query": _query_text(source.column(spec.query), mapping) if spec.query else "CAST(NULL AS VARCHAR)",
+        "list": source.id(spec.list_id),
+        "event_id": source.id(spec.event_id),
+        "session": source.id(spec.session_id),
+        "split": text_of(source.column(spec.split)) if spec.split else "CAST(NULL AS VARCHAR)",
+    }
+    if not spec.time:
+        columns["key"] = f"CAST({order} AS BIGINT)" if order in ("row", "place") else f"CAST({order} * 1e6 AS BIGINT)"
+    selected = ", ".join(f"{sql} AS {name}" for name, sql in columns.items())
+    reading(work, source, f"INSERT INTO event_row SELECT {selected} FROM {source.relation}")
+    staged = work.number(f"SELECT count(*) FROM event_row WHERE part = {number}")
+    source.count(staged)
+    for (row,) in work.fetch(f"SELECT row FROM event_row WHERE part = {number} AND bad_value ORDER BY row LIMIT 1"):
+        source.fail(row, spec.value or "", f"{_raw(source, spec.value, row)!r} is not a number")
+    if spec.order and not spec.time:
+        for (row,) in work.fetch(
+            f"SELECT min(row) FROM event_row WHERE part = {number} AND key IS NULL HAVING count(*) > 0"
+        ):
+            source.fail(row, spec.order, "the order is missing; give a number")
+    return source
+
+
+def _query_text(column: Column, mapping: Mapping) -> str:
+    return f"left({text_of(column)}, {mapping.max_query})"
+
+
+def _raw(source: Source, column: str | None, row: int) -> object:
+    """A value as it is written."""
+    text = source.column(column or "").text
+    return source.work.fetch(f"SELECT {text} FROM {source.relation} WHERE row = {row} LIMIT 1")[0][0]
+
+
+def _exploded(source: Source, item: str) -> Source:
+    """One row per shopper with a list of items becomes one row per event; its place in the list is its order."""
+    rest = ", ".join(c.sql for name, c in source.columns.items() if name != item)
+    column = source.column(item)
+    unnested = (
+        f"(SELECT row, {rest}{', ' if rest else ''}unnest({column.sql}) AS {column.sql}, "
+        f"generate_subscripts({column.sql}, 1) - 1 AS place FROM {source.relation})"
+    )
+    columns = source.columns | {item: Column(column.sql, column.type[:-2]), "place": Column("place", "BIGINT")}
+    return Source(source.work, source.part, source.spec, source.files, unnested, source.everything, columns)
+
+
+def _make_kinds(work: Work, mapping: Mapping) -> None:
+    """The table `kind`: what every raw value of every events table stands for."""
+    rows = []
+    for number, raw in work.fetch("SELECT DISTINCT part, kind FROM event_row WHERE kind IS NOT NULL"):
+        spec = mapping.events[number]
+        names = {kind.value: kind for kind in EventKind} | spec.kinds
+        low = {key.lower(): value for key, value in spec.undo.items()}
+        takes = spec.undo.get(raw) or (low.get(raw.lower()) if raw not in names and spec.undo == UNDO else None)
+        kind = None if takes else names.get(raw)
+        if raw in spec.grades and kind is None and not takes:
+            kind = EventKind.VIEW  # a kind of the shop's own: its grade says what it is worth
+        grade = spec.grades.get(raw, spec.grades.get(kind.value, _GRADES.get(kind, 0)) if kind else 0)
+        rated = kind is EventKind.RATING and raw not in spec.grades and kind.value not in spec.grades
+        code = "NULL" if kind is None else str(KINDS.index(kind))
+        undoes = "NULL" if takes is None else str(KINDS.index(takes))
+        rows.append(f"({number}, {quoted(raw)}, {code}, {grade}, {undoes}, {str(rated).lower()})")
+    values = ", ".join(rows) or "(NULL, NULL, NULL, NULL, NULL, false)"
+    work.run(
+        "CREATE TABLE kind AS SELECT CAST(part AS TINYINT) AS part, CAST(raw AS VARCHAR) AS raw, CAST(kind AS "
+        "TINYINT) AS kind, CAST(grade AS TINYINT) AS grade, CAST(undoes AS TINYINT) AS undoes, rated "
+        f"FROM (VALUES {values}) t(part, raw, kind, grade, undoes, rated)"
+    )
+
+
+def _check_rows(work: Work, mapping: Mapping, sources: list[Source]) -> None:
+    """Codes of shoppers in order of first appearance, and of queries; too many unread times are an error."""
+    work.run(
+        "CREATE TABLE shopper AS SELECT user AS id, CAST(row_number() OVER (ORDER BY first) - 1 AS INTEGER) AS code "
+        "FROM (SELECT user, min(struct_pack(part := part, row := row)) AS first FROM event_row WHERE user IS NOT NULL "
+        "GROUP BY user)"
+    )
+    work.run(
+        "CREATE TABLE query AS SELECT query AS text, CAST(row_number() OVER (ORDER BY query) - 1 AS INTEGER) AS code "
+        "FROM (SELECT DISTINCT query FROM event_row WHERE query IS NOT NULL)"
+    )
+    for number, source in enumerate(sources):
+        spec = mapping.events[number]
+        where = f"FROM event_row WHERE part = {number}"
+        field = names_of(spec.user_id)[0]
+        check_exact(work, source, f"SELECT user, min(row) {where} GROUP BY user", field)
+        check_exact(work, source, f"SELECT item, min(row) {where} GROUP BY item", names_of(spec.item_id)[0])
+        check_times(work, source, "event_row", f"part = {number}", spec.time)
+
+
+def check_times(work: Work, source: Source, table: str, where: str, field: str | None) -> None:
+    """More than a hundredth of unreadable times is an error.
+
+    Raises:
+        InputError: names file, row and field.
+    """
+    total, bad, row = work.fetch(
+        f"SELECT count(*), count(*) FILTER (WHERE unread), min(row) FILTER (WHERE unread) FROM {table} WHERE {where}"
+    )[0]
+    if field and not source.spec.timezone:
+        local = is_local_time(source.column(field), source.spec)
+        for (found,) in work.fetch(f"SELECT bool_or({local}) FROM (FROM {source.relation} LIMIT 1000)"):
+            work.report.local_times[source.part] = bool(found)
+    if bad > _UNREAD * total:
+        raw = _raw(source, field, row)
+        what = f"{raw!r} is not a time ({bad} of {total} are not)"
+        source.fail(row, field or "", f"{what}; give ISO 8601, a number since 1970, or set time_format or time_unit")
+
+
+def _check(work: Work, mapping: Mapping, sources: list[Source]) -> None:
+    """The table `checked`: codes for texts; rows to drop are counted by reason and left out."""
+    thresholds = (mapping.build or BuildConfig()).rating_thresholds
+    stars = " + ".join(f"CAST(s.value >= {least} AS TINYINT)" for least in thresholds) or "0"
+    latest = int((clock.time() + 86_400) * 1e6)
+    earliest = " ".join(f"WHEN {n} THEN {_day(spec)}" for n, spec in enumerate(mapping.events))
+    timed = "true" if mapping.events[0].time else "false"
+    days = sorted({spec.earliest for spec in mapping.events})
+    reason = f"""CASE
+        WHEN s.user IS NULL THEN 'shopper id missing'
+        WHEN k.kind IS NULL AND k.undoes IS NULL THEN 'kind not mapped'
+        WHEN s.item IS NULL AND k.kind IS DISTINCT FROM {SEARCH} THEN 'item id missing'
+        WHEN i.code IS NULL AND k.kind IS DISTINCT FROM {SEARCH} THEN 'item not in the catalogue'
+        WHEN k.kind = {SEARCH} AND s.query IS NULL AND {_has_query(mapping)} THEN 'search without a query'
+        WHEN {timed} AND s.unread THEN 'time cannot be read'
+        WHEN s.key IS NULL THEN 'time missing'
+        WHEN {timed} AND (s.key < CASE s.part {earliest} END OR s.key > {latest})
+            THEN 'time before {" or ".join(days)} or in the future' END"""
+    work.run(
+        f"""CREATE TABLE checked AS SELECT s.part, s.row, u.code AS user,
+            CASE WHEN k.kind = {SEARCH} THEN -1 ELSE i.code END AS item, k.kind, k.undoes, s.key,
+            CASE WHEN isinf(s.value) THEN NULL ELSE s.value END AS value, isinf(s.value) AS infinite,
+            coalesce(q.code, -1) AS query, s.list, s.event_id, s.session, s.split,
+            CAST(CASE WHEN k.rated THEN coalesce({stars}, 0) ELSE coalesce(k.grade, 0) END AS TINYINT) AS grade,
+            {reason} AS reason
+        FROM event_row s LEFT JOIN kind k ON k.part = s.part AND k.raw = s.kind LEFT JOIN known i ON i.id = s.item
+            LEFT JOIN shopper u ON u.id = s.user LEFT JOIN query q ON q.text = s.query"""
+    )
+    for number, why, n in work.fetch(
+        "SELECT part, reason, count(*) FROM checked WHERE reason IS NOT NULL GROUP BY ALL ORDER BY 1, 2"
+    ):
+        work.report.drop(sources[number].part, why, n)
+    for number, n in work.fetch("SELECT part, count(*) FROM checked WHERE infinite AND reason IS NULL GROUP BY part"):
+        work.report.repair(sources[number].part, "value is infinite, now missing", n)
+    unmapped = work.fetch(
+        "SELECT kind, count(*) FROM event_row s LEFT JOIN kind k ON k.part = s.part AND k.raw = s.kind WHERE k.kind "
+        "IS NULL AND "
+        "k.undoes IS NULL AND s.kind IS NOT NULL GROUP BY s.kind ORDER BY 2 DESC LIMIT 5".replace(
+            "SELECT kind", "SELECT s.kind"
+        )
+    )
+    work.report.kinds_not_mapped = {str(raw): int(n) for raw, n in unmapped}
+    if work.number("SELECT count(*) FROM checked WHERE reason IS NULL"):
+        for number, source in enumerate(sources):
+            late = "reason LIKE 'time before %'"
+            check_plausible(source, "checked", f"part = {number}", late, "key", mapping.events[number].time)
+    work.run("DELETE FROM checked WHERE reason IS NOT NULL")
+
+
+def check_plausible(source: Source, table: str, where: str, bad: str, time: str, field: str | None) -> None:
+    """More than half of the times in a year that cannot be is an error.
+
+    Raises:
+        InputError: names file, row and field.
+    """
+    total, lost, row, moment = source.work.fetch(
+        f"SELECT count(*), count(*) FILTER (WHERE {bad}), min(row) FILTER (WHERE {bad}), arg_min({time}, row) FILTER "
+        f"(WHERE {bad}) FROM {table} WHERE {where}"
+    )[0]
+    if lost > 0.5 * total:
+        read = f"{_raw(source, field, row)!r} is the time {np.datetime64(moment, 'us')}"
+        what = f"{read}, and {lost} of {total} are as implausible"
+        source.fail(row, field or "", f"{what}; correct time_unit, time_format or earliest in the mapping")
+
+
+def implausible(time: str, mapping: Mapping) -> str:
+    """SQL of whether a list's time is before all that events may have, or in the future."""
+    first = min((_day(spec) for spec in mapping.events), default=_day(EventsTable(user_id="", item_id="")))
+    return f"({time} < {first} OR {time} > {int((clock.time() + 86_400) * 1e6)})"
+
+
+def _has_query(mapping: Mapping) -> str:
+    return "true" if any(spec.query for spec in mapping.events) else "false"
+
+
+def _day(spec: EventsTable) -> int:
+    return int(np.datetime64(spec.earliest, "us").astype(np.int64))
+
+
+def _drop_bots(work: Work, mapping: Mapping) -> None:
+    """The table `bot` (user): shoppers with more events on one day than a person makes; their events go."""
+    work.run("CREATE TABLE bot (user INTEGER)")
+    if not mapping.events[0].time:
+        return
+    limit = " ".join(f"WHEN {n} THEN {spec.max_per_day}" for n, spec in enumerate(mapping.events))
+    work.run(
+        f"INSERT INTO bot SELECT DISTINCT user FROM (SELECT user FROM checked GROUP BY user, key // {_DAY} "
+        f"HAVING count(*) > max(CASE part {limit} END))"
+    )
+    for number, n in work.fetch("SELECT part, count(*) FROM checked SEMI JOIN bot USING (user) GROUP BY part"):
+        spec = mapping.events[number]
+        why = f"shopper with more than {spec.max_per_day} events on one day"
+        work.report.drop(events_name(mapping, number), why, n)
+    work.run("DELETE FROM checked WHERE user IN (FROM bot)")
+
+
+def _drop_repeated(work: Work, mapping: Mapping) -> None:
+    """Rows that say again what an earlier one said: the same event id, or the same shopper, item, kind and moment."""
+    if any(spec.event_id for spec in mapping.events):
+        work.run(
+            "CREATE TABLE again AS SELECT part, row FROM (SELECT part, row, row_number() OVER (PARTITION BY event_id "
+            "ORDER BY key, part, row) AS n FROM checked WHERE event_id IS NOT NULL) WHERE n > 1"
+        )
+        _drop_again(work, mapping, "event id seen before")
+    if not (mapping.events[0].time or mapping.events[0].order):
+        return
+    work.run(
+        "CREATE TABLE same AS SELECT user, item, kind, undoes, key, query, min(struct_pack(part := part, row := row)) "
+        "AS first FROM checked GROUP BY user, item, kind, undoes, key, query HAVING count(*) > 1"
+    )
+    work.run(
+        "CREATE TABLE again AS SELECT c.part, c.row FROM checked c JOIN same s ON c.user = s.user AND c.item = s.item "
+        "AND "
+        "c.kind IS NOT DISTINCT FROM s.kind AND c.undoes IS NOT DISTINCT FROM s.undoes AND c.key = s.key AND c.query "
+        "= s.query WHERE struct_pack(part := c.part, row := c.row) > s.first"
+    )
+    work.run("DROP TABLE same")
+    _drop_again(work, mapping, REPEATED)
+
+
+def _drop_again(work: Work, mapping: Mapping, reason: str) -> None:
+    for number, n in work.fetch("SELECT part, count(*) FROM again GROUP BY part"):
+        work.report.drop(events_name(mapping, number), reason, n)
+    work.run(
+        "DELETE FROM checked WHERE (part, row) IN (SELECT part, row FROM again)"
+        if work.number("SELECT count(*) FROM again")
+        else "SELECT 1"
+    )
+    work.run("DROP TABLE again")
+
+
+def _take_back(work: Work) -> None:
+    """The table `log`, sorted; an event that was taken back knows when (`undone`), and what took it back is gone.
+
+    Additions and removals of one shopper, item and kind are brackets: a removal closes the last open addition. The
+    level of brackets never falls below zero, for logs begin in the middle.
+    """
+    work.run(
+        """CREATE TABLE taken AS
+        WITH bracket AS (
+            SELECT user, item, coalesce(undoes, kind) AS kind, key, part, row, undoes IS NULL AS opens FROM checked
+            WHERE (user, item) IN (SELECT (user, item) FROM checked WHERE undoes IS NOT NULL)
+        ), summed AS (
+            SELECT *, sum(CASE WHEN opens THEN 1 ELSE -1 END) OVER w AS total FROM bracket
+            WINDOW w AS (PARTITION BY user, item, kind ORDER BY key, part, row)
+        ), levelled AS (
+            SELECT *, total - least(0, min(total) OVER w) AS level,
+                total < least(0, coalesce(min(total) OVER (PARTITION BY user, item, kind ORDER BY key, part, row
+                    ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0)) AS alone FROM summed
+            WINDOW w AS (PARTITION BY user, item, kind ORDER BY key, part, row)
+        ), numbered AS (
+            SELECT *, row_number() OVER (PARTITION BY user, item, kind ORDER BY key, part, row) AS n FROM levelled
+        )
+        SELECT o.part, o.row, c.key AS undone FROM (SELECT * FROM numbered WHERE NOT opens AND NOT alone) c
+        ASOF JOIN (SELECT * FROM numbered WHERE opens) o
+            ON o.user = c.user AND o.item = c.item AND o.kind = c.kind AND o.level = c.level + 1 AND c.n >= o.n"""
+    )
+    for part, n in work.fetch("SELECT part, count(*) FROM taken GROUP BY part"):
+        work.report.taken_back += n
+        del part
+    for part, n in work.fetch("SELECT part, count(*) FROM checked WHERE undoes IS NOT NULL GROUP BY part"):
+        work.report.drop(_part_name(work, part), "takes another event back", n)
+    work.run(
+        f"""CREATE TABLE log AS SELECT c.part, c.row, c.user, c.item, c.kind, c.key, c.value, c.query, c.list,
+            c.session,
+            c.split, CASE WHEN t.undone IS NULL THEN c.grade ELSE 0 END AS grade, coalesce(t.undone, {NEVER}) AS undone
+        FROM checked c LEFT JOIN taken t ON t.part = c.part AND t.row = c.row WHERE c.undoes IS NULL
+        ORDER BY c.user, c.key, c.part, c.row"""
+    )
+    work.run("DROP TABLE checked")
+    work.run("DROP TABLE taken")
+
+
+def _part_name(work: Work, number: int) -> str:
+    names = [name for name in work.report.rows_read if name.split(".")[0] == "events"]
+    return names[number]
+
+
+def event_log(work: Work, mapping: Mapping) -> EventLog:
+    """The table `log` as arrays; its rows are the log's rows."""
+    columns = work.spool(
+        "events",
+        "SELECT user, item, kind, key, coalesce(value, 'nan'::DOUBLE) AS value, grade, query, undone FROM log ORDER "
+        "BY rowid",
+        {"user": np.int32, "item": np.int32, "kind": np.int8, "key": np.int64, "value": np.float64, "grade": np.int8}
+        | {"query": np.int32, "undone": np.int64},
+    )
+    counts = np.bincount(columns["user"], minlength=work.number("SELECT count(*) FROM shopper"))
+    starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+    split = np.full(len(columns["user"]), -1, dtype=np.int8)
+    return EventLog(starts=starts, timed=bool(mapping.events[0].time), split=split, **columns)

@@ -1,0 +1,147 @@
+"""Histories that lists bring with them, as arrays.
+
+given = read_given(work, mapping, sources)
+given.rows(number)         # a slice of given.events, oldest first
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from reshelf.data.importing.casts import Column, id_of, list_of, time_of
+from reshelf.data.importing.database import Columns, Work
+from reshelf.data.importing.events import KINDS, SEARCH
+from reshelf.data.importing.mapping import ListColumns, Mapping
+from reshelf.data.importing.shown import parts_of
+from reshelf.data.importing.tables import Source, reading
+from reshelf.data.signals.event_log import Int64
+
+_TYPES = {"item": np.int32, "kind": np.int8, "key": np.int64, "value": np.float64, "query": np.int32}
+
+
+@dataclass(frozen=True)
+class GivenHistories:
+    """Events of all such histories, one list after the other."""
+
+    events: Columns
+    """`item` (-1 for a search), `kind`, `key` (`NO_TIME` where missing), `value`, `query`."""
+    starts: Int64
+    """int64 [N + 1]: where the history of each list of `head` begins."""
+    parts: frozenset[int]
+    """The tables whose lists bring their history."""
+
+
+def read_given(work: Work, mapping: Mapping, sources: Sequence[Source]) -> GivenHistories:
+    """Read the histories of the lists in `head`.
+
+    Raises:
+        InputError: names file, row and field.
+    """
+    work.run(
+        "CREATE TABLE given (number BIGINT, n INTEGER, item VARCHAR, kind TINYINT, key BIGINT, value DOUBLE, query "
+        "VARCHAR)"
+    )
+    parts = []
+    for number, (_, spec) in enumerate(parts_of(mapping)):
+        if spec.history:
+            parts.append(number)
+            _stage(work, sources[number], spec, number)
+    total = work.number("SELECT max(number) + 1 FROM head")
+    if not parts:
+        empty = {name: np.zeros(0, dtype=kind) for name, kind in _TYPES.items()}
+        return GivenHistories(empty, np.zeros(total + 2, dtype=np.int64), frozenset())
+    work.run(
+        "INSERT INTO query BY NAME SELECT query AS text, CAST((SELECT count(*) FROM query) + row_number() OVER (ORDER "
+        "BY query) "
+        "- 1 AS INTEGER) AS code FROM (SELECT DISTINCT query FROM given WHERE query NOT IN (SELECT text FROM query))"
+    )
+    columns = work.spool(
+        "given",
+        "SELECT g.number, coalesce(k.code, -1) AS item, g.kind, coalesce(g.key, -9223372036854775808) AS key, "
+        "coalesce(g.value, 'nan'::DOUBLE) AS value, coalesce(q.code, -1) AS query FROM given g LEFT JOIN known k ON "
+        "k.id = g.item LEFT JOIN query q ON q.text = g.query ORDER BY g.number, g.n",
+        {"number": np.int64} | _TYPES,
+    )
+    numbers = columns.pop("number")
+    starts = np.searchsorted(numbers, np.arange(total + 2)).astype(np.int64)
+    return GivenHistories(columns, starts, frozenset(parts))
+
+
+def _stage(work: Work, source: Source, spec: ListColumns, number: int) -> None:
+    column = source.column(str(spec.history))
+    if column.is_list and column.type.startswith("STRUCT"):
+        values = f"list_transform({column.sql}, lambda e: CAST(to_json(e) AS VARCHAR))"
+    else:
+        values = list_of(column, "|")
+    times = "CAST([] AS VARCHAR[])"
+    mismatch = "false"
+    if spec.history_times:
+        raw = source.column(spec.history_times)
+        times = f"list_transform({raw.sql}, lambda e: CAST(e AS VARCHAR))" if raw.is_list else list_of(raw, "|")
+        mismatch = "coalesce(len(times), 0) <> coalesce(len(h), 0)"
+    work.run("DROP TABLE IF EXISTS past")
+    reading(
+        work, source,
+        f"CREATE TABLE past AS SELECT row, {values} AS h, {times} AS times FROM {source.relation} "
+        f"WHERE row IN (SELECT row FROM head WHERE part = {number})",
+    )  # fmt: skip
+    for row, n_times, n in work.fetch(
+        f"SELECT row, coalesce(len(times), 0), coalesce(len(h), 0) FROM past WHERE {mismatch} ORDER BY row LIMIT 1"
+    ):
+        source.fail(row, str(spec.history_times), f"{n_times} times for {n} history items")
+    text = Column("e", "VARCHAR")
+    field = {name: f"CASE WHEN o THEN j ->> '{name}' END" for name in ("kind", "item_id", "time", "query", "value")}
+    time = time_of(Column("moment", "VARCHAR"), spec)
+    kinds = " ".join(f"WHEN '{kind.value}' THEN {code}" for code, kind in enumerate(KINDS))
+    work.run("DROP TABLE IF EXISTS said")
+    work.run(
+        f"""CREATE TABLE said AS SELECT row, n, CASE kind {kinds} END AS kind, kind AS raw_kind, item, moment, {time}
+            AS key,
+            try_cast(value AS DOUBLE) AS value, query FROM (
+            SELECT row, n, coalesce({field["kind"]}, 'purchase') AS kind,
+                CASE WHEN o THEN {id_of(Column("(j ->> 'item_id')", "VARCHAR"))} ELSE {id_of(text)} END AS item,
+                coalesce(t, {field["time"]}) AS moment, {field["query"]} AS query, {field["value"]} AS value FROM (
+                SELECT row, n, e, t, starts_with(e, '{{') AND try_cast(e AS JSON) IS NOT NULL AS o,
+                    CASE WHEN starts_with(e, '{{') THEN try_cast(e AS JSON) END AS j FROM (
+                    SELECT row, unnest(h) AS e, generate_subscripts(h, 1) - 1 AS n, unnest(times) AS t FROM past)))"""
+    )
+    work.run("DROP TABLE past")
+    _check(work, source, spec, number)
+    work.run(
+        f"INSERT INTO given SELECT h.number, s.n, CASE WHEN s.kind = {SEARCH} THEN NULL ELSE s.item END, s.kind, "
+        f"s.key, s.value, s.query FROM said s JOIN head h ON h.part = {number} AND h.row = s.row"
+    )
+    work.run("DROP TABLE said")
+
+
+def _check(work: Work, source: Source, spec: ListColumns, number: int) -> None:
+    """Stop at events that cannot be, leave out products that the catalogue does not have."""
+    field = str(spec.history)
+    tests = {
+        "raw_kind IS NOT NULL AND kind IS NULL": "' has the unknown kind ''' || raw_kind || ''''",
+        "moment IS NOT NULL AND key IS NULL": "': ''' || moment || ''' is not a time'",
+        f"item IS NULL AND kind <> {SEARCH}": "': an item id is missing'",
+        f"kind = {SEARCH} AND query IS NULL": "': a search without a query'",
+    }
+    for test, what in tests.items():
+        for row, text in work.fetch(
+            f"SELECT row, 'event ' || n || {what} FROM said WHERE {test} ORDER BY row, n LIMIT 1"
+        ):
+            source.fail(row, field, text)
+    late = work.fetch(
+        f"SELECT s.row, s.n, s.key, h.time FROM said s JOIN head h ON h.part = {number} AND h.row = s.row "
+        "WHERE s.key >= h.time ORDER BY s.row, s.n LIMIT 1"
+    )
+    for row, n, key, time in late:
+        moments = [f"{np.datetime64(value, 'us').astype(object)}+00:00" for value in (key, time)]
+        source.fail(row, field, f"event {n} at {moments[0]} is not before the list's time {moments[1]}")
+    unknown = f"kind <> {SEARCH} AND item NOT IN (SELECT id FROM known)"
+    lost = work.fetch(f"SELECT row, item FROM said WHERE {unknown} ORDER BY row, n")
+    if lost and spec.on_unknown == "error":
+        source.fail(lost[0][0], field, f"item {lost[0][1]!r} is not in the catalogue; add it to items or leave it out")
+    if lost:
+        work.report.repair(source.part, "history event on an item not in the catalogue, left out", len(lost))
+        work.run(f"DELETE FROM said WHERE {unknown}")

@@ -1,0 +1,107 @@
+"""What share of events found their shopper's lists, their product and their list: whether the tables of an import fit.
+
+    report_joins(work, mapping, lists)       # fills `report.joins` and adds warnings
+
+A share near zero means that two tables name the same thing differently, and the report says what usually is behind it.
+"""
+
+from __future__ import annotations
+
+from reshelf.data.importing.database import Work
+from reshelf.data.importing.mapping import Mapping
+from reshelf.data.importing.shown import labelled_by_events, parts_of
+
+_LOW = 0.01
+_FEW = 20
+"""Fewer than this many events say little about shares."""
+_CAUSES = {
+    "events whose item is in the catalogue": "ids of another kind or spelling in items and events (SKU and "
+    "product, leading zeros, a prefix); map parents or correct the columns",
+    "events whose shopper has lists": "ids of another kind in events and lists (account and session, number and text)",
+    "events that name a list and found it": "ids of another kind or spelling in events.list_id and the lists",
+    "lists with an outcome": "times that do not fit (time zone, unit) or ids of another kind in events and lists",
+}
+_PLACEHOLDERS = ("", "0", "-1", "null", "none", "nan", "undefined", "anonymous", "guest", "unknown", "n/a")
+
+
+def report_joins(work: Work, mapping: Mapping) -> None:
+    """Count the joins of events and lists, before lists are divided into splits."""
+    joins = work.report.joins
+    parts = parts_of(mapping)
+    lists = work.number("SELECT count(*) FROM head")
+    events = work.number("SELECT count(*) FROM log")
+    read = sum(n for table, n in work.report.rows_read.items() if table.split(".")[0] == "events")
+    if events:
+        lost = sum(
+            counts["item not in the catalogue"]
+            for table, counts in work.report.dropped.items()
+            if table.split(".")[0] == "events"
+        )
+        joins["events whose item is in the catalogue"] = 1 - lost / max(events + lost, 1)
+    if events and parts:
+        mine = "SELECT DISTINCT u.code FROM head h JOIN shopper u ON u.id = h.user"
+        joins["events whose shopper has lists"] = (
+            work.number(f"SELECT count(*) FROM log WHERE user IN ({mine})") / events
+        )
+        named = work.number("SELECT count(*) FROM log WHERE list IS NOT NULL")
+        if named:
+            found = work.number("SELECT count(*) FROM log WHERE list IN (SELECT list FROM head WHERE list IS NOT NULL)")
+            joins["events that name a list and found it"] = found / named
+    by_events = [str(n) for n, (_, spec) in enumerate(parts) if labelled_by_events(spec)]
+    if lists and by_events:
+        among = f"FROM head WHERE part IN ({', '.join(by_events)})"
+        total = max(work.number(f"SELECT count(*) {among}"), 1)
+        with_outcome = work.number(f"SELECT count(*) {among} AND number IN (SELECT number FROM outcome)")
+        joins["lists with an outcome"] = with_outcome / total
+        graded = work.number("SELECT count(*) FROM log WHERE grade > 0")
+        if graded:
+            touched = work.number("SELECT count(DISTINCT event) FROM touch WHERE grade > 0")
+            joins["clicks, carts and purchases that became an outcome"] = touched / graded
+    size = min(max(events, read), max(lists, events))
+    for name, cause in _CAUSES.items():
+        if name in joins and joins[name] < _LOW and (size >= _FEW or joins[name] == 0):
+            work.report.warn(f"{name}: {joins[name]:.1%}; likely {cause}")
+    if events:
+        _shared_users(work, events)
+        _zones(work, mapping)
+
+
+def _shared_users(work: Work, events: int) -> None:
+    """Ids that seem to stand for many people."""
+    words = ", ".join(f"'{word}'" for word in _PLACEHOLDERS)
+    found = work.fetch(
+        f"""SELECT s.id, count(*) AS n, count(DISTINCT l.session) AS sessions FROM log l JOIN shopper s ON s.code =
+            l.user
+        GROUP BY s.id HAVING sessions > 200 OR (n > {0.02 * events} AND n >= 50 AND lower(s.id) IN ({words}))
+            OR (n > {0.3 * events} AND n >= 500) ORDER BY n DESC LIMIT 5"""
+    )
+    for user, n, sessions in found:
+        why = f"{sessions:,} sessions" if sessions > 200 else f"{n:,} of {events:,} events"
+        work.report.warn(
+            f"user id {user!r} has {why}: it may stand for many people; leave it out with where, or map a session"
+        )
+
+
+def _zones(work: Work, mapping: Mapping) -> None:
+    """A time zone may be missing: local times beside others, or outcomes that all come some whole hours late."""
+    local = [part for part, found in work.report.local_times.items() if found]
+    if local and not all(work.report.local_times.values()):
+        others = [part for part in work.report.local_times if part not in local]
+        work.report.warn(
+            f"times of {' and '.join(local)} have no offset and were read as UTC, those of {' and '.join(others)} say "
+            f"when they were: set timezone in {local[0]}, UTC if that is right"
+        )
+    if not (mapping.lists or mapping.pairs) or work.report.joins.get("lists with an outcome", 1.0) >= 0.5:
+        return
+    found = work.fetch(
+        """SELECT round(median(l.key - h.time) / 3600000000.0) AS hours, count(*) FROM log l
+        JOIN shopper u ON u.code = l.user JOIN head h ON h.user = u.id JOIN cand c ON c.number = h.number AND c.item =
+            l.item
+        WHERE l.grade > 0 AND abs(l.key - h.time) < 50400000000"""
+    )
+    hours, n = found[0] if found else (None, 0)
+    if n and hours and abs(hours) >= 1:
+        work.report.warn(
+            f"events on products shown come about {hours:+.0f} hours from their lists: likely a time zone; set "
+            f"timezone in the mapping for the table whose times are local"
+        )

@@ -1,0 +1,310 @@
+"""The lists of an import: shown rows put together, cleaned and labelled by DuckDB.
+
+    lists = read_lists(work, mapping, sources)      # tables `head` (one row per list) and `cand` (one row per
+    candidate)
+
+Errors: a list whose rows disagree in shopper, query or split, a list id that comes twice, two products at one place.
+Dropped, counted: a product that comes again in its list (its best label is kept), products that the catalogue does not
+have, lists of bots, lists whose window for outcomes is still open when the log ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from reshelf.data.importing.attribution import attribute, hide_named
+from reshelf.data.importing.database import Columns, Work
+from reshelf.data.importing.mapping import ListColumns, ListsTable, Mapping, PairsTable
+from reshelf.data.importing.shown import SPLITS, labelled_by_events, parts_of
+from reshelf.data.importing.tables import Source, names_of
+from reshelf.data.signals.event_log import Int64
+from reshelf.errors import InputError
+
+AGAIN = "item again in the same list, best label kept"
+UNKNOWN_ITEM = "item not in the catalogue"
+_HOUR = 3_600_000_000
+
+
+@dataclass
+class Lists:
+    """Lists in order of reading; arrays run parallel."""
+
+    part: npt.NDArray[np.int8]
+    """Number of the table, lists before pairs; -1 for lists made from events."""
+    number: Int64
+    """Number of the list in the table `head`."""
+    row: Int64
+    """First row of the list in its table."""
+    user: npt.NDArray[np.int32]
+    """Code of the shopper."""
+    time: Int64
+    """Microseconds since 1970 UTC; `NO_TIME` where the table has none."""
+    query: npt.NDArray[np.int32]
+    """Code of its text."""
+    split: npt.NDArray[np.int8]
+    start: Int64
+    """Where its candidates begin."""
+    size: Int64
+    """How many there are."""
+    candidates: Columns
+    """`item`, `label`, `position`, `score` and `price` of all candidates of all lists."""
+
+    def __len__(self) -> int:
+        return len(self.number)
+
+    def only(self, chosen: npt.NDArray[np.bool_]) -> Lists:
+        """Some of the lists, over the same candidates."""
+        changed = {f.name: getattr(self, f.name)[chosen] for f in fields(self) if f.name != "candidates"}
+        return replace(self, **changed)
+
+
+def read_lists(work: Work, mapping: Mapping, sources: Sequence[Source]) -> Lists:
+    """Put the rows of `shown` together.
+
+    Raises:
+        InputError: names file, row and field.
+    """
+    parts = parts_of(mapping)
+    work.task("putting lists together")
+    _make_codes(work)
+    _make_heads(work, mapping, sources)
+    _make_candidates(work, mapping, sources)
+    _drop_lists_of_bots(work, sources)
+    if any(labelled_by_events(spec) for _, spec in parts):
+        attribute(work, mapping)
+    else:
+        work.run("CREATE TABLE outcome (number BIGINT, item INTEGER, grade TINYINT)")
+        work.run("CREATE TABLE touch (number BIGINT, item INTEGER, event BIGINT, key BIGINT, grade TINYINT)")
+        work.run("CREATE TABLE own (number BIGINT, event BIGINT)")
+    hide_named(work)
+    _drop_open_windows(work, parts)  # afterwards: what they showed last is no outcome of an earlier list
+    for number, (part, spec) in enumerate(parts):
+        unit = "1" if isinstance(spec, ListsTable) else "size"
+        work.report.keep(part, work.number(f"SELECT sum({unit}) FROM head WHERE part = {number}"))
+    candidates = work.spool(
+        "lists",
+        "SELECT c.item, CAST(greatest(c.label, coalesce(o.grade, 0)) AS TINYINT) AS label, "
+        "CAST(coalesce(c.place, 0) AS BIGINT) AS position, coalesce(c.score, 'nan'::DOUBLE) AS score, "
+        "coalesce(c.price, 'nan'::DOUBLE) AS price "
+        f"FROM {_priced(work, mapping)} c SEMI JOIN head h ON h.number = c.number LEFT JOIN outcome o ON o.number = "
+        f"c.number AND o.item = c.item ORDER BY c.number, c.ord, c.row, c.n",
+        {"item": np.int32, "label": np.int8, "position": np.int64, "score": np.float64, "price": np.float64},
+    )
+    head = work.arrays(
+        "SELECT part, number, row, u.code AS user, coalesce(time, -9223372036854775808) AS time, q.code AS query, "
+        "split, size FROM head JOIN shopper u ON u.id = head.user JOIN query q ON q.text = head.query ORDER BY number"
+    )
+    size = head["size"].astype(np.int64)
+    return Lists(
+        part=head["part"].astype(np.int8), number=head["number"].astype(np.int64), row=head["row"].astype(np.int64),
+        user=head["user"].astype(np.int32), time=head["time"].astype(np.int64), query=head["query"].astype(np.int32),
+        split=head["split"].astype(np.int8), start=np.cumsum(size) - size, size=size, candidates=candidates,
+    )  # fmt: skip
+
+
+def _priced(work: Work, mapping: Mapping) -> str:
+    """`cand`, with the price at the list's time where the catalogue has several; infinite before the first of them."""
+    if not mapping.items.valid_from:
+        return "cand"
+    work.run(
+        """CREATE TABLE priced AS SELECT c.* REPLACE (coalesce(c.price, CASE WHEN dated.id IS NOT NULL AND c.time IS
+            NOT NULL
+            THEN coalesce(p.price, 'inf'::DOUBLE) END) AS price)
+        FROM (SELECT cand.*, head.time, item.id FROM cand JOIN head ON head.number = cand.number
+            JOIN item ON item.code = cand.item) c
+        LEFT JOIN (SELECT DISTINCT id FROM price) dated ON dated.id = c.id
+        ASOF LEFT JOIN price p ON p.id = c.id AND c.time >= p.since"""
+    )
+    return "priced"
+
+
+def _make_codes(work: Work) -> None:
+    """Codes for the shoppers and queries that only lists have."""
+    for table, column, key in (("shopper", "user", "id"), ("query", "query", "text")):
+        work.run(
+            f"INSERT INTO {table} BY NAME SELECT {column} AS {key}, CAST((SELECT count(*) FROM {table}) + "
+            f"row_number() OVER "
+            f"(ORDER BY first) - 1 AS INTEGER) AS code FROM (SELECT {column}, min(struct_pack(part := part, row := "
+            f"row)) AS first FROM shown WHERE {column} NOT IN (SELECT {key} FROM {table}) GROUP BY {column})"
+        )
+
+
+def _make_heads(work: Work, mapping: Mapping, sources: Sequence[Source]) -> None:
+    key = query_key("query", mapping)
+    work.run(
+        f"""CREATE TABLE head AS SELECT *, row_number() OVER (ORDER BY part, least_row) - 1 AS number FROM (
+            SELECT part, gkey, min(row) AS least_row, arg_min(row, first) AS row, arg_min(list, first) AS list,
+                arg_min(list_text, first) AS list_text, arg_min(user, first) AS user, min(time) AS time,
+                arg_min(query, first) AS query, arg_min(split, first) AS split, min(user) <> max(user) AS users,
+                min({key}) <> max({key}) AS queries, min(split) <> max(split) AS splits, bool_or(long) AS long
+            FROM (SELECT *, struct_pack(time := coalesce(time, 0), row := row) AS first FROM shown) GROUP BY part,
+                gkey)"""
+    )
+    for number, source in enumerate(sources):
+        spec = source.spec
+        assert isinstance(spec, ListColumns)
+        work.report.repair(
+            source.part, f"query cut to {mapping.max_query} characters",
+            work.number(f"SELECT count(*) FROM head WHERE part = {number} AND long"),
+        )  # fmt: skip
+        for what, column in (("user", spec.user_id), ("query", spec.query or spec.query_id), ("split", spec.split)):
+            noun = {"user": "users", "query": "queries", "split": "splits"}[what]
+            if found := work.fetch(
+                f"SELECT row, gkey, {what} FROM head WHERE part = {number} AND {noun} ORDER BY least_row LIMIT 1"
+            ):
+                _disagree(work, source, spec, what, names_of(column)[0] if column else "", *found[0])
+    work.run(
+        "UPDATE head SET list_text = (CASE part "
+        + " ".join(f"WHEN {n} THEN '{source.part}-'" for n, source in enumerate(sources))
+        + " END) || row WHERE list_text IS NULL"
+        if sources
+        else "SELECT 1"
+    )
+    work.run("CREATE TABLE numbered AS SELECT number, list_text FROM head")
+    again = work.fetch(
+        "SELECT part, row, list_text FROM (SELECT *, row_number() OVER (PARTITION BY list_text ORDER BY number) AS n "
+        "FROM head) WHERE n > 1 ORDER BY part, least_row LIMIT 1"
+    )
+    for part, row, text in again:
+        first_part, first = work.fetch(
+            "SELECT part, row FROM head WHERE list_text = $$" + text.replace("$$", "") + "$$ ORDER BY number LIMIT 1"
+        )[0]
+        where, there = sources[part].place(row), sources[first_part].place(first)
+        raise InputError(f"{where}, field list_id: {text!r} is there already ({there}); list ids must be unique")
+
+
+def query_key(column: str, mapping: Mapping) -> str:
+    """SQL of what counts as the same query."""
+    if mapping.query_key == "exact":
+        return column
+    return f"lower(regexp_replace(trim(nfc_normalize({column})), '\\s+', ' ', 'g'))"
+
+
+def _disagree(
+    work: Work, source: Source, spec: ListColumns, what: str, column: str, row: int, key: str, value: object
+) -> None:
+    """Two rows of one list say different things."""
+    same = key.replace("'", "''")
+    test = f"gkey = '{same}' AND part = (SELECT part FROM shown WHERE row = {row} AND gkey = '{same}' LIMIT 1)"
+    other, found = work.fetch(
+        f"SELECT row, {what} FROM shown WHERE {test} AND {what} IS DISTINCT FROM (SELECT {what} FROM shown WHERE "
+        f"{test} AND row = {row} LIMIT 1) ORDER BY row LIMIT 1"
+    )[0]
+    if what == "split":
+        names = (*SPLITS, "no split")
+        source.fail(
+            other, column, f"the list is in {names[int(str(value))]} by {source.place(row)}; a list has one split"
+        )
+    noun = "shopper" if what == "user" else "query"
+    scope = "user_id" if what == "user" else "query"
+    source.fail(
+        other,
+        column,
+        f"the {noun} is {found!r}, but {value!r} in the same list {key!r} ({source.place(row)}); set list_id_scope: "
+        f"[list_id, {scope}] where one id stands for several lists, or correct the rows",
+    )
+
+
+def _make_candidates(work: Work, mapping: Mapping, sources: Sequence[Source]) -> None:
+    """The table `cand`: every known product once in its list, where it comes first, with its best label."""
+    work.run(
+        """CREATE TABLE cand AS
+        WITH kept AS (
+            SELECT h.number, h.part, k.code AS item, s.ord, s.row, s.n, s.label, s.place, s.score, s.price
+            FROM shown s JOIN head h ON h.part = s.part AND h.gkey = s.gkey JOIN known k ON k.id = s.item
+        )
+        SELECT number, any_value(part) AS part, item, max(label) AS label, count(*) AS times,
+            unnest(min(struct_pack(ord := ord, row := row, n := n, place := place, score := score, price := price)))
+        FROM kept GROUP BY number, item"""
+    )
+    for number, source in enumerate(sources):
+        spec = source.spec
+        assert isinstance(spec, ListColumns)
+        where = f"part = {number}"
+        unknown = f"FROM shown WHERE {where} AND (item IS NULL OR item NOT IN (SELECT id FROM known))"
+        lost = work.number(f"SELECT count(*) {unknown}")
+        column = names_of(spec.item_id)[0] if isinstance(spec, PairsTable) else getattr(spec, "candidates", "")
+        if lost and spec.on_unknown == "error":
+            row, item = work.fetch(f"SELECT row, item {unknown} ORDER BY row, n LIMIT 1")[0]
+            what = "an item id is missing" if item is None else f"item {item!r} is not in the catalogue"
+            source.fail(row, column, f"{what}; add it to items, leave it out, or set on_unknown: drop")
+        note = work.report.drop if isinstance(spec, PairsTable) else work.report.repair
+        note(source.part, UNKNOWN_ITEM, lost)
+        again = work.number(f"SELECT sum(times - 1) FROM cand WHERE {where}")
+        note(source.part, AGAIN, again)
+        position = None
+        if isinstance(spec, PairsTable) and spec.session_hours is None and not spec.each_row:
+            position = spec.position
+        if position and (twice := work.fetch(
+            f"SELECT max(row), number, place FROM cand WHERE {where} GROUP BY number, place HAVING count(*) > 1 "
+            "ORDER BY 1 LIMIT 1"
+        )):  # fmt: skip
+            row, _, place = twice[0]
+            what = f"two products of one list are at position {place:g}"
+            source.fail(row, str(position), f"{what}; set list_id_scope to what tells pages or slots apart")
+    work.run("CREATE TABLE sized AS SELECT number, count(*) AS size FROM cand GROUP BY number")
+    for number, n in work.fetch(
+        "SELECT part, count(*) FROM head WHERE number NOT IN (SELECT number FROM sized) GROUP BY part"
+    ):
+        if isinstance(sources[number].spec, ListsTable):
+            work.report.drop(sources[number].part, "list of which the catalogue has nothing", n)
+        else:
+            work.report.repair(sources[number].part, "list of which the catalogue has nothing, left out", n)
+    work.run("CREATE TABLE sized_head AS SELECT head.*, sized.size FROM head JOIN sized USING (number)")
+    work.run("DROP TABLE head")
+    work.run("ALTER TABLE sized_head RENAME TO head")
+    work.run("DROP TABLE shown")
+
+
+def _drop(work: Work, test: str, reason: str, parts: Sequence[tuple[str, ListColumns]]) -> None:
+    """Drop lists, counted in the rows of their tables."""
+    for number, lists, rows in work.fetch(f"SELECT part, count(*), sum(size) FROM head WHERE {test} GROUP BY part"):
+        part, spec = parts[number]
+        work.report.drop(part, reason, lists if isinstance(spec, ListsTable) else rows)
+    work.run(f"DELETE FROM head WHERE {test}")
+
+
+def _drop_lists_of_bots(work: Work, sources: Sequence[Source]) -> None:
+    parts = [(source.part, source.spec) for source in sources]
+    test = "user IN (SELECT id FROM shopper JOIN bot ON bot.user = shopper.code)"
+    _drop(work, test, "list of a dropped bot", parts)  # type: ignore[arg-type]
+
+
+def _drop_open_windows(work: Work, parts: Sequence[tuple[str, ListColumns]]) -> None:
+    """Lists whose outcome is not known yet when the log ends."""
+    windows = " ".join(
+        f"WHEN {n} THEN {int(spec.window_hours * _HOUR)}"
+        for n, (_, spec) in enumerate(parts)
+        if labelled_by_events(spec)
+    )
+    if not windows or not work.number("SELECT count(*) FROM log"):
+        return
+    end = work.number("SELECT max(key) FROM log")
+    test = f"time + CASE part {windows} END > {end}"
+    held, total = work.fetch(f"SELECT count(*) FILTER (WHERE {test}), count(*) FROM head")[0]
+    if total and held == total:
+        test = _short_log(work, total, end)
+    _drop(work, test, "window for outcomes still open when the log ends", parts)
+
+
+def _short_log(work: Work, total: int, end: int) -> str:
+    """Which lists of a log shorter than the window to drop: none, unless all are in its last tenth, without outcome."""
+    start, first = work.fetch("SELECT least((SELECT min(key) FROM log), min(time)), min(time) FROM head")[0]
+    moment = np.datetime64(end, "us")
+    if first > end:
+        work.report.warn(
+            f"all {total} lists are later than the last event ({moment}): the log does not say what came of them"
+        )
+        return "false"
+    late = f"time > {end - (end - start) // 10} AND number NOT IN (SELECT number FROM outcome)"
+    if work.number(f"SELECT count(*) FROM head WHERE {late}") == total:
+        return late
+    work.report.warn(
+        f"the window for outcomes of all {total} lists is still open when the log ends ({moment}); all are kept, but "
+        f"later events may change their labels: set window_hours lower, or give a log that goes on"
+    )
+    return "false"

@@ -1,0 +1,378 @@
+"""The rows of lists and pairs tables, one per product shown, in one table of the database.
+
+    sources = read_shown(work, mapping, has_query_texts)      # leaves the table `shown`
+
+`part` counts the tables, lists before pairs; `gkey` is equal for the rows of one list, `ord` what they are sorted by.
+A row with a mistake that stops the import has a `problem`.
+"""
+
+from __future__ import annotations
+
+from reshelf.data.importing.casts import (
+    Column,
+    grade_of,
+    is_no_number,
+    is_no_time,
+    list_of,
+    number_of,
+    text_of,
+    time_of,
+    yes_of,
+)
+from reshelf.data.importing.database import Work, quoted
+from reshelf.data.importing.events import check_plausible, check_times, implausible
+from reshelf.data.importing.items import check_exact
+from reshelf.data.importing.mapping import ListColumns, ListsTable, Mapping, PairsTable
+from reshelf.data.importing.tables import Source, names_of, open_table, reading
+from reshelf.data.schema import MAX_GRADE
+
+SPLITS = ("train", "valid", "test")
+_HOUR = 3_600_000_000
+_STAGED = (
+    "part TINYINT, row BIGINT, n INTEGER, gkey VARCHAR, list VARCHAR, list_text VARCHAR, user VARCHAR, time BIGINT, "
+    "unread BOOLEAN, query VARCHAR, long BOOLEAN, split TINYINT, item VARCHAR, ord DOUBLE, place DOUBLE, score "
+    "DOUBLE, label TINYINT, price DOUBLE, problem VARCHAR"
+)
+ANYONE = "anyone"
+"""User id of a list that no particular shopper saw."""
+
+
+def parts_of(mapping: Mapping) -> list[tuple[str, ListColumns]]:
+    """The tables lists come from, in order."""
+    lists: list[tuple[str, ListColumns]] = [(f"lists.{i}", spec) for i, spec in enumerate(mapping.lists)]
+    return [*lists, *((f"pairs.{i}", spec) for i, spec in enumerate(mapping.pairs))]
+
+
+def labelled_by_events(spec: ListColumns) -> bool:
+    if isinstance(spec, ListsTable):
+        return not (spec.labels or spec.target)
+    return isinstance(spec, PairsTable) and not spec.label
+
+
+def read_shown(work: Work, mapping: Mapping, has_query_texts: bool) -> list[Source]:
+    """Read all lists and pairs tables; the sources of their parts.
+
+    Raises:
+        InputError: names file, row and field.
+    """
+    work.run(f"CREATE TABLE shown ({_STAGED})")
+    sources = []
+    for number, (part, spec) in enumerate(parts_of(mapping)):
+        work.task(f"reading {part}")
+        columns = (
+            spec.user_id,
+            spec.list_id,
+            spec.time,
+            spec.query,
+            spec.query_id,
+            spec.history,
+            spec.history_times,
+            spec.split,
+        )
+        more: tuple[object, ...] = ()
+        if isinstance(spec, ListsTable):
+            more = (spec.candidates, spec.labels, spec.target, spec.scores, spec.positions)
+        elif isinstance(spec, PairsTable):
+            more = (spec.item_id, spec.label, spec.score, spec.position, spec.price)
+        wanted = names_of(*columns, *more, _scope(spec))  # type: ignore[arg-type]
+        source = open_table(work, spec, part, wanted)
+        if isinstance(spec, ListsTable):
+            _stage_lists(work, source, spec, number, mapping, has_query_texts)
+        elif isinstance(spec, PairsTable):
+            _stage_pairs(work, source, spec, number, mapping, has_query_texts)
+        _check(work, source, spec, number, mapping)
+        sources.append(source)
+    return sources
+
+
+def _scope(spec: ListColumns) -> list[str]:
+    """The columns of `list_id_scope`: keys of the table stand for their columns."""
+    names: list[str] = []
+    for name in spec.list_id_scope:
+        value = getattr(spec, name, None)
+        names += names_of(value if isinstance(value, str | list) else name)
+    return names
+
+
+def _common(source: Source, spec: ListColumns, number: int, mapping: Mapping, has_query_texts: bool) -> dict[str, str]:
+    """SQL of the columns that lists and pairs share."""
+    split = str(SPLITS.index(spec.in_split)) if spec.in_split else "-1"
+    problem = "CAST(NULL AS VARCHAR)"
+    if spec.split:
+        raw = text_of(source.column(spec.split))
+        table = {name: code for code, name in enumerate(SPLITS)}
+        table |= {name: SPLITS.index(code) for name, code in mapping.split.names.items()}
+        cases = " ".join(f"WHEN {quoted(name)} THEN {code}" for name, code in table.items())
+        split = f"CASE {raw} {cases} ELSE -2 END"
+        what = " is not train, valid or test; map it in split.names"
+        text = f"'field {spec.split}: ''' || coalesce({raw}, 'null') || '''' || {quoted(what)}"
+        problem = f"CASE WHEN {split} = -2 THEN {text} END"
+    query = "''"
+    if spec.query:
+        query = f"coalesce({text_of(source.column(spec.query))}, '')"
+    elif spec.query_id:
+        text = source.id(spec.query_id)
+        query = f"(SELECT text FROM query_text WHERE id = {text})" if has_query_texts else text
+    if spec.list_id_scope:
+        values = ", ".join(f"coalesce({text_of(source.column(name))}, '')" for name in _scope(spec))
+        key, name = f"concat_ws(chr(31), {values})", f"concat_ws('/', {values})"
+    else:
+        key = name = source.id(spec.list_id)
+    return {
+        "part": str(number),
+        "row": "row",
+        "gkey": key,
+        "list": source.id(spec.list_id),
+        "list_text": name,
+        "user": source.id(spec.user_id) if spec.user_id else quoted(ANYONE),
+        "time": time_of(source.column(spec.time), spec) if spec.time else "CAST(NULL AS BIGINT)",
+        "unread": is_no_time(source.column(spec.time), spec) if spec.time else "false",
+        "query": query,
+        "split": split,
+        "problem": problem,
+    }
+
+
+def _stage_pairs(
+    work: Work, source: Source, spec: PairsTable, number: int, mapping: Mapping, has_query_texts: bool
+) -> None:
+    columns = _common(source, spec, number, mapping, has_query_texts)
+    if spec.each_row:
+        columns["gkey"] = "CAST(row AS VARCHAR)"
+    elif not (spec.list_id or spec.list_id_scope):
+        del columns["gkey"]
+        asked = "query" if spec.query or not spec.query_id else source.id(spec.query_id)  # a subquery has no alias
+        columns["gkey"] = f"concat_ws(chr(31), user, time, {asked}, split)"  # behind the columns it is made of
+    place = number_of(source.column(spec.position), spec.decimal) if spec.position else "CAST(NULL AS DOUBLE)"
+    score = number_of(source.column(spec.score), spec.decimal) if spec.score else "CAST(NULL AS DOUBLE)"
+    problems = [columns["problem"]]
+    for name in filter(None, (spec.score, spec.position)):
+        number_sql = number_of(source.column(name), spec.decimal)
+        what = quoted(f"field {name}: the number is missing, NaN or infinite")
+        written = quoted(f"field {name}: ''") + f" || ({source.column(name).text}) || ''' is not a number'"
+        problems.append(
+            f"CASE WHEN {is_no_number(source.column(name), spec.decimal)} THEN {written} "
+            f"WHEN NOT coalesce(isfinite({number_sql}), false) THEN {what} END"
+        )
+    label = "CAST(0 AS TINYINT)"
+    if isinstance(spec.label, dict):
+        yes = ", ".join(
+            f"CASE WHEN {yes_of(source.column(name))} THEN {grade} ELSE 0 END" for name, grade in spec.label.items()
+        )
+        label = f"CAST(greatest({yes}) AS TINYINT)"
+    elif spec.label:
+        label, problem = _graded(source.column(spec.label), spec, spec.label)
+        problems.append(problem)
+    columns |= {
+        "n": "0",
+        "item": source.id(spec.item_id),
+        "ord": f"{place} + 0.0" if spec.position else f"0.0 - {score}" if spec.score else "0.0",
+        "place": place,
+        "score": score,
+        "label": label,
+        "price": number_of(source.column(spec.price), spec.decimal) if spec.price else "CAST(NULL AS DOUBLE)",
+        "problem": f"coalesce({', '.join(problems)})",
+    }
+    _insert(work, source, columns, source.relation, mapping)
+    staged = work.number(f"SELECT count(*) FROM shown WHERE part = {number}")
+    source.count(staged)
+    check_exact(
+        work, source, f"SELECT item, min(row) FROM shown WHERE part = {number} GROUP BY item", names_of(spec.item_id)[0]
+    )
+    if spec.session_hours is not None:
+        _sessions(work, number, spec.session_hours)
+
+
+def _graded(column: Column, spec: ListColumns, name: str) -> tuple[str, str]:
+    """Grade of a raw label, and what is wrong with one that has none."""
+    grade = grade_of(column, spec.grades, spec.thresholds, spec.decimal)
+    raw = f"trim({column.text})"
+    missing = f"coalesce(lower({raw}) IN ('', 'nan'), true)" + ("" if "null" not in spec.grades else " AND false")
+    what = (
+        "''' has no grade; add it to grades in the mapping'"
+        if spec.grades
+        else "''' is not 0, 1, 2 or 3; map it with grades or thresholds'"
+    )
+    not_number = "''' is not a number; map it with grades'"
+    wrong = f"'field {name}: label ''' || {raw} || {what}"
+    if not spec.grades:
+        text = f"'field {name}: label ''' || {raw} || {not_number}"
+        wrong = f"CASE WHEN {is_no_number(column, spec.decimal)} THEN {text} ELSE {wrong} END"
+    problem = (
+        f"CASE WHEN {missing} THEN {quoted(f'field {name}: the label is missing or NaN; give one or drop the row')} "
+        f"WHEN {grade} IS NULL THEN {wrong} END"
+    )
+    return grade, problem
+
+
+def _insert(work: Work, source: Source, columns: dict[str, str], relation: str, mapping: Mapping) -> None:
+    """Put rows into `shown`. Columns may refer to ones named before them."""
+    inner = ", ".join(f"{sql} AS {name}" for name, sql in columns.items())
+    most = mapping.max_query
+    reading(
+        work,
+        source,
+        "INSERT INTO shown BY NAME SELECT * REPLACE (left(query, "
+        f"{most}) AS query), length(query) > {most} AS long FROM (SELECT {inner} FROM {relation})",
+    )
+
+
+def _sessions(work: Work, number: int, hours: float) -> None:
+    """Rows of one shopper and query with no longer pause than this are one list."""
+    pause = int(hours * _HOUR)
+    work.run(
+        f"""CREATE TABLE visit AS SELECT row, concat_ws(chr(31), user, query, split, sum(new) OVER w) AS gkey FROM (
+            SELECT row, user, query, split, time,
+                CASE WHEN time - lag(time) OVER w > {pause} THEN 1 ELSE 0 END AS new
+            FROM shown WHERE part = {number} WINDOW w AS (PARTITION BY user, query, split ORDER BY time, row)
+        ) WINDOW w AS (PARTITION BY user, query, split ORDER BY time, row)"""
+    )
+    work.run(f"UPDATE shown SET gkey = visit.gkey FROM visit WHERE shown.part = {number} AND shown.row = visit.row")
+    work.run("DROP TABLE visit")
+
+
+def _stage_lists(
+    work: Work, source: Source, spec: ListsTable, number: int, mapping: Mapping, has_query_texts: bool
+) -> None:
+    columns = _common(source, spec, number, mapping, has_query_texts)
+    columns["gkey"] = "CAST(row AS VARCHAR)"
+    given = list_of(source.column(spec.candidates), spec.list_separator)
+    cut = f"[:{spec.max_candidates}]" if spec.max_candidates else ""
+    problems = [columns.pop("problem")]
+    columns["given"] = given
+    twice = "list_filter(given, lambda e, i: list_position(given, e) < i)"
+    problems.append(
+        f"CASE WHEN len({twice}) > 0 THEN 'field {spec.candidates}: item ''' || ({twice})[1] || ''' is there twice in "
+        f"one list' END"
+    )
+    parallel = {"labels": spec.labels, "scores": spec.scores, "positions": spec.positions}
+    for name, column in parallel.items():
+        if not column:
+            continue
+        raw = source.column(column)
+        texts = list_of(raw, spec.list_separator)
+        problems.append(
+            f"CASE WHEN {texts} IS NOT NULL AND len({texts}) <> len(given) THEN 'field {column}: ' || "
+            f"coalesce(len({texts}), 0) || ' values for ' || len(given) || ' candidates' END"
+        )
+        if name == "labels":
+            grade, problem = _graded(Column("e", "VARCHAR"), spec, column)
+            columns[name] = f"list_transform({texts}, lambda e: {grade})"
+            problems.append(f"list_filter(list_transform({texts}, lambda e: {problem}), lambda e: e IS NOT NULL)[1]")
+        else:
+            element = Column("e", raw.type[:-2]) if raw.is_list else Column("e", "VARCHAR")
+            value = number_of(element, spec.decimal)
+            whole = raw.sql if raw.is_list else texts
+            columns[name] = f"list_transform({whole}, lambda e: {value})"
+            bad = f"len(list_filter({columns[name]}, lambda e: NOT coalesce(isfinite(e), false))) > 0"
+            problems.append(
+                f"CASE WHEN {bad} THEN 'field {column}: holds something that is no number, NaN or infinite' END"
+            )
+    columns["problem"] = f"CASE WHEN coalesce(len(given), 0) > 0 THEN coalesce({', '.join(problems)}) END"
+    if spec.target:
+        columns["target"] = source.id(spec.target)
+        columns["found"] = f"coalesce(list_contains(given{cut}, target), false)"
+    inner = ", ".join(f"{sql} AS {name}" for name, sql in columns.items())
+    reading(work, source, f"CREATE TABLE listed AS SELECT {inner} FROM {source.relation}")
+    count = work.number("SELECT count(*) FROM listed")
+    source.count(count)
+    empty = work.number("SELECT count(*) FROM listed WHERE coalesce(len(given), 0) = 0")
+    work.report.drop(source.part, "without results", empty)
+    if empty and spec.on_unknown == "error":
+        row = work.number("SELECT min(row) FROM listed WHERE coalesce(len(given), 0) = 0")
+        source.fail(row, spec.candidates, "the list is empty; a list needs at least one candidate")
+    chosen, items, label = "coalesce(len(given), 0) > 0", f"given{cut}", "CAST(0 AS TINYINT)"
+    if spec.target:
+        missing = work.number(f"SELECT count(*) FROM listed WHERE NOT found AND {chosen}")
+        if spec.missing_target == "drop":
+            work.report.drop(source.part, "target not among the candidates", missing)
+            chosen += " AND found"
+        elif spec.missing_target == "append" and not (spec.scores or spec.positions):
+            work.report.repair(source.part, "target appended to the candidates", missing)
+            kept = f"given[:{spec.max_candidates - 1}]" if spec.max_candidates else "given"
+            items = f"CASE WHEN found THEN {items} ELSE list_append({kept}, target) END"
+        else:
+            work.report.repair(source.part, "target not among the candidates, kept with no positive", missing)
+        label = f"CAST(CASE WHEN item = target THEN {MAX_GRADE} ELSE 0 END AS TINYINT)"
+    elif spec.labels:
+        label = "labels[n + 1]"
+    shared = {
+        name: name
+        for name in ("part", "row", "gkey", "list", "list_text", "user", "time", "unread", "query", "split", "problem")
+    }
+    rows = f"(SELECT *, unnest({items}) AS item, generate_subscripts({items}, 1) - 1 AS n FROM listed WHERE {chosen})"
+    shown = shared | {
+        "n": "n",
+        "item": "item",
+        "ord": "CAST(n AS DOUBLE)",
+        "place": "positions[n + 1]" if spec.positions else "CAST(NULL AS DOUBLE)",
+        "score": "scores[n + 1]" if spec.scores else "CAST(NULL AS DOUBLE)",
+        "label": label,
+        "price": "CAST(NULL AS DOUBLE)",
+    }
+    _insert(work, source, shown, rows, mapping)
+    work.run("DROP TABLE listed")
+
+
+def _check(work: Work, source: Source, spec: ListColumns, number: int, mapping: Mapping) -> None:
+    """Stop at the first mistake; drop rows that name no shopper or list."""
+    where = f"part = {number}"
+    for row, problem in work.fetch(
+        f"SELECT row, problem FROM shown WHERE {where} AND problem IS NOT NULL ORDER BY row, n LIMIT 1"
+    ):
+        column, what = problem.removeprefix("field ").split(": ", 1)
+        source.fail(row, column, what)
+    unit = "list" if isinstance(spec, ListsTable) else "row"
+    count = "count(DISTINCT row)" if unit == "list" else "count(*)"
+
+    def drop(bad: str, reason: str) -> None:
+        n = work.number(f"SELECT {count} FROM shown WHERE {where} AND {bad}")
+        if n:
+            work.report.drop(source.part, reason, n)
+            work.run(f"DELETE FROM shown WHERE {where} AND {bad}")
+
+    if spec.user_id:
+        check_exact(
+            work, source, f"SELECT user, min(row) FROM shown WHERE {where} GROUP BY user", names_of(spec.user_id)[0]
+        )
+        drop("user IS NULL", "shopper id missing")
+    if spec.list_id:
+        check_exact(
+            work, source, f"SELECT list, min(row) FROM shown WHERE {where} GROUP BY list", names_of(spec.list_id)[0]
+        )
+        drop("list IS NULL", "list id missing")
+    if spec.query_id and not spec.query:
+        for (row,) in work.fetch(f"SELECT min(row) FROM shown WHERE {where} AND query IS NULL HAVING count(*) > 0"):
+            if spec.on_unknown == "error":
+                source.fail(row, spec.query_id, "the query is not in the queries table")
+        drop("query IS NULL", "query not in the queries table")
+    if spec.time:
+        check_times(work, source, "shown", where, spec.time)
+        for (row,) in work.fetch(
+            f"SELECT min(row) FROM shown WHERE {where} AND time IS NULL AND NOT unread HAVING count(*) > 0"
+        ):
+            source.fail(row, spec.time, "the time is missing; give one or drop the row")
+        drop("unread", "time cannot be read")
+        absurd = implausible("time", mapping)
+        check_plausible(source, "shown", where, absurd, "time", spec.time)
+        drop(absurd, "time implausibly early or in the future")
+    _positions(work, source, spec, number)
+
+
+def _positions(work: Work, source: Source, spec: ListColumns, number: int) -> None:
+    """Places are counted from 1."""
+    name = spec.position if isinstance(spec, PairsTable) else spec.positions if isinstance(spec, ListsTable) else None
+    if not name:
+        return
+    where = f"FROM shown WHERE part = {number}"
+    least = work.fetch(f"SELECT min(place) {where}")[0][0]
+    from_zero = spec.first_position == 0 or (spec.first_position == "auto" and least == 0)
+    low = 0 if from_zero else 1
+    for row, place in work.fetch(
+        f"SELECT row, place {where} AND (place < {low} OR place <> floor(place)) ORDER BY row LIMIT 1"
+    ):
+        source.fail(row, name, f"{place:g} is no position; count positions from {low}")
+    if from_zero:
+        n = work.number(f"SELECT count(*) {where}")
+        work.report.repair(source.part, "positions counted from 0, one added", n)
+        work.run(f"UPDATE shown SET place = place + 1 WHERE part = {number}")

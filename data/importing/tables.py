@@ -1,0 +1,392 @@
+"""A mapped table as a DuckDB relation: its files or its SELECT, its columns with their types, its rows with their
+    places.
+
+source = open_table(work, spec, "events", ["customer", "sku"])
+work.run(f"CREATE TABLE said AS SELECT {source.rows}, {id_of(source.column('sku'))} AS item FROM {source.relation}")
+source.place(3)            # "events.csv row 3 (line 5)", found by reading once more: only a mistake needs it
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+import duckdb
+
+from reshelf.data.importing.casts import RANGES, Column, chosen_by, id_of
+from reshelf.data.importing.database import Work, named, quoted
+from reshelf.data.importing.mapping import Columns, Table
+from reshelf.data.importing.text_files import ENCODINGS, JSON, TEXT, ending_of, line_of, opened, records
+from reshelf.errors import InputError
+
+_LINE_LIMIT = 1 << 24
+
+
+@dataclass(frozen=True)
+class Source:
+    """One table, ready to be read."""
+
+    work: Work
+    part: str
+    """Its name in the mapping: items, events, lists.0, …"""
+    spec: Table
+    files: list[Path]
+    """Relative to the root; empty for `sql`."""
+    relation: str
+    """What to select from: the rows that `where` accepts, with their number over all rows as `row`."""
+    everything: str
+    """The same without `where`."""
+    columns: dict[str, Column]
+
+    def column(self, name: str) -> Column:
+        return self.columns[name]
+
+    def id(self, names: Columns | None) -> str:
+        """The first id that is there."""
+        if names is None:
+            return "CAST(NULL AS VARCHAR)"
+        ids = [id_of(self.column(name)) for name in ([names] if isinstance(names, str) else names)]
+        return ids[0] if len(ids) == 1 else f"coalesce({', '.join(ids)})"
+
+    def count(self, kept: int) -> int:
+        """Note in the report how many rows there are and how many `where` left out; returns the former."""
+        total = self.work.number(f"SELECT count(*) FROM {self.everything}") if self.spec.where else kept
+        self.work.report.read(self.part, total)
+        self.work.report.drop(self.part, "not chosen by where", total - kept)
+        return total
+
+    def place(self, row: int) -> str:
+        """Where a row is, for messages."""
+        if not self.files:
+            return f"{self.part}.sql row {row}"
+        for file in self.files:
+            rows = self.work.number(f"SELECT count(*) FROM {_select(self.work, self.spec, [file], self.part, [])[0]}")
+            if row < rows:
+                line = line_of(self.work.root / file, self.spec, row)
+                return f"{self.work.root / file} row {row}" + (f" (line {line})" if line else "")
+            row -= rows
+        raise AssertionError(f"{self.part} has no row {row}")
+
+    def fail(self, row: int, column: str, what: str) -> NoReturn:
+        raise InputError(f"{self.place(row)}, field {column}: {what}")
+
+
+def names_of(*columns: Columns | dict[str, int] | None) -> list[str]:
+    """All column names in some mapping values, each once."""
+    flat: list[str] = []
+    for value in columns:
+        flat += [] if value is None else [value] if isinstance(value, str) else list(value)
+    return list(dict.fromkeys(flat))
+
+
+def open_table(work: Work, spec: Table, part: str, wanted: Sequence[str]) -> Source:
+    """A table with the wanted columns and those of `where`.
+
+    Raises:
+        InputError: no such file, an unreadable one, a column that is not there, SQL that is wrong or reads elsewhere.
+    """
+    names = list(dict.fromkeys([*wanted, *spec.where]))
+    if spec.sql:
+        files: list[Path] = []
+        body, columns = _from_sql(work, spec.sql, part, names)
+    else:
+        files = find_files(work.root, spec.file or "", part)
+        body, columns = _select(work, spec, files, part, names)
+    tests = []
+    for name, value in spec.where.items():
+        bad = [key for key in value if key not in ("not", *RANGES)] if isinstance(value, dict) else []
+        if bad:
+            raise InputError(f"{part}.where.{name}: {bad[0]!r} is unknown; use not, {', '.join(RANGES)}")
+        tests.append(chosen_by(columns[name], value, spec))
+    numbered = f"(SELECT row_number() OVER () - 1 AS row, * FROM {body})"
+    relation = f"(FROM {numbered} WHERE {' AND '.join(tests)})" if tests else numbered
+    return Source(work, part, spec, files, relation, body, columns)
+
+
+def reading(work: Work, source: Source, query: str) -> None:
+    """Run a query that reads a source; what is wrong with the data is said in one sentence.
+
+    Raises:
+        InputError: names file and line, or the line and column of the table's SQL.
+    """
+    try:
+        work.run(query)
+    except duckdb.Error as error:
+        raise InputError(_explain(error, source)) from error
+
+
+def find_files(root: Path, file: str, part: str) -> list[Path]:
+    """The files a table's `file` stands for, relative to the root, in name order.
+
+    Raises:
+        InputError: there are none, or they are not below the root.
+    """
+    root = root.resolve()
+    path = Path(file) if Path(file).is_absolute() else root / file
+    try:
+        relative = path.resolve().relative_to(root) if "*" not in file else path.relative_to(root)
+    except ValueError as error:
+        raise InputError(f"{part}.file: {file} is outside of {root}; give the folder above it with --root") from error
+    if path.is_dir():
+        files = sorted(p for p in path.iterdir() if p.is_file() and not p.name.startswith((".", "_")))
+    elif any(c in file for c in "*?["):
+        files = sorted(p for p in root.glob(str(relative)) if p.is_file() and p.resolve().is_relative_to(root))
+    else:
+        files = [path] if path.is_file() else []
+    if not files:
+        raise InputError(f"{path} is not there; correct {part}.file in the mapping, or give the right --root")
+    return [p.relative_to(root) if p.is_relative_to(root) else p.resolve().relative_to(root) for p in files]
+
+
+def _select(work: Work, spec: Table, files: list[Path], part: str, names: list[str]) -> tuple[str, dict[str, Column]]:
+    """A sub-select over files, and its columns."""
+    endings = {ending_of(file) for file in files}
+    if endings <= {".parquet", ".pq"}:
+        return _parquet(work, files, part, names)
+    if endings <= set(JSON):
+        return _json(work, spec, files, part, names)
+    if endings <= set(TEXT):
+        bodies = [_text(work, spec, file, part, names) for file in files]
+        return f"({' UNION ALL '.join(bodies)})", {name: Column(named(name), "VARCHAR") for name in names}
+    odd = next(file for file in files if ending_of(file) not in (".parquet", ".pq", *JSON, *TEXT))
+    raise InputError(
+        f"{work.root / odd}: unknown kind of file; use .parquet, .jsonl, .ndjson, .json, .csv, .tsv, .dat or .txt "
+        "(all but Parquet also .gz)"
+    )
+
+
+def _described(work: Work, body: str) -> dict[str, str]:
+    return {str(name): str(kind) for name, kind, *_ in work.fetch(f"DESCRIBE SELECT * FROM {body}")}
+
+
+def _parquet(work: Work, files: list[Path], part: str, names: list[str]) -> tuple[str, dict[str, Column]]:
+    union = "" if len(files) == 1 else ", union_by_name = true"  # else the first file's types win: 7.5 becomes 8
+    body = f"read_parquet([{', '.join(quoted(str(file)) for file in files)}]{union})"
+    try:
+        there = _described(work, body)
+    except duckdb.Error as error:
+        raise InputError(f"{work.root / files[0]} cannot be read as Parquet: {_one_line(error)}") from error
+    expressions = [f"{_nested(name, there, str(work.root / files[0]), part)} AS {named(name)}" for name in names]
+    inner = f"(SELECT {', '.join(expressions) or '1 AS one'} FROM {body})"
+    try:
+        return inner, _typed(work, inner, names)
+    except duckdb.Error as error:
+        what = f"{_one_line(error)}; correct {part} in the mapping, or unnest lists with sql"
+        raise InputError(f"{work.root / files[0]}: {what}") from error
+
+
+def _typed(work: Work, body: str, names: list[str]) -> dict[str, Column]:
+    types = _described(work, body)
+    return {name: Column(named(name), types[name]) for name in names}
+
+
+def _nested(name: str, there: dict[str, str], where: str, part: str) -> str:
+    """A column, or a dotted path into a struct."""
+    if name in there:
+        return named(name)
+    head, *rest = name.split(".")
+    if rest and head in there and there[head].startswith("STRUCT"):
+        return ".".join(named(step) for step in (head, *rest))
+    raise InputError(
+        f"{where}: there is no column {name!r} (there are {', '.join(there)}); correct {part} in the mapping"
+    )
+
+
+def _from_sql(work: Work, sql: str, part: str, names: list[str]) -> tuple[str, dict[str, Column]]:
+    where = f"{part}.sql"
+    try:
+        statements = work.base.extract_statements(sql)
+    except duckdb.Error as error:
+        raise InputError(f"{where}: {_located(error)}; correct the mapping") from error
+    if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
+        raise InputError(f"{where}: expected one SELECT, found {_kinds(statements)}; give one SELECT")
+    query = statements[0].query.strip().rstrip(";")
+    try:
+        there = {str(name): str(kind) for name, kind, *_ in work.fetch(f"DESCRIBE {query}")}
+    except duckdb.Error as error:
+        raise InputError(f"{where}: {_located(error, len('DESCRIBE '))}; correct the mapping") from error
+    expressions = [f"{_nested(name, there, where, part)} AS {named(name)}" for name in names]
+    inner = f"(SELECT {', '.join(expressions) or '1 AS one'} FROM (\n{query}\n))"
+    return inner, _typed(work, inner, names)
+
+
+def _kinds(statements: Sequence[duckdb.Statement]) -> str:
+    return " and ".join(str(one.type).rsplit(".", 1)[-1] for one in statements) or "nothing"
+
+
+def _located(error: duckdb.Error, before: int = 0) -> str:
+    """DuckDB's message in one line, with line and column of the SQL. `before`: characters put before it."""
+    text = str(error)
+    message = text.split("\n\nLINE ")[0]
+    found = re.search(r"\nLINE (\d+): (.*)\n( *)\^", text)
+    if not found:
+        return " ".join(message.split())
+    line = int(found[1])
+    column = len(found[3]) - len(f"LINE {found[1]}: ") + 1
+    if line == 1:
+        column -= before
+    return f"line {line}, column {max(column, 1)}: {' '.join(message.split())}"
+
+
+def _json(work: Work, spec: Table, files: list[Path], part: str, names: list[str]) -> tuple[str, dict[str, Column]]:
+    paths = []
+    for name in names:
+        literal = f"json, {quoted('$.' + named(name))}"
+        nested = f"json, {quoted('$.' + '.'.join(named(step) for step in name.split('.')))}"
+        paths.append(
+            f"json_extract({literal}) AS {named(name)}"
+            if "." not in name
+            else f"coalesce(json_extract({literal}), json_extract({nested})) AS {named(name)}"
+        )
+    bodies = []
+    for file in files:
+        with opened(work.root / file, spec) as text:
+            array = text.read(1000).lstrip("\ufeff \t\r\n").startswith("[")
+        at = quoted(str(file))
+        if array:
+            bodies.append(f"(SELECT json FROM read_json_objects({at}, format = 'array'))")
+        else:  # line by line, as DuckDB's reader of JSON stops at half a surrogate pair
+            lines = (
+                f"read_csv({at}, auto_detect = false, header = false, delim = '\x01', quote = '', escape = '', "
+                f"columns = {{'line': 'VARCHAR'}}, max_line_size = {_LINE_LIMIT}, {_encoding(spec, part)})"
+            )
+            half = "regexp_matches(line, '\\\\u[dD][89a-fA-F]')"
+            bodies.append(
+                f"(SELECT CAST(CASE WHEN {half} THEN whole_json(line) ELSE line END AS JSON) AS json FROM {lines} "
+                "WHERE line IS NOT NULL AND trim(line) <> '')"
+            )
+    everything = " UNION ALL ".join(f"SELECT json FROM {body}" for body in bodies)
+    if names:
+        _check_keys(work, everything, names, work.root / files[0], part, files)
+    inner = f"(SELECT {', '.join(paths) or '1 AS one'} FROM ({everything}))"
+    return inner, {name: Column(named(name), "JSON") for name in names}
+
+
+def _check_keys(work: Work, everything: str, names: list[str], file: Path, part: str, files: list[Path]) -> None:
+    """Every wanted key must be in some row."""
+    tests = ", ".join(
+        f"bool_or(coalesce(json_extract(json, {quoted('$.' + named(n))}), "
+        f"json_extract(json, {quoted('$.' + '.'.join(named(s) for s in n.split('.')))})) IS NOT NULL)"
+        for n in names
+    )
+    try:
+        for limit in (" LIMIT 1000", ""):
+            found = work.fetch(
+                f"SELECT {tests}, count(*), bool_and(json_type(json) = 'OBJECT') FROM (FROM ({everything}){limit})"
+            )
+            *there, count, objects = found[0]
+            if count and not objects:
+                break
+            if all(there) or not count:
+                return
+        if not objects:
+            raise InputError(f"{_bad_json(work.root, files)}")
+        keys = [
+            k
+            for (k,) in work.fetch(
+                f"SELECT DISTINCT unnest(json_keys(json)) FROM (FROM ({everything}) LIMIT 1000) ORDER BY 1"
+            )
+        ]
+    except duckdb.Error as error:
+        raise InputError(_bad_json(work.root, files) or f"{file} cannot be read: {_one_line(error)}") from error
+    missing = next(name for name, yes in zip(names, there) if not yes)
+    raise InputError(
+        f"{file}: there is no column {missing!r} (there are {', '.join(keys)}); correct {part} in the mapping"
+    )
+
+
+def _bad_json(root: Path, files: list[Path]) -> str:
+    """What is wrong with the first bad line of JSON files."""
+    import json
+
+    for file in files:
+        with opened(root / file, Table()) as text:
+            for number, line in enumerate(text, 1):
+                if not line.strip():
+                    continue
+                try:
+                    row = json.loads(line.removeprefix("\ufeff"))
+                except json.JSONDecodeError as error:
+                    return f"{root / file} line {number} is not JSON: {error.msg}"
+                if not isinstance(row, dict):
+                    return f"{root / file} line {number} is not a JSON object"
+    return ""
+
+
+def _encoding(spec: Table, part: str) -> str:
+    if spec.encoding.lower() not in ENCODINGS:
+        raise InputError(f"{part}.encoding: {spec.encoding!r} is not utf-8, latin-1 or utf-16; convert the file")
+    return f"encoding = {quoted(ENCODINGS[spec.encoding.lower()])}"
+
+
+def _dialect(work: Work, spec: Table, file: Path, part: str) -> tuple[str, str]:
+    """Separator and quotation mark of a text file."""
+    separator = spec.separator
+    if separator is None and ending_of(file) == ".tsv":
+        separator = "\t"
+    if separator is None:
+        separator = ","
+        with opened(work.root / file, spec) as text:
+            first = re.sub(r'"[^"]*"', "", text.readline())
+        counts = {sign: first.count(sign) for sign in (",", ";", "\t", "|")}
+        if max(counts.values()):
+            separator = max(counts, key=lambda sign: counts[sign])
+    quote = spec.quote if spec.quote is not None else "" if separator == "\t" or len(separator) > 1 else '"'
+    return separator, quote
+
+
+def _text(work: Work, spec: Table, file: Path, part: str, names: list[str]) -> str:
+    """A SELECT of a text file's columns, all VARCHAR."""
+    try:
+        separator, quote = _dialect(work, spec, file, part)
+        header = spec.header
+        if header is None:
+            with opened(work.root / file, spec) as text:
+                header = next(records(text, separator, quote), [])
+            header = [name.removeprefix("\ufeff") for name in header]
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{work.root / file} is not {spec.encoding} text; set its encoding in the mapping ({error})"
+        ) from error
+    for name in names:
+        if name not in header:
+            raise InputError(
+                f"{work.root / file}: there is no column {name!r} (there are {', '.join(header)}); "
+                f"correct {part} in the mapping"
+            )
+    columns = ", ".join(f"{quoted(f'c{place}')}: 'VARCHAR'" for place in range(len(header)))
+    wanted = ", ".join(f"c{header.index(name)} AS {named(name)}" for name in names)
+    return (
+        f"(SELECT {wanted or '1 AS one'} FROM read_csv({quoted(str(file))}, auto_detect = false, "
+        f"header = {'false' if spec.header else 'true'}, delim = {quoted(separator)}, quote = {quoted(quote)}, "
+        f"escape = {quoted(quote)}, columns = {{{columns}}}, nullstr = '', strict_mode = true, "
+        f"max_line_size = {_LINE_LIMIT}, {_encoding(spec, part)}))"
+    )
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split("\n")[0].split())
+
+
+def _explain(error: duckdb.Error, source: Source) -> str:
+    """An error while reading, in one sentence."""
+    text = str(error)
+    if not source.files:
+        message = _one_line(error)
+        return f"{source.part}.sql: {message}; correct the mapping, or read the column as text"
+    if all(ending_of(file) in JSON for file in source.files) and (found := _bad_json(source.work.root, source.files)):
+        return found
+    file = next((source.work.root / f for f in source.files if str(f) in text), source.work.root / source.files[0])
+    if line := re.search(r"CSV Error on Line: (\d+)", text):
+        where = f"{file} line {line[1]}"
+        if counts := re.search(r"Expected Number of Columns: (\d+) Found: (\d+)", text):
+            return f"{where}: {counts[2]} columns where the header has {counts[1]}; quote the separator inside values"
+        if "unterminated quote" in text.lower():
+            return f'{where}: a quotation mark is opened and never closed; close it, or set quote: "" in the mapping'
+        if "unicode" in text.lower() or "utf-8" in text.lower():
+            return f"{where} is not {source.spec.encoding} text; set its encoding in the mapping"
+        return f"{where}: {_one_line(error)}"
+    return f"{file} cannot be read: {_one_line(error)}"

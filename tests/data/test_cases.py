@@ -1,0 +1,218 @@
+"""Ordinary logs that are easy to get wrong: labels, histories and counts computed by hand, or refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from reshelf.data.dataset_folder import RankingData
+from reshelf.data.importing.importer import ImportConfig, import_logs
+from reshelf.errors import InputError
+
+Imported = tuple[RankingData, dict[str, Any]]
+EVENTS = {"file": "events.csv", "user_id": "u", "item_id": "i", "time": "t", "kind_column": "k"}
+SHOWN = {
+    "file": "shown.csv", "list_id": "l", "user_id": "u", "time": "t", "query": "q", "item_id": "i", "position": "r",
+}  # fmt: skip
+
+
+def shop(
+    folder: Path, events: str, shown: str, change: dict[str, Any] | None = None, more: dict[str, str] | None = None
+) -> Imported:
+    """Import `user,item,time,kind` rows and `list,user,time,query,item,position` rows of 1 March 2024, a day before the
+    log ends, so that no window for outcomes is open."""
+    head = "u,i,t,k"
+    rows = [row if "," in row else "" for row in events.split()]
+    end = f"z,p9,2024-03-09 00:00:00,view{',' * (rows[0].count(',') - 3)}"
+    files = {
+        "products.csv": "sku,name\n" + "".join(f"p{n},Thing {n}\n" for n in range(10)),
+        "events.csv": "\n".join([head + (",id" if rows[0].count(",") == 4 else ""), *map(_day, rows), end]) + "\n",
+        "shown.csv": "\n".join(["l,u,t,q,i,r", *map(_day, shown.split())]) + "\n",
+    } | (more or {})
+    for name, text in files.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    mapping: dict[str, Any] = {
+        "items": {"file": "products.csv", "item_id": "sku", "title": "name"}, "events": dict(EVENTS),
+        "pairs": [dict(SHOWN)], "split": {"by": "user", "valid": 0, "test": 0},
+    }  # fmt: skip
+    for key, value in (change or {}).items():
+        part, _, name = key.partition(".")
+        if name:
+            (mapping[part][0] if isinstance(mapping[part], list) else mapping[part])[name] = value
+        else:
+            mapping[part] = value
+    (folder / "m.yaml").write_text(yaml.safe_dump(mapping), encoding="utf-8")
+    data = import_logs(ImportConfig(mapping=str(folder / "m.yaml"), root=folder, out=folder / "out", quiet=True))
+    return data, json.loads((folder / "out" / "report.json").read_text(encoding="utf-8"))
+
+
+def _day(row: str) -> str:
+    return ",".join(f"2024-03-01 {cell}" if cell[2:3] == ":" else cell for cell in row.split(","))
+
+
+def labels(imported: Imported) -> dict[str, dict[str, int]]:
+    lists = [r for lists in imported[0].lists.values() for r in lists]
+    return {r.list_id: dict(zip(r.candidates, r.labels or (), strict=True)) for r in lists}
+
+
+def history(imported: Imported, list_id: str) -> list[str | None]:
+    return next([e.item_id for e in r.history] for ls in imported[0].lists.values() for r in ls if r.list_id == list_id)
+
+
+ONE = "L1,a,10:00:00,mug,p0,1 L1,a,10:00:00,mug,p1,2"
+TWO = ONE + " L2,a,11:00:00,cup,p0,1 L2,a,11:00:00,cup,p2,2"
+
+
+@pytest.mark.parametrize(("rule", "first"), [("last_touch", 0), ("every_list", 3)])
+def test_a_purchase_falls_to_the_last_list_or_on_request_to_every_one(tmp_path: Path, rule: str, first: int) -> None:
+    found = shop(tmp_path, "a,p0,12:00:00,purchase", TWO, {"pairs.attribution": rule})
+    assert labels(found) == {"L1": {"p0": first, "p1": 0}, "L2": {"p0": 3, "p2": 0}}
+
+
+def test_a_purchase_outside_the_window_is_no_outcome(tmp_path: Path) -> None:
+    found = shop(tmp_path, "a,p0,12:00:00,purchase", ONE, {"pairs.window_hours": 1.5})
+    assert labels(found) == {"L1": {"p0": 0, "p1": 0}}
+
+
+def test_what_is_taken_back_has_no_grade_and_leaves_the_history(tmp_path: Path) -> None:
+    events = "a,p0,10:01:00,cart a,p1,10:02:00,cart a,p0,10:03:00,remove_from_cart"
+    found = shop(tmp_path, events, TWO)
+    assert labels(found)["L1"] == {"p0": 0, "p1": 2}
+    assert history(found, "L2") == ["p1"]
+    assert found[1]["taken_back"] == 1
+
+
+def test_a_click_whose_clock_is_ahead_is_the_outcome_and_not_the_history(tmp_path: Path) -> None:
+    found = shop(tmp_path, "a,p0,09:59:58,click a,p1,09:59:50,click", ONE)
+    assert labels(found) == {"L1": {"p0": 1, "p1": 0}}
+    assert history(found, "L1") == ["p1"]
+
+
+def test_a_bots_events_and_lists_are_dropped(tmp_path: Path) -> None:
+    bot = " ".join(f"b,p{n % 9},09:{n // 60:02d}:{n % 60:02d},view" for n in range(30))
+    shown = ONE + " L2,b,11:00:00,cup,p0,1"
+    found = shop(tmp_path, f"a,p0,10:01:00,click {bot}", shown, {"events.max_per_day": 20})
+    assert list(labels(found)) == ["L1"]
+    assert found[1]["tables"]["pairs.0"]["dropped"] == {"list of a dropped bot": 1}
+
+
+def test_lists_at_the_end_of_the_log_are_dropped_and_counted(tmp_path: Path) -> None:
+    late = ONE + " L2,a,2024-03-08T23:00:00,cup,p0,1"
+    found = shop(tmp_path, "a,p0,10:01:00,click", late)
+    assert list(labels(found)) == ["L1"]
+    assert found[1]["tables"]["pairs.0"]["dropped"] == {"window for outcomes still open when the log ends": 1}
+
+
+def test_local_times_beside_others_are_a_warning_until_their_zone_is_told(tmp_path: Path) -> None:
+    shown = "L1,a,2024-03-01T10:00:00Z,mug,p0,1"
+    found = shop(tmp_path, "a,p0,11:00:30,click", shown, {"pairs.window_hours": 0.5})
+    assert labels(found) == {"L1": {"p0": 0}}
+    assert any("set timezone in events" in warning for warning in found[1]["warnings"])
+    zone = {"pairs.window_hours": 0.5, "events.timezone": "Europe/Berlin"}
+    found = shop(tmp_path, "a,p0,11:00:30,click", shown, zone)
+    assert labels(found) == {"L1": {"p0": 1}}
+    assert not any("timezone" in warning for warning in found[1]["warnings"])
+
+
+def test_delivered_twice_with_one_id_is_one_event(tmp_path: Path) -> None:
+    found = shop(tmp_path, "a,p6,09:10:00,view,e1 a,p6,09:10:03,view,e1", ONE, {"events.event_id": "id"})
+    assert history(found, "L1") == ["p6"]
+    assert found[1]["tables"]["events"]["dropped"] == {"event id seen before": 1}
+
+
+def test_a_delisted_product_leaves_the_places_of_the_others(tmp_path: Path) -> None:
+    found = shop(tmp_path, "a,p0,10:01:00,click", "L1,a,10:00:00,mug,p0,1 L1,a,10:00:00,mug,x,2 L1,a,10:00:00,mug,p1,3")
+    [ranking] = found[0].lists["train"]
+    assert (ranking.candidates, ranking.positions) == (("p0", "p1"), (1, 3))
+    with pytest.raises(InputError, match="'x' is not in the catalogue"):
+        shop(tmp_path, "a,p0,10:01:00,click", "L1,a,10:00:00,mug,x,1", {"pairs.on_unknown": "error"})
+
+
+def test_places_from_zero_are_stated(tmp_path: Path) -> None:
+    found = shop(tmp_path, "a,p0,10:01:00,click", "L1,a,10:00:00,mug,p0,0 L1,a,10:00:00,mug,p1,1")
+    assert found[0].lists["train"][0].positions == (1, 2)
+    assert found[1]["tables"]["pairs.0"]["repaired"] == {"positions counted from 0, one added": 2}
+
+
+def test_one_list_id_for_two_shoppers_is_an_error_or_two_lists(tmp_path: Path) -> None:
+    shown = "L1,a,10:00:00,mug,p0,1 L1,b,10:05:00,mug,p0,1"
+    with pytest.raises(InputError, match="list_id_scope"):
+        shop(tmp_path, "b,p0,10:06:00,click", shown)
+    found = shop(tmp_path, "b,p0,10:06:00,click", shown, {"pairs.list_id_scope": ["list_id", "user_id"]})
+    assert labels(found) == {"L1/a": {"p0": 0}, "L1/b": {"p0": 1}}
+
+
+def test_two_slots_of_one_page_are_an_error_that_says_so(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="at position 1; set list_id_scope"):
+        shop(tmp_path, "a,p0,10:01:00,click", "L1,a,10:00:00,mug,p0,1 L1,a,10:00:00,mug,p1,1")
+
+
+def test_variants_count_as_their_parent(tmp_path: Path) -> None:
+    parents = {"parents": {"file": "skus.csv", "item_id": "sku", "parent_id": "product"}}
+    found = shop(
+        tmp_path, "a,p0-RED,10:05:00,purchase", ONE, parents, {"skus.csv": "sku,product\np0-RED,p0\np1-XL,p1\n"}
+    )
+    assert labels(found) == {"L1": {"p0": 3, "p1": 0}}
+
+
+def test_rows_without_a_shopper_or_a_list_are_dropped(tmp_path: Path) -> None:
+    found = shop(tmp_path, "a,p0,10:01:00,click", ONE + " L2,,10:00:00,mug,p0,1 ,a,10:00:00,mug,p2,1")
+    assert labels(found) == {"L1": {"p0": 1, "p1": 0}}
+    assert found[1]["tables"]["pairs.0"]["dropped"] == {"shopper id missing": 1, "list id missing": 1}
+
+
+def test_events_of_two_tables_with_grades_of_their_own(tmp_path: Path) -> None:
+    orders = {"file": "orders.csv", "user_id": "who", "item_id": "sku", "time": "at", "kind": "purchase"}
+    clicks = EVENTS | {"grades": {"view": 1, "wishlist": 2}}
+    found = shop(
+        tmp_path, "a,p0,10:01:00,view a,p1,10:02:00,wishlist", ONE, {"events": [clicks, orders]},
+        {"orders.csv": "who,sku,at\na,p0,2024-03-01 10:09:00\n"},
+    )  # fmt: skip
+    assert labels(found) == {"L1": {"p0": 3, "p1": 2}}
+
+
+@pytest.mark.parametrize(
+    "where",
+    [{"k": {"not": "view"}}, {"k": ["click", "cart"]}, {"t": ">=2024-03-01 09:30:00"}, {"t": {"to": "2024-03-09"}}],
+)
+def test_where_knows_not_lists_and_ranges(tmp_path: Path, where: dict[str, Any]) -> None:
+    found = shop(
+        tmp_path, "a,p5,09:00:00,view a,p0,10:01:00,click", ONE, {"events.where": where, "pairs.window_hours": 0}
+    )
+    assert history(found, "L1") == (["p5"] if "to" in str(where) else [])
+
+
+def test_a_price_is_that_of_the_lists_time(tmp_path: Path) -> None:
+    prices = (
+        "sku,name,price,since\np0,Mug,10,2024-01-01\np0,Mug,20,2024-03-01 10:30:00\np1,Cup,5,2024-01-01\np2,Pot,7,\n"
+    )
+    dated = {"file": "products.csv", "item_id": "sku", "title": "name", "price": "price", "valid_from": "since"}
+    found = shop(tmp_path, "a,p0,10:01:00,click", TWO, {"items": dated}, {"products.csv": prices})
+    assert [r.prices for r in found[0].lists["train"]] == [(10.0, 5.0), (20.0, 7.0)]
+
+
+def test_an_id_that_many_share_is_named(tmp_path: Path) -> None:
+    events = " ".join(f"0,p{n % 9},09:{n // 60:02d}:{n % 60:02d},view" for n in range(300))
+    found = shop(tmp_path, events, "L1,0,10:00:00,mug,p0,1")
+    assert any("user id '0' has 300 of 301 events" in warning for warning in found[1]["warnings"])
+
+
+def test_splits_by_time_are_cut_on_lists(tmp_path: Path) -> None:
+    shown = " ".join(f"L{n},a,1{n}:00:00,mug,p0,1" for n in range(9))
+    found = shop(tmp_path, "a,p0,08:00:00,purchase", shown, {"split": {"by": "time", "valid": 0.2, "test": 0.2}})
+    assert {split: len(lists) for split, lists in found[0].lists.items()} == {"train": 5, "valid": 2, "test": 2}
+    with pytest.raises(InputError, match=r"no list is left for train .* would leave some in each"):
+        shop(tmp_path, "a,p0,08:00:00,purchase", shown, {"split": {"by": "time", "valid_from": "2024-01-01"}})
+
+
+@pytest.mark.parametrize(("text", "kept"), [("7.0", "7"), ("007", "007"), (str(2**63 + 1), str(2**63 + 1))])
+def test_ids_are_kept_exactly(tmp_path: Path, text: str, kept: str) -> None:
+    found = shop(
+        tmp_path, f"a,{text},10:01:00,click", f"L1,a,10:00:00,mug,{text},1",
+        more={"products.csv": f"sku,name\n{kept},Mug\np9,Pot\n"},
+    )  # fmt: skip
+    assert labels(found) == {"L1": {kept: 1}}
