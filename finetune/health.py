@@ -19,7 +19,7 @@ LEAST_SPREAD = 1e-3
 
 
 def check_step(step: int, loss_is_finite: bool, gradient_norm: float, checkpoints: Path) -> None:
-    """Before the optimiser moves a weight by it.
+    """Before the optimizer moves a weight by it.
 
     Args:
         step: the step that is being made, from 1.
@@ -56,5 +56,5 @@ def diverged(step: int, what: str, checkpoints: Path) -> DivergedError:
     kept = f"the last good checkpoint, of step {max(steps)}, is kept in {checkpoints}" if steps else "nothing was saved"
     return DivergedError(
         f"step {step}: {what}, so training ended, and {kept}; train anew in another folder with a lower "
-        "optimiser.learning_rate or more warm-up (optimiser.warmup_share)"
+        "optimizer.learning_rate or more warm-up (optimizer.warmup_share)"
     )

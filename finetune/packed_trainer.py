@@ -68,7 +68,7 @@ class PackedTrainer(Trainer):
         return loss
 
     def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
-        """Called once an optimiser step, before it; gradients are those of all processes, so all of them stop."""
+        """Called once an optimizer step, before it; gradients are those of all processes, so all of them stop."""
         norm = super()._get_grad_norm(model, grad_norm=grad_norm)
         finite = self._loss_is_finite is None or bool(self._loss_is_finite)
         self._loss_is_finite = None

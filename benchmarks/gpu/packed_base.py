@@ -3,8 +3,8 @@
     pack_base(Path("gemma3_270m_cut"), Path("carry/base"))
     unpack_base(Path("carry/base"), Path("/tmp/base"))      # bfloat16 again, as transformers loads it
 
-Nothing is lost to a 4-bit run: quantised anew, the unpacked weights give the very same codes and scales as the original
-ones, for a block's largest weight is exactly its scale.
+Nothing of a bfloat16 base is lost to a 4-bit run: quantised anew, the unpacked weights give the very same codes and
+scales as the original ones, for a block's largest weight is exactly its scale.
 """
 
 from __future__ import annotations

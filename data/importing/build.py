@@ -1,6 +1,6 @@
 """Lists made from events: something a shopper chose, among things of the same query that they did not.
 
-    drafts = build_lists(config, log, items, links, books, seed=0)
+    lists, ids, queries = build_lists(work, config, log, items, members, lists, query_keys, seed=0)
 
 A choice is a run of events of one shopper on one item with no long pause (view, cart, purchase: one choice). The list's
 time is where that run begins (with `query: search`: where the search before it was made), its grade the best of the

@@ -1,6 +1,6 @@
 """What share of events found their shopper's lists, their product and their list: whether the tables of an import fit.
 
-    report_joins(work, mapping, lists)       # fills `report.joins` and adds warnings
+    report_joins(work, mapping)       # fills `report.joins` and adds warnings
 
 A share near zero means that two tables name the same thing differently, and the report says what usually is behind it.
 """

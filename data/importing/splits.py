@@ -1,6 +1,6 @@
 """Which split every list and event of an import is in, and which lists stay.
 
-    cuts = split_events(work, log, lists, mapping, seed)
+    cuts = split_events(work, log, lists, mapping, sources, seed)
     lists = split_lists(work, lists, log, mapping, cuts, seed, limit=None, sources=sources)
 
 share("user 17", seed=0)                        # always the same number in [0, 1) for the same text
@@ -115,7 +115,7 @@ def split_events(
     work: Work, log: EventLog, lists: Lists, mapping: Mapping, sources: Sequence[Source], seed: int
 ) -> Cuts | None:
     """Split the events by the mapping's rule; the cuts where that is time. By query or column they may follow the
-        lists.
+    lists.
 
     Raises:
         InputError: a split name that is none, events without times.

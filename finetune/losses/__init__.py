@@ -9,7 +9,7 @@ candidate, of those with a label above 0; 1 elsewhere, and where it is unknown).
     loss(scores, teacher, mask, weights) -> LossSum(sum, weight)
 
 with teacher float32 [B, K]. `sum` adds up the weighted losses of the lists that teach something, `weight` their weights
-(of `bce` and `teacher_bce`: of all candidates of all lists), and the trainer divides once per optimiser step, whatever
+(of `bce` and `teacher_bce`: of all candidates of all lists), and the trainer divides once per optimizer step, whatever
 share of the lists a forward pass or a process had. A loss never depends on padding, nor on the order of candidates.
 
 | your labels | loss |

@@ -2,7 +2,7 @@
 
     return weighted_sum(per_list, weights, with_positive(labels, mask))
 
-A mean over the lists of an optimiser step cannot be put together from the means of its forward passes, nor of its
+A mean over the lists of an optimizer step cannot be put together from the means of its forward passes, nor of its
 processes, when these hold unlike shares of what teaches. So losses return both sums, and the trainer divides once.
 """
 

@@ -52,7 +52,7 @@ def test_nan_ends_the_run_and_keeps_the_last_good_checkpoint(
 ) -> None:
     spoil(monkeypatch, step, what, value)
     with pytest.raises(
-        DivergedError, match=rf"{said}.* of step 3, is kept in .*lower optimiser\.learning_rate"
+        DivergedError, match=rf"{said}.* of step 3, is kept in .*lower optimizer\.learning_rate"
     ) as told:
         finetune(config)
     assert "\n" not in str(told.value)

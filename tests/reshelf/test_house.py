@@ -40,10 +40,12 @@ def test_a_file_is_short_and_says_what_it_is_for(path: Path) -> None:
         assert ast.get_docstring(ast.parse(text)), "the first line of a module says what it is for"
 
 
-# Those in finetune/accelerate are for `accelerate launch`, those in benchmarks/quality for `make quality`;
-# tests/finetune/test_launch.py and tests/benchmarks/test_quality.py parse them.
+# Those in finetune/accelerate are for `accelerate launch`, those in benchmarks/quality for `make quality`, those in
+# benchmarks/gpu for `python -m benchmarks.gpu`; test_launch.py, test_quality.py and test_gpu.py parse them.
 @pytest.mark.parametrize(
-    "path", [p for p in shipped(".yaml") if p.parent.name not in ("mappings", "accelerate", "quality")], ids=relative
+    "path",
+    [p for p in shipped(".yaml") if p.parent.name not in ("mappings", "accelerate", "quality", "gpu")],
+    ids=relative,
 )
 def test_a_shipped_config_loads(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its first comment holds the command that uses it; that command must parse, with every key and flag known."""
