@@ -181,7 +181,8 @@ def test_random_changes_train_and_leave_validation_alone(
         scored.append([np.concatenate([e.prompt.prefix, *e.prompt.items]).tolist() for e in self.examples])
 
     monkeypatch.setattr(Validation, "__init__", looking)
-    config = replace(quick(config), candidates=candidates)  # type: ignore[arg-type]
+    prompt = replace(config.prompt, list_tokens=1024)
+    config = replace(quick(config), candidates=candidates, prompt=prompt)  # type: ignore[arg-type]
     finetune(config)
     plain = losses(config)
     augment = AugmentConfig(0.3, 0.2, True, 0.2, 0.2)

@@ -194,13 +194,13 @@ def test_a_window_matters(
 def test_a_window_bounds_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pairs of tokens that the flash attention calls compute: tokens times window, whatever the prefix's length."""
     computed = []
-    forward = attention_pieces._forward
+    forward = attention_pieces.forward
 
-    def counting(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, dropout: float, causal: bool, **more: Any) -> Any:
+    def counting(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, causal: bool, scale: float) -> Any:
         computed.append(q.shape[0] * q.shape[2] * k.shape[2])
-        return forward(q, k, v, dropout, causal, **more)
+        return forward(q, k, v, causal, scale)
 
-    monkeypatch.setattr(attention_pieces, "_forward", counting)
+    monkeypatch.setattr(attention_pieces, "forward", counting)
     for prefix in (512, 2048):
         layout = layout_of([(prefix, [8] * 16)])
         q = torch.randn(1, 1, prefix + 128, 16)

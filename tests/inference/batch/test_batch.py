@@ -301,7 +301,10 @@ class TestAgain:
     ) -> None:
         """Rows that fall out while reading and while building prompts, too."""
         rows = [to_row(one) for one in lists]
-        bad = [rows[0] | {"list_id": None}, rows[1] | {"query": "red coat " * 200}]
+        bad = [
+            rows[0] | {"list_id": None},
+            rows[1] | {"candidates": [f"unknown{n}" for n in range(len(rows[1]["candidates"]))]},
+        ]
         path = write(tmp_path / "in.parquet", [bad[0], *rows[:3], bad[1], *rows[3:], bad[1]])
         job = plan(BatchConfig(str(reranker_folder), str(path), items, tmp_path, "transformers", shard_lists=5))
         with job.scorer() as scorer:
