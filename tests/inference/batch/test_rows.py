@@ -22,6 +22,7 @@ from reshelf.data.dataset_folder import ITEM_SCHEMA, LIST_SCHEMA, to_row, write_
 from reshelf.data.schema import Item, RankingList
 from reshelf.inference.batch.run import BatchConfig, batch
 from reshelf.inference.reranker import Reranker
+from reshelf.modeling.checkpoint import folder_sha256
 
 
 @pytest.fixture(scope="module")
@@ -157,6 +158,9 @@ class TestBadRows:
         shutil.copytree(reranker_folder, tmp_path / "model")
         config = tmp_path / "model" / "base" / "config.json"
         config.write_text(json.dumps(json.loads(config.read_text()) | {"max_position_embeddings": 128}))
+        spec = tmp_path / "model" / "reshelf.json"
+        sha256 = folder_sha256(tmp_path / "model" / "base")
+        spec.write_text(json.dumps(json.loads(spec.read_text()) | {"base_sha256": sha256}))
         path = write(tmp_path / "in.parquet", [to_row(one) for one in lists])
         run(path, model=str(tmp_path / "model"), engine="vllm")
         rows, rejects = scores_of(tmp_path / "out"), rejects_of(tmp_path / "out")
