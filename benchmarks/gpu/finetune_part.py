@@ -17,8 +17,8 @@ from reshelf.data.dataset_folder import load_dataset_folder
 from reshelf.data.schema import RankingList
 from reshelf.finetune.config import FinetuneConfig
 from reshelf.finetune.run import finetune
-from reshelf.finetune.validation import ndcg
 from reshelf.inference.engines.transformers_engine import Budget, TransformersEngine
+from reshelf.metrics.ndcg import ndcg
 from reshelf.modeling.checkpoint import load_reranker
 from reshelf.modeling.merge import merged
 

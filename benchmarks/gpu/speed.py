@@ -96,7 +96,7 @@ def _step(base: Path, quantise: bool, lora: bool, checkpointing: bool) -> Callab
         labels = torch.zeros(values.shape, dtype=torch.int64, device=values.device)
         labels[0, 0] = 3
         ones = torch.ones(values.shape, device=values.device)
-        listnet(values, labels, ones.bool(), ones[:, 0], ones).backward()
+        listnet(values, labels, ones.bool(), ones[:, 0], ones).mean().backward()
         optimizer.step()
         optimizer.zero_grad()
 
