@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import select
 import signal
 import socket
 import subprocess
@@ -64,14 +65,24 @@ class EngineChild:
         """No process or file of the engine's is left. It has `grace_s` seconds to end by itself when it sees that
         nobody is there. Again this changes nothing."""
         self.socket.close()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self.process.wait(grace_s)
+        self._wait(grace_s)
         # The group is there as long as one process of it is, even after its first one was waited for.
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
         self.output.close()
         self._files.cleanup()
+
+    def _wait(self, seconds: float) -> None:
+        """At most so long, for the process to end: woken by the kernel, where `Popen.wait` looks again and again."""
+        if self.process.poll() is None:
+            descriptor = os.pidfd_open(self.process.pid)
+            try:
+                ended = select.poll()
+                ended.register(descriptor, select.POLLIN)
+                ended.poll(1000 * seconds)
+            finally:
+                os.close(descriptor)
 
     def problem(self, said: str = "") -> str:
         """Why it ended, in one sentence: the error in its output that came first, else what it `said` itself.

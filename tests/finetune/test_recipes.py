@@ -74,6 +74,7 @@ def test_gradient_checkpointing_changes_nothing(config: FinetuneConfig, data: Ra
 @pytest.mark.slow
 def test_joint_candidates_train_and_score(config: FinetuneConfig, data: RankingData) -> None:
     config.candidates, config.max_candidates, config.lora.dropout, config.patience = "joint", 0, 0.0, 99
+    config.prompt.list_tokens = 2048
     config.optimizer.epochs, config.optimizer.learning_rate, config.eval_every = 8, 1e-2, 40
     config.optimizer.gradient_checkpointing = True
     finetune(config)
