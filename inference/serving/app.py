@@ -129,7 +129,7 @@ def make_app(service: Service, tenants: Tenants) -> FastAPI:
         """Put texts in order, as Text Embeddings Inference does."""
         tenant = allowed(request)
         body = await read(request, TeiRequest)
-        asked = RerankRequest(query=body.query, documents=list(body.texts), user_id=body.user_id)
+        asked = RerankRequest(query=body.query, documents=list(body.texts), user_id=body.user_id, impute=body.impute)
         reply = await ranked(request, asked, tenant)
         ranks = [
             TeiRank(

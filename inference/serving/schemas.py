@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
-from reshelf.data.schema import Event, Finite, Id, Item
+from reshelf.data.schema import Event, Finite, Id, Item, Time
 from reshelf.inference.explanation import Explanation
 
 
@@ -55,6 +55,11 @@ class RerankRequest(Sent):
     """First-stage scores, one per document, higher is better."""
     features: dict[str, list[Finite]] = {}
     """Further numbers, one per document, that the model reads."""
+    time: Time | None = None
+    """When the list is shown, where that is not now: numbers are computed as of then, and events must be earlier."""
+    impute: bool = False
+    """Rank with medians in place of numbers that the model reads and that are missing; else the reply is first-stage
+    order."""
     deadline_ms: Annotated[Finite, Field(gt=0)] | None = None
     """Milliseconds until the reply is due; past it, the reply is first-stage order."""
     explain: bool = False
@@ -85,7 +90,8 @@ class Meta(BaseModel):
     """transformers or vllm; none while a tenant's own model is not ready."""
     fallback: str | None = None
     """Why this is first-stage order; None where it is the model's. deadline: the scores did not come in time;
-    queue_full: they would not have, for too many lists wait; engine_down, engine_error: as it says."""
+    queue_full: they would not have, for too many lists wait; engine_down, engine_error: as it says; features_missing:
+    the model reads the numbers that `missing` names."""
     ms: dict[str, float] = {}
     """Milliseconds by stage: read, history, prompt, wait, engine, explain, total."""
     unexplained: str | None = None
@@ -98,9 +104,10 @@ class Meta(BaseModel):
     """What did not fit the prompt's budgets: events, event_tokens, item_tokens, list_tokens, query_tokens."""
     history: dict[str, Any] = {}
     """events read; unknown: events left out because nobody said what their item is; unavailable: the store failed."""
+    missing: list[str] = []
+    """With features_missing: what the model reads and is missing, `scores` or `features.NAME`."""
     imputed: list[str] = []
-    """Features the model reads that the request did not carry: all candidates got the middle level, and first-stage
-    scores were made from the order."""
+    """With `impute`: what was missing. All candidates got the middle level; first-stage scores come from the order."""
     api_version: dict[str, str] = {"version": "1"}
     billed_units: dict[str, float] = {"search_units": 1}
 
@@ -125,6 +132,8 @@ class TeiRequest(Sent):
     return_text: bool = False
     user_id: Id | None = None
     """Not TEI's: rank for this shopper."""
+    impute: bool = False
+    """Not TEI's: as in `RerankRequest`."""
 
 
 class TeiRank(BaseModel):

@@ -17,7 +17,7 @@ from pydantic_core import to_json
 
 from reshelf.data.schema import Item
 from reshelf.errors import InputError
-from reshelf.inference.assembly import assemble
+from reshelf.inference.assembly import MissingFeaturesError, assemble
 from reshelf.inference.explain import leave_one_out
 from reshelf.inference.explanation import Explanation
 from reshelf.inference.ranking import NonFiniteScoreError, PreparedList, Ranked, prepare, rank
@@ -100,6 +100,8 @@ class Service:
             meta.fallback = error.reason
         except NonFiniteScoreError:
             meta.fallback = "engine_error"
+        except MissingFeaturesError as error:
+            meta.fallback, meta.missing = "features_missing", list(error.names)
         results = self._ranked(results or self._unranked(request, items), ranked)[: request.top_n]
         if request.explain and ranked is None:
             meta.unexplained = meta.fallback
@@ -187,7 +189,10 @@ class Service:
                 history_items=[one.item for one in history if one.item is not None],
                 scores=request.scores,
                 features=request.features,
-                impute=True,
+                time=request.time,
+                signals=model.signals,
+                impute=request.impute,
+                drop_unknown_events=True,
             )
             meta.imputed = list(assembled.imputed)
             meta.history |= {"events": len(assembled.ranking.history), "unknown": assembled.unknown_events}
@@ -196,6 +201,8 @@ class Service:
             else:
                 loop = asyncio.get_running_loop()
                 prepared = await loop.run_in_executor(model.writing, prepare, assembled.builder, assembled.ranking)
+        except MissingFeaturesError:
+            raise
         except InputError as error:
             raise RefusedError(
                 str(error).removeprefix("list ").removeprefix("request, "), "query" if "query" in str(error) else None

@@ -26,6 +26,7 @@ from itertools import count
 from pathlib import Path
 
 from reshelf.data.schema import Item
+from reshelf.data.signals.kept import FIRST_STAGE, FOLDER, open_signals
 from reshelf.errors import InputError
 from reshelf.inference.serving.config import ServeConfig
 from reshelf.inference.serving.engine.queue import ListScores
@@ -66,6 +67,7 @@ class ServedModel:
         self.spec, tokenizer = read_reranker(folder)
         self.name = folder.name
         self.builder = self.spec.builder(tokenizer, catalogue)
+        self.signals = open_signals(folder / FOLDER)
         # Tokenizing takes long and lets go of the interpreter; two at a time would only tokenize an item twice.
         self.writing = ThreadPoolExecutor(1, "prompt")
         self.engine: ServedEngine
@@ -91,6 +93,12 @@ class ServedModel:
             InputError: the engine does not start, or does not take the adapter.
         """
         self.engine.users += 1
+        known = () if self.signals is None else self.signals.names
+        missing = [name for name in self.spec.levels.edges if name not in known]
+        if missing:
+            fields = ["scores" if name == FIRST_STAGE else f"features.{name}" for name in missing]
+            problem = "the model reads numbers that cannot be computed here: requests without them are not reranked"
+            logger.warning(problem, extra={"model": self.name, "missing": fields})
         if self.adapter:
             await self.engine.load(self.adapter, self.folder)
             return
