@@ -23,7 +23,7 @@ the same code gives the same values for the lists of an import and for a request
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -31,7 +31,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
-from sklearn.preprocessing import normalize
 
 from reshelf.data.signals.event_log import NO_TIME, EventLog, lower_bound
 from reshelf.data.signals.making import Clicks, Texts, TrainEvents, item_factors, make_tables
@@ -51,7 +50,6 @@ PERSONAL = ("cobought", "taste", "match", "category_match")
 """Those that are 0 for a shopper without history."""
 COUNTED = ("popularity", "recent", "cobought", "taste")
 """Those that need events."""
-_BATCH = 512
 _FOLDS = 5
 _DAY = 86_400_000_000
 Float64 = npt.NDArray[np.float64]
@@ -122,7 +120,7 @@ class Signals:
         if name == "taste":
             return self._taste(asks)
         if name == "match":
-            return self._batched(asks, self._match)
+            return self._match(asks)
         if name == "category_match":
             return self._category_match(asks)
         if name == "cobought":
@@ -145,13 +143,6 @@ class Signals:
         recent = ask.history[-self.history :]
         weights = self.decay ** np.arange(len(recent) - 1, -1, -1, dtype=np.float64)
         return recent, weights
-
-    @staticmethod
-    def _batched(asks: Sequence[Ask], one: Callable[[Sequence[Ask]], list[Float64]]) -> list[Float64]:
-        result: list[Float64] = []
-        for start in range(0, len(asks), _BATCH):
-            result += one(asks[start : start + _BATCH])
-        return result
 
     def _recent_by_order(self, asks: Sequence[Ask]) -> list[Float64]:
         """How many shoppers took the item last, as far as the train split goes."""
@@ -209,20 +200,15 @@ class Signals:
                 weight_of[takers[item]] = 0.0
         return result
 
-    def _profiles(self, asks: Sequence[Ask], items: int) -> sp.csr_matrix:
-        """Weights of the history items, float64 [lists, items]."""
-        pairs = [self._weights(ask) for ask in asks]
-        rows = np.repeat(np.arange(len(pairs)), [len(recent) for recent, _ in pairs])
-        columns, weights = (np.concatenate(parts) for parts in zip(*pairs))
-        return sp.csr_matrix((weights, (rows, columns)), shape=(len(asks), items))
-
     def _match(self, asks: Sequence[Ask]) -> list[Float64]:
         vectors: sp.csr_matrix = self.tables["title_words"]
-        profiles = normalize((self._profiles(asks, vectors.shape[0]) @ vectors).tocsr())
-        sizes = [len(ask.candidates) for ask in asks]
-        rows = vectors[np.concatenate([ask.candidates for ask in asks])]
-        found = np.asarray(rows.multiply(profiles[np.repeat(np.arange(len(asks)), sizes)]).sum(axis=1)).ravel()
-        return np.split(found, np.cumsum(sizes)[:-1])
+        result = []
+        for ask in asks:
+            recent, weights = self._weights(ask)
+            profile = vectors[recent].T @ weights
+            length = np.sqrt(profile @ profile)
+            result.append(vectors[ask.candidates] @ (profile / length) if length else np.zeros(len(ask.candidates)))
+        return result
 
     def _category_match(self, asks: Sequence[Ask]) -> list[Float64]:
         every: sp.csr_matrix = self.tables["categories"]

@@ -72,6 +72,11 @@ class KeptSignals:
         self._row = {item_id: row for row, item_id in enumerate(tables[_ITEMS].to_pylist())}  # type: ignore[union-attr]
 
     @property
+    def item_ids(self) -> tuple[str, ...]:
+        """The products that are known, in catalogue order."""
+        return tuple(self._row)
+
+    @property
     def names(self) -> tuple[str, ...]:
         """What can be computed: names of signals, and `first_stage` where its scores are a sum of signals."""
         return (*self.description.names, *((FIRST_STAGE,) if self.description.first_stage else ()))
@@ -169,7 +174,15 @@ def open_signals(folder: Path) -> KeptSignals | None:
     if not folder.is_dir():
         return None
     about = _read_description(folder)
-    return KeptSignals(about, read_tables(folder, [_ITEMS, *_tables_of([*about.names, *about.first_stage])]))
+    tables = read_tables(folder, [_ITEMS, *_tables_of([*about.names, *about.first_stage])])
+    try:
+        kept = KeptSignals(about, tables)
+        if some := kept.item_ids[:1]:
+            # What is made of tables at first use (dicts of words, …) is made now, not while a request waits.
+            kept.compute(RankingList(list_id="-", user_id="-", query="-", candidates=some), kept.names)
+    except (ValueError, IndexError, TypeError, AttributeError) as error:
+        raise InputError(f"{folder}: its tables do not fit together ({error}); finetune again") from error
+    return kept
 
 
 def _tables_of(names: Sequence[str]) -> list[str]:

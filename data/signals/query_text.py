@@ -71,10 +71,9 @@ class QuerySignals:
         vectors, titles = self._trigrams.transform(list(place)).tocsr(), self._tables["title_trigrams"]
         result = []
         for q, rows in zip(asked, candidates, strict=True):
+            held, query = titles[rows], vectors[q].toarray().ravel()
             # An entry squared is its share of the query's weight: rows have length one.
-            cover = name == "query_cover"
-            held, query = (titles[rows].sign(), vectors[q].power(2)) if cover else (titles[rows], vectors[q])
-            result.append(np.asarray((held @ query.T).todense(), dtype=np.float64).ravel())
+            result.append(held.sign() @ query**2 if name == "query_cover" else held @ query)
         return result
 
     def _match(self, query: str, rows: npt.NDArray[np.integer]) -> Float64:

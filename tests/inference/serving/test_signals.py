@@ -75,7 +75,7 @@ def shop_with_signals(tmp_path_factory: pytest.TempPathFactory) -> Shop:
             query = items[item]["title"].split()[0]
             events += [
                 {"user": f"u{user}", "time": now, "kind": "search", "query": query},
-                {"user": f"u{user}", "time": now + 60, "kind": "click", "item": f"p{item}"},
+                {"user": f"u{user}", "time": now + 60, "kind": "click", "item": f"p{item}", "query": query},
             ]
     for name, rows in (("items", items), ("events", events)):
         (root / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -162,9 +162,7 @@ def test_without_the_tables_the_missing_numbers_are_named(shop_with_signals: Sho
     with Reranker.from_pretrained(
         tmp_path / "model", "transformers", shop_with_signals.data.items, device="cpu"
     ) as reranker:
-        with pytest.raises(
-            InputError, match="field scores and features.popularity and .*: missing, and the model reads"
-        ):
+        with pytest.raises(InputError, match=r"field scores and features.popularity.*: missing, and the model reads"):
             reranker.rerank(one.query, list(one.candidates), list(one.history))
         assert len(reranker.rerank(one.query, list(one.candidates), list(one.history), impute=True)) == len(
             one.candidates
