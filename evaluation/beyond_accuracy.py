@@ -1,6 +1,6 @@
-"""The first k places as an answer: how much of it is right, how much of the catalogue it shows, how varied it is.
+"""The first k places: how much of it is right, how much of the catalogue it shows, how varied it is.
 
-answers(scores, lists, data.items, k=10, relevant_from=3)["precision"]
+top_k_quality(scores, lists, data.items, k=10, relevant_from=3)["precision"]
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from reshelf.data.schema import Item, RankingList
 from reshelf.metrics.ordering import best_first
 
 
-def answers(
+def top_k_quality(
     scores: Sequence[np.ndarray], lists: Sequence[RankingList], items: Mapping[str, Item], k: int, relevant_from: int
 ) -> dict[str, float]:
     """One system's shares, each between 0 and 1.

@@ -32,7 +32,7 @@ from reshelf.inference.explanation import Explanation
 from reshelf.inference.half_surrogates import replace_half_surrogates
 from reshelf.inference.ranking import prepare, rank, score
 from reshelf.modeling.checkpoint import RerankerSpec, read_reranker
-from reshelf.prompts.builder import Trimmed
+from reshelf.prompts.builder import Truncated
 from reshelf.prompts.item_tokens import ItemTokens, catalogue_tokens
 
 R = TypeVar("R", bound=Record)
@@ -62,7 +62,7 @@ class RankedList:
     """Candidates, best first."""
 
     entries: tuple[RankedItem, ...]
-    truncated: Trimmed
+    truncated: Truncated
     """What of the history, the items and the list did not fit the prompt's budgets."""
 
     @property

@@ -2,7 +2,7 @@
 
     builder = PromptBuilder(tokenizer, PromptConfig(), items, fit_levels(train, []))
     prompt = builder.build(ranking)
-    prompt.prefix, prompt.items[0], prompt.trimmed
+    prompt.prefix, prompt.items[0], prompt.truncated
 
 Prefix and items are tokenised apart, by this builder only, in training, evaluation and every engine. Of independent
 candidates the prefix knows nothing. With joint ones it ends with the whole list: what a product is judged beside has
@@ -39,7 +39,7 @@ QUERIES_KEPT = 16_384
 
 
 @dataclass(frozen=True)
-class Trimmed:
+class Truncated:
     """What did not fit."""
 
     events: int = 0
@@ -62,7 +62,7 @@ class ListPrompt:
     prefix: np.ndarray
     items: tuple[np.ndarray, ...]
     """Slices of one array."""
-    trimmed: Trimmed
+    truncated: Truncated
     listed: int = 0
     """Tokens at the prefix's end that are the list itself; 0 for independent candidates."""
 
@@ -75,12 +75,14 @@ class ListPrompt:
         # Pickled as a few bytes objects rather than as hundreds of arrays: engines in other processes are sent lists.
         ends = list(accumulate(map(len, self.items)))
         flat = np.concatenate(self.items)
-        return _from_bytes, (self.list_id, self.prefix.tobytes(), flat.tobytes(), ends, self.trimmed, self.listed)
+        return _from_bytes, (self.list_id, self.prefix.tobytes(), flat.tobytes(), ends, self.truncated, self.listed)
 
 
-def _from_bytes(list_id: str, prefix: bytes, flat: bytes, ends: list[int], trimmed: Trimmed, listed: int) -> ListPrompt:
+def _from_bytes(
+    list_id: str, prefix: bytes, flat: bytes, ends: list[int], truncated: Truncated, listed: int
+) -> ListPrompt:
     ids = np.frombuffer(flat, dtype=np.int32)
-    return ListPrompt(list_id, np.frombuffer(prefix, dtype=np.int32), _slices(ids, ends), trimmed, listed)
+    return ListPrompt(list_id, np.frombuffer(prefix, dtype=np.int32), _slices(ids, ends), truncated, listed)
 
 
 def _slices(flat: np.ndarray, ends: Sequence[int]) -> tuple[np.ndarray, ...]:
@@ -180,7 +182,7 @@ class PromptBuilder:
             InputError: an item is not in the catalogue, a feature is missing, or a joint list has more
                 candidates than its budget has tokens.
         """
-        prefix, trimmed = self._prefix(ranking)
+        prefix, truncated = self._prefix(ranking)
         levels = self.levels.of(ranking) if self.config.features else {}
         tokens, lost = self._candidates(ranking)
         # Column by column: the candidates' own ids, one column per feature, the answer.
@@ -193,10 +195,10 @@ class PromptBuilder:
         ends = list(accumulate(map(sum, zip(*[map(len, column) for column in columns], strict=True))))
         items = _slices(flat, ends)
         if not self.joint:
-            return ListPrompt(ranking.list_id, prefix, items, replace(trimmed, item_tokens=lost))
+            return ListPrompt(ranking.list_id, prefix, items, replace(truncated, item_tokens=lost))
         listed, unlisted = self._listed(tokens, ranking.list_id)
-        trimmed = replace(trimmed, item_tokens=lost, list_tokens=unlisted)
-        return ListPrompt(ranking.list_id, np.concatenate([prefix, listed]), items, trimmed, len(listed))
+        truncated = replace(truncated, item_tokens=lost, list_tokens=unlisted)
+        return ListPrompt(ranking.list_id, np.concatenate([prefix, listed]), items, truncated, len(listed))
 
     def has_read(self, ranking: RankingList) -> bool:
         """Whether every item of the list was tokenised before: then building it is a matter of microseconds."""
@@ -265,7 +267,7 @@ class PromptBuilder:
             items = {item_id: item for item_id, item in items.items() if item_id not in self._items}
         self._items |= dict(zip(items, self._writer.write(list(items.values())), strict=True))
 
-    def _prefix(self, ranking: RankingList) -> tuple[np.ndarray, Trimmed]:
+    def _prefix(self, ranking: RankingList) -> tuple[np.ndarray, Truncated]:
         config = self.config
         history = ranking.history
         self._find([e.item_id for e in history if e.item_id is not None], ranking.list_id, "history")
@@ -288,7 +290,7 @@ class PromptBuilder:
         kept = written[dropped:]
         query, cut = self._query_ids(" ".join(ranking.query.split()))
         prefix = np.concatenate([self._head, *(ids for ids, _ in kept), query])
-        return prefix, Trimmed(dropped, sum(lost for _, lost in kept), query_tokens=cut)
+        return prefix, Truncated(dropped, sum(lost for _, lost in kept), query_tokens=cut)
 
     def _write_event(
         self, kind: EventKind, about: str | None, stars: float | None, days: int

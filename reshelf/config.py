@@ -28,6 +28,7 @@ from reshelf.errors import InputError
 C = TypeVar("C")
 
 RENAMED = {
+    "dials": "hyperparameters",
     "optimiser": "optimizer",
 }
 """Fields of earlier versions, and what they are called now. A nested field of the same old name counts too."""

@@ -20,30 +20,34 @@ from torch import nn
 
 from reshelf.data.dataset_folder import RankingData
 from reshelf.data.schema import RankingList
-from reshelf.evaluation.baselines.inputs import Batch, Inputs, Rows
+from reshelf.evaluation.baselines.inputs import InputBatch, Inputs, Rows
 from reshelf.evaluation.baselines.layers import ItemEncoder, LastLayer, forget, mean_events, table
-from reshelf.evaluation.baselines.learning import Dials, Plan, RankingNet, at, learn, score_lists
+from reshelf.evaluation.baselines.learning import Hyperparameters, RankingNet, Schedule, at, learn, score_lists
 from reshelf.finetune.losses.bce import bce
 
-SEARCH = (Dials(rate=3e-3, dropout=0.2, decay=0.05), Dials(rate=3e-3, dropout=0.5), Dials(rate=1e-3, dropout=0.5))
+SEARCH = (
+    Hyperparameters(rate=3e-3, dropout=0.2, decay=0.05),
+    Hyperparameters(rate=3e-3, dropout=0.5),
+    Hyperparameters(rate=1e-3, dropout=0.5),
+)
 
 
 class EmbeddingNet(RankingNet):
     """score = last layer(shopper, history, product, products of the first two with the third; numbers) + item bias."""
 
-    def __init__(self, inputs: Inputs, size: int, hidden: int, forgotten: float, dials: Dials) -> None:
+    def __init__(self, inputs: Inputs, size: int, hidden: int, forgotten: float, parameters: Hyperparameters) -> None:
         super().__init__()
         self.item = ItemEncoder(inputs, size)
         self.bias = table(len(inputs.known), 1)
         self.users = table(len(inputs.users), size)
-        self.deep = nn.Sequential(nn.Dropout(dials.dropout), nn.Linear(5 * size, hidden), nn.GELU())
-        self.last = LastLayer(hidden, inputs.width, hidden, dials.dropout)
+        self.deep = nn.Sequential(nn.Dropout(parameters.dropout), nn.Linear(5 * size, hidden), nn.GELU())
+        self.last = LastLayer(hidden, inputs.width, hidden, parameters.dropout)
         self._forgotten = forgotten
 
     def rows(self, rows: Rows) -> torch.Tensor:
         return torch.cat([self.item(rows), self.bias(rows.ids)], 1)
 
-    def forward(self, batch: Batch, vectors: torch.Tensor) -> torch.Tensor:
+    def forward(self, batch: InputBatch, vectors: torch.Tensor) -> torch.Tensor:
         vectors, biases = vectors[:, :-1], vectors[:, -1:]
         candidates = at(vectors, batch.candidates)
         user = self.users(forget(batch.users, self._forgotten, self.training))
@@ -66,10 +70,10 @@ class EmbeddingMlp:
     hidden: int = 64
     forgotten: float = 0.3
     """Share of training lists shown as a new shopper's."""
-    search: Sequence[Dials] = SEARCH
-    plan: Plan = field(default_factory=Plan)
+    search: Sequence[Hyperparameters] = SEARCH
+    schedule: Schedule = field(default_factory=Schedule)
     chosen: dict[str, Any] = field(default_factory=dict)
-    """What the search settled on."""
+    """What the search chose."""
     name: str = "embedding_mlp"
 
     def fit(self, data: RankingData, advance: Callable[[int], None] | None = None) -> None:
@@ -80,7 +84,7 @@ class EmbeddingMlp:
         """
         self._inputs = Inputs.of(data, self.features, self.recent)
         build = partial(EmbeddingNet, self._inputs, self.size, self.hidden, self.forgotten)
-        self._net, self.chosen = learn(build, self.search, self._inputs, data, bce, self.seed, advance, self.plan)
+        self._net, self.chosen = learn(build, self.search, self._inputs, data, bce, self.seed, advance, self.schedule)
 
     def scores(self, data: RankingData, lists: Sequence[RankingList]) -> list[np.ndarray]:
         """float64 [K] per list."""

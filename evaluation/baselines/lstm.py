@@ -19,19 +19,23 @@ from torch import nn
 
 from reshelf.data.dataset_folder import RankingData
 from reshelf.data.schema import RankingList
-from reshelf.evaluation.baselines.inputs import KINDS, Batch, Inputs, Rows
+from reshelf.evaluation.baselines.inputs import KINDS, InputBatch, Inputs, Rows
 from reshelf.evaluation.baselines.layers import Attention, ItemEncoder, LastLayer, latest_event, nearness, table
-from reshelf.evaluation.baselines.learning import Dials, Plan, RankingNet, at, learn, score_lists
+from reshelf.evaluation.baselines.learning import Hyperparameters, RankingNet, Schedule, at, learn, score_lists
 from reshelf.finetune.losses.listnet import listnet
 from reshelf.finetune.losses.ranknet import ranknet
 
-SEARCH = (Dials(rate=3e-3, dropout=0.2), Dials(rate=1e-3, dropout=0.2), Dials(rate=2e-3, dropout=0.5, decay=0.1))
+SEARCH = (
+    Hyperparameters(rate=3e-3, dropout=0.2),
+    Hyperparameters(rate=1e-3, dropout=0.2),
+    Hyperparameters(rate=2e-3, dropout=0.5, decay=0.1),
+)
 
 
 class InterestNet(RankingNet):
     """score = last layer(candidate, interest, latest state, query, their products, nearness; numbers) + item bias."""
 
-    def __init__(self, inputs: Inputs, size: int, hidden: int, dials: Dials) -> None:
+    def __init__(self, inputs: Inputs, size: int, hidden: int, parameters: Hyperparameters) -> None:
         super().__init__()
         self.item = ItemEncoder(inputs, size)
         self.bias = table(len(inputs.known), 1)
@@ -39,13 +43,13 @@ class InterestNet(RankingNet):
         self.stars = nn.Parameter(torch.zeros(size))
         self.lstm = nn.LSTM(size, size, batch_first=True)
         self.attention = Attention(size)
-        self.drop = nn.Dropout(dials.dropout)
-        self.last = LastLayer(7 * size + 2, inputs.width, hidden, dials.dropout)
+        self.drop = nn.Dropout(parameters.dropout)
+        self.last = LastLayer(7 * size + 2, inputs.width, hidden, parameters.dropout)
 
     def rows(self, rows: Rows) -> torch.Tensor:
         return torch.cat([self.item(rows), self.bias(rows.ids)], 1)
 
-    def forward(self, batch: Batch, vectors: torch.Tensor) -> torch.Tensor:
+    def forward(self, batch: InputBatch, vectors: torch.Tensor) -> torch.Tensor:
         vectors, biases = vectors[:, :-1], vectors[:, -1:]
         items, candidates = at(vectors, batch.history), at(vectors, batch.candidates)
         events = items + self.kinds(batch.kinds) + batch.values[..., None] * self.stars
@@ -72,10 +76,10 @@ class Lstm:
     """Events at the end of a history that are read."""
     size: int = 48
     hidden: int = 64
-    search: Sequence[Dials] = SEARCH
-    plan: Plan = field(default_factory=Plan)
+    search: Sequence[Hyperparameters] = SEARCH
+    schedule: Schedule = field(default_factory=Schedule)
     chosen: dict[str, Any] = field(default_factory=dict)
-    """What the search settled on."""
+    """What the search chose."""
     name: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -90,7 +94,7 @@ class Lstm:
         self._inputs = Inputs.of(data, self.features, self.recent)
         build = partial(InterestNet, self._inputs, self.size, self.hidden)
         loss = ranknet if self.loss == "ranknet" else listnet
-        self._net, self.chosen = learn(build, self.search, self._inputs, data, loss, self.seed, advance, self.plan)
+        self._net, self.chosen = learn(build, self.search, self._inputs, data, loss, self.seed, advance, self.schedule)
 
     def scores(self, data: RankingData, lists: Sequence[RankingList]) -> list[np.ndarray]:
         """float64 [K] per list."""

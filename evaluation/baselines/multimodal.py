@@ -21,12 +21,12 @@ from torch import nn
 
 from reshelf.data.dataset_folder import RankingData
 from reshelf.data.schema import RankingList
-from reshelf.evaluation.baselines.inputs import Batch, Inputs, Rows
+from reshelf.evaluation.baselines.inputs import InputBatch, Inputs, Rows
 from reshelf.evaluation.baselines.layers import Attention, LastLayer, forget, mean_events, mean_words, nearness, table
-from reshelf.evaluation.baselines.learning import Dials, Plan, RankingNet, at, learn, score_lists
+from reshelf.evaluation.baselines.learning import Hyperparameters, RankingNet, Schedule, at, learn, score_lists
 from reshelf.finetune.losses.listnet import listnet
 
-SEARCH = (Dials(rate=2e-3, dropout=0.2), Dials(rate=1e-3, dropout=0.4))
+SEARCH = (Hyperparameters(rate=2e-3, dropout=0.2), Hyperparameters(rate=1e-3, dropout=0.4))
 KINDS_OF_TOKEN = 3
 _FORGOTTEN = 0.1
 
@@ -56,7 +56,7 @@ class PictureEncoder(nn.Module):
 class MultimodalNet(RankingNet):
     """score = last layer(fused candidate, context, their product, nearness by kind of token; numbers)."""
 
-    def __init__(self, inputs: Inputs, size: int, hidden: int, dials: Dials) -> None:
+    def __init__(self, inputs: Inputs, size: int, hidden: int, parameters: Hyperparameters) -> None:
         super().__init__()
         self.ids = table(len(inputs.known), size)
         self.words = table(len(inputs.vocabulary), size)
@@ -65,7 +65,9 @@ class MultimodalNet(RankingNet):
         self.attentions = nn.ModuleList(Attention(size) for _ in range(KINDS_OF_TOKEN))
         self.context = nn.Sequential(nn.Linear((KINDS_OF_TOKEN + 1) * size, size), nn.GELU(), nn.Linear(size, size))
         self.key = nn.Linear(size, size)
-        self.last = LastLayer((3 + KINDS_OF_TOKEN) * size + 2 * KINDS_OF_TOKEN + 2, inputs.width, hidden, dials.dropout)
+        self.last = LastLayer(
+            (3 + KINDS_OF_TOKEN) * size + 2 * KINDS_OF_TOKEN + 2, inputs.width, hidden, parameters.dropout
+        )
         self._size = size
 
     def rows(self, rows: Rows) -> torch.Tensor:
@@ -74,7 +76,7 @@ class MultimodalNet(RankingNet):
         tokens = [ids, mean_words(rows.words, self.words), self.picture(rows)]
         return torch.cat([norm(token) for norm, token in zip(self.norms, tokens, strict=True)], 1)
 
-    def forward(self, batch: Batch, vectors: torch.Tensor) -> torch.Tensor:
+    def forward(self, batch: InputBatch, vectors: torch.Tensor) -> torch.Tensor:
         candidates, events = (at(vectors, index).split(self._size, -1) for index in (batch.candidates, batch.history))
         query = at(vectors, batch.query).split(self._size, -1)[1]
         context = self.context(torch.cat([query, *(mean_events(kind, batch.past) for kind in events)], -1))
@@ -102,10 +104,10 @@ class Multimodal:
     """Events at the end of a history that are read."""
     size: int = 48
     hidden: int = 64
-    search: Sequence[Dials] = SEARCH
-    plan: Plan = field(default_factory=Plan)
+    search: Sequence[Hyperparameters] = SEARCH
+    schedule: Schedule = field(default_factory=Schedule)
     chosen: dict[str, Any] = field(default_factory=dict)
-    """What the search settled on, and how many items have a picture (`pictures`) and have none (`no_picture`)."""
+    """What the search chose, and how many items have a picture (`pictures`) and have none (`no_picture`)."""
     name: str = "multimodal"
 
     def fit(self, data: RankingData, advance: Callable[[int], None] | None = None) -> None:
@@ -116,7 +118,9 @@ class Multimodal:
         """
         self._inputs = Inputs.of(data, self.features, self.recent, self.images)
         build = partial(MultimodalNet, self._inputs, self.size, self.hidden)
-        self._net, self.chosen = learn(build, self.search, self._inputs, data, listnet, self.seed, advance, self.plan)
+        self._net, self.chosen = learn(
+            build, self.search, self._inputs, data, listnet, self.seed, advance, self.schedule
+        )
 
     def scores(self, data: RankingData, lists: Sequence[RankingList]) -> list[np.ndarray]:
         """float64 [K] per list."""

@@ -20,14 +20,14 @@ from torch import nn
 
 from reshelf.data.dataset_folder import RankingData
 from reshelf.data.schema import RankingList
-from reshelf.evaluation.baselines.inputs import Batch, Inputs, Rows
+from reshelf.evaluation.baselines.inputs import InputBatch, Inputs, Rows
 from reshelf.evaluation.baselines.layers import Attention, LastLayer, mean_events, nearness, table
-from reshelf.evaluation.baselines.learning import Dials, Plan, RankingNet, at, learn, score_lists
+from reshelf.evaluation.baselines.learning import Hyperparameters, RankingNet, Schedule, at, learn, score_lists
 from reshelf.finetune.losses.listnet import listnet
 
 WIDTHS = (2, 3, 4)
 _GROUPS = 4
-SEARCH = (Dials(rate=2e-3, dropout=0.2), Dials(rate=1e-3, dropout=0.5))
+SEARCH = (Hyperparameters(rate=2e-3, dropout=0.2), Hyperparameters(rate=1e-3, dropout=0.5))
 
 
 class TextEncoder(nn.Module):
@@ -61,18 +61,18 @@ class TextEncoder(nn.Module):
 class TextNet(RankingNet):
     """score = last layer(candidate, query, history, attended history, their products, nearness; numbers)."""
 
-    def __init__(self, inputs: Inputs, words: int, filters: int, hidden: int, dials: Dials) -> None:
+    def __init__(self, inputs: Inputs, words: int, filters: int, hidden: int, parameters: Hyperparameters) -> None:
         super().__init__()
         self.text = TextEncoder(inputs, words, filters)
         size = self.text.size
         self.norm = nn.LayerNorm(size)
         self.attention = Attention(size)
-        self.last = LastLayer(7 * size + 4, inputs.width, hidden, dials.dropout)
+        self.last = LastLayer(7 * size + 4, inputs.width, hidden, parameters.dropout)
 
     def rows(self, rows: Rows) -> torch.Tensor:
         return self.norm(self.text(rows.words))
 
-    def forward(self, batch: Batch, vectors: torch.Tensor) -> torch.Tensor:
+    def forward(self, batch: InputBatch, vectors: torch.Tensor) -> torch.Tensor:
         events, candidates = at(vectors, batch.history), at(vectors, batch.candidates)
         query = at(vectors, batch.query)[:, None]
         near = [nearness(candidates, events, batch.past), nearness(candidates, query, torch.ones(len(query), 1).bool())]
@@ -96,10 +96,10 @@ class TextCnn:
     filters: int = 24
     """Filters of each width."""
     hidden: int = 64
-    search: Sequence[Dials] = SEARCH
-    plan: Plan = field(default_factory=partial(Plan, steps=1200))
+    search: Sequence[Hyperparameters] = SEARCH
+    schedule: Schedule = field(default_factory=partial(Schedule, steps=1200))
     chosen: dict[str, Any] = field(default_factory=dict)
-    """What the search settled on."""
+    """What the search chose."""
     name: str = "text_cnn"
 
     def fit(self, data: RankingData, advance: Callable[[int], None] | None = None) -> None:
@@ -110,7 +110,9 @@ class TextCnn:
         """
         self._inputs = Inputs.of(data, self.features, self.recent)
         build = partial(TextNet, self._inputs, self.words, self.filters, self.hidden)
-        self._net, self.chosen = learn(build, self.search, self._inputs, data, listnet, self.seed, advance, self.plan)
+        self._net, self.chosen = learn(
+            build, self.search, self._inputs, data, listnet, self.seed, advance, self.schedule
+        )
 
     def scores(self, data: RankingData, lists: Sequence[RankingList]) -> list[np.ndarray]:
         """float64 [K] per list."""

@@ -24,7 +24,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from reshelf import __version__
 from reshelf.inference.serving.documents import RefusedError, check_lengths
 from reshelf.inference.serving.log import hashed
-from reshelf.inference.serving.page import Shop, page_routes
+from reshelf.inference.serving.page import PageSearch, page_routes
 from reshelf.inference.serving.schemas import (
     EventsReply,
     EventsRequest,
@@ -177,7 +177,7 @@ def make_app(service: Service, tenants: Tenants) -> FastAPI:
     app.include_router(plain)
     # Lists to pick are what shoppers did: not for every tenant to see.
     data = service.config.data if tenants.path is None else None
-    app.include_router(page_routes(Shop(service.catalogue, data), allowed))
+    app.include_router(page_routes(PageSearch(service.catalogue, data), allowed))
     return app
 
 

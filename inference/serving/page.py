@@ -1,6 +1,6 @@
 """The page at /ui: a shopper, a history and a query; first-stage and personalised order side by side, and why.
 
-    app.include_router(page_routes(Shop(catalogue, data), allowed))
+    app.include_router(page_routes(PageSearch(catalogue, data), allowed))
 
 It talks to the same routes as everybody. What it needs on top is a first stage, which a shop has and a demonstration
 does not: BM25 over the catalogue, and the lists of a data set to begin with.
@@ -34,7 +34,7 @@ _HEADERS = {
 }
 
 
-class Shop:
+class PageSearch:
     """A first stage for the page.
 
     Args:
@@ -80,7 +80,7 @@ class Shop:
         )
 
 
-def page_routes(shop: Shop, allowed: Callable[[Request], Any]) -> APIRouter:
+def page_routes(shop: PageSearch, allowed: Callable[[Request], Any]) -> APIRouter:
     """The page and what it reads.
 
     Args:

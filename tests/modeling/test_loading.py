@@ -66,7 +66,7 @@ class TestFourBits:
         assert len(layers) == 14
         assert all(m.weight.quant_type == "nf4" and m.weight.quant_state.nested for m in layers)
         lists = make_lists((20, [5, 9, 2]), (4, [3, 3]))
-        alone = [ListPrompt("", prompt.prefix, (item,), prompt.trimmed) for prompt in lists for item in prompt.items]
+        alone = [ListPrompt("", prompt.prefix, (item,), prompt.truncated) for prompt in lists for item in prompt.items]
         with torch.no_grad():
             found = score(model, pack(lists))
             expected = torch.cat([score(model, pack([one])) for one in alone])
@@ -104,7 +104,7 @@ class TestFourBits:
     def test_quantised_scores_are_those_of_the_rounded_weights(
         self, base_folder: Path, make_lists: Callable[..., list[ListPrompt]]
     ) -> None:
-        """Each weight moves by at most half the widest gap of NF4 (0.152 of its block's largest), and scores with it."""
+        """A weight moves by at most half the widest gap of NF4: 0.152 of the largest in its block."""
         batch = pack(make_lists((20, [5, 9, 2])))
         quantised, dense = (
             load_base(ModelConfig(base=str(base_folder), quantise=quantise, dtype="float32"), "cpu")[0]
