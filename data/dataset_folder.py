@@ -80,20 +80,6 @@ class RankingData:
     lists: dict[str, list[RankingList]] = field(default_factory=dict)
 
 
-def item_features() -> Any:
-    """`datasets.Features` of `items.parquet`."""
-    import datasets
-
-    return datasets.Features.from_arrow_schema(ITEM_SCHEMA)
-
-
-def list_features() -> Any:
-    """`datasets.Features` of a split's Parquet file."""
-    import datasets
-
-    return datasets.Features.from_arrow_schema(LIST_SCHEMA)
-
-
 def to_row(record: Record) -> dict[str, Any]:
     """A record as the plain dict that is stored: open maps become lists of named values, as Parquet wants them."""
     row = record.model_dump()

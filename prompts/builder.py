@@ -18,7 +18,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from itertools import accumulate, chain
-from typing import Any
 
 import numpy as np
 from transformers import PreTrainedTokenizerBase
@@ -70,19 +69,6 @@ class ListPrompt:
     def tokens(self) -> int:
         """Distinct tokens: the prefix once, and every item."""
         return len(self.prefix) + sum(map(len, self.items))
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        # Pickled as a few bytes objects rather than as hundreds of arrays: engines in other processes are sent lists.
-        ends = list(accumulate(map(len, self.items)))
-        flat = np.concatenate(self.items)
-        return _from_bytes, (self.list_id, self.prefix.tobytes(), flat.tobytes(), ends, self.truncated, self.listed)
-
-
-def _from_bytes(
-    list_id: str, prefix: bytes, flat: bytes, ends: list[int], truncated: Truncated, listed: int
-) -> ListPrompt:
-    ids = np.frombuffer(flat, dtype=np.int32)
-    return ListPrompt(list_id, np.frombuffer(prefix, dtype=np.int32), _slices(ids, ends), truncated, listed)
 
 
 def _slices(flat: np.ndarray, ends: Sequence[int]) -> tuple[np.ndarray, ...]:
@@ -138,16 +124,16 @@ class PromptBuilder:
         other._event_ids = lru_cache(EVENTS_KEPT)(other._write_event)
         return other
 
-    def with_items(self, given: Mapping[str, Item]) -> PromptBuilder:
+    def with_items(self, items: Mapping[str, Item]) -> PromptBuilder:
         """A builder over the catalogue and the items of one request, which win. Where they are all the catalogue's own
         it is this builder, with its cache of token ids; others are written for this request only."""
-        for item_id, item in given.items():
+        for item_id, item in items.items():
             own = self.items.get(item_id)
             if own is not item and own != item:
                 break
         else:
             return self
-        return self.over(ChainMap(dict(given), self.items))  # type: ignore[arg-type]
+        return self.over(ChainMap(dict(items), self.items))  # type: ignore[arg-type]
 
     @cached_property
     def label_ids(self) -> tuple[int, int]:

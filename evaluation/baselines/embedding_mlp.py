@@ -9,20 +9,15 @@ the history's embeddings stands beside it (as in Covington et al., RecSys 2016):
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from functools import partial
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import nn
 
-from reshelf.data.dataset_folder import RankingData
-from reshelf.data.schema import RankingList
 from reshelf.evaluation.baselines.inputs import InputBatch, Inputs, Rows
 from reshelf.evaluation.baselines.layers import ItemEncoder, LastLayer, forget, mean_events, table
-from reshelf.evaluation.baselines.learning import Hyperparameters, RankingNet, Schedule, at, learn, score_lists
+from reshelf.evaluation.baselines.learning import Hyperparameters, LearnedSystem, Loss, RankingNet, at
 from reshelf.finetune.losses.bce import bce
 
 SEARCH = (
@@ -57,35 +52,19 @@ class EmbeddingNet(RankingNet):
         return self.last(made, batch.numbers) + at(biases, batch.candidates).squeeze(-1)
 
 
-@dataclass
-class EmbeddingMlp:
+@dataclass(kw_only=True)
+class EmbeddingMlp(LearnedSystem):
     """Neural collaborative filtering over the rows of the lists."""
 
-    seed: int = 0
-    features: bool = True
-    """Read the lists' numbers too."""
-    recent: int = 20
-    """Events at the end of a history that are read."""
     size: int = 32
-    hidden: int = 64
     forgotten: float = 0.3
     """Share of training lists shown as a new shopper's."""
     search: Sequence[Hyperparameters] = SEARCH
-    schedule: Schedule = field(default_factory=Schedule)
-    chosen: dict[str, Any] = field(default_factory=dict)
-    """What the search chose."""
     name: str = "embedding_mlp"
 
-    def fit(self, data: RankingData, advance: Callable[[int], None] | None = None) -> None:
-        """Train on `data.lists["train"]`, choose and stop on `data.lists["valid"]`.
+    @property
+    def loss_function(self) -> Loss:
+        return bce
 
-        Raises:
-            InputError: a split has no list with a label above 0.
-        """
-        self._inputs = Inputs.of(data, self.features, self.recent)
-        build = partial(EmbeddingNet, self._inputs, self.size, self.hidden, self.forgotten)
-        self._net, self.chosen = learn(build, self.search, self._inputs, data, bce, self.seed, advance, self.schedule)
-
-    def scores(self, data: RankingData, lists: Sequence[RankingList]) -> list[np.ndarray]:
-        """float64 [K] per list."""
-        return score_lists(self._net, self._inputs, data, lists)
+    def build(self, inputs: Inputs, parameters: Hyperparameters) -> RankingNet:
+        return EmbeddingNet(inputs, self.size, self.hidden, self.forgotten, parameters)

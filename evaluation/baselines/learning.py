@@ -11,7 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,6 +26,7 @@ from reshelf.data.schema import RankingList
 from reshelf.errors import InputError
 from reshelf.evaluation.baselines.inputs import Encoded, InputBatch, Inputs, Rows, collate
 from reshelf.evaluation.baselines.selection import SelectionMetric
+from reshelf.finetune.losses.listnet import listnet
 from reshelf.finetune.losses.weighted_sum import LossSum
 
 Loss = Callable[..., LossSum]
@@ -273,9 +276,48 @@ def predict(net: RankingNet, rows: Rows, lists: Sequence[Encoded], batch: int = 
     return result
 
 
-def score_lists(net: RankingNet, inputs: Inputs, data: RankingData, lists: Sequence[RankingList]) -> list[np.ndarray]:
-    """float64 [K] per list, whether or not training saw their shoppers and items."""
-    return predict(net, *inputs.encode(data.items, lists))
+@dataclass(kw_only=True)
+class LearnedSystem:
+    """What the learned systems share; each adds its sizes and `build`, and its loss where it is not listwise."""
+
+    seed: int = 0
+    features: bool = True
+    """Read the lists' numbers too."""
+    recent: int = 20
+    """Events at the end of a history that are read."""
+    images: Path | None = None
+    """The folder that `Item.image` is relative to; None: no item has a picture."""
+    hidden: int = 64
+    search: Sequence[Hyperparameters] = (Hyperparameters(),)
+    schedule: Schedule = field(default_factory=Schedule)
+    chosen: dict[str, Any] = field(default_factory=dict)
+    """What the search chose."""
+    name: str = ""
+
+    @property
+    def loss_function(self) -> Loss:
+        """Of `reshelf.finetune.losses`."""
+        return listnet
+
+    def build(self, inputs: Inputs, parameters: Hyperparameters) -> RankingNet:
+        """An untrained network."""
+        raise NotImplementedError
+
+    def fit(self, data: RankingData, advance: Callable[[int], None] | None = None) -> None:
+        """Train on `data.lists["train"]`, choose and stop on `data.lists["valid"]`.
+
+        Raises:
+            InputError: a split has no list with a label above 0.
+        """
+        self._inputs = Inputs.of(data, self.features, self.recent, self.images)
+        self._net, self.chosen = learn(
+            partial(self.build, self._inputs), self.search, self._inputs, data, self.loss_function, self.seed, advance,
+            self.schedule,
+        )  # fmt: skip
+
+    def scores(self, data: RankingData, lists: Sequence[RankingList]) -> list[np.ndarray]:
+        """float64 [K] per list, whether or not training saw their shoppers and items."""
+        return predict(self._net, *self._inputs.encode(data.items, lists))
 
 
 def _pointing(batch: InputBatch) -> tuple[torch.Tensor, InputBatch]:

@@ -8,20 +8,16 @@ that attends to the interest states. Items are read by id, brand, category, word
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import partial
-from typing import Any, Literal
+from typing import Literal
 
-import numpy as np
 import torch
 from torch import nn
 
-from reshelf.data.dataset_folder import RankingData
-from reshelf.data.schema import RankingList
 from reshelf.evaluation.baselines.inputs import KINDS, InputBatch, Inputs, Rows
 from reshelf.evaluation.baselines.layers import Attention, ItemEncoder, LastLayer, latest_event, nearness, table
-from reshelf.evaluation.baselines.learning import Hyperparameters, RankingNet, Schedule, at, learn, score_lists
+from reshelf.evaluation.baselines.learning import Hyperparameters, LearnedSystem, Loss, RankingNet, at
 from reshelf.finetune.losses.listnet import listnet
 from reshelf.finetune.losses.ranknet import ranknet
 
@@ -63,39 +59,22 @@ class InterestNet(RankingNet):
         return self.last(torch.cat(made, -1), batch.numbers) + at(biases, batch.candidates).squeeze(-1)
 
 
-@dataclass
-class Lstm:
+@dataclass(kw_only=True)
+class Lstm(LearnedSystem):
     """The interest model with one of two losses; `name` follows from it."""
 
     loss: Literal["ranknet", "listwise"] = "listwise"
     """Pairs (Burges et al., 2005) or the whole list (ListNet, Cao et al., 2007)."""
-    seed: int = 0
-    features: bool = True
-    """Read the lists' numbers too."""
-    recent: int = 20
-    """Events at the end of a history that are read."""
     size: int = 48
-    hidden: int = 64
     search: Sequence[Hyperparameters] = SEARCH
-    schedule: Schedule = field(default_factory=Schedule)
-    chosen: dict[str, Any] = field(default_factory=dict)
-    """What the search chose."""
     name: str = field(init=False)
 
     def __post_init__(self) -> None:
         self.name = f"lstm_{self.loss}"
 
-    def fit(self, data: RankingData, advance: Callable[[int], None] | None = None) -> None:
-        """Train on `data.lists["train"]`, choose and stop on `data.lists["valid"]`.
+    @property
+    def loss_function(self) -> Loss:
+        return ranknet if self.loss == "ranknet" else listnet
 
-        Raises:
-            InputError: a split has no list with a label above 0.
-        """
-        self._inputs = Inputs.of(data, self.features, self.recent)
-        build = partial(InterestNet, self._inputs, self.size, self.hidden)
-        loss = ranknet if self.loss == "ranknet" else listnet
-        self._net, self.chosen = learn(build, self.search, self._inputs, data, loss, self.seed, advance, self.schedule)
-
-    def scores(self, data: RankingData, lists: Sequence[RankingList]) -> list[np.ndarray]:
-        """float64 [K] per list."""
-        return score_lists(self._net, self._inputs, data, lists)
+    def build(self, inputs: Inputs, parameters: Hyperparameters) -> RankingNet:
+        return InterestNet(inputs, self.size, self.hidden, parameters)

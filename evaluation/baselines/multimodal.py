@@ -9,22 +9,15 @@ of Liu et al., "User diverse preference modeling by multimodal attentive metric 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from functools import partial
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import nn
 
-from reshelf.data.dataset_folder import RankingData
-from reshelf.data.schema import RankingList
 from reshelf.evaluation.baselines.inputs import InputBatch, Inputs, Rows
 from reshelf.evaluation.baselines.layers import Attention, LastLayer, forget, mean_events, mean_words, nearness, table
-from reshelf.evaluation.baselines.learning import Hyperparameters, RankingNet, Schedule, at, learn, score_lists
-from reshelf.finetune.losses.listnet import listnet
+from reshelf.evaluation.baselines.learning import Hyperparameters, LearnedSystem, RankingNet, at
 
 SEARCH = (Hyperparameters(rate=2e-3, dropout=0.2), Hyperparameters(rate=1e-3, dropout=0.4))
 KINDS_OF_TOKEN = 3
@@ -91,37 +84,15 @@ class MultimodalNet(RankingNet):
         return self.last(torch.cat(made, -1), batch.numbers)
 
 
-@dataclass
-class Multimodal:
-    """The multimodal ranker, trained with the listwise loss."""
+@dataclass(kw_only=True)
+class Multimodal(LearnedSystem):
+    """The multimodal ranker, trained with the listwise loss; `chosen` also says how many items have a picture
+    (`pictures`) and have none (`no_picture`)."""
 
-    images: Path | None = None
-    """The folder that `Item.image` is relative to; None: no item has a picture."""
-    seed: int = 0
-    features: bool = True
-    """Read the lists' numbers too."""
     recent: int = 10
-    """Events at the end of a history that are read."""
     size: int = 48
-    hidden: int = 64
     search: Sequence[Hyperparameters] = SEARCH
-    schedule: Schedule = field(default_factory=Schedule)
-    chosen: dict[str, Any] = field(default_factory=dict)
-    """What the search chose, and how many items have a picture (`pictures`) and have none (`no_picture`)."""
     name: str = "multimodal"
 
-    def fit(self, data: RankingData, advance: Callable[[int], None] | None = None) -> None:
-        """Train on `data.lists["train"]`, choose and stop on `data.lists["valid"]`.
-
-        Raises:
-            InputError: a split has no list with a label above 0.
-        """
-        self._inputs = Inputs.of(data, self.features, self.recent, self.images)
-        build = partial(MultimodalNet, self._inputs, self.size, self.hidden)
-        self._net, self.chosen = learn(
-            build, self.search, self._inputs, data, listnet, self.seed, advance, self.schedule
-        )
-
-    def scores(self, data: RankingData, lists: Sequence[RankingList]) -> list[np.ndarray]:
-        """float64 [K] per list."""
-        return score_lists(self._net, self._inputs, data, lists)
+    def build(self, inputs: Inputs, parameters: Hyperparameters) -> RankingNet:
+        return MultimodalNet(inputs, self.size, self.hidden, parameters)

@@ -8,22 +8,17 @@ network compares the vectors (after Severyn and Moschitti, SIGIR 2015).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from reshelf.data.dataset_folder import RankingData
-from reshelf.data.schema import RankingList
 from reshelf.evaluation.baselines.inputs import InputBatch, Inputs, Rows
 from reshelf.evaluation.baselines.layers import Attention, LastLayer, mean_events, nearness, table
-from reshelf.evaluation.baselines.learning import Hyperparameters, RankingNet, Schedule, at, learn, score_lists
-from reshelf.finetune.losses.listnet import listnet
+from reshelf.evaluation.baselines.learning import Hyperparameters, LearnedSystem, RankingNet, Schedule, at
 
 WIDTHS = (2, 3, 4)
 _GROUPS = 4
@@ -82,38 +77,18 @@ class TextNet(RankingNet):
         return self.last(torch.cat(made, -1), batch.numbers)
 
 
-@dataclass
-class TextCnn:
+@dataclass(kw_only=True)
+class TextCnn(LearnedSystem):
     """The text ranker, trained with the listwise loss."""
 
-    seed: int = 0
-    features: bool = True
-    """Read the lists' numbers too."""
     recent: int = 10
-    """Events at the end of a history whose texts are read."""
     words: int = 48
     """Size of a word's embedding."""
     filters: int = 24
     """Filters of each width."""
-    hidden: int = 64
     search: Sequence[Hyperparameters] = SEARCH
     schedule: Schedule = field(default_factory=partial(Schedule, steps=1200))
-    chosen: dict[str, Any] = field(default_factory=dict)
-    """What the search chose."""
     name: str = "text_cnn"
 
-    def fit(self, data: RankingData, advance: Callable[[int], None] | None = None) -> None:
-        """Train on `data.lists["train"]`, choose and stop on `data.lists["valid"]`.
-
-        Raises:
-            InputError: a split has no list with a label above 0.
-        """
-        self._inputs = Inputs.of(data, self.features, self.recent)
-        build = partial(TextNet, self._inputs, self.words, self.filters, self.hidden)
-        self._net, self.chosen = learn(
-            build, self.search, self._inputs, data, listnet, self.seed, advance, self.schedule
-        )
-
-    def scores(self, data: RankingData, lists: Sequence[RankingList]) -> list[np.ndarray]:
-        """float64 [K] per list."""
-        return score_lists(self._net, self._inputs, data, lists)
+    def build(self, inputs: Inputs, parameters: Hyperparameters) -> RankingNet:
+        return TextNet(inputs, self.words, self.filters, self.hidden, parameters)

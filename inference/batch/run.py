@@ -11,7 +11,6 @@ when the command is repeated; one that differs in input, catalogue, model, engin
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -38,7 +37,7 @@ from reshelf.inference.batch.rows import read_catalogue
 from reshelf.inference.batch.scorer import ShardScorer
 from reshelf.inference.engines.engine import EngineName, choose_engine
 from reshelf.inference.reranker import find_reranker
-from reshelf.modeling.checkpoint import ADAPTER, SPEC_FILE, read_spec
+from reshelf.modeling.checkpoint import ADAPTER, SPEC_FILE, folder_sha256, read_spec
 
 Results: TypeAlias = Iterator[tuple[Tally | None, int]]
 
@@ -145,21 +144,12 @@ def manifest_of(job: BatchJob) -> dict[str, Any]:
     stat = job.catalogue.stat()
     return {
         "reshelf": __version__,
-        "model": fingerprint(job.model),
+        "model": folder_sha256(job.model, SPEC_FILE, ADAPTER),
         "engine": job.engine,
         "shard_lists": job.shard_lists,
         "catalogue": {"size": stat.st_size, "modified": stat.st_mtime_ns},
         "files": [{k: v for k, v in asdict(file).items() if k != "path"} for file in job.files],
     }
-
-
-def fingerprint(model: Path) -> str:
-    """SHA-256 over `reshelf.json` and the adapter of a reranker folder."""
-    digest = hashlib.sha256()
-    for path in (model / SPEC_FILE, *sorted((model / ADAPTER).glob("*"))):
-        with path.open("rb") as content:
-            digest.update(path.name.encode() + hashlib.file_digest(content, "sha256").digest())
-    return digest.hexdigest()
 
 
 def _run(job: BatchJob, config: BatchConfig, remaining: list[int], done: Tally, console: Console) -> float:

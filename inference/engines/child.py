@@ -58,9 +58,6 @@ class EngineChild:
         assert self.process.stdout is not None
         self.output = LastLines(self.process.stdout)
 
-    def alive(self) -> bool:
-        return self.process.poll() is None
-
     def end(self, grace_s: float = 20.0) -> None:
         """No process or file of the engine's is left. It has `grace_s` seconds to end by itself when it sees that
         nobody is there. Again this changes nothing."""

@@ -125,9 +125,7 @@ def test_the_page_holds_its_pictures_and_no_sellers_markup(shop: RankingData, tm
     assert "<img" not in made
 
 
-def test_all_is_all_that_the_data_allows_and_the_report_says_what_they_chose(
-    shop: RankingData, tmp_path: Path
-) -> None:
+def test_all_is_all_that_the_data_allows_and_the_report_says_what_they_chose(shop: RankingData, tmp_path: Path) -> None:
     lists = {split: shop.lists["train" if split == "valid" else split] for split in ("train", "valid", "test")}
     save_dataset_folder(tmp_path / "data", RankingData(shop.items, lists))
     config = EvaluateConfig(tmp_path / "data", tmp_path / "out", resamples=50, systems="all")

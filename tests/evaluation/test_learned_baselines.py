@@ -171,7 +171,7 @@ def test_pictures_that_cannot_be_read_are_counted_and_not_fatal(tmp_path: Path) 
     assert all(np.isfinite(s).all() for s in system.scores(data, data.lists["test"]))
 
 
-ALL: tuple[Callable[[], Neural], ...] = (lambda: Lstm("ranknet"), Lstm, TextCnn, EmbeddingMlp, Multimodal)
+ALL: tuple[Callable[[], Neural], ...] = (lambda: Lstm(loss="ranknet"), Lstm, TextCnn, EmbeddingMlp, Multimodal)
 IDS = ["lstm_ranknet", "lstm_listwise", "text_cnn", "embedding_mlp", "multimodal"]
 
 
