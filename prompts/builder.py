@@ -55,7 +55,13 @@ class Truncated:
 
 @dataclass(frozen=True)
 class ListPrompt:
-    """A list as token ids, int32. `prefix` is [P]; `items[k]` is [L_k] and ends at the candidate's score position."""
+    """A list as token ids, int32. `prefix` is [P]; `items[k]` is [L_k] and ends at the candidate's score position.
+
+    Examples:
+        >>> prompt = ListPrompt("l1", np.arange(5), (np.arange(2), np.arange(3)), Truncated())
+        >>> prompt.tokens  # the prefix is counted, and read, once
+        10
+    """
 
     list_id: str
     prefix: np.ndarray
@@ -88,6 +94,18 @@ class PromptBuilder:
 
     Raises:
         InputError: a feature has no levels, or `item_tokens` was made with another tokenizer, template or budget.
+
+    Examples:
+        >>> from importlib.resources import files
+        >>> from transformers import AutoTokenizer
+        >>> tokenizer = AutoTokenizer.from_pretrained(str(files("reshelf.finetune") / "bases" / "marketplace"))
+        >>> items = {"p5": Item(item_id="p5", title="red mug"), "p9": Item(item_id="p9", title="blue desk lamp")}
+        >>> builder = PromptBuilder(tokenizer, PromptConfig(template="plain"), items)
+        >>> prompt = builder.build(RankingList(list_id="l1", user_id="u1", query="mug", candidates=("p5", "p9")))
+        >>> prompt.prefix.dtype.name, len(prompt.items), prompt.truncated == Truncated()
+        ('int32', 2, True)
+        >>> print(tokenizer.decode(prompt.items[0]).strip())
+        product: red mug =>
     """
 
     def __init__(
