@@ -6,7 +6,7 @@
 The recipe is `benchmarks/quality/NAME.yaml`. Everything is tuned on `valid` and measured on `test`. What is finished is
 not made again: runs/quality/NAME holds the data, the base, the models and every system's scores. Writes
 `benchmarks/results/quality_NAME.json`: system → metric → [mean, low, high], and `quality_NAME_details.json`: paired
-differences, what trained systems settled on, seconds.
+differences, what trained systems chose, seconds.
 """
 
 from __future__ import annotations

@@ -94,12 +94,14 @@ def with_bias(recipe: MarketplaceRecipe, run: Path, console: Console) -> Part:
     changed = replace(recipe.shop, images=False, **recipe.bias)  # type: ignore[arg-type]
     biased = simulated(replace(changed, out=run / "data"), console)
     simulated(replace(changed, randomised=1.0, out=run / "random"), console)
-    looks = run / "propensities.json"
-    if not looks.exists():
-        estimate(PropensityConfig(run / "data", out=looks, method="randomised", lists=run / "data" / RANDOMISED_FILE))
+    propensities = run / "propensities.json"
+    if not propensities.exists():
+        estimate(
+            PropensityConfig(run / "data", out=propensities, method="randomised", lists=run / "data" / RANDOMISED_FILE)
+        )
     configs = {
         "as_clicked": replace(recipe.model, data=run / "data"),
-        "corrected": replace(recipe.model, data=run / "data", propensities=looks),
+        "corrected": replace(recipe.model, data=run / "data", propensities=propensities),
         "random_places": replace(recipe.model, data=run / "random"),
     }
     made = {
@@ -134,7 +136,7 @@ def with_context(recipe: MarketplaceRecipe, run: Path, console: Console) -> Part
 
 
 def without_knowledge(run: Path, data: RankingData) -> Part:
-    """The reranker of the shop as it is, asked by shoppers without a history."""
+    """The reranker of the shop as it is, for shoppers without a history."""
     lists = {split: [without_history(one) for one in lists] for split, lists in data.lists.items()}
     unknown = RankingData(data.items, lists)
     make = {

@@ -58,7 +58,7 @@ def render(results: Mapping[str, tuple[Rows, Mapping[str, Any]]]) -> str:
     lines = [
         "# Ranking quality",
         "",
-        "Every system orders the same test lists; what has dials chose them on the validation lists. `make quality",
+        "Every system orders the same test lists; hyperparameters are chosen on the validation lists. `make quality",
         "NAME=…` makes a table again from the raw data, and `python -m benchmarks.quality_page` this page from",
         "`results/quality_NAME.json`. In parentheses: 95 % intervals, bootstrap over lists (over shoppers for UAUC).",
         "Ahead: Reshelf minus the system, paired list by list (shopper by shopper for UAUC). `teacher` is the LightGBM",

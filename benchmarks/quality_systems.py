@@ -31,7 +31,7 @@ class Made:
     scores: dict[str, list[np.ndarray]]
     """Split -> float64 [K] per list."""
     facts: dict[str, Any]
-    """What its training settled on."""
+    """What its training chose."""
     seconds: float
     """Training and scoring."""
 

@@ -99,12 +99,12 @@ def calibration(config: EvaluateConfig, main: str, scores: Sequence[np.ndarray],
     fitted = read_spec(config.model).calibration
     if fitted is None:
         return None
-    said = fitted.probability(np.concatenate(scores))
+    predicted = fitted.probability(np.concatenate(scores))
     wanted = (np.concatenate(truth.labels) > 0).astype(np.float64)
-    bins = np.array_split(np.argsort(said, kind="stable"), _BINS)
-    rows = [[float(said[b].mean()), float(wanted[b].mean()), len(b)] for b in bins if len(b)]
+    bins = np.array_split(np.argsort(predicted, kind="stable"), _BINS)
+    rows = [[float(predicted[b].mean()), float(wanted[b].mean()), len(b)] for b in bins if len(b)]
     return {
-        "ece": sum(n * abs(mean - share) for mean, share, n in rows) / len(said),
-        "brier": float(((said - wanted) ** 2).mean()),
+        "ece": sum(n * abs(mean - share) for mean, share, n in rows) / len(predicted),
+        "brier": float(((predicted - wanted) ** 2).mean()),
         "bins": rows,
     }

@@ -33,13 +33,13 @@ def top_k_quality(
     shown = {one.candidates[place] for one, places in zip(lists, chosen) for place in places}
     result: dict[str, float] = {}
     if lists[0].labels is not None:
-        said, true = [], []
+        predicted, relevant = [], []
         for one, places in zip(lists, chosen):
-            answer = np.zeros(len(one.candidates), dtype=bool)
-            answer[places] = True
-            said.append(answer)
-            true.append(np.asarray(one.labels) >= relevant_from)
-        flat, wanted = np.concatenate(said), np.concatenate(true)
+            shown_first = np.zeros(len(one.candidates), dtype=bool)
+            shown_first[places] = True
+            predicted.append(shown_first)
+            relevant.append(np.asarray(one.labels) >= relevant_from)
+        flat, wanted = np.concatenate(predicted), np.concatenate(relevant)
         precision, recall, f1, _ = precision_recall_fscore_support(wanted, flat, average="binary", zero_division=0.0)
         result = {"accuracy": float(accuracy_score(wanted, flat)), "precision": float(precision)}
         result |= {"recall": float(recall), "f1": float(f1)}

@@ -116,7 +116,7 @@ def _movement(main: str, report: Mapping[str, Any]) -> list[str]:
     lines = [f"## What {main} moves", "", *grid(head, rows), ""]
     if "without_history" in report["movement"]:
         lines += [
-            "“without history”: the same model asked by nobody in particular; the difference is personalisation.",
+            "“without history”: the same model for a shopper without a history; the difference is personalisation.",
             "",
         ]
     return [*lines, "![Places moved](moves.png)", ""]
@@ -126,13 +126,13 @@ def _calibration(report: Mapping[str, Any]) -> list[str]:
     found = report["calibration"]
     if found is None:
         return []
-    rows = [(f"{said:.3f}", f"{share:.3f}", n) for said, share, n in found["bins"]]
+    rows = [(f"{predicted:.3f}", f"{share:.3f}", n) for predicted, share, n in found["bins"]]
     return [
         "## Are its probabilities true?",
         "",
         f"Expected calibration error {found['ece']:.4f}, Brier score {found['brier']:.4f}.",
         "",
-        *grid(("said, mean of a tenth", "were wanted", "candidates"), rows),
+        *grid(("predicted, mean of a tenth", "observed", "candidates"), rows),
         "",
     ]
 

@@ -91,11 +91,11 @@ def check(config: EvaluateConfig) -> None:
             raise InputError(f"{name} is {value}; give at least {least}")
     if config.split not in SPLITS:
         raise InputError(f"split is {config.split!r}; give one of {', '.join(SPLITS)}")
-    asked = [] if config.systems == "all" else config.systems
-    unknown = [name for name in asked if name not in NAMES]
+    requested = [] if config.systems == "all" else config.systems
+    unknown = [name for name in requested if name not in NAMES]
     if unknown:
         raise InputError(f"systems: {unknown[0]!r} is not known; give all or some of {', '.join(NAMES)}")
-    wants_model = [name for name in asked if name in MODEL_SYSTEMS]
+    wants_model = [name for name in requested if name in MODEL_SYSTEMS]
     if wants_model and config.model is None:
         raise InputError(f"systems: {wants_model[0]} needs a reranker folder; give it as model")
     taken = [name for name in config.others if name in NAMES]

@@ -87,7 +87,7 @@ def make_system(name: SystemName, config: EvaluateConfig, data: RankingData, adv
 
     Args:
         data: with the splits that the system learns from, where it learns.
-        advance: told how many lists have just been scored.
+        advance: called with the number of lists just scored.
     """
     if name in MODEL_SYSTEMS:
         from reshelf.evaluation.reranker_system import finetuned, untrained_base
@@ -153,8 +153,8 @@ def baseline(name: str, seed: int, images: Path) -> Any:
     raise InputError(f"there is no system {name!r}; there are {', '.join(NAMES)}")
 
 
-class _Forgetful:
-    """The reranker asked by shoppers of whom nothing is known."""
+class _WithoutHistory:
+    """The reranker, for shoppers without a history."""
 
     name = "without_history"
 
@@ -168,4 +168,4 @@ class _Forgetful:
 @contextmanager
 def _without_history(made: AbstractContextManager[Any]) -> Iterator[System]:
     with made as system:
-        yield _Forgetful(system)
+        yield _WithoutHistory(system)

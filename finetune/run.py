@@ -63,7 +63,7 @@ def finetune(config: FinetuneConfig, watch: Callable[[int, float], None] | None 
     Under `accelerate launch` every process calls this; the main one writes.
 
     Args:
-        watch: told the step and the metric at each validation; what it raises ends the run.
+        watch: called with the step and the metric at each validation; what it raises ends the run.
 
     Returns:
         The best metric on the validation lists.

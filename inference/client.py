@@ -248,11 +248,11 @@ _JSON = {"Content-Type": "application/json"}
 
 
 def _ranking(query: str, documents: Sequence[str | Mapping[str, Any]], fields: Mapping[str, Any]) -> str:
-    given = {"query": query, "documents": list(documents), **fields}
-    unknown = sorted(set(given) - set(RerankRequest.model_fields))
+    request = {"query": query, "documents": list(documents), **fields}
+    unknown = sorted(set(request) - set(RerankRequest.model_fields))
     if unknown:
         raise TypeError(f"rerank has no {', '.join(unknown)}")
-    return RerankRequest.model_validate(given).model_dump_json(exclude_none=True)
+    return RerankRequest.model_validate(request).model_dump_json(exclude_none=True)
 
 
 def _events(events: Iterable[SentEvent]) -> str:

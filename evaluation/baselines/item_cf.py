@@ -87,13 +87,13 @@ class ItemCf:
         result = []
         for start in range(0, len(lists), _BATCH):
             some = lists[start : start + _BATCH]
-            asked = behaviour(some, self._place, setting.decay)
-            found = (asked @ turned @ scaled).tocsr()
+            profiles = behaviour(some, self._place, setting.decay)
+            found = (profiles @ turned @ scaled).tocsr()
             for row, one in enumerate(some):
                 known, places = candidate_places(one, self._place)
                 values = np.zeros(len(known))
                 values[known] = found[row, places].toarray().ravel()
                 if not setting.itself:
-                    values[known] -= asked[row, places].toarray().ravel() * own[places]
+                    values[known] -= profiles[row, places].toarray().ravel() * own[places]
                 result.append(values)
         return result

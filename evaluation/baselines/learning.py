@@ -110,7 +110,7 @@ def learn(
         build: makes a network; called under the seed.
         search: settings to try; a single one is not tried first.
         loss: of `reshelf.finetune.losses`.
-        advance: told the lists of every step.
+        advance: called with the number of lists of every step.
 
     Raises:
         InputError: train or valid has no list that teaches or measures anything.

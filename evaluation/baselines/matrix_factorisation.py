@@ -99,9 +99,9 @@ class MatrixFactorisation:
     def _raw(self, model: Any, setting: FactorSetting, lists: Sequence[RankingList]) -> list[np.ndarray]:
         if not lists:
             return []
-        asked = _confident(behaviour(lists, self._place, setting.decay), setting.confidence)
+        confidences = _confident(behaviour(lists, self._place, setting.decay), setting.confidence)
         with threadpool_limits(1, "blas"):
-            shoppers = model.recalculate_user(np.arange(len(lists)), asked)
+            shoppers = model.recalculate_user(np.arange(len(lists)), confidences)
         result = []
         for shopper, one in zip(shoppers, lists, strict=True):
             known, places = candidate_places(one, self._place)

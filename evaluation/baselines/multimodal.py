@@ -77,8 +77,8 @@ class MultimodalNet(RankingNet):
         weights = (self.key(tokens) @ context[:, None, :, None] / self._size**0.5).softmax(-2)
         fused = (weights * tokens).sum(-2)
         context = context[:, None].expand_as(fused)
-        asked = nearness(candidates[1], query[:, None], torch.ones(len(query), 1).bool())
-        made = [fused, context, fused * context, asked]
+        query_nearness = nearness(candidates[1], query[:, None], torch.ones(len(query), 1).bool())
+        made = [fused, context, fused * context, query_nearness]
         for attend, mine, past in zip(self.attentions, candidates, events, strict=True):
             made += [mine * attend(mine, past, batch.past), nearness(mine, past, batch.past)]
         return self.last(torch.cat(made, -1), batch.numbers)

@@ -26,7 +26,7 @@ SEARCH = (Hyperparameters(rate=2e-3, dropout=0.2), Hyperparameters(rate=1e-3, dr
 
 
 class TextEncoder(nn.Module):
-    """A text as the strongest answer of each filter, plus its single words: float32 [n, size]."""
+    """A text as the strongest activation of each filter, plus its single words: float32 [n, size]."""
 
     def __init__(self, inputs: Inputs, words: int, filters: int) -> None:
         super().__init__()
@@ -48,8 +48,8 @@ class TextEncoder(nn.Module):
         pooled = [found.sum(1) / there.sum(1).clamp_min(1)[:, None]]
         for bank, width in zip(self.banks, WIDTHS, strict=True):
             # width − 1 zeros on the right: a filter may begin at any word of a short text, at none behind its end.
-            answers = bank(F.pad(found.mT, (0, width - 1))).relu()
-            pooled.append((answers * there[:, None, :]).amax(-1))
+            activations = bank(F.pad(found.mT, (0, width - 1))).relu()
+            pooled.append((activations * there[:, None, :]).amax(-1))
         return torch.cat(pooled, 1)
 
 
