@@ -25,6 +25,7 @@ from reshelf.inference.serving.documents import check_lengths, items_of
 from reshelf.inference.serving.engine.models import Models, ServedModel
 from reshelf.inference.serving.engine.queue import ListScores, UnservedError
 from reshelf.inference.serving.history import HistoryStore, StoredEvent, StoreError
+from reshelf.inference.serving.log import log_once_a_minute
 from reshelf.inference.serving.metrics import Metrics
 from reshelf.inference.serving.refusals import RefusedError
 from reshelf.inference.serving.schemas import EventsRequest, Meta, RankedDocument, RerankReply, RerankRequest
@@ -124,7 +125,7 @@ class Service:
         try:
             return await self.store.append(tenant.name, request.events)
         except StoreError as error:
-            self.metrics.store_errors.inc()
+            self._count_store_error(error)
             raise RefusedError("events cannot be kept now; send them again", status=503, wait_s=1) from error
 
     async def forget(self, tenant: Tenant, user_id: str) -> int:
@@ -136,11 +137,15 @@ class Service:
         try:
             forgotten = await self.store.forget(tenant.name, user_id)
         except StoreError as error:
-            self.metrics.store_errors.inc()
+            self._count_store_error(error)
             raise RefusedError("the shopper cannot be removed now; ask again", status=503, wait_s=1) from error
         # A prefix in an engine's cache is the shopper's history; whose it is, is not kept, so all of the shop's go.
         await self.models.forget(tenant.name)
         return forgotten
+
+    def _count_store_error(self, error: Exception) -> None:
+        self.metrics.store_errors.inc()
+        log_once_a_minute("history store failed", error=type(error).__name__, problem=str(error))
 
     def _check(self, request: RerankRequest) -> None:
         limits = self.config.limits
@@ -172,8 +177,8 @@ class Service:
         half = time.perf_counter() + _HISTORY_SHARE * (due - time.perf_counter())
         try:
             return await _before(half, self.store.read(tenant.name, request.user_id))
-        except (StoreError, TimeoutError):
-            self.metrics.store_errors.inc()
+        except (StoreError, TimeoutError) as error:
+            self._count_store_error(error)
             meta.history["unavailable"] = True
             return []
 
