@@ -212,6 +212,11 @@ class PromptBuilder:
         """Tokenise these items of the catalogue, so that lists of them are built in microseconds."""
         self._find(item_ids, "of the catalogue", "candidates")
 
+    def forget_texts(self) -> None:
+        """Drop what shoppers typed, and what they did: nothing here says whose it was, so all of it."""
+        self._event_ids.cache_clear()
+        self._query_ids.cache_clear()
+
     def check(self, ranking: RankingList) -> None:
         """Raise what `build` would raise for the features and the length of a list, without building it."""
         if self.joint:

@@ -63,7 +63,7 @@ class ServedModel:
     ) -> None:  # fmt: skip
         self.folder = folder
         self.version = file_version(folder / SPEC_FILE)
-        self.spec, tokenizer = read_reranker(folder)
+        self.spec, tokenizer = read_reranker(folder, config.trust_remote_code)
         self.name = folder.name
         self.builder = self.spec.builder(tokenizer, catalogue)
         # Tokenizing takes long and lets go of the interpreter; two at a time would only tokenize an item twice.
@@ -196,8 +196,10 @@ class Models:
         self._watcher = asyncio.create_task(self._watch())
 
     async def forget(self, namespace: str) -> None:
-        """Nothing of a namespace's prefixes is left in any engine."""
+        """Nothing of a namespace's prefixes is left in any engine, and nothing that a shopper typed here."""
         await asyncio.gather(*(engine.forget(namespace) for engine in self._engines()))
+        for model in self._served.values():
+            model.builder.forget_texts()
 
     async def close(self) -> None:
         """End all engines."""
