@@ -3,8 +3,8 @@
     with open_work(folder, root, report, progress) as work:
         work.number("SELECT count(*) FROM 'events-*.parquet'")
 
-Paths in its SQL are absolute: DuckDB would look for relative ones in the process's own folder. Nothing is fetched from the network, no extension is loaded, no setting can
-be changed any more.
+Paths in its SQL are absolute: DuckDB would look for relative ones in the process's own folder. Nothing is fetched from
+the network, no extension is loaded, no setting can be changed any more.
 """
 
 from __future__ import annotations

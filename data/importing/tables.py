@@ -205,10 +205,11 @@ def _from_sql(work: Work, sql: str, part: str, names: list[str]) -> tuple[str, d
     if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
         raise InputError(f"{where}: expected one SELECT, found {_kinds(statements)}; give one SELECT")
     query, added = _rooted(statements[0].query.strip().rstrip(";"), work.root)
+    added = [(1, 0, len("DESCRIBE ")), *added]
     try:
         there = {str(name): str(kind) for name, kind, *_ in work.fetch(f"DESCRIBE {query}")}
     except duckdb.Error as error:
-        raise InputError(f"{where}: {_located(error, [(1, 0, len('DESCRIBE ')), *added])}; correct the mapping") from error
+        raise InputError(f"{where}: {_located(error, added)}; correct the mapping") from error
     expressions = [f"{_nested(name, there, where, part)} AS {named(name)}" for name in names]
     inner = f"(SELECT {', '.join(expressions) or '1 AS one'} FROM (\n{query}\n))"
     return inner, _typed(work, inner, names)
@@ -255,7 +256,7 @@ def _rooted(sql: str, root: Path) -> tuple[str, list[tuple[int, int, int]]]:
         elif word == b"(":
             reads, listed = bool(_READS.fullmatch(before)), False
         else:
-            listed = word == b"[" or listed and word == b","
+            listed = word == b"[" or (listed and word == b",")
             reads = reads and listed
         before = word
     return result + code[done:].decode(), added
