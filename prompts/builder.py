@@ -22,6 +22,7 @@ from itertools import accumulate, chain
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
+from reshelf.data.price_levels import PriceLevels
 from reshelf.data.schema import EventKind, Item, RankingList
 from reshelf.errors import InputError
 from reshelf.prompts.config import PromptConfig
@@ -35,6 +36,9 @@ EVENTS_KEPT = 65_536
 """Events whose ids are kept, those used last; some 20 MB."""
 QUERIES_KEPT = 16_384
 """Queries whose ids are kept, those used last; some 4 MB."""
+
+PRICES_KEPT = 65_536
+"""Items at another price than the catalogue's whose ids are kept, those used last."""
 
 
 @dataclass(frozen=True)
@@ -133,6 +137,7 @@ class PromptBuilder:
         """Of every item seen: its ids, or its row in `item_tokens`. No more entries than the catalogue has."""
         self._event_ids = lru_cache(EVENTS_KEPT)(self._write_event)
         self._query_ids = lru_cache(QUERIES_KEPT)(self._write_query)
+        self._priced_ids = lru_cache(PRICES_KEPT)(self._write_priced)
 
     def over(self, items: Mapping[str, Item]) -> PromptBuilder:
         """The same builder over other items; cheap enough for a single request."""
@@ -140,6 +145,7 @@ class PromptBuilder:
         other.items = items
         other._items = {}
         other._event_ids = lru_cache(EVENTS_KEPT)(other._write_event)
+        other._priced_ids = lru_cache(PRICES_KEPT)(other._write_priced)
         return other
 
     def with_items(self, items: Mapping[str, Item]) -> PromptBuilder:
@@ -229,8 +235,10 @@ class PromptBuilder:
         self._find(ranking.candidates, ranking.list_id, "candidates")
         tokens = []
         lost = 0
-        for item_id in ranking.candidates:
+        for place, item_id in enumerate(ranking.candidates):
             found = self._items[item_id]
+            if ranking.prices is not None and ranking.prices[place] != self.items[item_id].price:
+                found = self._priced_ids(item_id, ranking.prices[place])
             if isinstance(found, int):
                 assert self.item_tokens is not None
                 ids, cut = self.item_tokens.candidate(found)
@@ -239,6 +247,14 @@ class PromptBuilder:
             tokens.append(ids)
             lost += cut
         return tokens, lost
+
+    @cached_property
+    def _price_levels(self) -> PriceLevels:
+        return PriceLevels(self.items.values())
+
+    def _write_priced(self, item_id: str, price: float | None) -> ItemIds:
+        """An item at the price of a list's time."""
+        return self._writer.write([self._price_levels.priced(self.items[item_id], price)])[0]
 
     def _listed(self, tokens: Sequence[np.ndarray], list_id: str) -> tuple[np.ndarray, int]:
         """Ids of all candidates as they stand in the prefix, and how many tokens were cut from them."""

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
+from reshelf.data.price_levels import with_price_levels
 from reshelf.data.schema import Event, EventKind, Item, RankingList
 from reshelf.errors import InputError
 from reshelf.prompts import builder as builder_module
@@ -394,3 +395,19 @@ class TestBoundedCaches:
         assert changed.prefix.tolist() == expected.build(listed).prefix.tolist() != first.prefix.tolist()
         assert changed.items[0].tolist() == expected.build(listed).items[0].tolist() != first.items[0].tolist()
         assert builder.build(listed).prefix.tolist() == first.prefix.tolist()
+
+
+def test_a_candidate_is_written_at_the_price_of_its_lists_time(bytes_tokenizer: PreTrainedTokenizerFast) -> None:
+    mugs = [
+        Item(item_id=f"m{n}", title="mug", price=float(n), currency="EUR", category=("Mugs",)) for n in range(1, 11)
+    ]
+    builder = PromptBuilder(bytes_tokenizer, PromptConfig(), with_price_levels(mugs))
+    own = ranking(candidates=("m1", "m10", "m4"))
+    dated = own.model_copy(update={"prices": (9.0, None, 4.0)})
+    texts = [text(bytes_tokenizer, ids) for ids in builder.build(dated).items]
+    assert "price: 9 EUR | price level: $$$$$" in texts[0], "its price then, and the level of that price"
+    assert "EUR" not in texts[1]
+    assert "$" not in texts[1]
+    assert texts[2] == text(bytes_tokenizer, builder.build(own).items[2])
+    untouched = text(bytes_tokenizer, builder.build(own).items[0])
+    assert "price: 1 EUR | price level: $ |" in untouched
