@@ -14,6 +14,7 @@ SystemName = Literal[
     "first_stage",
     "bm25",
     "popularity",
+    "query_clicks",
     "item_cf",
     "matrix_factorisation",
     "lambdamart",
