@@ -8,12 +8,12 @@ A run that was cut short goes on from its last checkpoint when the same command 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-from transformers import PreTrainedTokenizerBase, TrainingArguments, set_seed
+from transformers import PreTrainedTokenizerBase, TrainerCallback, TrainingArguments, set_seed
 
 from reshelf.config import config_text
 from reshelf.data.atomic import atomic, check_writable
@@ -57,13 +57,18 @@ CHECKPOINTS = "checkpoints"
 CONFIG = "config.yaml"
 
 
-def finetune(config: FinetuneConfig, watch: Callable[[int, float], None] | None = None) -> float:
+def finetune(
+    config: FinetuneConfig,
+    watch: Callable[[int, float], None] | None = None,
+    callbacks: Sequence[TrainerCallback] = (),
+) -> float:
     """Train, keep the best checkpoint by `config.metric`, calibrate it, and write the reranker folder.
 
     Under `accelerate launch` every process calls this; the main one writes.
 
     Args:
         watch: told the step and the metric at each validation; what it raises ends the run.
+        callbacks: more of transformers' callbacks.
 
     Returns:
         The best metric on the validation lists.
@@ -82,6 +87,8 @@ def finetune(config: FinetuneConfig, watch: Callable[[int, float], None] | None 
         write_begun(config.out / CHECKPOINTS, fingerprint(config, arguments.world_size))
     if watch is not None:
         trainer.add_callback(Watched(watch, config.metric))
+    for callback in callbacks:
+        trainer.add_callback(callback)
     trainer.train_or_resume()
     scores = trainer.validation_scores()
     calibration, lift = _calibration(config, validation, scores), validation.lift(scores)

@@ -151,7 +151,10 @@ def test_bad_input_is_one_sentence_and_leaves_nothing(
 
     refused("is not there", data=tmp_path / "nowhere")
     refused("no config.json", model=replace(config.model, base=str(tmp_path)))
-    refused("prompt's features name 'thirst'; add it to signals.names in the mapping", prompt=replace(config.prompt, features=["thirst"]))
+    refused(
+        "prompt's features name 'thirst'; add it to signals.names in the mapping",
+        prompt=replace(config.prompt, features=["thirst"]),
+    )
     refused(
         r"may be 8\d{5} tokens long .* reads \d+ \(max_position", prompt=replace(config.prompt, history_tokens=800_000)
     )
