@@ -285,8 +285,8 @@ def _stage_lists(
     chosen, items, label = "coalesce(len(given), 0) > 0", f"given{cut}", "CAST(0 AS TINYINT)"
     if spec.target:
         missing = work.number(f"SELECT count(*) FROM listed WHERE NOT found AND {chosen}")
-        rows = work.fetch(f"SELECT target FROM listed WHERE NOT found AND {chosen} ORDER BY row LIMIT 3")
-        targets = [str(item) for (item,) in rows]
+        lost = work.fetch(f"SELECT target FROM listed WHERE NOT found AND {chosen} ORDER BY row LIMIT 3")
+        targets = [str(item) for (item,) in lost]
         if spec.missing_target == "drop":
             work.report.drop(source.part, "target not among the candidates", missing, targets)
             chosen += " AND found"
