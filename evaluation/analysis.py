@@ -95,7 +95,7 @@ def calibration(config: EvaluateConfig, main: str, scores: Sequence[np.ndarray],
         return None
     from reshelf.modeling.checkpoint import read_spec
 
-    fitted = read_spec(config.model).calibration
+    fitted = read_spec(config.model, config.trust_remote_code).calibration
     if fitted is None:
         return None
     said = fitted.probability(np.concatenate(scores))

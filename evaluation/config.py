@@ -52,6 +52,8 @@ class EvaluateConfig:
     """Evaluate a seeded sample of this many lists; none means all."""
     engine: Literal["auto", "transformers", "vllm"] = "auto"
     """What scores rerankers; the row base always uses transformers."""
+    trust_remote_code: bool = False
+    """Run Python code that comes with a reranker; only for authors you trust. A reranker cannot ask for it."""
     resamples: int = 1000
     """Bootstrap resamples for the 95 % intervals."""
     seed: int = 0

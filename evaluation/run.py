@@ -106,7 +106,7 @@ def check(config: EvaluateConfig) -> None:
         from reshelf.evaluation.reranker_system import check_reranker
 
         for folder in folders:
-            check_reranker(folder)
+            check_reranker(folder, config.trust_remote_code)
     check_writable(config.out)
 
 
@@ -152,7 +152,7 @@ def _made(name: str, config: EvaluateConfig, data: RankingData, advance: Advance
         return make_system(name, config, data, advance)  # type: ignore[arg-type]
     from reshelf.evaluation.reranker_system import finetuned
 
-    return finetuned(config.others[name], data.items, config.engine, advance)
+    return finetuned(config.others[name], data.items, config.engine, advance, config.trust_remote_code)
 
 
 def check_scores(name: str, lists: Sequence[RankingList], scores: Sequence[np.ndarray]) -> None:

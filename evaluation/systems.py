@@ -94,8 +94,8 @@ def make_system(name: SystemName, config: EvaluateConfig, data: RankingData, adv
 
         assert config.model is not None  # `choose` sees to it
         if name == "base":
-            return untrained_base(config.model, data.items, advance)
-        made = finetuned(config.model, data.items, config.engine, advance)
+            return untrained_base(config.model, data.items, advance, config.trust_remote_code)
+        made = finetuned(config.model, data.items, config.engine, advance, config.trust_remote_code)
         return made if name == "finetuned" else _without_history(made)
     system = baseline(name, config.seed, config.data)
     if name in LEARNED:

@@ -29,11 +29,11 @@ from reshelf.inference.engines.start import start_engine
 from reshelf.inference.engines.vllm_settings import VllmSettings
 from reshelf.inference.explain import leave_one_out
 from reshelf.inference.explanation import Explanation
-from reshelf.inference.half_surrogates import replace_half_surrogates
 from reshelf.inference.ranking import prepare, rank, score
 from reshelf.modeling.checkpoint import RerankerSpec, read_reranker
 from reshelf.prompts.builder import Trimmed
 from reshelf.prompts.item_tokens import ItemTokens, catalogue_tokens
+from reshelf.unicode import replace_half_surrogates
 
 R = TypeVar("R", bound=Record)
 _LISTS_AT_ONCE = 256

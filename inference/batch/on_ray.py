@@ -66,7 +66,7 @@ def on_ray(job: Job, todo: list[int], workers: int | None) -> Iterator[Iterator[
         raise InputError("Ray is not installed; `pip install reshelf[ray]`, or leave --ray out") from error
     if job.item_tokens is not None:
         # Here, or every actor would make the file.
-        spec, tokenizer = read_reranker(job.model)
+        spec, tokenizer = read_reranker(job.model, job.trust_remote_code)
         make_item_tokens(job.item_tokens, tokenizer, spec.prompt, read_catalogue(job.catalogue))
     started = not ray.is_initialized()
     if started:

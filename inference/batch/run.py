@@ -57,6 +57,8 @@ class BatchConfig:
     """Folder for scores and rejected rows; new, or left by the same job."""
     engine: EngineName = "auto"
     """auto, transformers or vllm; auto is vLLM where it is installed and there is a GPU, else transformers."""
+    trust_remote_code: bool = False
+    """Run Python code that comes with the model; only for authors you trust. A model cannot ask for it."""
     shard_lists: int = 1024
     """Lists per output file: what is repeated after a crash, and what memory holds a few times."""
     item_tokens: Path | None = None
@@ -80,6 +82,7 @@ class Job:
     files: tuple[InputFile, ...]
     shard_lists: int
     item_tokens: Path | None
+    trust_remote_code: bool
 
     def reader(self) -> ShardReader:
         return ShardReader(self.files, self.shard_lists)
@@ -87,7 +90,9 @@ class Job:
     def scorer(self) -> ShardScorer:
         """Loads the catalogue and the model."""
         items = read_catalogue(self.catalogue)
-        return ShardScorer(self.model, items, self.engine, self.out, self.reader(), self.item_tokens)
+        return ShardScorer(
+            self.model, items, self.engine, self.out, self.reader(), self.item_tokens, self.trust_remote_code
+        )
 
 
 def batch(config: BatchConfig, console: Console | None = None) -> dict[str, Any]:
@@ -132,10 +137,13 @@ def plan(config: BatchConfig) -> Job:
     if not any(file.rows for file in files):
         raise InputError(f"lists: {config.lists} has no rows; there is nothing to score")
     model = find_reranker(config.model, None)
-    read_spec(model)
+    read_spec(model, config.trust_remote_code)
     engine = choose_engine(config.engine)
     tokens = config.item_tokens.absolute() if config.item_tokens else None
-    return Job(model.absolute(), items.absolute(), config.out.absolute(), engine, files, config.shard_lists, tokens)
+    return Job(
+        model.absolute(), items.absolute(), config.out.absolute(), engine, files, config.shard_lists, tokens,
+        config.trust_remote_code,
+    )  # fmt: skip
 
 
 def describe_job(job: Job) -> dict[str, Any]:

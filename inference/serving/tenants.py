@@ -8,7 +8,6 @@ running server within a second.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import re
 import secrets
@@ -24,6 +23,7 @@ from limits.strategies import MovingWindowRateLimiter
 
 from reshelf.data.atomic import atomic
 from reshelf.errors import InputError
+from reshelf.inference.serving.log import log_once_a_minute
 
 _LOOK_S = 1.0
 _JUMP_S = 1.0
@@ -192,9 +192,11 @@ class Tenants:
         if now - self._looked < _LOOK_S:
             return
         self._looked = now
-        with contextlib.suppress(InputError):
+        try:
             if file_version(path) != self._seen:
                 self._read(path)
+        except InputError as error:
+            log_once_a_minute("tenants file not read", problem=str(error))
 
     def _read(self, path: Path) -> None:
         # The version from before: a change in between is read the next time.

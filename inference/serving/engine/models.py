@@ -63,7 +63,7 @@ class ServedModel:
     ) -> None:  # fmt: skip
         self.folder = folder
         self.version = file_version(folder / SPEC_FILE)
-        self.spec, tokenizer = read_reranker(folder)
+        self.spec, tokenizer = read_reranker(folder, config.trust_remote_code)
         self.name = folder.name
         self.builder = self.spec.builder(tokenizer, catalogue)
         # Tokenizing takes long and lets go of the interpreter; two at a time would only tokenize an item twice.
