@@ -30,7 +30,10 @@ def table(report: Mapping[str, Any]) -> Table:
     result = Table(box=box.SIMPLE_HEAD, title=title(report), caption=caption(report), padding=0)
     wanted = [i for i, name in enumerate(head) if not name.endswith("of labels")]
     for i in wanted:
-        result.add_column(NARROW.sub(r"\1\n", head[i]), justify="right" if i else "left")
+        # The name gives way where the screen is narrow; a number cut short would be a wrong number.
+        result.add_column(
+            NARROW.sub(r"\1\n", head[i]), justify="right" if i else "left", no_wrap=i > 0, overflow="fold"
+        )
     for row in rows:
         result.add_row(
             *(row[i].replace(" (", "\n").rstrip(")") for i in wanted), style="bold" * (row[0] == report["main"])

@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from reshelf.data.atomic import check_writable
 from reshelf.data.dataset_folder import SPLITS, RankingData, load_dataset_folder
@@ -25,6 +24,7 @@ from reshelf.errors import InputError
 from reshelf.evaluation.baselines.popularity import has_feature
 from reshelf.evaluation.config import EvaluateConfig
 from reshelf.evaluation.systems import LEARNED, MODEL_SYSTEMS, NAMES, Advance, System, choose, make_system
+from reshelf.progress import MinuteProgress
 
 
 def evaluate(config: EvaluateConfig, console: Console | None = None) -> dict[str, Any]:
@@ -130,11 +130,10 @@ def score_all(
     config: EvaluateConfig, names: Sequence[str], data: RankingData, lists: Sequence[RankingList], console: Console
 ) -> tuple[dict[str, list[np.ndarray]], dict[str, float], dict[str, Any]]:
     """Scores, seconds, and what training chose, by system, with a progress bar over the lists of every system."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     scored: dict[str, list[np.ndarray]] = {}
     seconds: dict[str, float] = {}
     chosen: dict[str, Any] = {}
-    with Progress(*columns, console=console, transient=True) as progress:
+    with MinuteProgress(console=console, transient=True) as progress:
         for name in [*names, *config.others]:
             verb = "Training and scoring" if name in LEARNED else "Scoring"
             task = progress.add_task(f"{verb} {name}", total=len(lists))

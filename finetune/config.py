@@ -125,6 +125,8 @@ class FinetuneConfig:
     """Stop after this many validations in a row without a better `metric`."""
     seed: int = 0
     """The same seed gives the same curve."""
+    overwrite: bool = False
+    """Train again over a finished reranker in `out`. A run that was cut short goes on without it."""
     report_to: list[str] = field(default_factory=list)
     """Experiment trackers that transformers knows, e.g. tensorboard, wandb."""
 

@@ -29,7 +29,7 @@ def fingerprint(config: FinetuneConfig, processes: int) -> dict[str, str]:
     Where files lie is no part of it. A base from the Hub is its commit there.
     """
     settings = yaml.safe_load(config_text(config))
-    for place in ("out", "data", "propensities"):
+    for place in ("out", "data", "propensities", "overwrite"):
         settings.pop(place)
     base = Path(settings["model"].pop("base"))
     files = {f"data {name}": config.data / name for name in ("items.parquet", "train.parquet", "valid.parquet")}

@@ -188,7 +188,7 @@ def table(study: Any, run: FinetuneConfig) -> Table:
     names = list(dict.fromkeys(name for trial in study.trials for name in trial.params))
     view = Table(box=box.SIMPLE_HEAD, title=f"{run.metric} on valid")
     for head in ("trial", run.metric, *names, ""):
-        view.add_column(head, justify="right")
+        view.add_column(head, justify="right", overflow="fold")
     finished = [trial for trial in study.trials if trial.value is not None]
     for trial in sorted(finished, key=lambda trial: -trial.value):
         values = (_short(trial.params.get(name, "")) for name in names)

@@ -133,10 +133,10 @@ def show(
     console.print(Text(f"  {'query':9}{request.get('query') or '(none: recommend)'}", "bold"))
     table = Table(box=None, pad_edge=False, header_style="dim")
     for name in ("rank", "was", ""):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     table.add_column("product", no_wrap=True, overflow="ellipsis", ratio=1)
     table.add_column("price", justify="right", no_wrap=True)
-    table.add_column("score", justify="right")
+    table.add_column("score", justify="right", no_wrap=True)
     for entry in ranked.entries[:top]:
         moved = entry.first_stage_rank - entry.rank
         arrow = (

@@ -35,6 +35,7 @@ from reshelf.data.schema import Item
 from reshelf.errors import InputError
 from reshelf.modeling.artefact import CODE, PICKLES, check_artefact, check_base_name
 from reshelf.modeling.calibration import Calibration
+from reshelf.modeling.lift import Lift
 from reshelf.modeling.loading import ModelConfig, load_base, load_tokenizer, pick_device
 from reshelf.modeling.score import attach_head
 from reshelf.prompts.builder import PromptBuilder
@@ -65,6 +66,8 @@ class RerankerSpec:
     """SHA-256 by part: template, prompt, tokenizer, labels."""
     calibration: Calibration | None = None
     """From scores to probabilities for people; None where it was not fitted."""
+    lift: Lift | None = None
+    """Against first-stage order, on validation lists; None where it was not measured."""
     base_commit: str = ""
     """Of a base on the Hub: the commit that it was trained over, which is the one that is loaded."""
     base_sha256: str = ""
@@ -150,8 +153,8 @@ def read_spec(folder: Path, trust_remote_code: bool = False) -> RerankerSpec:
         # Pydantic knows which values fields may have, the classes which fields there are.
         spec = TypeAdapter(RerankerSpec).validate_python(raw)
         parts: dict[str, type] = {"model": ModelConfig, "prompt": PromptConfig, "levels": FeatureLevels}
-        if raw.get("calibration") is not None:
-            parts["calibration"] = Calibration
+        optional: dict[str, type] = {"calibration": Calibration, "lift": Lift}
+        parts |= {name: kind for name, kind in optional.items() if raw.get(name) is not None}
         RerankerSpec(**raw | {name: kind(**raw[name]) for name, kind in parts.items()})
     except ValidationError as error:
         raise InputError(f"{path}, {problem_of(error)}") from error

@@ -43,6 +43,12 @@ COMMANDS = {
         "reshelf.demo.demo",
         "watch it work on a simulated shop, nothing but this machine needed",
     ),
+    "quickstart": Command(
+        "reshelf.quickstart.QuickstartConfig",
+        "reshelf.quickstart.quickstart",
+        "from a shop's own tables to a model to serve, in ten minutes",
+        first="mapping",
+    ),
     "data import": Command(
         "reshelf.data.importing.importer.ImportConfig",
         "reshelf.data.importing.importer.import_folder",

@@ -104,7 +104,7 @@ async def send_events(request: Request, body: EventsRequest, tenant: Admitted, s
     for n, event in enumerate(body.events):
         _check_event(event, f"events[{n}]", service)
     stored = await service.append(tenant, body)
-    return EventsReply(stored=stored, half_surrogates=request.state.half_surrogates)
+    return EventsReply(stored=stored, ignored=body.ignored, half_surrogates=request.state.half_surrogates)
 
 
 @router.delete("/v1/users/{user_id:any_text}", responses=REFUSALS)
@@ -124,7 +124,7 @@ async def ready(service: Served, response: Response) -> ReadyReply:
     """200 where the engine is ready; 503 where replies would be first-stage order."""
     own = service.models.own
     response.status_code = 200 if own.engine.ready else 503
-    return ReadyReply(ready=own.engine.ready, engine=own.engine.name, model=own.name)
+    return ReadyReply(ready=own.engine.ready, engine=own.engine.name, model=own.name, warning=own.warning)
 
 
 @router.get("/metrics", response_class=PlainTextResponse, responses=REFUSALS)

@@ -7,6 +7,7 @@ Titles are whatever shops wrote: what cannot be read is refused with its field.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,6 +17,7 @@ from reshelf.data.schema import Item
 from reshelf.inference.serving.refusals import RefusedError, field_name
 from reshelf.inference.serving.schemas import SentItem
 
+_LIKE_AN_ID = re.compile(r"(?=.*[0-9])[A-Za-z0-9_.:/-]{1,64}")
 _NAMES = {"id": "item_id", "text": "title"}
 """What others call an item's fields."""
 _ITEM: TypeAdapter[Item] = TypeAdapter(SentItem)
@@ -63,6 +65,18 @@ def items_of(
         first[item.item_id] = n
         items.append(item)
     return items
+
+
+def unknown_ids(documents: Sequence[str | Mapping[str, Any]], catalogue: Mapping[str, Item]) -> list[int]:
+    """Places of texts that are no ids of the catalogue but seem to be meant as ids: beside others that are, or a
+    single word with a digit in it.
+    """
+    texts = [(n, document) for n, document in enumerate(documents) if isinstance(document, str)]
+    unknown = [(n, text) for n, text in texts if text not in catalogue]
+    if not catalogue or not unknown:
+        return []
+    beside = len(unknown) < len(texts)
+    return [n for n, text in unknown if beside or _LIKE_AN_ID.fullmatch(text)]
 
 
 def _text(text: str, n: int, field: str) -> Item:

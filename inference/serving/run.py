@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import logging
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -43,6 +44,9 @@ def serve(config: ServeConfig) -> None:
     if config.data is not None and not (config.data / "items.parquet").is_file():
         raise InputError(f"{config.data / 'items.parquet'} is not there; make the data set with `reshelf data`")
     log_as_json(config.log_level)
+    # torch imports triton where it is installed. A server compiles nothing, and triton's bindings print a page of leaks
+    # when the process ends.
+    sys.modules.setdefault("triton", None)  # type: ignore[arg-type]
     uvloop.run(_serve(config))
 
 

@@ -21,6 +21,9 @@ MOST_FIELDS = 200
 """Entries of an object of a request, and of lists and objects in it (a category's path, attributes)."""
 
 
+_NAMED, _LONGEST_NAME = 20, 100
+
+
 def _within_bounds(value: Any) -> Any:
     """Before validation, which would collect an error for each of a million wrong entries."""
     if isinstance(value, dict):
@@ -44,9 +47,14 @@ Numbers = Annotated[list[Finite], Field(max_length=MOST, fail_fast=True)]
 
 
 class Sent(BaseModel):
-    """A request. Fields of other services that mean nothing here are let through."""
+    """A request. Fields of other services that mean nothing here are let through and named in the reply."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(extra="allow")
+
+    @property
+    def ignored(self) -> list[str]:
+        """Names of fields that mean nothing here: another service's, or misspelt."""
+        return sorted(name[:_LONGEST_NAME] for name in self.model_extra or ())[:_NAMED]
 
 
 _TEXT = {"type": "string", "minLength": 1, "pattern": r"\S"}
@@ -85,6 +93,8 @@ class RerankRequest(Sent):
     """Further numbers, one per document, that the model reads."""
     deadline_ms: Annotated[Finite, Field(gt=0)] | None = None
     """Milliseconds until the reply is due; past it, the reply is first-stage order."""
+    strict: bool = False
+    """Refuse what would otherwise be named in `meta.ignored` and `meta.unknown`."""
     explain: bool = False
     """Say of the best few why they stand where they do; within the deadline, so give more of it."""
 
@@ -133,6 +143,12 @@ class Meta(BaseModel):
     imputed: list[str] = []
     """Features the model reads that the request did not carry: all candidates got the middle level, and first-stage
     scores were made from the order."""
+    unknown: Annotated[list[str], Field(exclude_if=not_)] = []
+    """Documents that are no ids of the catalogue though they look like ids: they were read as titles."""
+    ignored: Annotated[list[str], Field(exclude_if=not_)] = []
+    """Fields of the request that mean nothing here, perhaps misspelt."""
+    warning: str | None = None
+    """What finetuning found where this model does not beat first-stage order, and what to do."""
     half_surrogates: HalfSurrogates = 0
     api_version: dict[str, str] = {"version": "1"}
     billed_units: dict[str, float] = {"search_units": 1}
@@ -194,6 +210,8 @@ class EventsReply(BaseModel):
 
     stored: int
     """Without those that had been sent before."""
+    ignored: Annotated[list[str], Field(exclude_if=not_)] = []
+    """Fields of the request that mean nothing here, perhaps misspelt."""
     half_surrogates: HalfSurrogates = 0
 
 
@@ -217,6 +235,8 @@ class ReadyReply(BaseModel):
     engine: str
     """transformers or vllm."""
     model: str
+    warning: Annotated[str | None, Field(exclude_if=not_)] = None
+    """What finetuning found where this model does not beat first-stage order, and what to do."""
 
 
 class Refusal(BaseModel):

@@ -21,7 +21,7 @@ from reshelf.inference.explain import leave_one_out
 from reshelf.inference.explanation import Explanation
 from reshelf.inference.ranking import NonFiniteScoreError, PreparedList, Ranked, prepare, rank
 from reshelf.inference.serving.config import ServeConfig
-from reshelf.inference.serving.documents import check_lengths, items_of
+from reshelf.inference.serving.documents import check_lengths, items_of, unknown_ids
 from reshelf.inference.serving.engine.models import Models, ServedModel
 from reshelf.inference.serving.engine.queue import ListScores, UnservedError
 from reshelf.inference.serving.history import HistoryStore, StoredEvent, StoreError
@@ -73,9 +73,16 @@ class Service:
     ) -> RerankReply:
         due = started + (request.deadline_ms or self.config.deadline_ms) / 1000
         self._check(request)
-        meta = Meta(engine="none" if model is None else model.engine.name)
+        meta = Meta(engine="none" if model is None else model.engine.name, ignored=request.ignored)
+        meta.warning = None if model is None else model.warning
         watch = Stages(meta, started)
         items = items_of(request.documents, self.catalogue, self.config.limits.text)
+        unknown = unknown_ids(request.documents, self.catalogue)
+        if request.strict and (meta.ignored or unknown):
+            field = meta.ignored[0] if meta.ignored else f"documents[{unknown[0]}]"
+            what = "no field of a request" if meta.ignored else "an id that the catalogue does not have"
+            raise RefusedError(f"{what}; correct it, or send strict: false", field)
+        meta.unknown = [str(request.documents[n]) for n in unknown]
         watch.end("read")
         history = await self._history(tenant, request, due, meta)
         watch.end("history")

@@ -141,6 +141,16 @@ class TestWhatCannotBeABase:
         (tmp_path / "notes.txt").write_text("hello")
         refused(tmp_path, "is not a model folder")
 
+    @pytest.mark.parametrize("base", ["runs/base", "models/mine", "models/", "models\\mine", "models/a/b", "models"])
+    def test_a_missing_folder_is_not_looked_for_on_the_hub(
+        self, base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tmp_path / "models").mkdir()
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr("reshelf.modeling.loading.AutoTokenizer", None)  # whoever asks the Hub fails
+        with pytest.raises(InputError, match=r"not a model folder.* `reshelf pretrain`"):
+            load_base(ModelConfig(base=base), "cpu")
+
     def test_a_hub_id_that_is_not_there(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("HF_HUB_OFFLINE", "1")
         with pytest.raises(InputError, match="nobody/no-such-model"):

@@ -65,6 +65,11 @@ class ServedModel:
         self.version = file_version(folder / SPEC_FILE)
         self.spec, tokenizer = read_reranker(folder, config.trust_remote_code)
         self.name = folder.name
+        lift = self.spec.lift
+        self.warning = None if lift is None or lift.helps else lift.sentence()
+        """Where it does not beat first-stage order."""
+        if self.warning:
+            logger.warning("model does not beat first-stage order", extra={"model": self.name, "found": self.warning})
         self.builder = self.spec.builder(tokenizer, catalogue)
         # Tokenizing takes long and lets go of the interpreter; two at a time would only tokenize an item twice.
         self.writing = ThreadPoolExecutor(1, "prompt")

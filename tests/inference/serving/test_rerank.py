@@ -105,6 +105,23 @@ def test_numbers_that_are_not_sent_are_made_and_named(server: Server) -> None:
     assert reply.json()["meta"]["imputed"] == ["scores"]
 
 
+def test_fields_and_ids_that_mean_nothing_are_named_or_refused(server: Server, catalogue: dict[str, Item]) -> None:
+    known = list(catalogue)[:2]
+    meta = server.rerank(query="coat", documents=[*known, "p9999", "coat"], usr_id="u1", top_k=3).json()["meta"]
+    assert meta["ignored"] == ["top_k", "usr_id"]
+    assert meta["unknown"] == ["p9999", "coat"], "beside ids of the catalogue, texts are ids that it does not have"
+    meta = server.rerank(query="coat", documents=["red coat", "SKU-77", "外套"]).json()["meta"]
+    assert meta["unknown"] == ["SKU-77"]
+    assert "ignored" not in meta
+    assert "unknown" not in server.rerank(query="coat", documents=["red coat", "外套"]).json()["meta"]
+    for wrong, field in (({"usr_id": "u1"}, "usr_id"), ({"documents": [known[0], "p9999"]}, "documents[1]")):
+        said = server.rerank(**{"query": "coat", "documents": known, "strict": True} | wrong)
+        assert (said.status_code, said.json()["field"]) == (422, field)
+    assert server.rerank(query="coat", documents=known, strict=True).status_code == 200
+    event = {"user_id": "somebody", "kind": "click", "item_id": known[0]}
+    assert server.http.post("/v1/events", json={"events": [event], "evnts": []}).json()["ignored"] == ["evnts"]
+
+
 def test_a_deadline_that_cannot_be_held_gives_first_stage_order(server: Server, lists: list[RankingList]) -> None:
     reply = server.rerank(**body(lists[1], deadline_ms=0.01))
     assert reply.status_code == 200
