@@ -31,7 +31,7 @@ from reshelf.inference.engines.engine import Engine
 from reshelf.inference.engines.start import start_engine
 from reshelf.inference.ranking import NonFiniteScoreError, PreparedList, prepare, rank
 from reshelf.modeling.checkpoint import read_reranker
-from reshelf.prompts.builder import PromptBuilder, Trimmed
+from reshelf.prompts.builder import PromptBuilder, Truncated
 from reshelf.prompts.config import PromptConfig
 from reshelf.prompts.item_tokens import ItemTokens, catalogue_tokens
 
@@ -46,7 +46,7 @@ class Shard:
     number: int
     rows: int
     rejects: list[Reject] = field(default_factory=list)
-    scored: list[tuple[Row, Trimmed, np.ndarray | None]] = field(default_factory=list)
+    scored: list[tuple[Row, Truncated, np.ndarray | None]] = field(default_factory=list)
     """With its scores, float32 [K]; None for a list that stays in first-stage order."""
 
 
@@ -72,6 +72,7 @@ class ShardScorer:
         out: folder of the shards.
         reader: of the job's input.
         item_tokens: file of the catalogue's token ids, made here where it is not there or is stale.
+        trust_remote_code: whether Python code that comes with the base may run.
         impute: whether numbers that the model reads and a list lacks are imputed; else it stays in first-stage order.
 
     Raises:
@@ -80,15 +81,15 @@ class ShardScorer:
 
     def __init__(
         self, model: Path, items: Mapping[str, Item], engine: Literal["transformers", "vllm"], out: Path,
-        reader: ShardReader, item_tokens: Path | None = None, impute: bool = False,
+        reader: ShardReader, item_tokens: Path | None = None, trust_remote_code: bool = False, impute: bool = False,
     ) -> None:  # fmt: skip
-        spec, tokenizer = read_reranker(model)
+        spec, tokenizer = read_reranker(model, trust_remote_code)
         tokens = None
         if item_tokens is not None:
             tokens = make_item_tokens(item_tokens, tokenizer, spec.prompt, items)
         self._builder = spec.builder(tokenizer, items, tokens)
         self._signals = open_signals(model / FOLDER)
-        self._engine: Engine = start_engine(model, engine)
+        self._engine: Engine = start_engine(model, engine, trust_remote_code=trust_remote_code)
         self._tokens = TOKENS_PER_CALL[engine]
         self._out = out
         self._reader = reader
@@ -106,7 +107,7 @@ class ShardScorer:
             coming = ahead.submit(next, calls, None)
             while (call := coming.result()) is not None:
                 coming = ahead.submit(next, calls, None)
-                yield self._do(call), call.handled
+                yield self._run_call(call), call.handled
 
     def close(self) -> None:
         """Free the engine."""
@@ -130,7 +131,7 @@ class ShardScorer:
                 shard.rejects += bad
             yield from engine_calls(shard, arrange(rows), self._builder, self._tokens, self._impute, self._signals)
 
-    def _do(self, call: EngineCall) -> Tally | None:
+    def _run_call(self, call: EngineCall) -> Tally | None:
         shard = call.shard
         for row, prepared, values in zip(call.rows, call.lists, self._score(call.lists)):
             if isinstance(values, InputError):
@@ -202,7 +203,7 @@ def engine_calls(
         try:
             prepared = prepare(builder, with_features(row.ranking, builder.levels, impute, signals)[0])
         except MissingFeaturesError:
-            shard.scored.append((row, Trimmed(), None))
+            shard.scored.append((row, Truncated(), None))
             handled += 1
             continue
         except InputError as error:
@@ -218,7 +219,7 @@ def engine_calls(
     yield EngineCall(shard, group, lists, handled + len(group), last=True)
 
 
-def columns(scored: Sequence[tuple[Row, Trimmed, np.ndarray | None]]) -> dict[str, list[Any]]:
+def columns(scored: Sequence[tuple[Row, Truncated, np.ndarray | None]]) -> dict[str, list[Any]]:
     """Columns of `SCORES_SCHEMA`; equal scores, and lists without scores, keep first-stage order."""
     made: dict[str, list[Any]] = {name: [] for name in SCORES_SCHEMA.names}
     for row, truncated, values in scored:
