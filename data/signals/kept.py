@@ -32,10 +32,10 @@ from reshelf.errors import InputError
 
 FOLDER = "signals"
 """Its name in a data set folder and in a reranker's."""
+DESCRIPTION = "signals.json"
 FIRST_STAGE = "first_stage"
 FORMAT = 1
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_FILE = "signals.json"
 _ITEMS = "items"
 """The table of item ids, in catalogue order."""
 
@@ -56,6 +56,11 @@ class Description:
     """When the tables were made, ISO 8601."""
     fingerprint: dict[str, str] = field(default_factory=dict)
     """SHA-256 of every table's file, by its name."""
+
+    @property
+    def computed(self) -> tuple[str, ...]:
+        """What can be computed: names of signals, and `first_stage` where its scores are a sum of signals."""
+        return (*self.names, *((FIRST_STAGE,) if self.first_stage else ()))
 
 
 class KeptSignals:
@@ -78,8 +83,8 @@ class KeptSignals:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What can be computed: names of signals, and `first_stage` where its scores are a sum of signals."""
-        return (*self.description.names, *((FIRST_STAGE,) if self.description.first_stage else ()))
+        """What can be computed."""
+        return self.description.computed
 
     def compute(self, ranking: RankingList, names: Iterable[str]) -> dict[str, npt.NDArray[np.float64]]:
         """Signals of a list's candidates as of its time, or as of now, by name; those that are not kept are left out.
@@ -134,35 +139,46 @@ def keep_signals(
     _describe(folder, about, [_ITEMS, *tables])
 
 
-def copy_signals(source: Path, target: Path, names: Iterable[str]) -> tuple[str, ...]:
-    """Copy what the named signals are computed from; what was in `target` goes.
+def copy_signals(source: Path, target: Path, names: Iterable[str], at_least: Path | None = None) -> tuple[str, ...]:
+    """Copy what the named signals are computed from; what was in `target` goes when the copy is whole.
 
     Args:
         source: kept signals; may be missing.
         names: of a reranker's features; those that `source` cannot compute are passed over.
+        at_least: kept signals, all of which the copy must be able to compute.
 
     Returns:
         The names that can be computed from `target`, which is not there if there are none.
+
+    Raises:
+        InputError: `source` cannot be read, or lacks one of `at_least`.
     """
-    shutil.rmtree(target, ignore_errors=True)
-    if not (source / _FILE).is_file():
-        return ()
-    about = _read_description(source)
+    about = _read_description(source) if source.is_dir() else Description([], 0, 0.0, 0.0)
     wanted = set(names)
-    kept = [name for name in about.names if name in wanted]
-    first_stage = about.first_stage if FIRST_STAGE in wanted else {}
-    if not kept and not first_stage:
-        return ()
-    partial = target.with_name(f".{target.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    tables = [_ITEMS, *_tables_of([*kept, *first_stage])]
-    for name in tables:
-        shutil.copyfile(source / f"{name}.arrow", partial / f"{name}.arrow")
-    changed = {"names": kept, "first_stage": first_stage}
-    _describe(partial, Description(**{**asdict(about), **changed}), tables)
-    partial.rename(target)
-    return (*kept, *((FIRST_STAGE,) if first_stage else ()))
+    changed = {
+        "names": [name for name in about.names if name in wanted],
+        "first_stage": about.first_stage if FIRST_STAGE in wanted else {},
+    }
+    kept = Description(**{**asdict(about), **changed})
+    if at_least is not None and at_least.is_dir():
+        lost = [name for name in _read_description(at_least).computed if name not in kept.computed]
+        if lost:
+            raise InputError(f"{source} does not keep {lost[0]!r}, which {at_least} has; import by the same mapping")
+    partial, old = (target.with_name(f".{target.name}.{what}") for what in ("partial", "old"))
+    for path in (partial, old):
+        shutil.rmtree(path, ignore_errors=True)
+    if kept.computed:
+        partial.mkdir(parents=True)
+        tables = [_ITEMS, *_tables_of([*kept.names, *kept.first_stage])]
+        for name in tables:
+            shutil.copyfile(source / f"{name}.arrow", partial / f"{name}.arrow")
+        _describe(partial, kept, tables)
+    if target.exists():
+        target.rename(old)
+    if kept.computed:
+        partial.rename(target)
+    shutil.rmtree(old, ignore_errors=True)
+    return kept.computed
 
 
 def open_signals(folder: Path) -> KeptSignals | None:
@@ -196,11 +212,11 @@ def _describe(folder: Path, about: Description, tables: Sequence[str]) -> None:
         with (folder / f"{name}.arrow").open("rb") as file:
             fingerprint[name] = hashlib.file_digest(file, "sha256").hexdigest()
     stored = {**asdict(about), "fingerprint": fingerprint, "format": FORMAT}
-    (folder / _FILE).write_text(json.dumps(stored, indent=2) + "\n", encoding="utf-8")
+    (folder / DESCRIPTION).write_text(json.dumps(stored, indent=2) + "\n", encoding="utf-8")
 
 
 def _read_description(folder: Path) -> Description:
-    path = folder / _FILE
+    path = folder / DESCRIPTION
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
         if raw.pop("format") != FORMAT:

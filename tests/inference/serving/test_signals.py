@@ -22,10 +22,11 @@ from reshelf.data.signals.kept import FOLDER, copy_signals
 from reshelf.errors import InputError
 from reshelf.inference.batch.run import BatchConfig, batch
 from reshelf.inference.client import Client
+from reshelf.inference.refresh_signals import RefreshConfig, refresh
 from reshelf.inference.reranker import Reranker
 from reshelf.prompts.levels import fit_levels
 from tests.inference.conftest import make_reranker
-from tests.inference.serving.server import Server
+from tests.inference.serving.server import Server, until
 
 READ = ["first_stage", "popularity", "recent", "cobought", "match", "bm25", "query_clicks"]
 DAY = 86_400
@@ -59,9 +60,8 @@ class Shop:
             return reranker.score_lists(self.lists)
 
 
-@pytest.fixture(scope="module")
-def shop_with_signals(tmp_path_factory: pytest.TempPathFactory) -> Shop:
-    root = tmp_path_factory.mktemp("signals")
+def tables(root: Path, shoppers: int) -> list[str]:
+    """Write a small shop's tables; returns its titles. More shoppers are more events on the same items."""
     rng = np.random.default_rng(0)
     words = ["red", "blue", "steel", "oak", "mug", "lamp", "coat", "chair"]
     items = [
@@ -69,7 +69,7 @@ def shop_with_signals(tmp_path_factory: pytest.TempPathFactory) -> Shop:
         for n in range(30)
     ]
     events = []
-    for user in range(40):
+    for user in range(shoppers):
         for k in range(4):
             item, now = int(rng.integers(30) * rng.random()), (20_000 + user + 5 * k) * DAY
             query = items[item]["title"].split()[0]
@@ -80,9 +80,19 @@ def shop_with_signals(tmp_path_factory: pytest.TempPathFactory) -> Shop:
     for name, rows in (("items", items), ("events", events)):
         (root / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (root / "shop.yaml").write_text(yaml.safe_dump(MAPPING))
-    data = import_logs(ImportConfig(mapping=str(root / "shop.yaml"), root=root, out=root / "data", quiet=True))
-    levels = fit_levels(data.lists["train"], READ)
-    model = make_reranker(root, [item["title"] for item in items], levels)
+    return [item["title"] for item in items]
+
+
+def import_tables(root: Path, out: Path) -> RankingData:
+    return import_logs(ImportConfig(mapping=str(root / "shop.yaml"), root=root, out=out, quiet=True))
+
+
+@pytest.fixture(scope="module")
+def shop_with_signals(tmp_path_factory: pytest.TempPathFactory) -> Shop:
+    root = tmp_path_factory.mktemp("signals")
+    titles = tables(root, shoppers=40)
+    data = import_tables(root, root / "data")
+    model = make_reranker(root, titles, fit_levels(data.lists["train"], READ))
     assert copy_signals(root / "data" / FOLDER, model / FOLDER, READ) == (*READ[1:], READ[0])
     return Shop(root, data, model)
 
@@ -167,3 +177,31 @@ def test_without_the_tables_the_missing_numbers_are_named(shop_with_signals: Sho
         assert len(reranker.rerank(one.query, list(one.candidates), list(one.history), impute=True)) == len(
             one.candidates
         )
+
+
+def test_a_running_server_reads_refreshed_signals(shop_with_signals: Shop, shop_server: Server, tmp_path: Path) -> None:
+    shop = shop_with_signals
+    tables(tmp_path, shoppers=60)
+    newer = Shop(tmp_path, import_tables(tmp_path, tmp_path / "data"), shop.model)
+    asked = [ids_only(one) for one in newer.lists]
+    before = [sorted(one["score"] for one in shop_server.rerank(**one).json()["results"]) for one in asked]
+    refresh(RefreshConfig(shop.model, tmp_path / "data"))
+    try:
+        until(lambda: any(line["message"] == "signals refreshed" for line in shop_server.lines()), 20)
+        after = [sorted(one["score"] for one in shop_server.rerank(**one).json()["results"]) for one in asked]
+        for found, wanted in zip(after, newer.scores(), strict=True):
+            assert found == pytest.approx(sorted(wanted.tolist()), abs=1e-4)
+        assert any(one != pytest.approx(other, abs=1e-3) for one, other in zip(before, after, strict=True))
+    finally:
+        refresh(RefreshConfig(shop.model, shop.folder / "data"))
+
+
+def test_a_refresh_that_would_lose_a_signal_changes_nothing(shop_with_signals: Shop, tmp_path: Path) -> None:
+    shop = shop_with_signals
+    before = (shop.model / FOLDER / "signals.json").read_text()
+    with pytest.raises(InputError, match="does not keep 'popularity'"):
+        refresh(RefreshConfig(shop.model, tmp_path))
+    copy_signals(shop.folder / "data" / FOLDER, tmp_path / FOLDER, ["popularity", "match"])
+    with pytest.raises(InputError, match="does not keep 'recent'"):
+        refresh(RefreshConfig(shop.model, tmp_path))
+    assert (shop.model / FOLDER / "signals.json").read_text() == before
