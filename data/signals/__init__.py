@@ -36,7 +36,7 @@ from reshelf.data.signals.event_log import NO_TIME, EventLog, lower_bound
 from reshelf.data.signals.making import Clicks, Texts, TrainEvents, item_factors, make_tables
 from reshelf.data.signals.query_clicks import CLICK_TABLES, QUERY_CLICKS, QueryClicks
 from reshelf.data.signals.query_text import QUERY_READS, QUERY_SIGNALS, QuerySignals
-from reshelf.data.signals.tables import Tables
+from reshelf.data.signals.tables import Tables, dots
 
 __all__ = ["Ask", "Clicks", "Signals", "Texts"]
 
@@ -206,7 +206,7 @@ class Signals:
         for ask in asks:
             recent, weights = self._weights(ask)
             profile = vectors[recent].T @ weights
-            length = np.sqrt(profile @ profile)
+            length = np.sqrt((profile**2).sum())
             result.append(vectors[ask.candidates] @ (profile / length) if length else np.zeros(len(ask.candidates)))
         return result
 
@@ -229,7 +229,8 @@ class Signals:
             factors = self._factors(fold)
             for i in np.flatnonzero(mine == fold).tolist():
                 recent, weights = self._weights(asks[i])
-                result[i] = factors[asks[i].candidates] @ (weights @ factors[recent])
+                profile = (weights[:, None] * factors[recent]).sum(axis=0)
+                result[i] = dots(factors, asks[i].candidates, profile)
         return result
 
     def _factors(self, fold: int) -> Float64:

@@ -26,7 +26,7 @@ from sklearn.preprocessing import normalize
 
 from reshelf.data.bm25 import english_words
 from reshelf.data.signals.making import BM25, CHARS, TOPICS, TRIGRAMS, WORDS
-from reshelf.data.signals.tables import Tables
+from reshelf.data.signals.tables import Tables, dots
 
 QUERY_SIGNALS = ("query_match", "bm25", "query_chars", "query_cover", "query_topic")
 QUERY_READS = {
@@ -67,7 +67,7 @@ class QuerySignals:
         asked = [place[query] for query in queries]
         if name == "query_topic":
             topics = self._topics(list(place))
-            return [self._tables["topics"][rows] @ topics[q] for q, rows in zip(asked, candidates, strict=True)]
+            return [dots(self._tables["topics"], rows, topics[q]) for q, rows in zip(asked, candidates, strict=True)]
         vectors, titles = self._trigrams.transform(list(place)).tocsr(), self._tables["title_trigrams"]
         result = []
         for q, rows in zip(asked, candidates, strict=True):

@@ -72,6 +72,14 @@ class LazyTables(Mapping[str, Table]):
         return len(self._makers)
 
 
+def dots(matrix: npt.NDArray[np.float64], rows: npt.NDArray[np.integer], vector: npt.NDArray[np.float64]) -> Any:
+    """Dot products of some rows with a vector, float64 [rows].
+
+    Not by BLAS, whose last bits differ with where an array lies in memory: an import and a request must agree in all.
+    """
+    return (matrix[rows] * vector).sum(axis=1)
+
+
 def write_tables(folder: Path, tables: Tables, names: Iterable[str]) -> None:
     """Write each table as `NAME.arrow`."""
     for name in names:
