@@ -123,9 +123,11 @@ def losses(report: Mapping[str, Any]) -> list[str]:
     lines = []
     for table, counts in report.get("tables", {}).items():
         for what in ("dropped", "repaired"):
-            lines += [
-                f"{what} of {table}: {n:,} of {counts['read']:,} rows: {reason}" for reason, n in counts[what].items()
-            ]
+            for reason, n in counts[what].items():
+                some = ", ".join(counts.get("examples", {}).get(reason, ()))
+                lines.append(
+                    f"{what} of {table}: {n:,} of {counts['read']:,} rows: {reason}" + f" ({some})" * bool(some)
+                )
     return [escape(line) for line in lines]
 
 

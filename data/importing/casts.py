@@ -121,8 +121,8 @@ def path_of(column: Column, separator: str) -> str:
     return f"list_filter(list_transform({first}, lambda e: trim(e)), lambda e: e <> '')"
 
 
-def number_of(column: Column, decimal: str = ".") -> str:
-    """DOUBLE; NULL where missing or no number (see `is_no_number`)."""
+def number_of(column: Column, decimal: str | None = None) -> str:
+    """DOUBLE; NULL where missing or no number (see `is_no_number`). Prices are read by `money`."""
     if column.is_number:
         return f"CAST({column.sql} AS DOUBLE)"
     text = f"trim({column.text}, {_SPACES} || '$€£¥₹')"
@@ -136,12 +136,16 @@ def number_of(column: Column, decimal: str = ".") -> str:
     )
 
 
-def is_no_number(column: Column, decimal: str = ".") -> str:
+def is_missing(text: str) -> str:
+    """BOOLEAN: no text, or one that stands for none."""
+    return f"{text} IS NULL OR lower(trim({text}, {_SPACES})) IN {_MISSING_NUMBERS}"
+
+
+def is_no_number(column: Column, decimal: str | None = None) -> str:
     """BOOLEAN: there is something, and it is no number."""
     if column.is_number:
         return "false"
-    missing = f"{column.text} IS NULL OR lower(trim({column.text}, {_SPACES})) IN {_MISSING_NUMBERS}"
-    return f"NOT ({missing}) AND {number_of(column, decimal)} IS NULL"
+    return f"NOT ({is_missing(column.text)}) AND {number_of(column, decimal)} IS NULL"
 
 
 def time_of(column: Column, spec: Table) -> str:
@@ -184,8 +188,7 @@ def is_local_time(column: Column, spec: Table) -> str:
 
 def is_no_time(column: Column, spec: Table) -> str:
     """BOOLEAN: there is something, and it is no time."""
-    missing = f"{column.text} IS NULL OR lower(trim({column.text}, {_SPACES})) IN {_MISSING_NUMBERS}"
-    return f"NOT ({missing}) AND ({time_of(column, spec)}) IS NULL"
+    return f"NOT ({is_missing(column.text)}) AND ({time_of(column, spec)}) IS NULL"
 
 
 def _finite(moment: str) -> str:
@@ -217,7 +220,7 @@ def _number_time(number: str, written: str, spec: Table) -> str:
     )
 
 
-def grade_of(label: Column, grades: dict[str, int], thresholds: list[float], decimal: str = ".") -> str:
+def grade_of(label: Column, grades: dict[str, int], thresholds: list[float], decimal: str | None = None) -> str:
     """TINYINT: the grade of a raw label; NULL where it has none."""
     text = without_point(f"lower(trim({label.text}, {_SPACES}))")
     if grades:

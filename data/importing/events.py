@@ -25,6 +25,7 @@ from reshelf.data.importing.casts import (
     time_of,
 )
 from reshelf.data.importing.database import Work, quoted
+from reshelf.data.importing.import_report import UNMAPPED
 from reshelf.data.importing.items import check_exact
 from reshelf.data.importing.mapping import UNDO, BuildConfig, EventsTable, Mapping
 from reshelf.data.importing.mapping_file import events_name
@@ -217,7 +218,7 @@ def _check(work: Work, mapping: Mapping, sources: list[Source]) -> None:
     days = sorted({spec.earliest for spec in mapping.events})
     reason = f"""CASE
         WHEN s.user IS NULL THEN 'shopper id missing'
-        WHEN k.kind IS NULL AND k.undoes IS NULL THEN 'kind not mapped'
+        WHEN k.kind IS NULL AND k.undoes IS NULL THEN '{UNMAPPED}'
         WHEN s.item IS NULL AND k.kind IS DISTINCT FROM {SEARCH} THEN 'item id missing'
         WHEN i.code IS NULL AND k.kind IS DISTINCT FROM {SEARCH} THEN '{UNKNOWN_ITEM}'
         WHEN k.kind = {SEARCH} AND s.query IS NULL AND {has_query} THEN 'search without a query'
@@ -235,17 +236,19 @@ def _check(work: Work, mapping: Mapping, sources: list[Source]) -> None:
         FROM event_row s LEFT JOIN kind k ON k.part = s.part AND k.raw = s.kind LEFT JOIN known i ON i.id = s.item
             LEFT JOIN shopper u ON u.id = s.user LEFT JOIN query q ON q.text = s.query"""
     )
+    kinds: dict[int, list[str]] = {}
+    for number, raw, n in work.fetch(
+        "SELECT s.part, coalesce(s.kind, 'no kind'), count(*) FROM event_row s LEFT JOIN kind k ON k.part = s.part AND "
+        "k.raw = s.kind WHERE s.user IS NOT NULL AND k.kind IS NULL AND k.undoes IS NULL "
+        "GROUP BY ALL ORDER BY 3 DESC, 2"
+    ):
+        kinds.setdefault(number, []).append(f"{raw}: {n:,}")
     for number, why, n in work.fetch(
         "SELECT part, reason, count(*) FROM checked WHERE reason IS NOT NULL GROUP BY ALL ORDER BY 1, 2"
     ):
-        work.report.drop(sources[number].part, why, n)
+        work.report.drop(sources[number].part, why, n, kinds.get(number, ()) if why == UNMAPPED else ())
     for number, n in work.fetch("SELECT part, count(*) FROM checked WHERE infinite AND reason IS NULL GROUP BY part"):
-        work.report.repair(sources[number].part, "value is infinite, now missing", n)
-    unmapped = work.fetch(
-        "SELECT s.kind, count(*) FROM event_row s LEFT JOIN kind k ON k.part = s.part AND k.raw = s.kind WHERE k.kind "
-        "IS NULL AND k.undoes IS NULL AND s.kind IS NOT NULL GROUP BY s.kind ORDER BY 2 DESC LIMIT 5"
-    )
-    work.report.kinds_not_mapped = {str(raw): int(n) for raw, n in unmapped}
+        work.report.repair(sources[number].part, "value is infinite, now missing", n, ["Infinity"])
     if work.number("SELECT count(*) FROM checked WHERE reason IS NULL"):
         for number, source in enumerate(sources):
             late = "reason LIKE 'time before %'"

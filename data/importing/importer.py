@@ -24,7 +24,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from reshelf.data.dataset_folder import ITEM_SCHEMA, SPLITS, RankingData, load_dataset_folder, write_records
 from reshelf.data.importing.build import build_lists
@@ -43,6 +42,7 @@ from reshelf.data.importing.splits import check_splits, guard_users, split_event
 from reshelf.data.importing.writing import Material, write_split
 from reshelf.data.signals.event_log import EventLog
 from reshelf.errors import InputError
+from reshelf.progress import MinuteProgress
 
 
 @dataclass
@@ -118,8 +118,7 @@ def write_folder(
     Raises:
         InputError: the mapping or the data is at fault; names file, row and field.
     """
-    bars = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*bars, disable=config.quiet, transient=True) as progress:
+    with MinuteProgress(disable=config.quiet, transient=True) as progress:
         try:
             with open_work(folder / "work", root, report, progress, memory, config.allow_remote) as work:
                 _write(work, mapping, folder, config)

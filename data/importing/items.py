@@ -30,6 +30,7 @@ from reshelf.data.importing.casts import (
 )
 from reshelf.data.importing.database import Work, quoted
 from reshelf.data.importing.mapping import ItemsTable, Mapping
+from reshelf.data.importing.money import Money, read_money
 from reshelf.data.importing.tables import Source, names_of, open_table, reading
 from reshelf.data.price_levels import with_price_levels
 from reshelf.data.schema import Item
@@ -134,10 +135,15 @@ def _selected(source: Source, spec: ItemsTable) -> Iterator[str]:
         f"{path_of(source.column(spec.category), spec.category_separator)}" if spec.category else "NULL::VARCHAR[]"
     )
     yield f"{category} AS category"
+    price = read_money(source, "price", spec.price) if spec.price else Money()
+    yield f"{price.amount} AS price"
+    yield f"{price.currency} AS price_currency"
     for name in _NUMBERS:
-        column = getattr(spec, name)
-        yield f"{number_of(source.column(column), spec.decimal) if column else 'CAST(NULL AS DOUBLE)'} AS {name}"
-        yield f"{is_no_number(source.column(column), spec.decimal) if column else 'false'} AS bad_{name}"
+        column = source.column(getattr(spec, name)) if getattr(spec, name) else None
+        if name != "price":
+            yield f"{number_of(column, spec.decimal) if column else 'CAST(NULL AS DOUBLE)'} AS {name}"
+            yield f"{is_no_number(column, spec.decimal) if column else 'false'} AS bad_{name}"
+        yield f"{column.text if column else 'CAST(NULL AS VARCHAR)'} AS written_{name}"
     since = time_of(source.column(spec.valid_from), spec) if spec.valid_from else "CAST(NULL AS BIGINT)"
     yield f"{since} AS since"
     values = ", ".join(text_of(source.column(column)) for column in spec.attributes.values())
@@ -147,15 +153,16 @@ def _selected(source: Source, spec: ItemsTable) -> Iterator[str]:
 def _repair_numbers(work: Work, spec: ItemsTable) -> None:
     for name, (low, most) in _NUMBERS.items():
         high = spec.max_price if most is None else most
-        work.report.repair(
-            "items", f"{name} is no number, now missing", work.number(f"SELECT count(*) FROM item_row WHERE bad_{name}")
-        )
+        unread = [(f"bad_{name}", "is no number")] if name != "price" else []
+        if name == "rating_count":
+            unread.append((f"{name} <> floor({name}) AND NOT isnan({name})", "is no whole number"))
         for bad, what in (
+            *unread,
             (f"{name} < {low}", f"below {low:g}"),
             (f"{name} > {high} AND NOT isnan({name})", f"above {high:g}"),
         ):
-            n = work.number(f"SELECT count(*) FROM item_row WHERE {bad}")
-            work.report.repair("items", f"{name} {what}, now missing", n)
+            found = work.fetch(f"SELECT written_{name} FROM item_row WHERE {bad} ORDER BY row")
+            work.report.repair("items", f"{name} {what}, now missing", len(found), (text for (text,) in found))
             work.run(f"UPDATE item_row SET {name} = NULL WHERE {bad}")
         work.run(f"UPDATE item_row SET {name} = NULL WHERE isnan({name})")
 
@@ -196,10 +203,10 @@ def _items(work: Work, spec: ItemsTable) -> Iterator[Item]:
 def _item(row: dict[str, Any], spec: ItemsTable, work: Work) -> Item:
     title = _clean(row["title"])
     if title is None:
-        work.report.repair("items", "title missing, now 'untitled'", 1)
+        work.report.repair("items", "title missing, now 'untitled'", 1, [f"item {row['id']}"])
     description = row["description"]
     if description is not None and (plain := plain_text(description)) != description:
-        work.report.repair("items", "mark-up taken out of the description", 1)
+        work.report.repair("items", "mark-up taken out of the description", 1, [description])
         description = plain or None
     named = dict(zip(spec.attributes, row["attributes"] or ())) | _split_attributes(row["attribute_text"], spec)
     price, count = row["price"], row["rating_count"]
@@ -209,7 +216,7 @@ def _item(row: dict[str, Any], spec: ItemsTable, work: Work) -> Item:
         category=tuple(row["category"] or ()),
         brand=_clean(row["brand"]),
         price=price,
-        currency=row["currency"] or (spec.currency_code if price is not None else None),
+        currency=row["currency"] or ((row["price_currency"] or spec.currency_code) if price is not None else None),
         rating=row["rating"],
         rating_count=None if count is None else int(count),
         attributes={name: value for name, value in named.items() if value},

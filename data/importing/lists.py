@@ -131,10 +131,10 @@ def _make_heads(work: Work, mapping: Mapping, sources: Sequence[Source]) -> None
     for number, source in enumerate(sources):
         spec = source.spec
         assert isinstance(spec, ListColumns)
+        cut = work.fetch(f"SELECT query FROM head WHERE part = {number} AND long ORDER BY number")
         work.report.repair(
-            source.part, f"query cut to {mapping.max_query} characters",
-            work.number(f"SELECT count(*) FROM head WHERE part = {number} AND long"),
-        )  # fmt: skip
+            source.part, f"query cut to {mapping.max_query} characters", len(cut), (query for (query,) in cut)
+        )
         for what, column in (("user", spec.user_id), ("query", spec.query or spec.query_id), ("split", spec.split)):
             noun = {"user": "users", "query": "queries", "split": "splits"}[what]
             if found := work.fetch(
@@ -226,13 +226,15 @@ def _make_candidates(work: Work, mapping: Mapping, sources: Sequence[Source]) ->
             what = f"two products of one list are at position {place:g}"
             source.fail(row, str(position), f"{what}; set list_id_scope to what tells pages or slots apart")
     work.run("CREATE TABLE sized AS SELECT number, count(*) AS size FROM cand GROUP BY number")
-    for number, n in work.fetch(
-        "SELECT part, count(*) FROM head WHERE number NOT IN (SELECT number FROM sized) GROUP BY part"
+    for number, n, names in work.fetch(
+        "SELECT part, count(*), list_slice(list(list_text ORDER BY number), 1, 3) FROM head "
+        "WHERE number NOT IN (SELECT number FROM sized) GROUP BY part"
     ):
+        names = [f"list {name}" for name in names if name is not None]
         if isinstance(sources[number].spec, ListsTable):
-            work.report.drop(sources[number].part, "list of which the catalogue has nothing", n)
+            work.report.drop(sources[number].part, "list of which the catalogue has nothing", n, names)
         else:
-            work.report.repair(sources[number].part, "list of which the catalogue has nothing, left out", n)
+            work.report.repair(sources[number].part, "list of which the catalogue has nothing, left out", n, names)
     work.run("CREATE TABLE sized_head AS SELECT head.*, sized.size FROM head JOIN sized USING (number)")
     work.run("DROP TABLE head")
     work.run("ALTER TABLE sized_head RENAME TO head")

@@ -89,8 +89,9 @@ class Table:
     """Column names of a text file that has no header line."""
     encoding: str = "utf-8"
     """Of a text file: utf-8, latin-1 or utf-16."""
-    decimal: Literal[".", ","] = "."
-    """Decimal sign of numbers that are text. The other one, spaces and apostrophes divide thousands."""
+    decimal: Literal[".", ","] | None = None
+    """Decimal sign of numbers that are text. The other one, spaces and apostrophes divide thousands. Default: of prices
+    what the column as a whole says, and `.` of all other numbers."""
     time_unit: Literal["auto", "s", "ms", "us", "ns"] = "auto"
     """Of numeric times since 1970 (UTC). auto: by their size, each time for itself; 20231114 and 20231114221320 are
     dates. Text is read as ISO 8601, also with a space, `UTC` or an offset at the end."""

@@ -25,6 +25,7 @@ from reshelf.data.importing.database import Work, quoted
 from reshelf.data.importing.events import check_plausible, check_times, implausible
 from reshelf.data.importing.items import check_exact
 from reshelf.data.importing.mapping import ListColumns, ListsTable, Mapping, PairsTable
+from reshelf.data.importing.money import Money, read_money
 from reshelf.data.importing.tables import Source, names_of, open_table, reading
 from reshelf.data.schema import MAX_GRADE
 
@@ -171,7 +172,7 @@ def _stage_pairs(
         "place": place,
         "score": score,
         "label": label,
-        "price": number_of(source.column(spec.price), spec.decimal) if spec.price else "CAST(NULL AS DOUBLE)",
+        "price": (read_money(source, "price", spec.price) if spec.price else Money()).amount,
         "problem": f"coalesce({', '.join(problems)})",
     }
     _insert(work, source, columns, source.relation, mapping)
@@ -280,15 +281,18 @@ def _stage_lists(
     chosen, items, label = "coalesce(len(given), 0) > 0", f"given{cut}", "CAST(0 AS TINYINT)"
     if spec.target:
         missing = work.number(f"SELECT count(*) FROM listed WHERE NOT found AND {chosen}")
+        lost = work.fetch(f"SELECT target FROM listed WHERE NOT found AND {chosen} ORDER BY row LIMIT 3")
+        targets = [str(item) for (item,) in lost]
         if spec.missing_target == "drop":
-            work.report.drop(source.part, "target not among the candidates", missing)
+            work.report.drop(source.part, "target not among the candidates", missing, targets)
             chosen += " AND found"
         elif spec.missing_target == "append" and not (spec.scores or spec.positions):
-            work.report.repair(source.part, "target appended to the candidates", missing)
+            work.report.repair(source.part, "target appended to the candidates", missing, targets)
             kept = f"given[:{spec.max_candidates - 1}]" if spec.max_candidates else "given"
             items = f"CASE WHEN found THEN {items} ELSE list_append({kept}, target) END"
         else:
-            work.report.repair(source.part, "target not among the candidates, kept with no positive", missing)
+            what = "target not among the candidates, kept with no positive"
+            work.report.repair(source.part, what, missing, targets)
         label = f"CAST(CASE WHEN item = target THEN {MAX_GRADE} ELSE 0 END AS TINYINT)"
     elif spec.labels:
         label = "labels[n + 1]"
@@ -367,5 +371,5 @@ def _positions(work: Work, source: Source, spec: ListColumns, number: int) -> No
         source.fail(row, name, f"{place:g} is no position; count positions from {low}")
     if from_zero:
         n = work.number(f"SELECT count(*) {where}")
-        work.report.repair(source.part, "positions counted from 0, one added", n)
+        work.report.repair(source.part, "positions counted from 0, one added", n, [f"{least:g} is now {least + 1:g}"])
         work.run(f"UPDATE shown SET place = place + 1 WHERE part = {number}")
