@@ -59,8 +59,8 @@ def show(config: ShowConfig) -> None:
         facts = json.loads(report.read_text(encoding="utf-8"))
         for line in losses(facts):
             console.print(line)
-        if facts.get("joins"):
-            console.print(joins_table(facts["joins"]))
+        if "joins" in facts:
+            console.print(joins_table(facts["joins"], facts["lists"]))
         for sentence in facts.get("warnings", ()):
             console.print(f"Warning: {escape(sentence)}", style="yellow")
     for part in sample(data.lists[split][config.number], data.items, config.rows):

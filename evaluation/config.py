@@ -1,4 +1,4 @@
-"""What `reshelf evaluate` can be told; apart from run.py so that `--help` needs neither torch nor a metric.
+"""The config of `reshelf evaluate`; apart from run.py so that `--help` needs neither torch nor a metric.
 
 EvaluateConfig(data=Path("runs/demo/data"), model=Path("runs/demo/model"), out=Path("runs/demo"))
 """
@@ -14,6 +14,7 @@ SystemName = Literal[
     "first_stage",
     "bm25",
     "popularity",
+    "query_clicks",
     "item_cf",
     "matrix_factorisation",
     "lambdamart",

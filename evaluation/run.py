@@ -35,7 +35,7 @@ def evaluate(config: EvaluateConfig, console: Console | None = None) -> dict[str
             cannot be had from them. Nothing is scored or written then.
     """
     # Here and not above, so that `reshelf evaluate --help` waits for neither torch nor matplotlib.
-    from reshelf.evaluation.analysis import details
+    from reshelf.evaluation.analysis import analyse
     from reshelf.evaluation.measure import Truth, measure, summarise
     from reshelf.evaluation.report import table, write_report
 
@@ -50,12 +50,12 @@ def evaluate(config: EvaluateConfig, console: Console | None = None) -> dict[str
     if needed := splits_needed(config, names, lists):
         data.lists |= load_dataset_folder(config.data, needed).lists
     started = time.perf_counter()
-    scored, seconds, settled = score_all(config, names, data, lists, console)
+    scored, seconds, chosen = score_all(config, names, data, lists, console)
     measured = {name: measure(scores, truth, config.k) for name, scores in scored.items()}
     report = {
         "seconds": time.perf_counter() - started,
         **summarise(measured, truth, config.k, config.resamples, config.seed),
-        **details(config, scored, measured, truth, lists, data),
+        **analyse(config, scored, measured, truth, lists, data),
         "n_lists": len(lists),
         "n_candidates": sum(len(one.candidates) for one in lists),
         "data": str(config.data),
@@ -68,7 +68,7 @@ def evaluate(config: EvaluateConfig, console: Console | None = None) -> dict[str
         "resamples": config.resamples,
         "seed": config.seed,
         "system_seconds": seconds,
-        "settled": settled,
+        "chosen_settings": chosen,
         "left_out": left_out,
     }
     write_report(config.out, report)
@@ -91,11 +91,11 @@ def check(config: EvaluateConfig) -> None:
             raise InputError(f"{name} is {value}; give at least {least}")
     if config.split not in SPLITS:
         raise InputError(f"split is {config.split!r}; give one of {', '.join(SPLITS)}")
-    asked = [] if config.systems == "all" else config.systems
-    unknown = [name for name in asked if name not in NAMES]
+    requested = [] if config.systems == "all" else config.systems
+    unknown = [name for name in requested if name not in NAMES]
     if unknown:
         raise InputError(f"systems: {unknown[0]!r} is not known; give all or some of {', '.join(NAMES)}")
-    wants_model = [name for name in asked if name in MODEL_SYSTEMS]
+    wants_model = [name for name in requested if name in MODEL_SYSTEMS]
     if wants_model and config.model is None:
         raise InputError(f"systems: {wants_model[0]} needs a reranker folder; give it as model")
     taken = [name for name in config.others if name in NAMES]
@@ -129,10 +129,10 @@ def sample(lists: list[RankingList], limit: int | None, seed: int) -> list[Ranki
 def score_all(
     config: EvaluateConfig, names: Sequence[str], data: RankingData, lists: Sequence[RankingList], console: Console
 ) -> tuple[dict[str, list[np.ndarray]], dict[str, float], dict[str, Any]]:
-    """Scores, seconds, and what training settled on, by system, with a progress bar over the lists of every system."""
+    """Scores, seconds, and what training chose, by system, with a progress bar over the lists of every system."""
     scored: dict[str, list[np.ndarray]] = {}
     seconds: dict[str, float] = {}
-    settled: dict[str, Any] = {}
+    chosen: dict[str, Any] = {}
     with MinuteProgress(console=console, transient=True) as progress:
         for name in [*names, *config.others]:
             verb = "Training and scoring" if name in LEARNED else "Scoring"
@@ -140,11 +140,11 @@ def score_all(
             started = time.perf_counter()
             with _made(name, config, data, partial(progress.advance, task)) as system:
                 scored[name] = system.scores(data, lists)
-                settled |= {name: system.chosen} if hasattr(system, "chosen") else {}
+                chosen |= {name: system.chosen} if hasattr(system, "chosen") else {}
             seconds[name] = time.perf_counter() - started
             check_scores(name, lists, scored[name])
             progress.update(task, completed=len(lists))
-    return scored, seconds, settled
+    return scored, seconds, chosen
 
 
 def _made(name: str, config: EvaluateConfig, data: RankingData, advance: Advance) -> AbstractContextManager[System]:

@@ -62,7 +62,19 @@ class DistilConfig:
 
 @dataclass
 class FinetuneConfig:
-    """Finetune a reranker from a data set folder."""
+    """Finetune a reranker from a data set folder.
+
+    Start from a shipped file (`finetune/shop.yaml`, `finetune/demo.yaml`) and change what differs; every field is also
+    a flag of `reshelf finetune` and a key of its YAML.
+
+    Examples:
+        >>> from reshelf.config import parse
+        >>> config = parse(FinetuneConfig, ["--config", "finetune/demo.yaml", "--lora.rank", "32", "--loss", "bce"])
+        >>> config.lora.rank, config.loss, config.candidates
+        (32, 'bce', 'independent')
+        >>> FinetuneConfig(data=Path("runs/shop/data"), out=Path("runs/shop/model")).model.base
+        'Qwen/Qwen3-Reranker-0.6B'
+    """
 
     data: Path
     """Data set folder with train.parquet and valid.parquet."""

@@ -67,7 +67,7 @@ def finetune(
     Under `accelerate launch` every process calls this; the main one writes.
 
     Args:
-        watch: told the step and the metric at each validation; what it raises ends the run.
+        watch: called with the step and the metric at each validation; what it raises ends the run.
         callbacks: more of transformers' callbacks.
 
     Returns:

@@ -20,6 +20,7 @@ from reshelf.finetune.batches import Batch, Example, ListDataset, collate, padde
 from reshelf.finetune.distributed import share
 from reshelf.finetune.health import median_spread
 from reshelf.finetune.losses.weighted_sum import LossSum
+from reshelf.metrics.auc import auc
 from reshelf.metrics.bootstrap import interval, resample
 from reshelf.metrics.ndcg import exponential_gains, ndcg
 from reshelf.metrics.ordering import unranked
@@ -92,10 +93,7 @@ class Validation:
             SPREAD: median_spread(scored),
         }
         if self.metric == "auc":
-            from sklearn.metrics import roc_auc_score
-
-            wanted = np.concatenate([labels > 0 for _, _, labels in rows])
-            metrics[AUC] = float(roc_auc_score(wanted, np.concatenate(scored)))
+            metrics[AUC] = auc(np.concatenate(scored), np.concatenate([labels for _, _, labels in rows]))
         return metrics
 
     @torch.no_grad()

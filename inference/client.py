@@ -47,6 +47,10 @@ class ServiceError(Exception):
         status: HTTP status; None where there was no reply.
         field: where in the request.
         request_id: to look for in the service's log.
+
+    Examples:
+        >>> str(ServiceError("give a number of at least 0", status=422, field="documents[0].price"))
+        'documents[0].price: give a number of at least 0'
     """
 
     def __init__(
@@ -134,6 +138,14 @@ class Client:
         key: the tenant's.
         timeout_s: seconds for one call, with its retries.
         retries: attempts after the first.
+
+    Examples:
+        >>> url = "http://localhost:8000"  # reshelf serve runs/demo/model --data runs/demo/data
+        >>> with Client(url) as client:
+        ...     stored = client.send_events([SentEvent(user_id="u1", kind="click", item_id="p3")])
+        ...     reply = client.rerank("wool coat", ["p17", "p3", "p8"], user_id="u1", deadline_ms=5000)
+        >>> stored, reply.meta.fallback, sorted(one.item_id for one in reply.results)
+        (1, None, ['p17', 'p3', 'p8'])
     """
 
     def __init__(self, url: str, key: str | None = None, timeout_s: float = 5.0, retries: int = 2) -> None:
@@ -205,6 +217,15 @@ class AsyncClient:
         key: the tenant's.
         timeout_s: seconds for one call, with its retries.
         retries: attempts after the first.
+
+    Examples:
+        >>> url = "http://localhost:8000"
+        >>> async def rank_all() -> list[int]:
+        ...     requests = [RerankRequest(query="coat", documents=["p1", "p2"], deadline_ms=5000) for _ in range(3)]
+        ...     async with AsyncClient(url) as client:
+        ...         return [len(reply.results) async for reply in client.rerank_many(requests, at_once=2)]
+        >>> asyncio.run(rank_all())
+        [2, 2, 2]
     """
 
     def __init__(self, url: str, key: str | None = None, timeout_s: float = 5.0, retries: int = 2) -> None:

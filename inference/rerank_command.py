@@ -123,8 +123,8 @@ def show(
 ) -> None:
     """Print what the shopper did and asked for, and the list with where every product was before."""
     console = console or Console(file=sys.stdout)
-    given = [*request.get("history_items", ()), *request["candidates"]]
-    titles = {i["item_id"]: i["title"] for i in given if isinstance(i, dict)}
+    items = [*request.get("history_items", ()), *request["candidates"]]
+    titles = {i["item_id"]: i["title"] for i in items if isinstance(i, dict)}
     for event in request.get("history", ())[-10:]:
         event = Event.model_validate(event)
         item = catalogue.get(event.item_id or "")

@@ -20,6 +20,11 @@ from rich.table import Table
 
 from reshelf.errors import InputError
 
+_SHARES = {
+    "share_with_history": "lists with a history, by split",
+    "share_with_outcome": "lists with an outcome, by split",
+}
+"""Facts about the lists of a split, and what they are called on the screen."""
 UNMAPPED = "kind not mapped"
 _EXAMPLES, _KINDS = 3, 20
 _LONGEST = 40
@@ -84,8 +89,8 @@ class ImportReport:
 
     def nothing_left(self) -> InputError:
         """What is wrong where every list was dropped, with the reasons."""
-        dropped = {table: dict(sorted(counts.items())) for table, counts in sorted(self.dropped.items())}
-        return InputError(f"no list is left of this import ({dropped}); check the mapping")
+        dropped = "; ".join(f"of {table}, {self.reasons(table)}" for table in sorted(self.dropped)) or "nothing dropped"
+        return InputError(f"no list is left of this import ({dropped}); correct the mapping, or give a longer log")
 
     def check(self) -> None:
         """Raises:
@@ -135,22 +140,23 @@ class ImportReport:
         table.add_column("")
         for split in self.lists:
             table.add_column(split, justify="right")
-        for name in dict.fromkeys(key for facts in self.lists.values() for key in facts):
+        for name in dict.fromkeys(key for facts in self.lists.values() for key in facts if key not in _SHARES):
             table.add_row(name.replace("_", " "), *(_text(facts.get(name, "")) for facts in self.lists.values()))
         console.print(table)
-        if self.joins:
-            console.print(joins_table(self.joins))
+        console.print(joins_table(self.joins, self.lists))
         for sentence in self.warnings:
             console.print(f"Warning: {escape(sentence)}", style="yellow")
 
 
-def joins_table(joins: Mapping[str, float]) -> Table:
-    """What share of events and lists found each other."""
+def joins_table(joins: Mapping[str, float], lists: Mapping[str, Mapping[str, Any]]) -> Table:
+    """What share of events and lists found each other: of everything that was read, and of the lists of each split."""
     table = Table(title="What found what")
-    table.add_column("")
-    table.add_column("share", justify="right")
+    for name in ("", "all", *lists):
+        table.add_column(name, justify="right" if name else "left")
     for name, share in joins.items():
         table.add_row(name, f"{share:.1%}")
+    for key, name in _SHARES.items():
+        table.add_row(name, "", *(f"{facts[key]:.1%}" if key in facts else "" for facts in lists.values()))
     return table
 
 

@@ -16,6 +16,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from reshelf.data.importing.casts import (
     INEXACT,
     id_of,
@@ -31,6 +34,7 @@ from reshelf.data.importing.money import Money, read_money
 from reshelf.data.importing.tables import Source, names_of, open_table, reading
 from reshelf.data.price_levels import with_price_levels
 from reshelf.data.schema import Item
+from reshelf.data.signals.event_log import NO_TIME, Int64, lower_bound
 
 UNTITLED = "untitled"
 _HIDDEN = re.compile(r"<(style|script)\b.*?</\1\s*>", re.IGNORECASE | re.DOTALL)
@@ -69,6 +73,38 @@ def read_catalogue(work: Work, mapping: Mapping) -> dict[str, Item]:
     work.run("DROP TABLE item_row")
     _read_parents(work, mapping)
     return with_price_levels(items.values())
+
+
+@dataclass(frozen=True)
+class DatedPrices:
+    """Prices over time, those of one item after the other, oldest first."""
+
+    starts: Int64
+    """int64 [items + 1]: where the prices of each item's code begin."""
+    since: Int64
+    """Microseconds since 1970 UTC."""
+    price: npt.NDArray[np.float64]
+    """Infinite where the catalogue had none."""
+
+    def at(self, item: npt.NDArray[np.int32], time: Int64) -> npt.NDArray[np.float64]:
+        """Price of every item at a time, float64 [N]: infinite before its first, NaN where the item has no dates or the
+        time is `NO_TIME`."""
+        low, high = self.starts[item], self.starts[item + 1]
+        last = lower_bound(self.since, low, high, time + 1) - 1
+        price = np.where(last >= low, self.price[np.maximum(last, 0)], np.inf)
+        return np.where((low < high) & (time != NO_TIME), price, np.nan)
+
+
+def read_dated_prices(work: Work, items: int) -> DatedPrices | None:
+    """What `read_catalogue` found; None where no item has prices over time."""
+    if not work.number("SELECT count(*) FROM duckdb_tables() WHERE table_name = 'price'"):
+        return None
+    found = work.arrays(
+        "SELECT code, since, coalesce(price, 'inf'::DOUBLE) AS price FROM price JOIN item USING (id) ORDER BY code, "
+        "since"
+    )
+    starts = np.searchsorted(found["code"], np.arange(items + 1)).astype(np.int64)
+    return DatedPrices(starts, found["since"].astype(np.int64), found["price"]) if len(found["code"]) else None
 
 
 def check_exact(work: Work, source: Source, ids: str, field: str) -> None:

@@ -37,9 +37,9 @@ from reshelf.finetune.pretraining.muon import MuonAdamW
 from reshelf.finetune.pretraining.session_text import (
     Candidates,
     LoggedSource,
+    SessionSource,
     SessionStream,
     SimulatedSource,
-    Source,
     TextBatch,
     collate_text,
     vocabulary_text,
@@ -197,7 +197,7 @@ def _started(base: str, device: str) -> tuple[Any, PreTrainedTokenizerBase]:
         raise InputError(str(error).replace("model.base", "start")) from error
 
 
-def _sources(config: PretrainConfig) -> list[Source]:
+def _sources(config: PretrainConfig) -> list[SessionSource]:
     if config.data is not None:
         return [LoggedSource(load_dataset_folder(config.data, ("train",)))]
     return [SimulatedSource(config.marketplace, config.seed + 1000 + n) for n in range(config.shops)]

@@ -101,7 +101,7 @@ class ShardScorer:
             coming = ahead.submit(next, calls, None)
             while (call := coming.result()) is not None:
                 coming = ahead.submit(next, calls, None)
-                yield self._do(call), call.handled
+                yield self._run_call(call), call.handled
 
     def close(self) -> None:
         """Free the engine."""
@@ -125,7 +125,7 @@ class ShardScorer:
                 shard.rejects += bad
             yield from engine_calls(shard, arrange(rows), self._builder, self._tokens)
 
-    def _do(self, call: EngineCall) -> Tally | None:
+    def _run_call(self, call: EngineCall) -> Tally | None:
         shard = call.shard
         for row, prepared, values in zip(call.rows, call.lists, self._score(call.lists)):
             if isinstance(values, InputError):

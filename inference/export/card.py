@@ -44,10 +44,10 @@ class Check:
         if self.agreement is None:
             return f"| {self.library} | not checked: {self.problem} | | | |"
         a = self.agreement
-        given = "token ids" if self.library == "transformers" else "text pairs"
+        sent = "token ids" if self.library == "transformers" else "text pairs"
         everywhere = "" if a.difference == a.difference_everywhere else f" ({a.difference_everywhere:.1e} everywhere)"
         return (
-            f"| {self.library} {self.version} | {given} | {a.difference:.1e}{everywhere} | {a.kendall:.4f} "
+            f"| {self.library} {self.version} | {sent} | {a.difference:.1e}{everywhere} | {a.kendall:.4f} "
             f"| {a.same_order:.0%} |"
         )
 
@@ -117,7 +117,7 @@ is the vocabulary head's row for {trained.spec.prompt.positive!r} minus its row 
 {len(texts)} lists, {same.size} prompts, scored with each library and compared with the 4-bit model and its adapter in
 Reshelf's own engine (computing in {trained.spec.model.dtype}). Tolerance: {tolerance:.1e} on the raw score.
 
-| library | given | largest difference | mean Kendall tau | lists in the same order |
+| library | input | largest difference | mean Kendall tau | lists in the same order |
 | --- | --- | --- | --- | --- |
 {rows}
 

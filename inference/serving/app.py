@@ -15,7 +15,7 @@ from reshelf.inference.serving.documents import check_lengths
 from reshelf.inference.serving.json_body import JsonRoute
 from reshelf.inference.serving.log import hashed
 from reshelf.inference.serving.middleware import RequestMiddleware
-from reshelf.inference.serving.page import Shop, page_routes
+from reshelf.inference.serving.page import PageSearch, page_routes
 from reshelf.inference.serving.refusals import REFUSALS, RefusedError, add_refusals
 from reshelf.inference.serving.schemas import (
     EventsReply,
@@ -48,7 +48,7 @@ def make_app(service: Service, tenants: Tenants) -> FastAPI:
     app = FastAPI(title="Reshelf", version=__version__, description="Personalised reranking of shop search.")
     app.state.service, app.state.tenants = service, tenants
     # Lists to pick are what shoppers did: not for every tenant to see.
-    app.state.shop = Shop(service.catalogue, service.config.data if tenants.path is None else None)
+    app.state.shop = PageSearch(service.catalogue, service.config.data if tenants.path is None else None)
     app.add_middleware(RequestMiddleware, service=service, tenants=tenants)
     add_refusals(app)
     app.include_router(router)

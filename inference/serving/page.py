@@ -1,6 +1,6 @@
 """The page at /ui: a shopper, a history and a query; first-stage and personalised order side by side, and why.
 
-    app.state.shop = Shop(catalogue, data)
+    app.state.shop = PageSearch(catalogue, data)
     app.include_router(page_routes)
 
 It talks to the same routes as everybody. What it needs on top is a first stage, which a shop has and a demonstration
@@ -36,7 +36,7 @@ _HEADERS = {
 }
 
 
-class Shop:
+class PageSearch:
     """A first stage for the page.
 
     Args:
@@ -92,7 +92,7 @@ async def page() -> Response:
 
 @page_routes.get("/ui/lists")
 async def lists(request: Request, _: Admitted) -> dict[str, Any]:
-    shop: Shop = request.app.state.shop
+    shop: PageSearch = request.app.state.shop
     found = await run_in_threadpool(lambda: shop.lists)
     ids = [i for one in found for i in (*one.candidates, *(e.item_id for e in one.history if e.item_id))]
     return {
@@ -110,7 +110,7 @@ async def lists(request: Request, _: Admitted) -> dict[str, Any]:
 
 @page_routes.get("/ui/search")
 async def search(request: Request, query: str, _: Admitted) -> dict[str, Any]:
-    shop: Shop = request.app.state.shop
+    shop: PageSearch = request.app.state.shop
     if len(query) > _QUERY:
         raise RefusedError(f"{len(query)} characters; send at most {_QUERY}", "query")
     found = await run_in_threadpool(shop.search, query)

@@ -185,7 +185,12 @@ class TeiRank(BaseModel):
 
 
 class SentEvent(Event):
-    """Something a shopper just did; `time` is now where it is not given."""
+    """Something a shopper just did; `time` is now where it is not given.
+
+    Examples:
+        >>> SentEvent(user_id="u1", kind="click", item_id="p3", event_id="17").kind.value
+        'click'
+    """
 
     user_id: Id
     item: SentItem | None = None

@@ -86,7 +86,7 @@ def test_a_call_ends_at_its_deadline_whatever_the_server_does(url: str, query: s
     started = time.monotonic()
     with pytest.raises(ServiceError):
         call(url, query, deadline_ms=200)
-    assert time.monotonic() - started < 1.2
+    assert time.monotonic() - started < 2
 
 
 def test_one_text_is_no_list_of_documents(url: str) -> None:

@@ -201,8 +201,10 @@ class Models:
         self._watcher = asyncio.create_task(self._watch())
 
     async def forget(self, namespace: str) -> None:
-        """Nothing of a namespace's prefixes is left in any engine."""
+        """Nothing of a namespace's prefixes is left in any engine, and nothing that a shopper typed here."""
         await asyncio.gather(*(engine.forget(namespace) for engine in self._engines()))
+        for model in self._served.values():
+            model.builder.forget_texts()
 
     async def close(self) -> None:
         """End all engines."""

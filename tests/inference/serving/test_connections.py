@@ -69,17 +69,17 @@ def closed_after_s(connection: socket.socket) -> float:
 
 @pytest.mark.parametrize("sent", [b"", b"P", HALF_HEADER, HALF_BODY])
 def test_a_request_that_does_not_come_is_not_waited_for(port: int, sent: bytes) -> None:
-    assert 0.5 < closed_after_s(connect(port, sent)) < 3
+    assert 0.5 < closed_after_s(connect(port, sent)) < 6
 
 
 def test_who_sends_a_byte_at_a_time_has_no_more_time(port: int) -> None:
     connection = connect(port, HALF_BODY)
     started = time.monotonic()
     with contextlib.suppress(OSError):
-        while time.monotonic() - started < 5:
+        while time.monotonic() - started < 8:
             connection.sendall(b"x")
             time.sleep(0.05)
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < 6
 
 
 @pytest.mark.parametrize("sent", [b"", HALF_HEADER, HALF_BODY])
