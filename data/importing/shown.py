@@ -36,7 +36,16 @@ _STAGED = (
     "unread BOOLEAN, local BOOLEAN, query VARCHAR, long BOOLEAN, split TINYINT, item VARCHAR, ord DOUBLE, place "
     "DOUBLE, score DOUBLE, label TINYINT, price DOUBLE, problem VARCHAR"
 )
-_MAPPED = ("user_id", "list_id", "time", "query", "query_id", "history", "history_times", "split")  # of both tables
+_MAPPED: tuple[str, ...] = (
+    "user_id",
+    "list_id",
+    "time",
+    "query",
+    "query_id",
+    "history",
+    "history_times",
+    "split",
+)  # of both tables
 _MAPPED += ("candidates", "labels", "target", "scores", "positions", "item_id", "label", "score", "position", "price")
 ANYONE = "anyone"
 """User id of a list that no particular shopper saw."""
