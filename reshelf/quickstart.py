@@ -111,9 +111,11 @@ def quickstart(config: QuickstartConfig, console: Console | None = None) -> None
     console.rule("5. One shopper's list, before and after")
     one_list(data, model, console, split=split)
     lift = read_spec(model).lift
+    what = "Serve it:"
     if lift is not None:
-        console.print(lift.sentence(), highlight=False)
-    console.print(f"\nServe it:\n\n    reshelf serve {model} --data {data}\n", highlight=False, soft_wrap=True)
+        console.print(lift.sentence(), highlight=False, soft_wrap=True)
+        what = what if lift.helps else "To try it all the same, at localhost:8000/ui:"
+    console.print(f"\n{what}\n\n    reshelf serve {model} --data {data}\n", highlight=False, soft_wrap=True)
 
 
 class _Plan:
@@ -125,8 +127,10 @@ class _Plan:
     @classmethod
     def begun(cls, config: QuickstartConfig) -> _Plan:
         path = config.out / PLAN
-        mapping = json.dumps(asdict(load_mapping(config.mapping)), default=str, sort_keys=True)
-        mine = {"mapping": hashlib.sha256(mapping.encode()).hexdigest(), "root": str((config.root or Path()).resolve())}
+        mapping = load_mapping(config.mapping)
+        text = json.dumps(asdict(mapping), default=str, sort_keys=True)
+        root = (config.root or Path(mapping.root)).resolve()
+        mine = {"mapping": hashlib.sha256(text.encode()).hexdigest(), "root": str(root)}
         if not path.is_file():
             plan = cls(path, mine)
             config.out.mkdir(parents=True, exist_ok=True)
