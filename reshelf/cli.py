@@ -154,10 +154,11 @@ def _dispatch(words: list[str]) -> int:
     if words == ["--version"]:
         print(f"reshelf {__version__}")
         return 0
-    if words in (["data"], ["data", "-h"], ["data", "--help"]):
-        print(_overview("data "))
+    groups = {name.split()[0] for name in COMMANDS if " " in name}
+    if words[0] in groups and words[1:] in ([], ["-h"], ["--help"]):
+        print(_overview(f"{words[0]} "))
         return 0
-    name = " ".join(words[: 2 if words[0] == "data" else 1])
+    name = " ".join(words[: 2 if words[0] in groups else 1])
     if name in RENAMED:
         raise InputError(f"`reshelf {name}` is now `reshelf {RENAMED[name]}`")
     if name not in COMMANDS:

@@ -93,7 +93,7 @@ def test_every_command_parses(path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     with_flags = [words for words in found if any(word.startswith("--") for word in words)]
     assert len(with_flags) >= len(plain), f"of {plain} only {with_flags} were read"
     for words in found:
-        name = " ".join(words[: 2 if words[0] == "data" else 1])
+        name = " ".join(words[: 2 if " ".join(words[:2]) in COMMANDS else 1])
         assert name in COMMANDS, f"there is no `reshelf {name}`"
         rest = words[len(name.split()) :]
         if "--help" not in rest and rest[-1:] != ["--start"]:
