@@ -140,7 +140,7 @@ class Client:
         retries: attempts after the first.
 
     Examples:
-        >>> url = "http://localhost:8000"  # reshelf serve runs/demo/model --data runs/demo/data
+        >>> url = "http://localhost:8000"  # of a running service
         >>> with Client(url) as client:
         ...     stored = client.send_events([SentEvent(user_id="u1", kind="click", item_id="p3")])
         ...     reply = client.rerank("wool coat", ["p17", "p3", "p8"], user_id="u1", impute=True, deadline_ms=5000)
