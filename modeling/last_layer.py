@@ -1,7 +1,7 @@
 """The last layer's work on tokens that nobody reads is left out: of a list, only the score positions meet the head.
 
     prune_last_layer(causal)
-    causal(..., layout=batch.layout, scored_rows=batch.score_positions)       # hidden states and logits of those rows alone
+    causal(..., layout=batch.layout, scored_rows=batch.score_positions)      # logits of those rows alone
 
 Other tokens take part in the last layer as keys and values, nothing else. So its attention sees the whole row, and
 residual, MLP and norms see the score positions. What they compute is what they would have computed, and gradients too.
@@ -19,7 +19,7 @@ in others, the last layer reads the whole row, and only its output is cut."""
 
 
 def prune_last_layer(causal: Any) -> None:
-    """Let a causal LM take `scored_rows`, int64 [R]: its hidden states and logits are then those of these rows, [1, R, …]."""
+    """Let a causal LM take `scored_rows`, int64 [R]: what comes out is then theirs alone, [1, R, …]."""
     decoder = causal.get_decoder()
     if causal.config.get_text_config().model_type in FAMILIES:
         layer = decoder.layers[-1]

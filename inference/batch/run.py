@@ -39,6 +39,7 @@ from reshelf.inference.batch.scorer import ShardScorer
 from reshelf.inference.engines.engine import EngineName, choose_engine
 from reshelf.inference.reranker import find_reranker
 from reshelf.modeling.checkpoint import ADAPTER, SPEC_FILE, read_spec
+from reshelf.modeling.precision import Precision
 
 Results: TypeAlias = Iterator[tuple[Tally | None, int]]
 
@@ -57,6 +58,9 @@ class BatchConfig:
     """Folder for scores and rejected rows; new, or left by the same job."""
     engine: EngineName = "auto"
     """auto, transformers or vllm; auto is vLLM where it is installed and there is a GPU, else transformers."""
+    precision: Precision = "auto"
+    """In which numbers scores are computed: float32, bfloat16, or nf4 (the 4 bits it was trained over, least memory);
+    auto is bfloat16 where it was trained in that and the device multiplies it fast, else float32."""
     shard_lists: int = 1024
     """Lists per output file: what is repeated after a crash, and what memory holds a few times."""
     item_tokens: Path | None = None
@@ -77,6 +81,7 @@ class Job:
     catalogue: Path
     out: Path
     engine: Literal["transformers", "vllm"]
+    precision: Precision
     files: tuple[InputFile, ...]
     shard_lists: int
     item_tokens: Path | None
@@ -87,7 +92,7 @@ class Job:
     def scorer(self) -> ShardScorer:
         """Loads the catalogue and the model."""
         items = read_catalogue(self.catalogue)
-        return ShardScorer(self.model, items, self.engine, self.out, self.reader(), self.item_tokens)
+        return ShardScorer(self.model, items, self.engine, self.precision, self.out, self.reader(), self.item_tokens)
 
 
 def batch(config: BatchConfig, console: Console | None = None) -> dict[str, Any]:
@@ -135,7 +140,8 @@ def plan(config: BatchConfig) -> Job:
     read_spec(model)
     engine = choose_engine(config.engine)
     tokens = config.item_tokens.absolute() if config.item_tokens else None
-    return Job(model.absolute(), items.absolute(), config.out.absolute(), engine, files, config.shard_lists, tokens)
+    folders = model.absolute(), items.absolute(), config.out.absolute()
+    return Job(*folders, engine, config.precision, files, config.shard_lists, tokens)
 
 
 def describe_job(job: Job) -> dict[str, Any]:
@@ -145,6 +151,7 @@ def describe_job(job: Job) -> dict[str, Any]:
         "reshelf": __version__,
         "model": fingerprint(job.model),
         "engine": job.engine,
+        "precision": job.precision,
         "shard_lists": job.shard_lists,
         "catalogue": {"size": stat.st_size, "modified": stat.st_mtime_ns},
         "files": [{k: v for k, v in asdict(file).items() if k != "path"} for file in job.files],

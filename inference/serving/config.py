@@ -10,6 +10,7 @@ from pathlib import Path
 
 from reshelf.errors import InputError
 from reshelf.inference.engines.engine import EngineName
+from reshelf.modeling.precision import Precision
 
 
 @dataclass
@@ -49,6 +50,9 @@ class ServeConfig:
     """Port to listen on; 0 for any free one."""
     engine: EngineName = "auto"
     """auto is vLLM where it is installed and there is a GPU, else transformers."""
+    precision: Precision = "auto"
+    """In which numbers scores are computed: float32, bfloat16, or nf4 (the 4 bits it was trained over, least memory);
+    auto is bfloat16 where it was trained in that and the device multiplies it fast, else float32."""
     history: str = "reshelf_history.sqlite"
     """Where shoppers' events are kept: a SQLite file, or the redis:// address of a Redis that servers share."""
     tenants: Path | None = None

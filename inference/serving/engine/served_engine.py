@@ -66,7 +66,7 @@ class ServedEngine:
     @classmethod
     def of(cls, folder: Path, config: ServeConfig) -> ServedEngine:
         """That of a reranker folder, not yet started."""
-        start = Start(str(folder.absolute()), config.engine, nice=_NICE)
+        start = Start(str(folder.absolute()), config.engine, nice=_NICE, precision=config.precision)
         return cls(start, config.limits.waiting, config.stuck_s)
 
     @property
