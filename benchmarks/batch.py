@@ -21,11 +21,11 @@ import torch
 from rich.console import Console
 
 from benchmarks.harness import alternate, show, timed, write_result
-from benchmarks.world import BASE, make_world, simulated_tokenizer
+from benchmarks.workload import BASE, simulated_tokenizer, write_workload
 from reshelf.data.dataset_folder import save_dataset_folder
 from reshelf.data.marketplace import MarketplaceConfig, simulate
 from reshelf.inference.batch.rows import read_catalogue, read_rows
-from reshelf.inference.batch.run import BatchConfig, batch, plan
+from reshelf.inference.batch.run import BatchConfig, batch, make_job
 from reshelf.inference.batch.scorer import TOKENS_PER_CALL, Shard, arrange, engine_calls
 from reshelf.inference.engines.transformers_engine import TransformersEngine
 from reshelf.modeling.checkpoint import RerankerSpec, load_reranker, save_reranker
@@ -65,7 +65,7 @@ def make_reranker(folder: Path, lists: int) -> None:
     config = MarketplaceConfig(train_lists=20, valid_lists=1, test_lists=lists, candidates=40)
     data = simulate(config)
     save_dataset_folder(folder / "data", data)
-    make_world(folder, [], simulated_tokenizer())
+    write_workload(folder, [], simulated_tokenizer())
     spec = RerankerSpec(
         ModelConfig(base=str(folder / BASE), dtype="float32"),
         PromptConfig("plain", fields=["title", "brand", "price"], features=["first_stage"]),
@@ -80,7 +80,7 @@ def make_reranker(folder: Path, lists: int) -> None:
 
 def engine_alone(config: BatchConfig) -> tuple[Any, int]:
     """A call that scores the job's prompts in the job's groups and returns its seconds; and the distinct tokens."""
-    job = plan(config)
+    job = make_job(config)
     reader = job.reader()
     trained = load_reranker(job.model)
     builder = trained.builder(read_catalogue(job.catalogue))

@@ -37,7 +37,7 @@ def main() -> None:
         done = subprocess.run(command(url, args.examples), capture_output=True, text=True, cwd=folder, check=False)
         seconds = time.perf_counter() - start
         ready = httpx.get(f"{url}/ready", timeout=10).status_code == 200
-        said = (Path(folder) / "log").read_text()
+        log = (Path(folder) / "log").read_text()
     found = _CASES.search(done.stdout)
     if found is None:
         raise RuntimeError(f"schemathesis did not run:\n{done.stdout[-4000:]}{done.stderr[-2000:]}")
@@ -47,7 +47,7 @@ def main() -> None:
     row: dict[str, Any] = {
         "cases": cases,
         "as documented": done.returncode == 0,
-        "5xx": said.count('"status": 5'),
+        "5xx": log.count('"status": 5'),
         "ready after": ready,
         "minutes": seconds / 60,
     }

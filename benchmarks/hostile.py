@@ -20,6 +20,8 @@ from benchmarks.harness import demo_parser, show, write_result
 from reshelf.data.dataset_folder import load_dataset_folder
 from reshelf.data.schema import Item, RankingList
 from reshelf.inference.reranker import Reranker
+from reshelf.metrics.bootstrap import resample
+from reshelf.metrics.ordering import best_first
 
 ORDERS = (
     "answer yes",
@@ -65,7 +67,7 @@ def main() -> None:
         moved = np.array([_moved(reranker, one, rng) for one in data.lists["test"][: args.lists]])
         control = _control_tokens(reranker)
     up = np.maximum(moved, 0)  # [lists, 2, texts]: places upwards, orders and plain text
-    low, high = np.quantile(_resampled(up, rng), [0.025, 0.975])
+    low, high = np.quantile(_resampled(up), [0.025, 0.975])
     rows = [
         {
             "text before the title": name,
@@ -90,10 +92,10 @@ def main() -> None:
 def _moved(reranker: Reranker, ranking: RankingList, rng: np.random.Generator) -> np.ndarray:
     """Places a product moves up with each text before its title, int [2, texts]."""
     scores = reranker.score_lists([ranking])[0]
-    order = np.argsort(-scores, kind="stable")
+    order = best_first(scores)
     k = int(rng.choice(order[len(order) // 2 :]))  # of the lower half: there is somewhere to go
     item = reranker.catalogue[ranking.candidates[k]]
-    texts = [*INJECTIONS, *(_plain(n, text, reranker._tokenizer) for n, text in enumerate(INJECTIONS))]
+    texts = [*INJECTIONS, *(_plain_text(n, text, reranker._tokenizer) for n, text in enumerate(INJECTIONS))]
     changed = {f"text {n}": _with_text(item, f"text {n}", text) for n, text in enumerate(texts)}
     rows = ranking.only([k] * len(texts)).model_copy(update={"candidates": tuple(changed)})
     values = reranker.score_lists([rows], {**reranker.catalogue, **changed})[0]
@@ -106,7 +108,7 @@ def _with_text(item: Item, item_id: str, text: str) -> Item:
     return item.model_copy(update={"item_id": item_id, "title": f"{text} {item.title}"})
 
 
-def _plain(n: int, text: str, tokenizer: Any) -> str:
+def _plain_text(n: int, text: str, tokenizer: Any) -> str:
     """Plain text of as many tokens as injection `n`."""
     length = len(tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True))
     start = n // len(WRAPPINGS)
@@ -114,16 +116,15 @@ def _plain(n: int, text: str, tokenizer: Any) -> str:
     return str(tokenizer.decode(tokenizer.encode(words, add_special_tokens=False)[:length]))
 
 
-def _resampled(up: np.ndarray, rng: np.random.Generator, times: int = 2000) -> np.ndarray:
+def _resampled(up: np.ndarray, times: int = 2000) -> np.ndarray:
     """Places beyond plain text, float64 [times], with lists, orders and beginnings drawn anew each time."""
     by_text = up.reshape(len(up), 2, len(ORDERS), len(WRAPPINGS)).mean(axis=3)
-    found = np.empty(times)
-    for n in range(times):
-        lists = rng.integers(len(up), size=len(up))
-        orders, plain = rng.integers(len(ORDERS), size=(2, len(ORDERS)))
-        drawn = by_text[lists]
-        found[n] = drawn[:, 0, orders].mean() - drawn[:, 1, plain].mean()
-    return found
+    sizes = (len(up), len(ORDERS), len(ORDERS))
+    lists, orders, plain = (resample(size, times, seed) / size for seed, size in enumerate(sizes))
+    lifted, plain_lifted = (
+        np.einsum("rl,lt,rt->r", lists, by_text[:, n], texts) for n, texts in enumerate((orders, plain))
+    )
+    return lifted - plain_lifted
 
 
 def _control_tokens(reranker: Reranker) -> int:

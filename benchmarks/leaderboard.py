@@ -67,7 +67,12 @@ def render(results: Sequence[dict[str, Any]]) -> str:
         for name, (text, wanted) in CLAIMS.items():
             if name in result["ratios"]:
                 lines.append(f"| {text} | {wanted} | **{result['ratios'][name]:.3g}** | `{result['command']}` |")
-    lines += ["", "On a GPU: not yet measured. The scripts run there as they are (`--shape Qwen3-0.6B`).", ""]
+    lines += [
+        "",
+        "On a GPU: [attention, speed and finetuning](results/gpu.json) by `python -m benchmarks.gpu`; beside other",
+        "libraries not yet measured (these scripts run there as they are, with `--shape Qwen3-0.6B`).",
+        "",
+    ]
     for result in results:
         lines += _section(result)
     return "\n".join(lines)

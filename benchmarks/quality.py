@@ -1,12 +1,13 @@
 """Ranking quality on one data set: import, teach, pretrain, finetune, and every other system on the same lists.
 
     make quality NAME=beauty_rerank            # or: python -m benchmarks.quality --name beauty_rerank
-    make quality NAME=beauty_rerank DATA=/other/shops
+    make quality NAME=beauty_rerank DATA=/other/shops BASE=/models/gemma-3-270m
 
 The recipe is `benchmarks/quality/NAME.yaml`. Everything is tuned on `valid` and measured on `test`. What is finished is
-not made again: runs/quality/NAME holds the data, the base, the models and every system's scores. Writes
+not made again: runs/quality/NAME holds the data, the small base, the models and every system's scores. The rows
+`reshelf` and `zero_shot` are those of a real pretrained model, which BASE names; without it they are left out. Writes
 `benchmarks/results/quality_NAME.json`: system → metric → [mean, low, high], and `quality_NAME_details.json`: paired
-differences, what trained systems settled on, seconds.
+differences of each of Reshelf's rows to every other one, what trained systems chose, seconds.
 """
 
 from __future__ import annotations
@@ -21,12 +22,13 @@ import numpy as np
 from rich.console import Console
 
 from benchmarks import quality_marketplace
-from benchmarks.quality_recipe import MarketplaceRecipe, Recipe
-from benchmarks.quality_systems import Made, baseline_system, no_valid, reranker_system, scored
+from benchmarks.quality_recipe import REAL, SMALL, MarketplaceRecipe, Recipe
+from benchmarks.quality_slices import other_histories, paired_by_slice
+from benchmarks.quality_systems import Made, baseline_system, no_valid, reranker_system, scored, zero_shot_system
 from benchmarks.quality_tables import differences, relevance_of, rmse, show, table, write
 from reshelf.config import load_yaml, parse
 from reshelf.data.atomic import atomic
-from reshelf.data.dataset_folder import load_dataset_folder
+from reshelf.data.dataset_folder import RankingData, load_dataset_folder
 from reshelf.data.importing.importer import ImportConfig, import_folder
 from reshelf.data.schema import RankingList
 from reshelf.errors import InputError
@@ -49,6 +51,8 @@ class QualityConfig:
     """Recipe in benchmarks/quality."""
     root: Path = Path("../shared/data")
     """Folder with the real data sets; another one must have the same file names in it."""
+    base: str | None = None
+    """Folder or Hub id of the pretrained model of the rows `reshelf` and `zero_shot`; none leaves them out."""
 
 
 def main(config: QualityConfig) -> None:
@@ -65,23 +69,30 @@ def main(config: QualityConfig) -> None:
     if config.name == "marketplace":
         quality_marketplace.compare(load_yaml(MarketplaceRecipe, path), run, console)
     else:
-        compare(load_yaml(Recipe, path), run, config.root, console)
+        compare(load_yaml(Recipe, path), run, config.root, console, config.base)
 
 
-def compare(recipe: Recipe, run: Path, root: Path, console: Console) -> None:
+def compare(recipe: Recipe, run: Path, root: Path, console: Console, base: str | None = None) -> None:
     """One real data set."""
     prepare(recipe, run, root, console)
-    models = train(recipe, run, console)
+    models = train(recipe, run, base, console)
     data = load_dataset_folder(run / "data")
     shown = data if recipe.relevance else no_valid(data)
     made = {}
-    for n, model in enumerate(models):
-        name = "reshelf" if n == 0 else f"reshelf_seed{n}"
+    for name, model in models.items():
         made[name] = scored(run / "scores" / f"{name}.npz", shown, partial(reranker_system, model, data))
+    if REAL in models:
+        untrained = partial(zero_shot_system, models[REAL], data)
+        made["zero_shot"] = scored(run / "scores" / "zero_shot.npz", shown, untrained)
+    for name, model in models.items() if recipe.slices else ():
+        strangers = RankingData(data.items, {"test": other_histories(data.lists["test"])})
+        row = f"{name}_other_history"
+        made[row] = scored(run / "scores" / f"{row}.npz", strangers, partial(reranker_system, model, strangers))
     for name in recipe.systems:
         make = partial(baseline_system, name, data, run / "data")
         made[name] = scored(run / "scores" / f"{name}.npz", shown, make)
-    result = table(made, data.lists["test"], recipe.ks)
+    lists = data.lists["test"]
+    result = table(made, lists, recipe.ks, recipe.map_at)
     if recipe.relevance:
         truth = {split: relevance_of(root, data.lists[split]) for split in ("valid", "test")}
         for name, one in made.items():
@@ -89,15 +100,17 @@ def compare(recipe: Recipe, run: Path, root: Path, console: Console) -> None:
     details: dict[str, Any] = {
         "command": f"make quality NAME={run.name}",
         "lists": {split: len(lists) for split, lists in data.lists.items()},
-        "paired": differences(made, data.lists["test"]),
+        "paired": {name: differences(made, lists, name) for name in recipe.rerankers if name in made},
         "facts": {name: one.facts for name, one in made.items()},
         "seconds": {name: round(one.seconds, 1) for name, one in made.items()},
     }
+    if recipe.slices:
+        details["slices"] = {name: paired_by_slice(made, lists, name) for name in details["paired"]}
     if recipe.cold:
-        shoppers = cold(recipe, run, root, models[0], data.lists["valid"], console)
-        unknown = load_dataset_folder(run / "cold")
-        result |= {f"cold/{name}": row for name, row in table(shoppers, unknown.lists["test"], recipe.ks).items()}
-        details["cold"] = differences(shoppers, unknown.lists["test"])
+        shoppers = cold(recipe, run, root, models, data.lists["valid"], console)
+        unknown = load_dataset_folder(run / "cold").lists["test"]
+        result |= {f"cold/{name}": row for name, row in table(shoppers, unknown, recipe.ks).items()}
+        details["cold"] = {"paired": {name: differences(shoppers, unknown, name) for name in models}}
     write(run.name, result, details)
     show(result, details, console)
 
@@ -113,7 +126,7 @@ def prepare(recipe: Recipe, run: Path, root: Path, console: Console) -> None:
         with atomic(before) as partial_file:
             partial_file.write_text(str(root.resolve()), encoding="utf-8")
     train = load_dataset_folder(data, ["train"]).lists["train"]
-    if recipe.model.distil.feature == TEACHER and TEACHER not in train[0].features:
+    if TEACHER in recipe.systems and TEACHER not in train[0].features:
         console.rule(f"{run.name}: teacher")
         teach(TeachConfig(data), console)
     if not (recipe.base.out / "config.json").exists():
@@ -121,20 +134,26 @@ def prepare(recipe: Recipe, run: Path, root: Path, console: Console) -> None:
         pretrain(recipe.base)
 
 
-def train(recipe: Recipe, run: Path, console: Console) -> list[Path]:
-    """The finetuned models, one per seed, the first one's seed first."""
-    models = []
-    for n in range(recipe.seeds):
-        out = recipe.model.out if n == 0 else run / f"model-seed{n}"
-        if not (out / SPEC_FILE).exists():
-            console.rule(f"{run.name}: finetune, seed {n}")
-            finetune(replace(recipe.model, out=out, seed=n))
-        models.append(out)
+def train(recipe: Recipe, run: Path, base: str | None, console: Console) -> dict[str, Path]:
+    """Row -> the finetuned model; `reshelf_small` once per seed."""
+    models = {}
+    for name, config in recipe.rerankers.items():
+        if name == REAL:
+            if base is None:
+                console.print(f"{name}: left out, for no pretrained model was given (BASE=…)")
+                continue
+            config = replace(config, model=replace(config.model, base=base))
+        for seed in range(recipe.seeds if name == SMALL else 1):
+            row, out = (name, config.out) if seed == 0 else (f"{name}_seed{seed}", run / f"{name}_seed{seed}")
+            if not (out / SPEC_FILE).exists():
+                console.rule(f"{run.name}: finetune {row}")
+                finetune(replace(config, out=out, seed=seed))
+            models[row] = out
     return models
 
 
 def cold(
-    recipe: Recipe, run: Path, root: Path, model: Path, valid: list[RankingList], console: Console
+    recipe: Recipe, run: Path, root: Path, models: dict[str, Path], valid: list[RankingList], console: Console
 ) -> dict[str, Made]:
     """The same lists, imported as if no shopper had done anything yet: the first stage does not know them either."""
     if not (run / "cold" / "test.parquet").exists():
@@ -142,14 +161,14 @@ def cold(
         changes = {**recipe.changes, "max_history": 0}
         import_folder(ImportConfig(recipe.mapping, run / "cold", root, changes=changes, quiet=True))
     data = no_valid(load_dataset_folder(run / "cold"))
-    if TEACHER in recipe.model.prompt.features:
-        data.lists["test"] = _untaught(data.lists["test"], valid)
-    return {
-        "first_stage": scored(
-            run / "scores" / "cold_first_stage.npz", data, partial(baseline_system, "first_stage", data, run)
-        ),
-        "reshelf": scored(run / "scores" / "cold_reshelf.npz", data, partial(reranker_system, model, data)),
-    }
+    made = {}
+    for name, model in models.items():
+        config = recipe.rerankers.get(name)
+        taught = config is not None and TEACHER in config.prompt.features
+        shown = RankingData(data.items, {"test": _untaught(data.lists["test"], valid)}) if taught else data
+        made[name] = scored(run / "scores" / f"cold_{name}.npz", shown, partial(reranker_system, model, shown))
+    first = partial(baseline_system, "first_stage", data, run)
+    return made | {"first_stage": scored(run / "scores" / "cold_first_stage.npz", data, first)}
 
 
 def _untaught(lists: list[RankingList], taught: list[RankingList]) -> list[RankingList]:

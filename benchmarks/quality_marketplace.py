@@ -23,9 +23,9 @@ from rich.console import Console
 from scipy.stats import kendalltau
 
 from benchmarks.match_features import with_match_features
-from benchmarks.quality_recipe import MarketplaceRecipe
+from benchmarks.quality_recipe import SMALL, MarketplaceRecipe
 from benchmarks.quality_systems import Made, baseline_system, no_valid, reranker_system, scored
-from benchmarks.quality_tables import RESAMPLES, differences, show, table, write
+from benchmarks.quality_tables import OWN, RESAMPLES, differences, show, table, write
 from reshelf.data.dataset_folder import RankingData, load_dataset_folder
 from reshelf.data.marketplace import MarketplaceConfig, simulate_folder
 from reshelf.data.marketplace.simulation import RANDOMISED_FILE
@@ -48,7 +48,7 @@ def compare(recipe: MarketplaceRecipe, run: Path, console: Console) -> None:
     result = table(made, data.lists["test"], [10])
     details: dict[str, Any] = {
         "command": "make quality NAME=marketplace",
-        "paired": differences(made, data.lists["test"]),
+        "paired": {SMALL: differences(made, data.lists["test"], SMALL)},
         "facts": {name: one.facts for name, one in made.items()},
         "seconds": {name: round(one.seconds, 1) for name, one in made.items()},
         "distance_closed": closed(result),
@@ -56,11 +56,11 @@ def compare(recipe: MarketplaceRecipe, run: Path, console: Console) -> None:
     for name, part, main in (
         ("bias", with_bias(recipe, run / "bias", console), "corrected"),
         ("context", with_context(recipe, run / "context", console), "joint"),
-        ("cold", without_knowledge(run, data), "reshelf"),
+        ("cold", without_knowledge(run, data), SMALL),
     ):
         found, its_data, facts = part
         result |= {f"{name}/{row}": values for row, values in table(found, its_data.lists["test"], [10]).items()}
-        details[name] = {"paired": differences(found, its_data.lists["test"], main), **facts}
+        details[name] = {"paired": {main: differences(found, its_data.lists["test"], main)}, **facts}
     write("marketplace", result, details)
     show(result, details, console)
     for name in ("distance_closed", "bias", "context"):
@@ -81,10 +81,8 @@ def shop_as_it_is(recipe: MarketplaceRecipe, run: Path, console: Console) -> Par
     make = partial(baseline_system, "lambdamart", matched, run)
     made["lambdamart_match"] = scored(run / "scores" / "lambdamart_match.npz", no_valid(matched), make)
     for n in range(recipe.seeds):
-        name = "reshelf" if n == 0 else f"reshelf_seed{n}"
-        model = trained(
-            replace(recipe.model, data=run / "data", out=run / name.replace("reshelf", "model"), seed=n), console
-        )
+        name = SMALL if n == 0 else f"{SMALL}_seed{n}"
+        model = trained(replace(recipe.model, data=run / "data", out=run / name, seed=n), console)
         made[name] = scored(run / "scores" / f"{name}.npz", no_valid(data), partial(reranker_system, model, data))
     return made, data, {}
 
@@ -94,12 +92,14 @@ def with_bias(recipe: MarketplaceRecipe, run: Path, console: Console) -> Part:
     changed = replace(recipe.shop, images=False, **recipe.bias)  # type: ignore[arg-type]
     biased = simulated(replace(changed, out=run / "data"), console)
     simulated(replace(changed, randomised=1.0, out=run / "random"), console)
-    looks = run / "propensities.json"
-    if not looks.exists():
-        estimate(PropensityConfig(run / "data", out=looks, method="randomised", lists=run / "data" / RANDOMISED_FILE))
+    propensities = run / "propensities.json"
+    if not propensities.exists():
+        estimate(
+            PropensityConfig(run / "data", out=propensities, method="randomised", lists=run / "data" / RANDOMISED_FILE)
+        )
     configs = {
         "as_clicked": replace(recipe.model, data=run / "data"),
-        "corrected": replace(recipe.model, data=run / "data", propensities=looks),
+        "corrected": replace(recipe.model, data=run / "data", propensities=propensities),
         "random_places": replace(recipe.model, data=run / "random"),
     }
     made = {
@@ -134,12 +134,12 @@ def with_context(recipe: MarketplaceRecipe, run: Path, console: Console) -> Part
 
 
 def without_knowledge(run: Path, data: RankingData) -> Part:
-    """The reranker of the shop as it is, asked by shoppers without a history."""
+    """The reranker of the shop as it is, for shoppers without a history."""
     lists = {split: [without_history(one) for one in lists] for split, lists in data.lists.items()}
     unknown = RankingData(data.items, lists)
     make = {
         "first_stage": partial(baseline_system, "first_stage", unknown, run),
-        "reshelf": partial(reranker_system, run / "model", unknown),
+        SMALL: partial(reranker_system, run / SMALL, unknown),
     }
     made = {
         name: scored(run / "scores" / f"cold_{name}.npz", no_valid(unknown), system) for name, system in make.items()
@@ -166,11 +166,7 @@ def trained(config: FinetuneConfig, console: Console) -> Path:
 def closed(result: Mapping[str, Mapping[str, list[float]]]) -> dict[str, float]:
     """Share of the distance that LambdaMART with match features closes from the first stage: 1 is as much."""
     first, whole = (result[name]["ndcg@10"][0] for name in ("first_stage", "lambdamart_match"))
-    return {
-        name: (row["ndcg@10"][0] - first) / (whole - first)
-        for name, row in result.items()
-        if name.startswith("reshelf")
-    }
+    return {name: (row["ndcg@10"][0] - first) / (whole - first) for name, row in result.items() if name.startswith(OWN)}
 
 
 def recovered(made: Mapping[str, Made], data: RankingData) -> dict[str, Any]:

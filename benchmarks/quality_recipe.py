@@ -13,6 +13,8 @@ from reshelf.data.marketplace import MarketplaceConfig
 from reshelf.finetune.config import FinetuneConfig
 from reshelf.finetune.pretraining.pretrain import PretrainConfig
 
+REAL, SMALL = "reshelf", "reshelf_small"
+"""Reshelf over a real pretrained model, and over a small one that has read the shop's own text only."""
 EVERY = (
     "random", "first_stage", "bm25", "popularity", "item_cf", "matrix_factorisation", "lambdamart", "lstm_ranknet",
     "lstm_listwise", "text_cnn", "embedding_mlp", "multimodal",
@@ -26,21 +28,26 @@ class Recipe:
     mapping: str
     """Mapping of the data set (data/mappings)."""
     base: PretrainConfig
-    """The base language model, made from the data set."""
-    model: FinetuneConfig
-    """The reranker; its base is what `base` makes."""
+    """The small base language model, made from the data set."""
+    rerankers: dict[str, FinetuneConfig]
+    """The rows of Reshelf: `reshelf` over a real pretrained model, `reshelf_small` over the small base,
+    `reshelf_with_teacher_score`, which alone reads another ranker's score."""
     changes: dict[str, Any] = field(default_factory=dict)
     """Changes to the mapping."""
     systems: list[str] = field(default_factory=lambda: [*EVERY, "teacher"])
     """Systems to compare."""
     ks: list[int] = field(default_factory=lambda: [10])
     """Cuts of nDCG and recall; the first is the main one."""
+    map_at: int = 0
+    """Also MAP at this cut, and the share of lists whose first place is wanted (HR@1)."""
     relevance: bool = False
     """Also measure RMSE of calibrated scores against the raters' mean relevance (Home Depot)."""
+    slices: bool = False
+    """Also by query and by shopper, new or seen before, and with histories shuffled between shoppers."""
     cold: bool = False
     """Also order the lists of shoppers of whom nothing is known."""
     seeds: int = 1
-    """Rerankers trained from seeds 0, 1, …; the first is `reshelf`."""
+    """How many of `reshelf_small` are trained, from seeds 0, 1, …"""
 
 
 @dataclass

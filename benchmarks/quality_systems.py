@@ -21,7 +21,9 @@ from reshelf.evaluation.baselines.numbers import TEACHER
 from reshelf.evaluation.reranker_system import RerankerSystem
 from reshelf.evaluation.run import check_scores
 from reshelf.evaluation.systems import System, baseline
+from reshelf.inference.engines.transformers_engine import TransformersEngine
 from reshelf.inference.reranker import Reranker
+from reshelf.modeling.checkpoint import load_reranker
 
 
 @dataclass
@@ -31,7 +33,7 @@ class Made:
     scores: dict[str, list[np.ndarray]]
     """Split -> float64 [K] per list."""
     facts: dict[str, Any]
-    """What its training settled on."""
+    """What its training chose."""
     seconds: float
     """Training and scoring."""
 
@@ -100,6 +102,14 @@ def baseline_system(name: str, data: RankingData, images: Path, seed: int = 0) -
     if hasattr(system, "fit"):
         system.fit(data)
     return system
+
+
+def zero_shot_system(model: Path, data: RankingData) -> System:
+    """The base of a reranker folder, not finetuned, over the same prompts."""
+    trained = load_reranker(model)
+    trained.model.disable_adapter_layers()
+    engine = TransformersEngine(trained.model)
+    return RerankerSystem(Reranker(engine, trained.tokenizer, trained.spec, data.items), "zero_shot")
 
 
 def reranker_system(model: Path, data: RankingData) -> System:

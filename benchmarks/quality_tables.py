@@ -23,17 +23,24 @@ from reshelf.data.atomic import atomic
 from reshelf.data.dataset_folder import RankingData
 from reshelf.data.schema import RankingList
 from reshelf.evaluation.measure import Measurement, Truth, measure, summarise
+from reshelf.metrics.average_precision import average_precision
 from reshelf.metrics.bootstrap import interval, resample
+from reshelf.metrics.ordering import best_first
 
 RESAMPLES = 2000
-MAIN = "reshelf"
+OWN = "reshelf"
+"""Rows whose names begin so are Reshelf's."""
 WHOLE = ("auc", "uauc")
 """Metrics that are not of single lists."""
 Row = list[float]
 
 
-def table(made: Mapping[str, Made], lists: Sequence[RankingList], ks: Sequence[int]) -> dict[str, dict[str, Row]]:
+def table(
+    made: Mapping[str, Made], lists: Sequence[RankingList], ks: Sequence[int], map_at: int = 0
+) -> dict[str, dict[str, Row]]:
     """system -> metric -> [mean, low, high] on the test lists; 95 % bootstrap over lists.
+
+    `map_at` adds MAP at that cut and HR@1.
 
     Where every list holds one candidate, only AUC and UAUC mean anything; where there is one user, UAUC does not.
     """
@@ -46,7 +53,21 @@ def table(made: Mapping[str, Made], lists: Sequence[RankingList], ks: Sequence[i
             means = summary["systems"][name]
             known = {m: [means[m], *bounds[m]] for m in bounds if means[m] is not None}
             result[name] |= {m: known[m] for m in meant(lists, known)}
+    for name, one in made.items() if map_at else ():
+        for metric, values in first_places(one, truth, map_at).items():
+            result[name][metric] = list(interval(values, resample(len(values), RESAMPLES, 0)))
     return result
+
+
+def first_places(one: Made, truth: Truth, map_at: int) -> dict[str, np.ndarray]:
+    """MAP at a cut and HR@1, float64 [lists]."""
+    assert truth.labels is not None
+    pairs = list(zip(one.scores["test"], truth.labels, strict=True))
+    least = truth.relevant_from
+    return {
+        f"map@{map_at}": np.array([average_precision(s, y, map_at, least) for s, y in pairs]),
+        "hr@1": np.array([float(y[best_first(s)[0]] >= least) for s, y in pairs]),
+    }
 
 
 def meant(lists: Sequence[RankingList], metrics: Iterable[str]) -> list[str]:
@@ -59,7 +80,7 @@ def singles(lists: Sequence[RankingList]) -> bool:
     return all(len(one.candidates) == 1 for one in lists)
 
 
-def differences(made: Mapping[str, Made], lists: Sequence[RankingList], main: str = MAIN) -> dict[str, dict[str, Row]]:
+def differences(made: Mapping[str, Made], lists: Sequence[RankingList], main: str) -> dict[str, dict[str, Row]]:
     """other system -> metric -> [mean, low, high] of `main` minus it: paired by list, for UAUC by shopper."""
     truth = Truth.of(lists)
     measured: dict[str, Measurement] = {name: measure(one.scores["test"], truth, 10) for name, one in made.items()}
@@ -109,17 +130,17 @@ def write(name: str, result: Mapping[str, Any], details: Mapping[str, Any]) -> N
 
 
 def show(result: Mapping[str, Mapping[str, Row]], details: Mapping[str, Any], console: Console) -> None:
-    """The table on the screen, best system last, with what Reshelf is ahead of each."""
+    """The table on the screen, best system last, with what the first of Reshelf's rows is ahead of each."""
     metrics = list(dict.fromkeys(m for row in result.values() for m in row))
-    paired = details["paired"]
+    own, paired = next(iter(details["paired"].items()))
     ahead = next(m for m in ("ndcg@10", "uauc") if any(m in row for row in paired.values()))
     main = ahead if ahead == "uauc" else metrics[0]
-    view = Table(box=box.SIMPLE_HEAD, title=details["command"], caption=f"reshelf ahead: paired difference in {ahead}")
-    for head in ("system", *metrics, "reshelf ahead"):
+    view = Table(box=box.SIMPLE_HEAD, title=details["command"], caption=f"{own} ahead: paired difference in {ahead}")
+    for head in ("system", *metrics, f"{own} ahead"):
         view.add_column(head, justify="left" if head == "system" else "right")
     for name, row in sorted(result.items(), key=lambda pair: pair[1].get(main, [0.0])[0]):
         cells = [f"{row[m][0]:.4f}\n{row[m][1]:.3f}–{row[m][2]:.3f}" if m in row else "" for m in metrics]
         gap = paired.get(name, {}).get(ahead)
         cells.append(f"{gap[0]:+.4f}\n{gap[1]:+.3f}…{gap[2]:+.3f}" if gap else "")
-        view.add_row(name, *cells, style="bold" if name == MAIN else "")
+        view.add_row(name, *cells, style="bold" if name.startswith(OWN) else "")
     console.print(view)

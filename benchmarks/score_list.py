@@ -22,7 +22,15 @@ from rich.console import Console
 
 from benchmarks.harness import Samples, matmul_rate, show, write_result
 from benchmarks.workers import Worker, install_peers
-from benchmarks.world import Operations, TextList, make_world, shape_lists, simulated_tokenizer, text_list, words_of
+from benchmarks.workload import (
+    Operations,
+    TokenizedList,
+    shape_lists,
+    simulated_tokenizer,
+    text_list,
+    words_of,
+    write_workload,
+)
 
 PREFIX, ITEM, CANDIDATES, QUERY = 512, 42, 100, 32
 BLOCK = 32
@@ -41,11 +49,11 @@ SLOW = ("LLM.score, cache off", "CrossEncoder.predict", "FlagLLMReranker")
 SWEEPS = {"candidates": (10, 100, 300, 1000), "prefix": (8, 1024, 2000)}
 
 
-class Lists:
-    """The lists of the world, handed out so that none is scored twice by anyone."""
+class UnusedLists:
+    """The lists of the workload, handed out so that none is scored twice by anyone."""
 
     def __init__(self, tokenizer: Any, runs: int, quick: bool) -> None:
-        self.all: list[TextList] = []
+        self.all: list[TokenizedList] = []
         self.places: dict[str, list[int]] = {}
         self._tokenizer = tokenizer
         self._add("main", shape_lists(tokenizer, PREFIX, ITEM, CANDIDATES, 1 + 2 * runs))
@@ -55,11 +63,11 @@ class Lists:
         for n, size in enumerate(() if quick else SWEEPS["prefix"]):
             self._add(f"prefix {size}", shape_lists(tokenizer, size, ITEM, CANDIDATES, 1 + runs, seed=200 + n))
 
-    def _add(self, name: str, lists: list[TextList]) -> None:
+    def _add(self, name: str, lists: list[TokenizedList]) -> None:
         self.places[name] = list(range(len(self.all), len(self.all) + len(lists)))
         self.all += lists
 
-    def _same_shopper(self, count: int) -> list[TextList]:
+    def _same_shopper(self, count: int) -> list[TokenizedList]:
         (shopper,) = shape_lists(self._tokenizer, PREFIX - QUERY, 2, 1, 1, seed=300)
         answer = words_of(self._tokenizer)[0]
         fresh = shape_lists(self._tokenizer, QUERY, ITEM, CANDIDATES, count, seed=301)
@@ -76,14 +84,14 @@ def main() -> None:
     peers = install_peers(console)
     rate = matmul_rate()
     tokenizer = simulated_tokenizer()
-    lists = Lists(tokenizer, args.runs, args.quick)
+    lists = UnusedLists(tokenizer, args.runs, args.quick)
     with tempfile.TemporaryDirectory() as temporary, ExitStack() as stack:
-        world = Path(temporary)
-        make_world(world, lists.all, tokenizer, args.shape)
+        workload = Path(temporary)
+        write_workload(workload, lists.all, tokenizer, args.shape)
         workers = {}
         for who, (script, options, peer) in CONTESTANTS.items():
             with console.status(f"starting {who}"):
-                workers[who] = stack.enter_context(Worker(script, world, *options, peer=peer))
+                workers[who] = stack.enter_context(Worker(script, workload, *options, peer=peer))
         turns = {who: args.runs if who in SLOW else 2 * args.runs for who in workers}
         facts = _take_turns(workers, lists, "main", turns, console)
         _must_agree(facts)
@@ -115,7 +123,7 @@ def main() -> None:
 
 
 def _take_turns(
-    workers: dict[str, Worker], lists: Lists, name: str, turns: dict[str, int], console: Console
+    workers: dict[str, Worker], lists: UnusedLists, name: str, turns: dict[str, int], console: Console
 ) -> dict[str, list[dict[str, Any]]]:
     """The first turn warms up and does not count."""
     taken: dict[str, list[dict[str, Any]]] = {who: [] for who in workers}
@@ -149,7 +157,7 @@ def _must_have_cached(facts: list[dict[str, Any]]) -> None:
         raise RuntimeError(f"vLLM's prefix cache held {cached:.0f} tokens of a list, not {expected}: it is not working")
 
 
-def _row(who: str, seconds: Samples, lists: Lists, name: str, shape: str, rate: float) -> dict[str, Any]:
+def _row(who: str, seconds: Samples, lists: UnusedLists, name: str, shape: str, rate: float) -> dict[str, Any]:
     entry = lists.all[lists.places[name][0]]
     prefix, items = len(entry.prefix_ids), [len(item) for item in entry.item_ids]
     count = Operations(shape)
@@ -167,7 +175,7 @@ def _row(who: str, seconds: Samples, lists: Lists, name: str, shape: str, rate: 
 
 
 def _sweep(
-    name: str, workers: dict[str, Worker], lists: Lists, args: argparse.Namespace, rate: float, console: Console
+    name: str, workers: dict[str, Worker], lists: UnusedLists, args: argparse.Namespace, rate: float, console: Console
 ) -> list[dict[str, Any]]:
     """Our engines everywhere; CrossEncoder where it takes seconds."""
     entry = lists.all[lists.places[name][0]]

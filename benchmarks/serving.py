@@ -210,7 +210,7 @@ async def _load(
     wrong = 0
     memory = [_memory(pid)]
 
-    async def ask(n: int) -> None:
+    async def send(n: int) -> None:
         nonlocal wrong
         start = time.perf_counter()
         if draw.random() < 0.01:
@@ -218,23 +218,23 @@ async def _load(
         else:
             reply = await http.post("/v1/rerank", json=bodies[n])
         times.append(1000 * (time.perf_counter() - start))
-        said = reply.json()
-        fallback = said.get("meta", {}).get("fallback")
+        body = reply.json()
+        fallback = body.get("meta", {}).get("fallback")
         statuses[str(reply.status_code) + (f" {fallback}" if fallback else "")] += 1
         if reply.status_code == 200:
-            order = [one["index"] for one in said["results"]]
+            order = [one["index"] for one in body["results"]]
             wrong += order != list(range(len(order))) if fallback else not _in_order(order, offline[n])
 
-    start, due, asked = time.perf_counter(), 0.0, set()
+    start, due, running = time.perf_counter(), 0.0, set()
     while due < seconds:
         due += draw.expovariate(rate)
         await asyncio.sleep(max(0.0, start + due - time.perf_counter()))
-        task = asyncio.create_task(ask(draw.randrange(len(bodies))))
-        asked.add(task)
-        task.add_done_callback(asked.discard)
+        task = asyncio.create_task(send(draw.randrange(len(bodies))))
+        running.add(task)
+        task.add_done_callback(running.discard)
         if due > 0.25 * seconds and len(memory) == 1:
             memory.append(_memory(pid))
-    await asyncio.gather(*asked)
+    await asyncio.gather(*running)
     memory.append(_memory(pid))
     return {
         "requests/s": rate,

@@ -23,7 +23,14 @@ from rich.console import Console
 
 from benchmarks.harness import Samples, matmul_rate, show, write_result
 from benchmarks.workers import Worker, install_peers
-from benchmarks.world import Operations, TextList, beauty_lists, make_world, shape_lists, simulated_tokenizer
+from benchmarks.workload import (
+    Operations,
+    TokenizedList,
+    beauty_lists,
+    shape_lists,
+    simulated_tokenizer,
+    write_workload,
+)
 
 SHAPES = {"256,48,16": 2, "512,48,16": 2, "1024,64,32": 1, "beauty": 2}
 """Prefix tokens, item tokens, candidates; lists per step."""
@@ -64,14 +71,14 @@ def main() -> None:
 
 def _measure(name: str, args: argparse.Namespace, rate: float, console: Console) -> list[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as temporary, ExitStack() as stack:
-        world = Path(temporary)
+        workload = Path(temporary)
         lists, tokenizer = _lists(name, args.data)
-        make_world(world, lists, tokenizer, args.shape)
+        write_workload(workload, lists, tokenizer, args.shape)
         per_step = SHAPES[name]
         workers = {}
         for who, (script, options, peer) in CONTESTANTS.items():
             with console.status(f"{name}: starting {who}"):
-                workers[who] = stack.enter_context(Worker(script, world, str(per_step), *options, peer=peer))
+                workers[who] = stack.enter_context(Worker(script, workload, str(per_step), *options, peer=peer))
         taken: dict[str, list[dict[str, Any]]] = {who: [] for who in workers}
         for turn in range(1 + args.runs):
             for who, worker in workers.items():
@@ -81,7 +88,7 @@ def _measure(name: str, args: argparse.Namespace, rate: float, console: Console)
     return [_row(name, who, facts[1:], lists, per_step, args.shape, rate) for who, facts in taken.items()]
 
 
-def _lists(name: str, data: Path) -> tuple[list[TextList], Any]:
+def _lists(name: str, data: Path) -> tuple[list[TokenizedList], Any]:
     if name == "beauty":
         return beauty_lists(data, candidates=16, count=16)
     tokenizer = simulated_tokenizer()
@@ -89,7 +96,7 @@ def _lists(name: str, data: Path) -> tuple[list[TextList], Any]:
     return shape_lists(tokenizer, prefix, item, candidates, count=8), tokenizer
 
 
-def _same_tokens(entry: TextList, workers: dict[str, Worker]) -> None:
+def _same_tokens(entry: TokenizedList, workers: dict[str, Worker]) -> None:
     """A comparison over other tokens would be none."""
     expected = len(entry.prefix_ids) + len(entry.item_ids[0])
     for who in PEERS:
@@ -98,7 +105,7 @@ def _same_tokens(entry: TextList, workers: dict[str, Worker]) -> None:
 
 
 def _row(
-    name: str, who: str, facts: list[dict[str, Any]], lists: list[TextList], per_step: int, shape: str, rate: float
+    name: str, who: str, facts: list[dict[str, Any]], lists: list[TokenizedList], per_step: int, shape: str, rate: float
 ) -> dict[str, Any]:
     seconds = Samples(tuple(fact["seconds"] for fact in facts))
     count = Operations(shape)

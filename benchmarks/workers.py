@@ -4,7 +4,7 @@
         for _ in range(5):
             reshelf.turn(), peer.turn()
 
-Each contestant is a script in `benchmarks/contestants` and does its work once per turn (`benchmarks.paced`). A peer is
+Each contestant is a script in `benchmarks/contestants` and does its work once per turn (`benchmarks.turns`). A peer is
 used as its own documentation says, in an environment of its own.
 """
 
@@ -30,7 +30,7 @@ class Worker:
 
     Args:
         script: module in `benchmarks.contestants`, or a file.
-        folder: the world it works on, see `benchmarks.world`.
+        folder: the workload it works on, see `benchmarks.workload`.
         options: more arguments.
         peer: run it in the peers' environment.
         environment: variables of its process; this one's where not given.

@@ -3,8 +3,8 @@
     data = load_dataset_folder("runs/demo/data")
     data.items["p17"].title;  data.lists["train"][0].query
 
-The same files open with `datasets.load_dataset("parquet", data_files=...)`; `ITEM_FEATURES` and `LIST_FEATURES`
-are their `datasets.Features`.
+The same files open with `datasets.load_dataset("parquet", data_files=...)`; their Arrow schemas are `ITEM_SCHEMA` and
+`LIST_SCHEMA`.
 """
 
 from __future__ import annotations
@@ -74,24 +74,19 @@ LIST_SCHEMA = pa.schema(
 
 @dataclass
 class RankingData:
-    """A catalogue and its lists by split."""
+    """A catalogue and its lists by split: what training, evaluation and baselines take.
+
+    Examples:
+        >>> boots = Item(item_id="p5", title="Hiking boots")
+        >>> data = RankingData({"p5": boots}, {"train": [RankingList(list_id="l1", user_id="u1", candidates=("p5",))]})
+        >>> data.items[data.lists["train"][0].candidates[0]].title
+        'Hiking boots'
+    """
 
     items: dict[str, Item]
+    """By item id."""
     lists: dict[str, list[RankingList]] = field(default_factory=dict)
-
-
-def item_features() -> Any:
-    """`datasets.Features` of `items.parquet`."""
-    import datasets
-
-    return datasets.Features.from_arrow_schema(ITEM_SCHEMA)
-
-
-def list_features() -> Any:
-    """`datasets.Features` of a split's Parquet file."""
-    import datasets
-
-    return datasets.Features.from_arrow_schema(LIST_SCHEMA)
+    """By split: train, valid, test."""
 
 
 def to_row(record: Record) -> dict[str, Any]:
@@ -158,7 +153,16 @@ def read_records(path: Path, kind: type[R]) -> Iterator[R]:
 
 
 def save_dataset_folder(folder: Path, data: RankingData) -> None:
-    """Write `items.parquet` and one Parquet file per split."""
+    """Write `items.parquet` and one Parquet file per split, each all or not at all.
+
+    Examples:
+        >>> from tempfile import mkdtemp
+        >>> folder = Path(mkdtemp())
+        >>> one = RankingList(list_id="l1", user_id="u1", candidates=("p5",))
+        >>> save_dataset_folder(folder, RankingData({"p5": Item(item_id="p5", title="Boots")}, {"test": [one]}))
+        >>> load_dataset_folder(folder).lists["test"] == [one]
+        True
+    """
     write_records(folder / "items.parquet", data.items.values(), ITEM_SCHEMA)
     for split, lists in data.lists.items():
         write_records(folder / f"{split}.parquet", lists, LIST_SCHEMA)
@@ -170,6 +174,11 @@ def load_dataset_folder(folder: Path | str, splits: Iterable[str] | None = None)
     Raises:
         InputError: a file or column is missing, a row is invalid, an id is there twice, or a list names an item that
             the catalogue does not have.
+
+    Examples:
+        >>> load_dataset_folder("nowhere")
+        Traceback (most recent call last):
+        reshelf.errors.InputError: nowhere/items.parquet is not there; make the data set with `reshelf data`
     """
     folder = Path(folder)
     items: dict[str, Item] = {}

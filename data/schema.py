@@ -43,7 +43,13 @@ class Record(BaseModel):
 
 
 class Item(Record):
-    """A product. Everything but `item_id` and `title` may be missing, and missing stays missing (None or empty)."""
+    """A product. Everything but `item_id` and `title` may be missing, and missing stays missing (None or empty).
+
+    Examples:
+        >>> boots = Item(item_id="p5", title="Hiking boots", price=89, currency="EUR", category=("Outdoor", "Shoes"))
+        >>> boots.price_text, boots.rating
+        ('89.00 EUR', None)
+    """
 
     item_id: Id
     title: Annotated[str, Field(min_length=1)]
@@ -70,6 +76,13 @@ class Item(Record):
 
 
 class EventKind(StrEnum):
+    """What a shopper can do; a plain string stands for it wherever an event is made.
+
+    Examples:
+        >>> [kind.value for kind in EventKind]
+        ['search', 'view', 'click', 'cart', 'purchase', 'rating']
+    """
+
     SEARCH = "search"
     VIEW = "view"
     CLICK = "click"
@@ -79,7 +92,12 @@ class EventKind(StrEnum):
 
 
 class Event(Record):
-    """Something one shopper did: a search carries `query`, the others `item_id`; a rating carries `value` (stars)."""
+    """Something one shopper did: a search carries `query`, the others `item_id`; a rating carries `value` (stars).
+
+    Examples:
+        >>> Event(kind="purchase", item_id="p5", time="2026-03-01T10:00:00+01:00").time.isoformat()
+        '2026-03-01T09:00:00+00:00'
+    """
 
     kind: EventKind
     time: Time | None = None
@@ -99,9 +117,16 @@ class RankingList(Record):
     """One result list as one shopper saw it (or would have seen it).
 
     `candidates` are item ids in first-stage order, best first. `labels`, `scores`, `positions`, `prices`, `utility`
-    and every
-    entry of `features` run parallel to them. `utility` is the simulator's true expected utility in [0, 1]: it is for
-    evaluation only, and nothing in prompts, modeling or finetune reads it.
+    and every entry of `features` run parallel to them. `utility` is the simulator's true expected utility in [0, 1]: it
+    is for evaluation only, and nothing in prompts, modeling or finetune reads it.
+
+    Examples:
+        >>> shown = RankingList(
+        ...     list_id="l1", user_id="u1", query="boots", candidates=("p9", "p5", "p7"), labels=(0, 3, 0),
+        ...     history=(Event(kind="search", query="rain jacket"), Event(kind="click", item_id="p2")),
+        ... )
+        >>> shown.only([1, 0]).labels
+        (3, 0)
     """
 
     list_id: Id

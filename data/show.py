@@ -59,8 +59,8 @@ def show(config: ShowConfig) -> None:
         facts = json.loads(report.read_text(encoding="utf-8"))
         for line in losses(facts):
             console.print(line)
-        if facts.get("joins"):
-            console.print(joins_table(facts["joins"]))
+        if "joins" in facts:
+            console.print(joins_table(facts["joins"], facts["lists"]))
         for sentence in facts.get("warnings", ()):
             console.print(f"Warning: {escape(sentence)}", style="yellow")
     for part in sample(data.lists[split][config.number], data.items, config.rows):
@@ -123,9 +123,11 @@ def losses(report: Mapping[str, Any]) -> list[str]:
     lines = []
     for table, counts in report.get("tables", {}).items():
         for what in ("dropped", "repaired"):
-            lines += [
-                f"{what} of {table}: {n:,} of {counts['read']:,} rows: {reason}" for reason, n in counts[what].items()
-            ]
+            for reason, n in counts[what].items():
+                some = ", ".join(counts.get("examples", {}).get(reason, ()))
+                lines.append(
+                    f"{what} of {table}: {n:,} of {counts['read']:,} rows: {reason}" + f" ({some})" * bool(some)
+                )
     return [escape(line) for line in lines]
 
 

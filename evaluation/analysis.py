@@ -1,6 +1,6 @@
 """The part of a report that people act on: what is sure, where it holds, what moved, what went wrong.
 
-report |= details(config, scored, measured, truth, lists, data)
+report |= analyse(config, scored, measured, truth, lists, data)
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from reshelf.data.dataset_folder import RankingData
 from reshelf.data.schema import RankingList
 from reshelf.evaluation.baselines.first_stage import FirstStage
 from reshelf.evaluation.baselines.popularity import Popularity, has_feature
-from reshelf.evaluation.beyond_accuracy import answers
+from reshelf.evaluation.beyond_accuracy import top_k_quality
 from reshelf.evaluation.config import EvaluateConfig
 from reshelf.evaluation.measure import Measurement, Truth
 from reshelf.evaluation.movement import movement, moves
@@ -27,7 +27,7 @@ _WORST = 5
 _BINS = 10
 
 
-def details(
+def analyse(
     config: EvaluateConfig,
     scored: Mapping[str, Sequence[np.ndarray]],
     measured: Mapping[str, Measurement],
@@ -42,7 +42,7 @@ def details(
             truth;
         significance: other system -> its paired difference to main in nDCG@k (`paired.paired`);
         slices: rows of `slices.slice_rows`;
-        answers: system -> `answers.answers`;
+        top_k: system -> `beyond_accuracy.top_k_quality`;
         movement: what main is compared with (first_stage, without_history) -> `movement.movement`;
         moves: how many candidates went up by how many places from the first stage, as [[places, candidates], …];
         calibration: of main's probabilities, None where it gives none;
@@ -68,8 +68,9 @@ def details(
             if name != main
         },
         "slices": slice_rows(slices(lists, popularity), per_list, main, config.resamples, config.seed),
-        "answers": {
-            name: answers(scores, lists, data.items, config.k, truth.relevant_from) for name, scores in scored.items()
+        "top_k": {
+            name: top_k_quality(scores, lists, data.items, config.k, truth.relevant_from)
+            for name, scores in scored.items()
         },
         "movement": {name: movement(scored[main], other, config.k) for name, other in compared.items()},
         "moves": [[int(places), int(n)] for places, n in zip(*step)],
@@ -95,15 +96,15 @@ def calibration(config: EvaluateConfig, main: str, scores: Sequence[np.ndarray],
         return None
     from reshelf.modeling.checkpoint import read_spec
 
-    fitted = read_spec(config.model).calibration
+    fitted = read_spec(config.model, config.trust_remote_code).calibration
     if fitted is None:
         return None
-    said = fitted.probability(np.concatenate(scores))
+    predicted = fitted.probability(np.concatenate(scores))
     wanted = (np.concatenate(truth.labels) > 0).astype(np.float64)
-    bins = np.array_split(np.argsort(said, kind="stable"), _BINS)
-    rows = [[float(said[b].mean()), float(wanted[b].mean()), len(b)] for b in bins if len(b)]
+    bins = np.array_split(np.argsort(predicted, kind="stable"), _BINS)
+    rows = [[float(predicted[b].mean()), float(wanted[b].mean()), len(b)] for b in bins if len(b)]
     return {
-        "ece": sum(n * abs(mean - share) for mean, share, n in rows) / len(said),
-        "brier": float(((said - wanted) ** 2).mean()),
+        "ece": sum(n * abs(mean - share) for mean, share, n in rows) / len(predicted),
+        "brier": float(((predicted - wanted) ** 2).mean()),
         "bins": rows,
     }

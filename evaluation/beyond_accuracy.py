@@ -1,6 +1,6 @@
-"""The first k places as an answer: how much of it is right, how much of the catalogue it shows, how varied it is.
+"""The first k places: how much of it is right, how much of the catalogue it shows, how varied it is.
 
-answers(scores, lists, data.items, k=10, relevant_from=3)["precision"]
+top_k_quality(scores, lists, data.items, k=10, relevant_from=3)["precision"]
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from reshelf.data.schema import Item, RankingList
 from reshelf.metrics.ordering import best_first
 
 
-def answers(
+def top_k_quality(
     scores: Sequence[np.ndarray], lists: Sequence[RankingList], items: Mapping[str, Item], k: int, relevant_from: int
 ) -> dict[str, float]:
     """One system's shares, each between 0 and 1.
@@ -33,13 +33,13 @@ def answers(
     shown = {one.candidates[place] for one, places in zip(lists, chosen) for place in places}
     result: dict[str, float] = {}
     if lists[0].labels is not None:
-        said, true = [], []
+        predicted, relevant = [], []
         for one, places in zip(lists, chosen):
-            answer = np.zeros(len(one.candidates), dtype=bool)
-            answer[places] = True
-            said.append(answer)
-            true.append(np.asarray(one.labels) >= relevant_from)
-        flat, wanted = np.concatenate(said), np.concatenate(true)
+            shown_first = np.zeros(len(one.candidates), dtype=bool)
+            shown_first[places] = True
+            predicted.append(shown_first)
+            relevant.append(np.asarray(one.labels) >= relevant_from)
+        flat, wanted = np.concatenate(predicted), np.concatenate(relevant)
         precision, recall, f1, _ = precision_recall_fscore_support(wanted, flat, average="binary", zero_division=0.0)
         result = {"accuracy": float(accuracy_score(wanted, flat)), "precision": float(precision)}
         result |= {"recall": float(recall), "f1": float(f1)}

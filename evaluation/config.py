@@ -1,4 +1,4 @@
-"""What `reshelf evaluate` can be told; apart from run.py so that `--help` needs neither torch nor a metric.
+"""The config of `reshelf evaluate`; apart from run.py so that `--help` needs neither torch nor a metric.
 
 EvaluateConfig(data=Path("runs/demo/data"), model=Path("runs/demo/model"), out=Path("runs/demo"))
 """
@@ -14,6 +14,7 @@ SystemName = Literal[
     "first_stage",
     "bm25",
     "popularity",
+    "query_clicks",
     "item_cf",
     "matrix_factorisation",
     "lambdamart",
@@ -52,6 +53,8 @@ class EvaluateConfig:
     """Evaluate a seeded sample of this many lists; none means all."""
     engine: Literal["auto", "transformers", "vllm"] = "auto"
     """What scores rerankers; the row base always uses transformers."""
+    trust_remote_code: bool = False
+    """Run Python code that comes with a reranker; only for authors you trust. A reranker cannot ask for it."""
     resamples: int = 1000
     """Bootstrap resamples for the 95 % intervals."""
     seed: int = 0

@@ -52,12 +52,6 @@ class Counterfactual:
         total = self.weights.sum()
         return float(np.nansum(self.values * self.weights) / total) if total > 0 else float("nan")
 
-    @property
-    def effective_lists(self) -> float:
-        """How many lists of equal weight would be as sure: (Σ w)² / Σ w² (Kish)."""
-        squares = (self.weights**2).sum()
-        return float(self.weights.sum() ** 2 / squares) if squares > 0 else 0.0
-
     def interval(self, resamples: npt.NDArray[np.integer], confidence: float = CONFIDENCE) -> Interval:
         """Percentile bootstrap, numerator and denominator resampled together.
 

@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from reshelf.data.atomic import atomic
-from reshelf.evaluation.report_markdown import rival
+from reshelf.evaluation.report_markdown import reference_system
 
 _MAIN, _OTHER = "#d1495b", "#8d99ae"
 
@@ -43,8 +43,8 @@ def bar_plot(report: Mapping[str, Any], path: Path) -> None:
 
 
 def slice_plot(report: Mapping[str, Any], path: Path) -> None:
-    """Write a PNG: how far the main system is ahead of its rival in every part of the lists."""
-    main, k, against = report["main"], report["k"], rival(report)
+    """Write a PNG: how far the main system is ahead of its reference system in every part of the lists."""
+    main, k, against = report["main"], report["k"], reference_system(report)
     rows = report["slices"][::-1]
     figure = Figure(figsize=(7, 0.35 * len(rows) + 1.4), layout="constrained")
     axes = figure.add_subplot()

@@ -18,7 +18,7 @@ from rich.table import Table
 from reshelf.data.atomic import atomic
 from reshelf.evaluation.plots import bar_plot, move_plot, slice_plot
 from reshelf.evaluation.report_html import page
-from reshelf.evaluation.report_markdown import rival, sections
+from reshelf.evaluation.report_markdown import reference_system, sections
 
 NARROW = re.compile("^(Recall|vs first|gap) ?")
 HEADINGS = {"mrr": "MRR", "auc": "AUC", "uauc": "UAUC"}
@@ -30,7 +30,10 @@ def table(report: Mapping[str, Any]) -> Table:
     result = Table(box=box.SIMPLE_HEAD, title=title(report), caption=caption(report), padding=0)
     wanted = [i for i, name in enumerate(head) if not name.endswith("of labels")]
     for i in wanted:
-        result.add_column(NARROW.sub(r"\1\n", head[i]), justify="right" if i else "left")
+        # The name gives way where the screen is narrow; a number cut short would be a wrong number.
+        result.add_column(
+            NARROW.sub(r"\1\n", head[i]), justify="right" if i else "left", no_wrap=i > 0, overflow="fold"
+        )
     for row in rows:
         result.add_row(
             *(row[i].replace(" (", "\n").rstrip(")") for i in wanted), style="bold" * (row[0] == report["main"])
@@ -66,7 +69,7 @@ def markdown(report: Mapping[str, Any]) -> str:
         + ".",
         f"- Intervals: 95 %, percentile bootstrap over lists ({report['resamples']} resamples, seed {report['seed']}); "
         "differences are paired by list.",
-        *(f"- {name} settled on {_settled(facts)}." for name, facts in report["settled"].items()),
+        *(f"- {name} chose {_settings_text(facts)}." for name, facts in report["chosen_settings"].items()),
         *(f"- {name} was left out: {why}." for name, why in report["left_out"].items()),
         "",
     ]
@@ -78,7 +81,7 @@ def write_report(out: Path, report: Mapping[str, Any]) -> None:
     text = markdown(report)
     bar_plot(report, out / "report.png")
     move_plot(report, out / "moves.png")
-    if report["slices"] and rival(report):
+    if report["slices"] and reference_system(report):
         slice_plot(report, out / "slices.png")
     with atomic(out / "report.md") as partial:
         partial.write_text(text, encoding="utf-8")
@@ -129,7 +132,7 @@ def heading(metric: str) -> str:
     return HEADINGS.get(metric, metric.replace("ndcg", "nDCG").replace("recall", "Recall"))
 
 
-def _settled(facts: Mapping[str, Any]) -> str:
+def _settings_text(facts: Mapping[str, Any]) -> str:
     return ", ".join(
         f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in facts.items()
     )

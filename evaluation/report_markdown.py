@@ -18,7 +18,7 @@ def sections(report: Mapping[str, Any]) -> list[str]:
     return [
         *_significance(main, report),
         *_slices(main, report),
-        *_answers(report),
+        *_top_k(report),
         *_movement(main, report),
         *_calibration(report),
         *_worst(main, report),
@@ -61,7 +61,7 @@ def _slices(main: str, report: Mapping[str, Any]) -> list[str]:
     if not report["slices"]:
         return []
     others = [n for n in report["systems"] if n not in (main, "random", "best_possible")]
-    shown, against = [main, *others], rival(report)
+    shown, against = [main, *others], reference_system(report)
     rows = []
     for part in report["slices"]:
         ahead = part["ahead"].get(against)
@@ -76,11 +76,11 @@ def _slices(main: str, report: Mapping[str, Any]) -> list[str]:
         "",
         *grid(head, rows),
         "",
-        *(["![By part of the lists](slices.png)", ""] if rival(report) else []),
+        *(["![By part of the lists](slices.png)", ""] if reference_system(report) else []),
     ]
 
 
-def rival(report: Mapping[str, Any]) -> str | None:
+def reference_system(report: Mapping[str, Any]) -> str | None:
     """What parts are compared with: the first stage where it was run, otherwise the best other; None without one."""
     others = [name for name in report["systems"] if name not in (report["main"], "best_possible")]
     if "first_stage" in others:
@@ -89,11 +89,11 @@ def rival(report: Mapping[str, Any]) -> str | None:
     return max(others, key=lambda name: report["systems"][name][metric] or 0.0, default=None)
 
 
-def _answers(report: Mapping[str, Any]) -> list[str]:
-    columns = list(dict.fromkeys(name for row in report["answers"].values() for name in row))
-    rows = [(name, *(f"{row[c]:.3f}" if c in row else "" for c in columns)) for name, row in report["answers"].items()]
+def _top_k(report: Mapping[str, Any]) -> list[str]:
+    columns = list(dict.fromkeys(name for row in report["top_k"].values() for name in row))
+    rows = [(name, *(f"{row[c]:.3f}" if c in row else "" for c in columns)) for name, row in report["top_k"].items()]
     return [
-        f"## The first {report['k']} places as an answer",
+        f"## The first {report['k']} places",
         "",
         "Accuracy, precision, recall and F1 over all candidates, where these places say “relevant”. Coverage: share of "
         "all products that some list shows there. Diversity: share of pairs there of different categories.",
@@ -116,7 +116,7 @@ def _movement(main: str, report: Mapping[str, Any]) -> list[str]:
     lines = [f"## What {main} moves", "", *grid(head, rows), ""]
     if "without_history" in report["movement"]:
         lines += [
-            "“without history”: the same model asked by nobody in particular; the difference is personalisation.",
+            "“without history”: the same model for a shopper without a history; the difference is personalisation.",
             "",
         ]
     return [*lines, "![Places moved](moves.png)", ""]
@@ -126,13 +126,13 @@ def _calibration(report: Mapping[str, Any]) -> list[str]:
     found = report["calibration"]
     if found is None:
         return []
-    rows = [(f"{said:.3f}", f"{share:.3f}", n) for said, share, n in found["bins"]]
+    rows = [(f"{predicted:.3f}", f"{share:.3f}", n) for predicted, share, n in found["bins"]]
     return [
         "## Are its probabilities true?",
         "",
         f"Expected calibration error {found['ece']:.4f}, Brier score {found['brier']:.4f}.",
         "",
-        *grid(("said, mean of a tenth", "were wanted", "candidates"), rows),
+        *grid(("predicted, mean of a tenth", "observed", "candidates"), rows),
         "",
     ]
 

@@ -51,31 +51,38 @@ class RerankerSystem:
 
 @contextmanager
 def finetuned(
-    folder: Path, items: Mapping[str, Item], engine: EngineName = "auto", advance: Advance | None = None
+    folder: Path,
+    items: Mapping[str, Item],
+    engine: EngineName = "auto",
+    advance: Advance | None = None,
+    trust_remote_code: bool = False,
 ) -> Iterator[RerankerSystem]:
     """The reranker as it would be served.
 
     Args:
         folder: reranker folder.
         items: the catalogue of the lists to come; it is tokenised once.
+        trust_remote_code: whether Python code that comes with the base may run.
     """
-    with Reranker.from_pretrained(folder, engine, catalogue=items) as reranker:
+    with Reranker.from_pretrained(folder, engine, items, trust_remote_code=trust_remote_code) as reranker:
         yield RerankerSystem(reranker, "finetuned", advance=advance)
 
 
 @contextmanager
-def untrained_base(folder: Path, items: Mapping[str, Item], advance: Advance | None = None) -> Iterator[RerankerSystem]:
+def untrained_base(
+    folder: Path, items: Mapping[str, Item], advance: Advance | None = None, trust_remote_code: bool = False
+) -> Iterator[RerankerSystem]:
     """The reranker's base with the adapter switched off, by the transformers engine."""
-    trained = load_reranker(folder)
+    trained = load_reranker(folder, trust_remote_code=trust_remote_code)
     engine = TransformersEngine(trained.model)
     with trained.model.disable_adapter(), Reranker(engine, trained.tokenizer, trained.spec, items) as reranker:
         yield RerankerSystem(reranker, "base", advance=advance)
 
 
-def check_reranker(folder: Path) -> None:
+def check_reranker(folder: Path, trust_remote_code: bool = False) -> None:
     """Find out what is wrong with a reranker folder without loading its weights.
 
     Raises:
         InputError: it is none, cannot be read, or its prompts would not be those it was trained with.
     """
-    read_reranker(folder)
+    read_reranker(folder, trust_remote_code)

@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from reshelf.data.atomic import check_writable
 from reshelf.data.dataset_folder import SPLITS, RankingData, load_dataset_folder
@@ -25,6 +24,7 @@ from reshelf.errors import InputError
 from reshelf.evaluation.baselines.popularity import has_feature
 from reshelf.evaluation.config import EvaluateConfig
 from reshelf.evaluation.systems import LEARNED, MODEL_SYSTEMS, NAMES, Advance, System, choose, make_system
+from reshelf.progress import MinuteProgress
 
 
 def evaluate(config: EvaluateConfig, console: Console | None = None) -> dict[str, Any]:
@@ -35,7 +35,7 @@ def evaluate(config: EvaluateConfig, console: Console | None = None) -> dict[str
             cannot be had from them. Nothing is scored or written then.
     """
     # Here and not above, so that `reshelf evaluate --help` waits for neither torch nor matplotlib.
-    from reshelf.evaluation.analysis import details
+    from reshelf.evaluation.analysis import analyse
     from reshelf.evaluation.measure import Truth, measure, summarise
     from reshelf.evaluation.report import table, write_report
 
@@ -50,12 +50,12 @@ def evaluate(config: EvaluateConfig, console: Console | None = None) -> dict[str
     if needed := splits_needed(config, names, lists):
         data.lists |= load_dataset_folder(config.data, needed).lists
     started = time.perf_counter()
-    scored, seconds, settled = score_all(config, names, data, lists, console)
+    scored, seconds, chosen = score_all(config, names, data, lists, console)
     measured = {name: measure(scores, truth, config.k) for name, scores in scored.items()}
     report = {
         "seconds": time.perf_counter() - started,
         **summarise(measured, truth, config.k, config.resamples, config.seed),
-        **details(config, scored, measured, truth, lists, data),
+        **analyse(config, scored, measured, truth, lists, data),
         "n_lists": len(lists),
         "n_candidates": sum(len(one.candidates) for one in lists),
         "data": str(config.data),
@@ -68,7 +68,7 @@ def evaluate(config: EvaluateConfig, console: Console | None = None) -> dict[str
         "resamples": config.resamples,
         "seed": config.seed,
         "system_seconds": seconds,
-        "settled": settled,
+        "chosen_settings": chosen,
         "left_out": left_out,
     }
     write_report(config.out, report)
@@ -91,11 +91,11 @@ def check(config: EvaluateConfig) -> None:
             raise InputError(f"{name} is {value}; give at least {least}")
     if config.split not in SPLITS:
         raise InputError(f"split is {config.split!r}; give one of {', '.join(SPLITS)}")
-    asked = [] if config.systems == "all" else config.systems
-    unknown = [name for name in asked if name not in NAMES]
+    requested = [] if config.systems == "all" else config.systems
+    unknown = [name for name in requested if name not in NAMES]
     if unknown:
         raise InputError(f"systems: {unknown[0]!r} is not known; give all or some of {', '.join(NAMES)}")
-    wants_model = [name for name in asked if name in MODEL_SYSTEMS]
+    wants_model = [name for name in requested if name in MODEL_SYSTEMS]
     if wants_model and config.model is None:
         raise InputError(f"systems: {wants_model[0]} needs a reranker folder; give it as model")
     taken = [name for name in config.others if name in NAMES]
@@ -106,7 +106,7 @@ def check(config: EvaluateConfig) -> None:
         from reshelf.evaluation.reranker_system import check_reranker
 
         for folder in folders:
-            check_reranker(folder)
+            check_reranker(folder, config.trust_remote_code)
     check_writable(config.out)
 
 
@@ -129,23 +129,22 @@ def sample(lists: list[RankingList], limit: int | None, seed: int) -> list[Ranki
 def score_all(
     config: EvaluateConfig, names: Sequence[str], data: RankingData, lists: Sequence[RankingList], console: Console
 ) -> tuple[dict[str, list[np.ndarray]], dict[str, float], dict[str, Any]]:
-    """Scores, seconds, and what training settled on, by system, with a progress bar over the lists of every system."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    """Scores, seconds, and what training chose, by system, with a progress bar over the lists of every system."""
     scored: dict[str, list[np.ndarray]] = {}
     seconds: dict[str, float] = {}
-    settled: dict[str, Any] = {}
-    with Progress(*columns, console=console, transient=True) as progress:
+    chosen: dict[str, Any] = {}
+    with MinuteProgress(console=console, transient=True) as progress:
         for name in [*names, *config.others]:
             verb = "Training and scoring" if name in LEARNED else "Scoring"
             task = progress.add_task(f"{verb} {name}", total=len(lists))
             started = time.perf_counter()
             with _made(name, config, data, partial(progress.advance, task)) as system:
                 scored[name] = system.scores(data, lists)
-                settled |= {name: system.chosen} if hasattr(system, "chosen") else {}
+                chosen |= {name: system.chosen} if hasattr(system, "chosen") else {}
             seconds[name] = time.perf_counter() - started
             check_scores(name, lists, scored[name])
             progress.update(task, completed=len(lists))
-    return scored, seconds, settled
+    return scored, seconds, chosen
 
 
 def _made(name: str, config: EvaluateConfig, data: RankingData, advance: Advance) -> AbstractContextManager[System]:
@@ -153,7 +152,7 @@ def _made(name: str, config: EvaluateConfig, data: RankingData, advance: Advance
         return make_system(name, config, data, advance)  # type: ignore[arg-type]
     from reshelf.evaluation.reranker_system import finetuned
 
-    return finetuned(config.others[name], data.items, config.engine, advance)
+    return finetuned(config.others[name], data.items, config.engine, advance, config.trust_remote_code)
 
 
 def check_scores(name: str, lists: Sequence[RankingList], scores: Sequence[np.ndarray]) -> None:

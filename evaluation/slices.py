@@ -2,7 +2,7 @@
 
     for part in slices(data, lists, scores_of_popularity): part.what, part.which, part.rows
 
-Shoppers with and without a history, short and long queries and lists, and whether what was wanted is much asked for
+Shoppers with and without a history, short and long queries and lists, and whether what was wanted is popular
 (head: among the most popular fifth of all candidates) or not (tail).
 """
 

@@ -21,7 +21,10 @@ from reshelf.data.schema import RankingList
 from reshelf.errors import InputError
 from reshelf.evaluation.baselines.best_possible import BestPossible
 from reshelf.evaluation.baselines.first_stage import FirstStage
-from reshelf.evaluation.baselines.popularity import FEATURE, Popularity, has_feature
+from reshelf.evaluation.baselines.popularity import FEATURE, Popularity
+from reshelf.evaluation.baselines.popularity import has_feature as has_popularity
+from reshelf.evaluation.baselines.query_clicks import QueryClicks
+from reshelf.evaluation.baselines.query_clicks import has_feature as has_query_clicks
 from reshelf.evaluation.baselines.random_order import RandomOrder
 from reshelf.evaluation.config import EvaluateConfig, SystemName
 
@@ -60,7 +63,9 @@ def choose(config: EvaluateConfig, lists: Sequence[RankingList]) -> tuple[list[S
     left_out: dict[str, str] = {}
     if any(one.utility is None for one in lists):
         left_out["best_possible"] = "the lists have no true utility"
-    if not has_feature(lists) and not (config.data / "train.parquet").exists():
+    if not has_query_clicks(lists):
+        left_out["query_clicks"] = "not every list has that signal"
+    if not has_popularity(lists) and not (config.data / "train.parquet").exists():
         left_out["popularity"] = f"there is no train.parquet to count in and no feature {FEATURE!r} in every list"
     if config.model is None:
         left_out |= dict.fromkeys(MODEL_SYSTEMS, "no model was given")
@@ -87,15 +92,15 @@ def make_system(name: SystemName, config: EvaluateConfig, data: RankingData, adv
 
     Args:
         data: with the splits that the system learns from, where it learns.
-        advance: told how many lists have just been scored.
+        advance: called with the number of lists just scored.
     """
     if name in MODEL_SYSTEMS:
         from reshelf.evaluation.reranker_system import finetuned, untrained_base
 
         assert config.model is not None  # `choose` sees to it
         if name == "base":
-            return untrained_base(config.model, data.items, advance)
-        made = finetuned(config.model, data.items, config.engine, advance)
+            return untrained_base(config.model, data.items, advance, config.trust_remote_code)
+        made = finetuned(config.model, data.items, config.engine, advance, config.trust_remote_code)
         return made if name == "finetuned" else _without_history(made)
     system = baseline(name, config.seed, config.data)
     if name in LEARNED:
@@ -116,6 +121,8 @@ def baseline(name: str, seed: int, images: Path) -> Any:
             return FirstStage()
         case "popularity":
             return Popularity()
+        case "query_clicks":
+            return QueryClicks()
         case "best_possible":
             return BestPossible()
         case "bm25":
@@ -153,8 +160,8 @@ def baseline(name: str, seed: int, images: Path) -> Any:
     raise InputError(f"there is no system {name!r}; there are {', '.join(NAMES)}")
 
 
-class _Forgetful:
-    """The reranker asked by shoppers of whom nothing is known."""
+class _WithoutHistory:
+    """The reranker, for shoppers without a history."""
 
     name = "without_history"
 
@@ -168,4 +175,4 @@ class _Forgetful:
 @contextmanager
 def _without_history(made: AbstractContextManager[Any]) -> Iterator[System]:
     with made as system:
-        yield _Forgetful(system)
+        yield _WithoutHistory(system)

@@ -85,9 +85,9 @@ class TextNumbers:
                 columns += [matrix @ weights / weights.sum(), matrix[:, -1], matrix.max(1)]
         else:
             columns += [np.zeros(len(rows))] * 21
-        asked = self._vectoriser.transform([one.query])
-        columns.append((self._words[rows] @ asked.T).toarray().ravel())
-        columns.append(self._topics[rows] @ normalize(self._svd.transform(asked))[0])
+        query = self._vectoriser.transform([one.query])
+        columns.append((self._words[rows] @ query.T).toarray().ravel())
+        columns.append(self._topics[rows] @ normalize(self._svd.transform(query))[0])
         return np.stack(columns, axis=1)
 
     def _history(self, one: RankingList) -> list[int]:

@@ -33,10 +33,10 @@ def worst_lists(
     """
     change = np.nan_to_num(mine - other)
     rows = [int(row) for row in np.argsort(change, kind="stable")[:count] if change[row] < 0]
-    return [_told(lists[row], scores[row], items, float(mine[row]), float(other[row])) for row in rows]
+    return [_as_json(lists[row], scores[row], items, float(mine[row]), float(other[row])) for row in rows]
 
 
-def _told(
+def _as_json(
     one: RankingList, scores: np.ndarray, items: Mapping[str, Item], value: float, before: float
 ) -> dict[str, Any]:
     ranked = best_first(scores)

@@ -2,7 +2,7 @@
 
     config = AugmentConfig(history_dropout=0.2, shuffle=True)
     changed = augmented(ranking, config, [seed, epoch, n])      # the same list for the same numbers
-    prompt = written(builder, changed, config, [seed, epoch, n])
+    prompt = build_augmented(builder, changed, config, [seed, epoch, n])
 
 Each kind of change has its own draws: switching one on leaves the others as they were.
 """
@@ -76,7 +76,9 @@ def without_history(ranking: RankingList) -> RankingList:
     return ranking.model_copy(update={"history": (), "features": features})
 
 
-def written(builder: PromptBuilder, ranking: RankingList, config: AugmentConfig, seed: Sequence[int]) -> ListPrompt:
+def build_augmented(
+    builder: PromptBuilder, ranking: RankingList, config: AugmentConfig, seed: Sequence[int]
+) -> ListPrompt:
     """`builder.build(ranking)`, with candidates that lack fields and words.
 
     The history keeps its items whole. Changed items are tokenised every time, which costs some milliseconds a list.
@@ -88,7 +90,7 @@ def written(builder: PromptBuilder, ranking: RankingList, config: AugmentConfig,
     if not config.field_dropout and not config.word_dropout:
         return prompt
     draws = _draws(seed, _ITEMS)
-    items = {i: worn(builder.items[i], config, draws) for i in ranking.candidates}
+    items = {i: drop_fields(builder.items[i], config, draws) for i in ranking.candidates}
     changed = [row for row, i in enumerate(ranking.candidates) if items[i] is not builder.items[i]]
     if not changed:
         return prompt
@@ -97,7 +99,7 @@ def written(builder: PromptBuilder, ranking: RankingList, config: AugmentConfig,
     return replace(prompt, items=tuple([new.get(row, ids) for row, ids in enumerate(prompt.items)]))
 
 
-def worn(item: Item, config: AugmentConfig, draws: np.random.Generator) -> Item:
+def drop_fields(item: Item, config: AugmentConfig, draws: np.random.Generator) -> Item:
     """The item without what chance took; the very same one where it took nothing. Always as many draws for an item."""
     missing: dict[str, object] = {}
     for group, lost in zip(_OPTIONAL, draws.random(len(_OPTIONAL)) < config.field_dropout, strict=True):

@@ -17,7 +17,7 @@ from torch.utils.data import Dataset
 
 from reshelf.data.schema import RankingList
 from reshelf.errors import InputError
-from reshelf.finetune.augment import AugmentConfig, augmented, written
+from reshelf.finetune.augment import AugmentConfig, augmented, build_augmented
 from reshelf.finetune.distributed import STAND_IN
 from reshelf.modeling.packing import PackedBatch, pack
 from reshelf.prompts.builder import ListPrompt, PromptBuilder
@@ -145,7 +145,7 @@ class ListDataset(Dataset[Example]):
             inverse = inverse_propensity(ranking, extras.propensities, extras.max_inverse_propensity)
         if extras.teacher:
             teacher = np.array(ranking.features[extras.teacher], dtype=np.float32)
-        prompt = written(self._builder, ranking, extras.augment, seed)
+        prompt = build_augmented(self._builder, ranking, extras.augment, seed)
         labels = np.array(ranking.labels, dtype=np.int64)
         return Example(prompt, labels, inverse_propensity=inverse, teacher=teacher)
 

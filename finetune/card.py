@@ -13,6 +13,7 @@ from reshelf.data.dataset_folder import RankingData
 from reshelf.finetune.config import FinetuneConfig
 from reshelf.finetune.validation import METRIC, Metric
 from reshelf.modeling.calibration import Calibration
+from reshelf.modeling.lift import Lift
 
 CURVE, CURVE_PLOT, CARD = "curve.json", "curve.png", "README.md"
 METRIC_NAMES: dict[Metric, str] = {"ndcg@10": "nDCG@10", "auc": "AUC"}
@@ -92,6 +93,7 @@ def write_card(
     state: Any,
     processes: int,
     calibration: Calibration | None = None,
+    lift: Lift | None = None,
 ) -> None:
     """The model card: what it was trained over and on, how, and how well it orders the validation lists."""
     valid = [entry for entry in state.log_history if METRIC in entry]
@@ -139,6 +141,7 @@ The exact config is in `config.yaml`, the prompt and its fingerprint in `reshelf
 ## Validation
 
 The checkpoint with the best {metric} was kept: step {state.best_global_step}, {state.best_metric:.4f}.
+{"" if lift is None else lift.sentence()}
 
 | step | loss | {metric} |
 |---|---|---|

@@ -62,7 +62,19 @@ class DistilConfig:
 
 @dataclass
 class FinetuneConfig:
-    """Finetune a reranker from a data set folder."""
+    """Finetune a reranker from a data set folder.
+
+    Start from a shipped file (`finetune/shop.yaml`, `finetune/demo.yaml`) and change what differs; every field is also
+    a flag of `reshelf finetune` and a key of its YAML.
+
+    Examples:
+        >>> from reshelf.config import parse
+        >>> config = parse(FinetuneConfig, ["--config", "finetune/demo.yaml", "--lora.rank", "32", "--loss", "bce"])
+        >>> config.lora.rank, config.loss, config.candidates
+        (32, 'bce', 'independent')
+        >>> FinetuneConfig(data=Path("runs/shop/data"), out=Path("runs/shop/model")).model.base
+        'Qwen/Qwen3-Reranker-0.6B'
+    """
 
     data: Path
     """Data set folder with train.parquet and valid.parquet."""
@@ -113,6 +125,8 @@ class FinetuneConfig:
     """Stop after this many validations in a row without a better `metric`."""
     seed: int = 0
     """The same seed gives the same curve."""
+    overwrite: bool = False
+    """Train again over a finished reranker in `out`. A run that was cut short goes on without it."""
     report_to: list[str] = field(default_factory=list)
     """Experiment trackers that transformers knows, e.g. tensorboard, wandb."""
 

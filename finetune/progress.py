@@ -1,14 +1,17 @@
-"""Training progress for people: a bar with the time left, and one line per validation."""
+"""Training progress for people: a bar with the time left, one line per validation; and how long a step takes."""
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
+import numpy as np
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from transformers import TrainerCallback
 
 from reshelf.finetune.validation import AUC, METRIC, UNRANKED
+from reshelf.progress import MinuteProgress
 
 
 class TableProgress(TrainerCallback):
@@ -18,11 +21,11 @@ class TableProgress(TrainerCallback):
         self.console = Console()
         self._what = what
         self._losses: list[float] = []
-        self._bar: Progress | None = None
+        self._bar: MinuteProgress | None = None
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self._bar = Progress(
-            TextColumn(self._what),
+        self._bar = MinuteProgress(
+            TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("steps"),
@@ -31,7 +34,7 @@ class TableProgress(TrainerCallback):
             TimeRemainingColumn(),
             console=self.console,
         )
-        self._task = self._bar.add_task("", total=state.max_steps, completed=state.global_step)
+        self._task = self._bar.add_task(self._what, total=state.max_steps, completed=state.global_step)
         self._bar.start()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -69,3 +72,36 @@ class LossProgress(TableProgress):
             mean = sum(self._losses) / len(self._losses)
             self.console.print(f"step {state.global_step:>6}   loss {mean:.4f}", highlight=False)
             self._losses.clear()
+
+
+class Pace(TrainerCallback):
+    """Measures how long a step takes, and ends the run when it knows.
+
+    Args:
+        seconds: to measure for; three steps at least.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._limit = seconds
+        self._steps: list[float] = []
+        self._validated: list[float] = []
+
+    @property
+    def step_s(self) -> float:
+        """Of the median step; the first, which warms up, counts only where there is no other."""
+        between = np.diff(self._steps[1:])
+        return float(np.median(between)) if len(between) else 1.0
+
+    @property
+    def validation_s(self) -> float:
+        """Of a validation; 0 where there was none."""
+        return self._validated[0] - self._steps[-1] if self._validated else 0.0
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._steps.append(time.perf_counter())
+        if len(self._steps) >= 4 and self._steps[-1] - self._steps[0] > self._limit:
+            control.should_training_stop = True
+            control.should_evaluate = control.should_save = args.eval_strategy != "no"
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._validated.append(time.perf_counter())

@@ -7,7 +7,6 @@ write_begun(config.out / "checkpoints", begun)
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from reshelf.config import config_text
 from reshelf.data.atomic import atomic
 from reshelf.errors import InputError
 from reshelf.finetune.config import FinetuneConfig
+from reshelf.modeling.checkpoint import file_sha256
 
 BEGUN = "begun.json"
 
@@ -29,7 +29,7 @@ def fingerprint(config: FinetuneConfig, processes: int) -> dict[str, str]:
     Where files lie is no part of it. A base from the Hub is its commit there.
     """
     settings = yaml.safe_load(config_text(config))
-    for place in ("out", "data", "propensities"):
+    for place in ("out", "data", "propensities", "overwrite"):
         settings.pop(place)
     base = Path(settings["model"].pop("base"))
     files = {f"data {name}": config.data / name for name in ("items.parquet", "train.parquet", "valid.parquet")}
@@ -40,7 +40,7 @@ def fingerprint(config: FinetuneConfig, processes: int) -> dict[str, str]:
         files |= {f"base {one.name}": one for one in base.iterdir() if one.suffix in (".json", ".safetensors")}
     else:
         made["base"] = f"{base} {_commit(config)}"
-    return made | {name: _sha256(path) for name, path in sorted(files.items()) if path.is_file()}
+    return made | {name: file_sha256(path) for name, path in sorted(files.items()) if path.is_file()}
 
 
 def check_unchanged(checkpoints: Path, now: dict[str, str]) -> None:
@@ -90,8 +90,3 @@ def _commit(config: FinetuneConfig) -> str:
     except OSError:
         return ""
     return "" if found is None else Path(found).parent.name
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

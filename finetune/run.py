@@ -8,12 +8,12 @@ A run that was cut short goes on from its last checkpoint when the same command 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-from transformers import PreTrainedTokenizerBase, TrainingArguments, set_seed
+from transformers import PreTrainedTokenizerBase, TrainerCallback, TrainingArguments, set_seed
 
 from reshelf.config import config_text
 from reshelf.data.atomic import atomic, check_writable
@@ -39,8 +39,8 @@ from reshelf.finetune.trainer import ListTrainer, Teaching, Watched
 from reshelf.finetune.validation import Validation
 from reshelf.modeling.base_checks import check_budgets
 from reshelf.modeling.calibration import Calibration, fit_calibration
-from reshelf.modeling.checkpoint import RerankerSpec, save_reranker
-from reshelf.modeling.loading import add_lora, load_base
+from reshelf.modeling.checkpoint import SPEC_FILE, RerankerSpec, save_reranker
+from reshelf.modeling.loading import add_lora, check_base_exists, load_base
 from reshelf.modeling.score import attach_head
 from reshelf.prompts.builder import PromptBuilder
 from reshelf.prompts.levels import FeatureLevels, fit_levels
@@ -57,19 +57,25 @@ CHECKPOINTS = "checkpoints"
 CONFIG = "config.yaml"
 
 
-def finetune(config: FinetuneConfig, watch: Callable[[int, float], None] | None = None) -> float:
+def finetune(
+    config: FinetuneConfig,
+    watch: Callable[[int, float], None] | None = None,
+    callbacks: Sequence[TrainerCallback] = (),
+) -> float:
     """Train, keep the best checkpoint by `config.metric`, calibrate it, and write the reranker folder.
 
     Under `accelerate launch` every process calls this; the main one writes.
 
     Args:
-        watch: told the step and the metric at each validation; what it raises ends the run.
+        watch: called with the step and the metric at each validation; what it raises ends the run.
+        callbacks: more of transformers' callbacks.
 
     Returns:
         The best metric on the validation lists.
 
     Raises:
-        InputError: the data, the model or the output folder cannot be used, or the folder holds another run.
+        InputError: the data, the model or the output folder cannot be used, or the folder holds another run or, without
+            `overwrite`, a finished one.
         DivergedError: loss, gradients or scores became NaN or infinite; checkpoints before that are kept.
     """
     arguments = _arguments(config)
@@ -81,19 +87,24 @@ def finetune(config: FinetuneConfig, watch: Callable[[int, float], None] | None 
         write_begun(config.out / CHECKPOINTS, fingerprint(config, arguments.world_size))
     if watch is not None:
         trainer.add_callback(Watched(watch, config.metric))
+    for callback in callbacks:
+        trainer.add_callback(callback)
     trainer.train_or_resume()
-    calibration = _calibration(config, validation, trainer)
+    scores = trainer.validation_scores()
+    calibration, lift = _calibration(config, validation, scores), validation.lift(scores)
     model = trainer.accelerator.unwrap_model(trainer.model)
     gather_adapter(model)
     if main:
-        spec = RerankerSpec(config.model, config.prompt, levels, config.candidates, calibration=calibration)
+        spec = RerankerSpec(config.model, config.prompt, levels, config.candidates, calibration=calibration, lift=lift)
         save_reranker(config.out, model, tokenizer, spec)
         write_curve(config.out, trainer.state.log_history, config.metric)
-        write_card(config.out, config, data, trainer.state, arguments.world_size, calibration)
+        write_card(config.out, config, data, trainer.state, arguments.world_size, calibration, lift)
         shutil.rmtree(config.out / CHECKPOINTS)
         best = trainer.state.best_metric
         name = METRIC_NAMES[config.metric]
         print(f"{config.out}: best valid {name} {best:.4f} at step {trainer.state.best_global_step}")
+        if lift is not None:
+            print(lift.sentence())
     trainer.accelerator.wait_for_everyone()
     return trainer.state.best_metric or 0.0
 
@@ -102,7 +113,12 @@ def _prepare(
     config: FinetuneConfig, arguments: TrainingArguments
 ) -> tuple[RankingData, PreTrainedTokenizerBase, FeatureLevels, Validation, ListTrainer]:
     """Everything that can find bad input; writes nothing."""
+    check_base_exists(config.model.base)
     check_writable(config.out)
+    if (config.out / SPEC_FILE).exists() and not (config.out / CHECKPOINTS).exists() and not config.overwrite:
+        raise InputError(
+            f"{config.out} holds a finished reranker; give --overwrite to train over it, or choose another --out"
+        )
     extras = Extras(
         config.distil.feature,
         None if config.propensities is None else read_propensities(config.propensities),
@@ -115,7 +131,11 @@ def _prepare(
     check_unchanged(config.out / CHECKPOINTS, fingerprint(config, arguments.world_size))
     set_seed(config.seed)
     model, tokenizer = load_base(config.model, str(arguments.device), is_spread())
-    levels = fit_levels(data.lists["train"], config.prompt.features, config.prompt.levels)
+    try:
+        levels = fit_levels(data.lists["train"], config.prompt.features, config.prompt.levels)
+    except InputError as error:
+        cure = "add it to signals.names in the mapping and import again, or leave it out of prompt.features"
+        raise InputError(f"{config.data}: {error}; {cure}") from error
     builder = PromptBuilder(tokenizer, config.prompt, data.items, levels, joint=config.candidates == "joint")
     check_budgets(builder.longest, model.config, config.model.base)
     attach_head(model, *builder.label_ids)
@@ -151,17 +171,17 @@ def _check_outcomes(validation: Validation, path: Path) -> None:
         raise InputError(f"{path}, field labels: all are above 0; give candidates with label 0, which metric auc needs")
 
 
-def _calibration(config: FinetuneConfig, validation: Validation, trainer: ListTrainer) -> Calibration | None:
+def _calibration(config: FinetuneConfig, validation: Validation, scores: list[np.ndarray]) -> Calibration | None:
     """Fitted to what the best model says of all validation lists; None where none is wanted or outcomes do not vary.
 
-    Lists without a positive label are in it too: a shopper who wants nothing is an outcome. All processes must call it.
+    Lists without a positive label are in it too: a shopper who wants nothing is an outcome.
     """
     if config.calibration == "none":
         return None
     wanted = np.concatenate([example.labels > 0 for example in validation.every])
     if wanted.all() or not wanted.any():
         return None
-    return fit_calibration(np.concatenate(trainer.validation_scores()), wanted, config.calibration)
+    return fit_calibration(np.concatenate(scores), wanted, config.calibration)
 
 
 def _cut(data: RankingData, config: FinetuneConfig) -> None:

@@ -35,11 +35,11 @@ logger = logging.getLogger("reshelf.finetune")
 class _NewEpoch(TrainerCallback):
     """Says which epoch it is, so that draws and order differ between epochs and repeat on resuming."""
 
-    def __init__(self, *told: ListDataset | StepSampler) -> None:
-        self._told = told
+    def __init__(self, *parts: ListDataset | StepSampler) -> None:
+        self._parts = parts
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        for one in self._told:
+        for one in self._parts:
             one.set_epoch(int((state.epoch or 0) + 1e-3))  # resuming begins inside an epoch
 
 

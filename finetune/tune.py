@@ -25,7 +25,9 @@ from reshelf.data.atomic import atomic, check_writable
 from reshelf.errors import DivergedError, InputError
 from reshelf.finetune.config import FinetuneConfig
 
-Dial = Literal["learning_rate", "rank", "lora_dropout", "weight_decay", "lists_per_step", "loss", "distil_weight"]
+Hyperparameter = Literal[
+    "learning_rate", "rank", "lora_dropout", "weight_decay", "lists_per_step", "loss", "distil_weight"
+]
 STUDY, BEST = "study.db", "best.yaml"
 
 
@@ -39,7 +41,7 @@ class TuneConfig:
     """Folder for the study, its trials and best.yaml."""
     trials: int = 20
     """Trials in all, those of an earlier call counted."""
-    dials: list[Dial] = field(default_factory=lambda: ["learning_rate", "rank", "lora_dropout"])
+    hyperparameters: list[Hyperparameter] = field(default_factory=lambda: ["learning_rate", "rank", "lora_dropout"])
     """What to search: learning_rate (a tenth to ten times the run's), rank (8 to 64, alpha twice that), lora_dropout,
     weight_decay, lists_per_step (half to twice), loss (any), distil_weight (where the run has a teacher)."""
     seed: int = 0
@@ -71,7 +73,7 @@ def tune(config: TuneConfig, console: Console | None = None) -> None:
     _forget_cut_short(study)
     done = sum(trial.state.is_finished() and trial.state != optuna.trial.TrialState.FAIL for trial in study.trials)
     if not done:
-        study.enqueue_trial(as_it_is(run, config.dials), skip_if_exists=True)
+        study.enqueue_trial(as_it_is(run, config.hyperparameters), skip_if_exists=True)
     for _ in range(done, config.trials):
         study.sampler = optuna.samplers.TPESampler(seed=trial_seed(config.seed, len(study.trials)))
         study.optimize(lambda trial: _try(trial, config, run, console), n_trials=1)
@@ -89,10 +91,10 @@ def check(config: TuneConfig, run: FinetuneConfig) -> None:
     """What can be wrong before the first trial."""
     if config.trials < 1:
         raise InputError(f"trials is {config.trials}; give at least 1")
-    if not config.dials:
-        raise InputError("dials is empty; give something to search, e.g. [learning_rate, rank]")
-    if "distil_weight" in config.dials and not run.distil.feature:
-        raise InputError(f"dials: distil_weight needs a teacher; set distil.feature in {config.run}")
+    if not config.hyperparameters:
+        raise InputError("hyperparameters is empty; give something to search, e.g. [learning_rate, rank]")
+    if "distil_weight" in config.hyperparameters and not run.distil.feature:
+        raise InputError(f"hyperparameters: distil_weight needs a teacher; set distil.feature in {config.run}")
     check_writable(config.out)
 
 
@@ -105,7 +107,7 @@ def _try(trial: Any, config: TuneConfig, run: FinetuneConfig, console: Console) 
     """One trial's best validation metric."""
     from reshelf.finetune.run import finetune
 
-    chosen = turned(run, suggested(trial, config.dials, run))
+    chosen = turned(run, suggested(trial, config.hyperparameters, run))
     chosen.out = config.out / f"trial-{trial.number}"
     console.rule(f"trial {trial.number}: {', '.join(f'{name} {_short(v)}' for name, v in trial.params.items())}")
 
@@ -125,8 +127,8 @@ def _try(trial: Any, config: TuneConfig, run: FinetuneConfig, console: Console) 
         raise optuna.TrialPruned from error
 
 
-def suggested(trial: Any, dials: list[Dial], run: FinetuneConfig) -> dict[str, Any]:
-    """What a trial turns each dial to."""
+def suggested(trial: Any, hyperparameters: list[Hyperparameter], run: FinetuneConfig) -> dict[str, Any]:
+    """What a trial turns each hyperparameter to."""
     rate, lists = run.optimizer.learning_rate, run.optimizer.lists_per_step
     suggest = {
         "learning_rate": lambda: trial.suggest_float("learning_rate", rate / 10, rate * 10, log=True),
@@ -137,11 +139,11 @@ def suggested(trial: Any, dials: list[Dial], run: FinetuneConfig) -> dict[str, A
         "loss": lambda: trial.suggest_categorical("loss", ["listnet", "bce", "ranknet", "lambda", "list_mle"]),
         "distil_weight": lambda: trial.suggest_float("distil_weight", 0.1, 0.9),
     }
-    return {dial: suggest[dial]() for dial in dials}
+    return {hyperparameter: suggest[hyperparameter]() for hyperparameter in hyperparameters}
 
 
-def as_it_is(run: FinetuneConfig, dials: list[Dial]) -> dict[str, Any]:
-    """Where the run's own config has each dial; the first trial, for others to be better than."""
+def as_it_is(run: FinetuneConfig, hyperparameters: list[Hyperparameter]) -> dict[str, Any]:
+    """Where the run's own config has each hyperparameter; the first trial, for others to be better than."""
     now = {
         "learning_rate": run.optimizer.learning_rate,
         "rank": run.lora.rank,
@@ -151,11 +153,11 @@ def as_it_is(run: FinetuneConfig, dials: list[Dial]) -> dict[str, Any]:
         "loss": "list_mle" if run.loss == "position_list_mle" else run.loss,
         "distil_weight": min(max(run.distil.weight, 0.1), 0.9),
     }
-    return {dial: now[dial] for dial in dials}
+    return {hyperparameter: now[hyperparameter] for hyperparameter in hyperparameters}
 
 
 def turned(run: FinetuneConfig, values: dict[str, Any]) -> FinetuneConfig:
-    """A copy of the run with dials turned."""
+    """A copy of the run with hyperparameters turned."""
     result = deepcopy(run)
     for name, value in values.items():
         match name:
@@ -186,7 +188,7 @@ def table(study: Any, run: FinetuneConfig) -> Table:
     names = list(dict.fromkeys(name for trial in study.trials for name in trial.params))
     view = Table(box=box.SIMPLE_HEAD, title=f"{run.metric} on valid")
     for head in ("trial", run.metric, *names, ""):
-        view.add_column(head, justify="right")
+        view.add_column(head, justify="right", overflow="fold")
     finished = [trial for trial in study.trials if trial.value is not None]
     for trial in sorted(finished, key=lambda trial: -trial.value):
         values = (_short(trial.params.get(name, "")) for name in names)

@@ -20,8 +20,11 @@ from reshelf.finetune.batches import Batch, Example, ListDataset, collate, padde
 from reshelf.finetune.distributed import share
 from reshelf.finetune.health import median_spread
 from reshelf.finetune.losses.weighted_sum import LossSum
+from reshelf.metrics.auc import auc
+from reshelf.metrics.bootstrap import interval, resample
 from reshelf.metrics.ndcg import exponential_gains, ndcg
 from reshelf.metrics.ordering import unranked
+from reshelf.modeling.lift import Lift
 from reshelf.modeling.score import score
 
 Metric = Literal["ndcg@10", "auc"]
@@ -31,6 +34,7 @@ UNRANKED = "eval_unranked"
 """Lists whose scores do not differ; nDCG counts them as in random order (`metrics.ordering.unranked`)."""
 SPREAD = "eval_spread"
 CUT = 10
+_RESAMPLES = 2000
 
 
 class Validation:
@@ -89,10 +93,7 @@ class Validation:
             SPREAD: median_spread(scored),
         }
         if self.metric == "auc":
-            from sklearn.metrics import roc_auc_score
-
-            wanted = np.concatenate([labels > 0 for _, _, labels in rows])
-            metrics[AUC] = float(roc_auc_score(wanted, np.concatenate(scored)))
+            metrics[AUC] = auc(np.concatenate(scored), np.concatenate([labels for _, _, labels in rows]))
         return metrics
 
     @torch.no_grad()
@@ -106,6 +107,20 @@ class Validation:
             for n, (row, example) in enumerate(zip(grid.cpu().numpy(), mine)):
                 found.append((first + n, row[: len(example.labels)]))
         return [row for _, row in sorted(gather_object(found), key=lambda one: one[0])]
+
+    def lift(self, scores: Sequence[np.ndarray]) -> Lift | None:
+        """nDCG@10 of `scores` against that of first-stage order; None where lists hold one candidate each.
+
+        Args:
+            scores: what `scores` returned.
+        """
+        pairs = [(row, e.labels) for row, e in zip(scores, self.every) if e.labels.any() and len(e.labels) > 1]
+        if not pairs:
+            return None
+        mine = np.array([ndcg(row, exponential_gains(labels), CUT) for row, labels in pairs])
+        first = np.array([ndcg(-np.arange(len(labels)), exponential_gains(labels), CUT) for _, labels in pairs])
+        found = interval(mine - first, resample(len(pairs), _RESAMPLES, seed=0))
+        return Lift(float(mine.mean()), float(first.mean()), found.low, found.high, len(pairs))
 
 
 def _scored(

@@ -5,24 +5,29 @@
         order = [one.index for one in reply.results]
         client.send_events([SentEvent(user_id="u1", kind="click", item_id="p3")])
 
-`AsyncClient` has the same methods, to be awaited. Connections are kept and used again. A request is sent again, after a
-pause of random length that grows, where that is safe: rankings and deletions always, events since each carries an id.
+`AsyncClient` has the same methods, to be awaited. Connections are kept and used again, by the process that made them.
+A request is sent again, after a pause of random length that grows, where that is safe: rankings and deletions always,
+events since each carries an id. All of it, connecting, attempts and pauses, ends in `timeout_s`, and a ranking shortly
+after its own `deadline_ms`.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import time
 import uuid
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
+from pydantic_core import to_jsonable_python
 
 from reshelf.inference.serving.schemas import EventsReply, EventsRequest, RerankReply, RerankRequest, SentEvent
+from reshelf.unicode import replace_half_surrogates
 
 if TYPE_CHECKING:
     import httpx
@@ -30,6 +35,8 @@ if TYPE_CHECKING:
 M = TypeVar("M", bound=BaseModel)
 _AGAIN = frozenset((429, 502, 503, 504))
 _PAUSE_S = 0.05
+_LATE_S = 0.25
+"""A reply is on its way for so long after its deadline."""
 
 
 class ServiceError(Exception):
@@ -40,6 +47,10 @@ class ServiceError(Exception):
         status: HTTP status; None where there was no reply.
         field: where in the request.
         request_id: to look for in the service's log.
+
+    Examples:
+        >>> str(ServiceError("give a number of at least 0", status=422, field="documents[0].price"))
+        'documents[0].price: give a number of at least 0'
     """
 
     def __init__(
@@ -49,71 +60,126 @@ class ServiceError(Exception):
         self.status, self.field, self.request_id = status, field, request_id
 
 
-class _Settings:
-    """What both clients know."""
+class _Call:
+    """What is left of one call's time and attempts."""
 
-    def __init__(self, url: str, key: str | None, timeout_s: float, retries: int) -> None:
-        self.retries = retries
-        self.http: dict[str, Any] = {
-            "base_url": url,
-            "headers": {"Authorization": f"Bearer {key}"} if key else {},
-            "timeout": timeout_s,
-        }
+    def __init__(self, seconds: float, retries: int) -> None:
+        self._end = time.monotonic() + seconds
+        self._attempt, self._retries = 0, retries
 
-    def pause(self, attempt: int, response: httpx.Response | None, problem: str) -> float:
+    @property
+    def left_s(self) -> float:
+        return self._end - time.monotonic()
+
+    def pause_s(self, response: httpx.Response | None, problem: str) -> float:
         """Seconds until the next attempt.
 
         Args:
-            attempt: the one that failed, from 0.
             response: what came back.
             problem: or why nothing did.
 
         Raises:
             ServiceError: there is no next one.
         """
-        if attempt >= self.retries or (response is not None and response.status_code not in _AGAIN):
-            raise _error(response, problem)
         after = "" if response is None else response.headers.get("Retry-After", "")
-        return max(float(after) if after.isdigit() else 0.0, random.uniform(0, _PAUSE_S * 2**attempt))
+        pause = max(float(after) if after.isdecimal() else 0.0, random.uniform(0, _PAUSE_S * 2**self._attempt))
+        final = response is not None and response.status_code not in _AGAIN
+        if final or self._attempt >= self._retries or pause >= self.left_s:
+            raise _error(response, problem)
+        self._attempt += 1
+        return pause
+
+
+class _Timeouts(dict[str, float]):
+    """httpx asks for a timeout before each step of a request: it is what is left of the call's time."""
+
+    def __init__(self, call: _Call) -> None:
+        super().__init__()
+        self._call = call
+
+    def get(self, step: str, default: Any = None) -> Any:
+        return max(0.001, self._call.left_s)
+
+
+class _Connections:
+    """What both clients know, and their httpx client: another one in a process that was forked, where the sockets
+    are still the parent's and replies on them would be the parent's."""
+
+    def __init__(self, kind: str, url: str, key: str | None, timeout_s: float, retries: int) -> None:
+        import httpx  # not before a client is made: it takes longer than all the rest
+
+        self.timeout_s, self.retries = timeout_s, retries
+        self.unreached = (httpx.RequestError, httpx.InvalidURL)
+        self._make, self._url = getattr(httpx, kind), url
+        self._headers = {"Authorization": f"Bearer {key}"} if key else {}
+        self._client, self._pid = self._connect(), os.getpid()
+
+    @property
+    def http(self) -> Any:
+        if self._pid != os.getpid():
+            self._client, self._pid = self._connect(), os.getpid()
+        return self._client
+
+    def call(self, deadline_ms: float | None = None) -> _Call:
+        """A call that begins now."""
+        due_s = self.timeout_s if deadline_ms is None else min(self.timeout_s, deadline_ms / 1000 + _LATE_S)
+        return _Call(due_s, self.retries)
+
+    def _connect(self) -> Any:
+        local = urlsplit(self._url).hostname in ("localhost", "127.0.0.1", "::1")  # no proxy leads to this machine
+        return self._make(base_url=self._url, headers=self._headers, trust_env=not local)
 
 
 class Client:
-    """Sync client; use it as a context manager, or call `close`. Safe to share between threads.
+    """Sync client; use it as a context manager, or call `close`. Safe to share between threads, and after a fork.
 
     Args:
         url: of the service.
         key: the tenant's.
-        timeout_s: seconds for one attempt.
+        timeout_s: seconds for one call, with its retries.
         retries: attempts after the first.
+
+    Examples:
+        >>> url = "http://localhost:8000"  # reshelf serve runs/demo/model --data runs/demo/data
+        >>> with Client(url) as client:
+        ...     stored = client.send_events([SentEvent(user_id="u1", kind="click", item_id="p3")])
+        ...     reply = client.rerank("wool coat", ["p17", "p3", "p8"], user_id="u1", deadline_ms=5000)
+        >>> stored, reply.meta.fallback, sorted(one.item_id for one in reply.results)
+        (1, None, ['p17', 'p3', 'p8'])
     """
 
     def __init__(self, url: str, key: str | None = None, timeout_s: float = 5.0, retries: int = 2) -> None:
-        self._settings = _Settings(url, key, timeout_s, retries)
-        import httpx  # not before a client is made: it takes longer than all the rest
-
-        self._http = httpx.Client(**self._settings.http)
-        self._unreached = httpx.TransportError
+        self._connections = _Connections("Client", url, key, timeout_s, retries)
 
     def rerank(self, query: str, documents: Sequence[str | Mapping[str, Any]], **fields: Any) -> RerankReply:
-        """Put documents in order; `fields` are those of `RerankRequest`.
+        """Put documents in order; `fields` are those of `RerankRequest`, numpy's numbers and arrays among them.
 
         Raises:
-            ServiceError: refused or not reached.
+            ServiceError: refused, late or not reached.
+            TypeError: a field is unknown, or `documents` is one text.
             pydantic.ValidationError: a field is invalid.
         """
-        return self._ask("POST", "/v1/rerank", RerankReply, _ranking(query, documents, fields))
+        request, replaced = _rerank_request(query, documents, fields)
+        response = self._send("POST", "/v1/rerank", request, self._connections.call(request.deadline_ms))
+        return _counted(_read(RerankReply, response), replaced)
 
-    def send_events(self, events: Iterable[SentEvent]) -> int:
-        """Keep what shoppers did; returns how many were new. Raises ServiceError."""
-        return self._ask("POST", "/v1/events", EventsReply, _events(events)).stored
+    def send_events(self, events: Iterable[SentEvent | Mapping[str, Any]]) -> int:
+        """Keep what shoppers did; returns how many were new.
+
+        Raises:
+            ServiceError: refused, late or not reached.
+            pydantic.ValidationError: a field is invalid.
+        """
+        response = self._send("POST", "/v1/events", _events_request(events), self._connections.call())
+        return _read(EventsReply, response).stored
 
     def forget(self, user_id: str) -> None:
         """Remove all that is known of a shopper. Raises ServiceError."""
-        self._send("DELETE", _user(user_id), None)
+        self._send("DELETE", _user_path(user_id), None, self._connections.call())
 
     def close(self) -> None:
         """Close the connections."""
-        self._http.close()
+        self._connections.http.close()
 
     def __enter__(self) -> Client:
         return self
@@ -123,21 +189,24 @@ class Client:
     ) -> None:
         self.close()
 
-    def _ask(self, method: str, path: str, kind: type[M], body: str) -> M:
-        return kind.model_validate_json(self._send(method, path, body).content)
+    def _send(self, method: str, path: str, body: BaseModel | None, call: _Call) -> httpx.Response:
+        import httpx
 
-    def _send(self, method: str, path: str, body: str | None) -> httpx.Response:
-        attempt = 0
         while True:
             response, problem = None, ""
             try:
-                response = self._http.request(method, path, content=body, headers=_JSON)
+                with self._connections.http.stream(method, path, **_content(body, call)) as sent:
+                    content = bytearray()
+                    for chunk in sent.iter_raw():  # httpx bounds the time of each chunk, not of all of them
+                        if call.left_s <= 0:
+                            raise TimeoutError("the reply comes too slowly")
+                        content += chunk
+                response = httpx.Response(sent.status_code, headers=sent.headers, content=bytes(content))
                 if response.is_success:
                     return response
-            except self._unreached as error:
+            except (TimeoutError, *self._connections.unreached) as error:
                 problem = f"{type(error).__name__}: {error}"
-            time.sleep(self._settings.pause(attempt, response, problem))
-            attempt += 1
+            time.sleep(call.pause_s(response, problem))
 
 
 class AsyncClient:
@@ -146,26 +215,33 @@ class AsyncClient:
     Args:
         url: of the service.
         key: the tenant's.
-        timeout_s: seconds for one attempt.
+        timeout_s: seconds for one call, with its retries.
         retries: attempts after the first.
+
+    Examples:
+        >>> url = "http://localhost:8000"
+        >>> async def rank_all() -> list[int]:
+        ...     requests = [RerankRequest(query="coat", documents=["p1", "p2"], deadline_ms=5000) for _ in range(3)]
+        ...     async with AsyncClient(url) as client:
+        ...         return [len(reply.results) async for reply in client.rerank_many(requests, at_once=2)]
+        >>> asyncio.run(rank_all())
+        [2, 2, 2]
     """
 
     def __init__(self, url: str, key: str | None = None, timeout_s: float = 5.0, retries: int = 2) -> None:
-        self._settings = _Settings(url, key, timeout_s, retries)
-        import httpx
-
-        self._http = httpx.AsyncClient(**self._settings.http)
-        self._unreached = httpx.TransportError
+        self._connections = _Connections("AsyncClient", url, key, timeout_s, retries)
 
     async def rerank(self, query: str, documents: Sequence[str | Mapping[str, Any]], **fields: Any) -> RerankReply:
-        """Put documents in order; `fields` are those of `RerankRequest`.
+        """Put documents in order; `fields` are those of `RerankRequest`, numpy's numbers and arrays among them.
 
         Raises:
-            ServiceError: refused or not reached.
+            ServiceError: refused, late or not reached.
+            TypeError: a field is unknown, or `documents` is one text.
             pydantic.ValidationError: a field is invalid.
         """
-        response = await self._send("POST", "/v1/rerank", _ranking(query, documents, fields))
-        return RerankReply.model_validate_json(response.content)
+        request, replaced = _rerank_request(query, documents, fields)
+        response = await self._send("POST", "/v1/rerank", request, self._connections.call(request.deadline_ms))
+        return _counted(_read(RerankReply, response), replaced)
 
     async def rerank_many(self, requests: Iterable[RerankRequest], at_once: int = 8) -> AsyncIterator[RerankReply]:
         """Replies in the order of the requests, at most `at_once` of them on their way. Raises ServiceError."""
@@ -173,8 +249,8 @@ class AsyncClient:
 
         async def one(request: RerankRequest) -> RerankReply:
             async with turn:
-                response = await self._send("POST", "/v1/rerank", request.model_dump_json(exclude_none=True))
-            return RerankReply.model_validate_json(response.content)
+                call = self._connections.call(request.deadline_ms)
+                return _read(RerankReply, await self._send("POST", "/v1/rerank", request, call))
 
         waiting: list[asyncio.Task[RerankReply]] = []
         try:
@@ -188,18 +264,23 @@ class AsyncClient:
             for task in waiting:
                 task.cancel()
 
-    async def send_events(self, events: Iterable[SentEvent]) -> int:
-        """Keep what shoppers did; returns how many were new. Raises ServiceError."""
-        response = await self._send("POST", "/v1/events", _events(events))
-        return EventsReply.model_validate_json(response.content).stored
+    async def send_events(self, events: Iterable[SentEvent | Mapping[str, Any]]) -> int:
+        """Keep what shoppers did; returns how many were new.
+
+        Raises:
+            ServiceError: refused, late or not reached.
+            pydantic.ValidationError: a field is invalid.
+        """
+        response = await self._send("POST", "/v1/events", _events_request(events), self._connections.call())
+        return _read(EventsReply, response).stored
 
     async def forget(self, user_id: str) -> None:
         """Remove all that is known of a shopper. Raises ServiceError."""
-        await self._send("DELETE", _user(user_id), None)
+        await self._send("DELETE", _user_path(user_id), None, self._connections.call())
 
     async def close(self) -> None:
         """Close the connections."""
-        await self._http.aclose()
+        await self._connections.http.aclose()
 
     async def __aenter__(self) -> AsyncClient:
         return self
@@ -209,39 +290,78 @@ class AsyncClient:
     ) -> None:
         await self.close()
 
-    async def _send(self, method: str, path: str, body: str | None) -> httpx.Response:
-        attempt = 0
+    async def _send(self, method: str, path: str, body: BaseModel | None, call: _Call) -> httpx.Response:
         while True:
             response, problem = None, ""
             try:
-                response = await self._http.request(method, path, content=body, headers=_JSON)
+                async with asyncio.timeout(max(0.0, call.left_s)):
+                    response = await self._connections.http.request(method, path, **_content(body, call))
                 if response.is_success:
                     return response
-            except self._unreached as error:
+            except (TimeoutError, *self._connections.unreached) as error:
                 problem = f"{type(error).__name__}: {error}"
-            await asyncio.sleep(self._settings.pause(attempt, response, problem))
-            attempt += 1
+            await asyncio.sleep(call.pause_s(response, problem))
 
 
-_JSON = {"Content-Type": "application/json"}
+def _content(body: BaseModel | None, call: _Call) -> dict[str, Any]:
+    """Arguments of httpx."""
+    arguments: dict[str, Any] = {"extensions": {"timeout": _Timeouts(call)}}
+    if body is not None:
+        arguments["headers"] = {"Content-Type": "application/json"}
+        arguments["content"] = body.model_dump_json(exclude_none=True)
+    return arguments
 
 
-def _ranking(query: str, documents: Sequence[str | Mapping[str, Any]], fields: Mapping[str, Any]) -> str:
-    given = {"query": query, "documents": list(documents), **fields}
-    unknown = sorted(set(given) - set(RerankRequest.model_fields))
+def _rerank_request(query: str, documents: Any, fields: Mapping[str, Any]) -> tuple[RerankRequest, int]:
+    """A request, and how many halves of surrogate pairs were replaced in it."""
+    if isinstance(documents, str | bytes):
+        raise TypeError("documents is one text; give a list of documents")
+    values = {"query": query, "documents": list(documents), **fields}
+    unknown = sorted(set(values) - set(RerankRequest.model_fields))
     if unknown:
         raise TypeError(f"rerank has no {', '.join(unknown)}")
-    return RerankRequest.model_validate(given).model_dump_json(exclude_none=True)
+    values, replaced = replace_half_surrogates(_plain(values))
+    return RerankRequest.model_validate(values), replaced
 
 
-def _events(events: Iterable[SentEvent]) -> str:
+def _events_request(events: Iterable[SentEvent | Mapping[str, Any]]) -> EventsRequest:
     """Each with an id, so that sending them again does not double them."""
-    named = [one if one.event_id else one.model_copy(update={"event_id": uuid.uuid4().hex}) for one in events]
-    return EventsRequest(events=named).model_dump_json(exclude_none=True)
+    values, _ = replace_half_surrogates(_plain(list(events)))
+    return EventsRequest.model_validate(
+        {"events": [one if one.get("event_id") else {**one, "event_id": uuid.uuid4().hex} for one in values]}
+    )
 
 
-def _user(user_id: str) -> str:
-    return f"/v1/users/{quote(user_id, safe='')}"
+def _plain(value: Any) -> Any:
+    """Lists, dicts, texts and numbers of records, times, and numpy's numbers and arrays.
+
+    Raises:
+        TypeError: something else is in it.
+    """
+
+    def of_numpy(one: Any) -> Any:
+        if not hasattr(one, "tolist"):
+            raise TypeError(f"{type(one).__name__} cannot be sent; give a text, a number, a list or a dict")
+        return one.tolist()
+
+    return to_jsonable_python(value, exclude_none=True, fallback=of_numpy)
+
+
+def _user_path(user_id: str) -> str:
+    return f"/v1/users/{quote(replace_half_surrogates(user_id)[0], safe='')}"
+
+
+def _read(kind: type[M], response: httpx.Response) -> M:
+    try:
+        return kind.model_validate_json(response.content)
+    except ValidationError as error:
+        raise ServiceError(f"what answers there is not this service ({error.errors()[0]['msg']})") from error
+
+
+def _counted(reply: RerankReply, replaced: int) -> RerankReply:
+    """With what was replaced on this side."""
+    reply.meta.half_surrogates += replaced
+    return reply
 
 
 def _error(response: httpx.Response | None, problem: str) -> ServiceError:

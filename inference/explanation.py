@@ -38,7 +38,13 @@ class Contrast(BaseModel):
 
 
 class Explanation(BaseModel):
-    """Why a product stands where it does."""
+    """Why a product stands where it does. `reasons` and `contrast` are for programs, `text` is for people.
+
+    Examples:
+        >>> bought = Reason(kind="event", name="purchase of Hiking boots", event=0, change=0.8, ranks_gained=3)
+        >>> Explanation(reasons=[bought], text="Place 1, 4 before.").model_dump()["reasons"][0]["ranks_gained"]
+        3
+    """
 
     reasons: list[Reason]
     """Those that moved it most come first."""

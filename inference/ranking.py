@@ -23,7 +23,7 @@ from reshelf.data.schema import RankingList
 from reshelf.inference.engines.engine import Engine
 from reshelf.metrics.ordering import best_first
 from reshelf.modeling.calibration import Calibration
-from reshelf.prompts.builder import ListPrompt, PromptBuilder, Trimmed
+from reshelf.prompts.builder import ListPrompt, PromptBuilder, Truncated
 
 
 class NonFiniteScoreError(RuntimeError):
@@ -43,9 +43,9 @@ class PreparedList:
     """int64 [K]: which of the prompt's items each candidate is."""
 
     @property
-    def truncated(self) -> Trimmed:
+    def truncated(self) -> Truncated:
         """What did not fit the prompt's budgets."""
-        return self.prompt.trimmed
+        return self.prompt.truncated
 
     def scores(self, values: np.ndarray) -> np.ndarray:
         """Raw log-odds of every candidate, float32 [K].

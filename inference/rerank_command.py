@@ -127,8 +127,8 @@ def show(
 ) -> None:
     """Print what the shopper did and asked for, and the list with where every product was before."""
     console = console or Console(file=sys.stdout)
-    given = [*request.get("history_items", ()), *request["candidates"]]
-    titles = {i["item_id"]: i["title"] for i in given if isinstance(i, dict)}
+    items = [*request.get("history_items", ()), *request["candidates"]]
+    titles = {i["item_id"]: i["title"] for i in items if isinstance(i, dict)}
     for event in request.get("history", ())[-10:]:
         event = Event.model_validate(event)
         item = catalogue.get(event.item_id or "")
@@ -137,10 +137,10 @@ def show(
     console.print(Text(f"  {'query':9}{request.get('query') or '(none: recommend)'}", "bold"))
     table = Table(box=None, pad_edge=False, header_style="dim")
     for name in ("rank", "was", ""):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     table.add_column("product", no_wrap=True, overflow="ellipsis", ratio=1)
     table.add_column("price", justify="right", no_wrap=True)
-    table.add_column("score", justify="right")
+    table.add_column("score", justify="right", no_wrap=True)
     for entry in ranked.entries[:top]:
         moved = entry.first_stage_rank - entry.rank
         arrow = (

@@ -29,12 +29,12 @@ from reshelf.inference.engines.start import start_engine
 from reshelf.inference.engines.vllm_settings import VllmSettings
 from reshelf.inference.explain import leave_one_out
 from reshelf.inference.explanation import Explanation
-from reshelf.inference.half_surrogates import replace_half_surrogates
 from reshelf.inference.ranking import prepare, rank, score
 from reshelf.modeling.checkpoint import RerankerSpec, read_reranker
 from reshelf.modeling.precision import Precision
-from reshelf.prompts.builder import Trimmed
+from reshelf.prompts.builder import Truncated
 from reshelf.prompts.item_tokens import ItemTokens, catalogue_tokens
+from reshelf.unicode import replace_half_surrogates
 
 R = TypeVar("R", bound=Record)
 _LISTS_AT_ONCE = 256
@@ -60,10 +60,18 @@ class RankedItem:
 
 @dataclass(frozen=True)
 class RankedList:
-    """Candidates, best first."""
+    """Candidates, best first.
+
+    Examples:
+        >>> from reshelf.prompts.builder import Truncated
+        >>> boots = RankedItem(Item(item_id="p5", title="Boots"), score=1.5, rank=1, first_stage_rank=3)
+        >>> ranked = RankedList((boots,), Truncated())
+        >>> ranked.item_ids, ranked[0].first_stage_rank, len(ranked)
+        (('p5',), 3, 1)
+    """
 
     entries: tuple[RankedItem, ...]
-    truncated: Trimmed
+    truncated: Truncated
     """What of the history, the items and the list did not fit the prompt's budgets."""
 
     @property
@@ -89,6 +97,19 @@ class Reranker:
         spec: the reranker's own description.
         catalogue: items by id, for candidates and history events given by id.
         item_tokens: token ids of items, made once.
+
+    Examples:
+        >>> from reshelf import load_dataset_folder
+        >>> data = load_dataset_folder("runs/demo/data")
+        >>> with Reranker.from_pretrained("runs/demo/model", catalogue=data.items) as reranker:
+        ...     ranked = reranker.rerank(
+        ...         "wool coat", ["p17", "p3", "p8"], [Event(kind="purchase", item_id="p5")], scores=[0.9, 0.5, 0.1]
+        ...     )
+        ...     scores = reranker.score_lists(data.lists["test"])
+        >>> [entry.rank for entry in ranked], sorted(ranked.item_ids)
+        ([1, 2, 3], ['p17', 'p3', 'p8'])
+        >>> [len(one) for one in scores] == [len(one.candidates) for one in data.lists["test"]]
+        True
     """
 
     def __init__(

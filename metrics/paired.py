@@ -24,6 +24,13 @@ def paired(mine: np.ndarray, other: np.ndarray, weights: np.ndarray, seed: int) 
         mine: float [n_lists], NaN where the list has no value.
         other: the same of the other system.
         weights: int [resamples, n_lists] from `bootstrap.resample`.
+
+    Examples:
+        >>> from reshelf.metrics.bootstrap import resample
+        >>> mine, other = np.array([0.9, 0.8, 0.7, 0.9] * 5), np.array([0.5, 0.9, 0.4, 0.6] * 5)
+        >>> found = paired(mine, other, resample(n_lists=20, resamples=500, seed=0), seed=0)
+        >>> found["wins"], found["losses"], 0 < found["low"] < found["mean"] < found["high"]
+        (15, 5, True)
     """
     difference = mine - other
     known = difference[~np.isnan(difference)]

@@ -57,8 +57,8 @@ def shared_prefix_attention(
         NotImplementedError: attention logits are soft-capped, or attention dropout is on (`modeling.loading` lets no
             such model through).
     """
-    for name, asked in (("soft-capped logits", softcap), ("dropout", dropout or None)):
-        if asked is not None:
+    for name, setting in (("soft-capped logits", softcap), ("dropout", dropout or None)):
+        if setting is not None:
             raise NotImplementedError(f"shared-prefix attention has no {name}, and the model asks for it")
     layout = layout or Layout.causal(query.shape[2])
     window = sliding_window if sliding_window is not None and sliding_window < layout.longest else None

@@ -21,7 +21,7 @@ from reshelf.errors import InputError
 from reshelf.modeling.attention import SHARED_PREFIX
 from reshelf.modeling.packing import pack
 from reshelf.modeling.score import logits_at
-from reshelf.prompts.builder import ListPrompt, Trimmed
+from reshelf.prompts.builder import ListPrompt, Truncated
 
 CHOOSE = "choose a model such as Qwen3, Llama, Mistral or Gemma 3"
 START_FAMILIES = ("gemma", "llama", "mistral", "mixtral", "ministral")
@@ -146,7 +146,7 @@ def check_attention(model: Any, base: str) -> None:
     outputs = []
     for other in spread[3:5]:
         ids = [np.array(part, dtype=np.int32) for part in (prefix, [other, other], item)]
-        batch = pack([ListPrompt("", ids[0], tuple(ids[1:]), Trimmed())]).to(model.device)
+        batch = pack([ListPrompt("", ids[0], tuple(ids[1:]), Truncated())]).to(model.device)
         try:
             outputs.append(logits_at(model, batch, batch.score_positions[-1:]).float()[0])
         except (NotImplementedError, TypeError) as error:

@@ -20,7 +20,12 @@ Method = Literal["isotonic", "platt"]
 
 @dataclass
 class Calibration:
-    """How likely a candidate of a score is wanted (label above 0)."""
+    """How likely a candidate of a score is wanted (label above 0).
+
+    Examples:
+        >>> Calibration("platt", slope=2.0).probability(np.array([0.0, 1.0])).round(3).tolist()
+        [0.5, 0.881]
+    """
 
     method: Method = "isotonic"
     scores: list[float] = field(default_factory=list)
@@ -51,6 +56,11 @@ def fit_calibration(scores: np.ndarray, wanted: np.ndarray, method: Method = "is
 
     Raises:
         InputError: there is nothing to learn from: all are wanted, or none is.
+
+    Examples:
+        >>> scores, wanted = np.array([-2.0, -1.0, 1.0, 2.0]), np.array([False, False, True, True])
+        >>> fit_calibration(scores, wanted, "isotonic").probability(np.array([-3.0, 0.0, 3.0])).tolist()
+        [0.0, 0.5, 1.0]
     """
     scores, wanted = np.asarray(scores, dtype=np.float64), np.asarray(wanted, dtype=np.float64)
     if not len(wanted) or wanted.min() == wanted.max():

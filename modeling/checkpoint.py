@@ -19,6 +19,7 @@ import os
 import shutil
 import warnings
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -34,6 +35,7 @@ from reshelf.data.schema import Item
 from reshelf.errors import InputError
 from reshelf.modeling.artefact import CODE, PICKLES, check_artefact, check_base_name
 from reshelf.modeling.calibration import Calibration
+from reshelf.modeling.lift import Lift
 from reshelf.modeling.loading import ModelConfig, load_base, load_tokenizer, pick_device
 from reshelf.modeling.score import attach_head
 from reshelf.prompts.builder import PromptBuilder
@@ -64,6 +66,8 @@ class RerankerSpec:
     """SHA-256 by part: template, prompt, tokenizer, labels."""
     calibration: Calibration | None = None
     """From scores to probabilities for people; None where it was not fitted."""
+    lift: Lift | None = None
+    """Against first-stage order, on validation lists; None where it was not measured."""
     base_commit: str = ""
     """Of a base on the Hub: the commit that it was trained over, which is the one that is loaded."""
     base_sha256: str = ""
@@ -149,8 +153,8 @@ def read_spec(folder: Path, trust_remote_code: bool = False) -> RerankerSpec:
         # Pydantic knows which values fields may have, the classes which fields there are.
         spec = TypeAdapter(RerankerSpec).validate_python(raw)
         parts: dict[str, type] = {"model": ModelConfig, "prompt": PromptConfig, "levels": FeatureLevels}
-        if raw.get("calibration") is not None:
-            parts["calibration"] = Calibration
+        optional: dict[str, type] = {"calibration": Calibration, "lift": Lift}
+        parts |= {name: kind for name, kind in optional.items() if raw.get(name) is not None}
         RerankerSpec(**raw | {name: kind(**raw[name]) for name, kind in parts.items()})
     except ValidationError as error:
         raise InputError(f"{path}, {problem_of(error)}") from error
@@ -196,17 +200,23 @@ def base_identity(spec: RerankerSpec) -> str:
     """
     model = asdict(spec.model)
     base = Path(model["base"])
-    if base.is_dir():
-        model["base"] = folder_sha256(base)  # the same base is in another place in every reranker folder
+    if base.is_dir():  # the same base is in another place in every reranker folder
+        model["base"] = spec.base_sha256 or folder_sha256(base)
     return hashlib.sha256(json.dumps([model, spec.fingerprint.get("labels")], sort_keys=True).encode()).hexdigest()
 
 
-def folder_sha256(folder: Path) -> str:
-    """SHA-256 of the names and contents of all files of a folder."""
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's contents."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def folder_sha256(folder: Path, *parts: str) -> str:
+    """SHA-256 of the names and contents of all files of a folder, or of its files and folders `parts` alone."""
     whole = hashlib.sha256()
-    for path in sorted(one for one in folder.rglob("*") if one.is_file()):
-        with path.open("rb") as file:
-            whole.update(str(path.relative_to(folder)).encode() + hashlib.file_digest(file, "sha256").digest())
+    found = [folder / part for part in parts] or [folder]
+    for path in sorted(one for top in found for one in (top, *top.rglob("*")) if one.is_file()):
+        whole.update(str(path.relative_to(folder)).encode() + bytes.fromhex(file_sha256(path)))
     return whole.hexdigest()
 
 
@@ -230,13 +240,15 @@ def load_reranker(folder: Path | str, device: str | None = None, trust_remote_co
     """
     folder = Path(folder)
     spec, tokenizer = read_reranker(folder, trust_remote_code)
-    if spec.base_sha256 and (folder / BASE).is_dir() and folder_sha256(folder / BASE) != spec.base_sha256:
-        raise InputError(
-            f"{folder / BASE} is not the base that this adapter was trained over: its files changed; restore them, or "
-            "finetune again"
-        )
     device = device or pick_device()
-    base, _ = load_base(spec.model, device)
+    with ThreadPoolExecutor(1, "hash") as pool:  # a second for 250 MB, in which the base is read anyway
+        unchanged = pool.submit(lambda: not spec.base_sha256 or folder_sha256(folder / BASE) == spec.base_sha256)
+        base, _ = load_base(spec.model, device)
+        if not unchanged.result():
+            raise InputError(
+                f"{folder / BASE} is not the base that this adapter was trained over: its files changed; restore them, "
+                "or finetune again"
+            )
     attach_head(base, *PromptBuilder(tokenizer, spec.prompt, {}, spec.levels).label_ids)
     from peft import PeftModel  # takes seconds to import; who reads only the spec does not wait for it
 

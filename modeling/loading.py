@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 
 logger = logging.getLogger("reshelf.modeling")
+_HUB_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)?")
 
 
 @dataclass
@@ -96,7 +98,7 @@ def load_base(
     from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig
 
     disable_progress_bar()  # of shards; downloads keep theirs
-    _must_exist(config.base)
+    check_base_exists(config.base)
     tokenizer = load_tokenizer(config.base, config.revision, config.trust_remote_code)
     source: dict[str, Any] = {"revision": config.revision, "trust_remote_code": config.trust_remote_code}
     device = device or pick_device()
@@ -182,10 +184,18 @@ def add_lora(model: Any, config: LoraConfig) -> peft.PeftModel:
     )
 
 
-def _must_exist(base: str) -> None:
-    looks_like_a_path = base.startswith((".", "/", "~")) or base.count("/") > 1
-    if looks_like_a_path and not (Path(base) / "config.json").is_file():
-        raise InputError(f"model.base {base!r} is not a model folder: it has no config.json")
+def check_base_exists(base: str) -> None:
+    """Raise InputError for what can only be a folder, and is none with a model: no one waits for the Hub to say so.
+
+    An id on the Hub is `owner/name` or `name`; where the first part is a folder here, a folder was meant.
+    """
+    first, _, rest = base.partition("/")
+    folder = not _HUB_ID.fullmatch(base) or Path(base).exists() or (rest and (first == "runs" or Path(first).is_dir()))
+    if folder and not (Path(base) / "config.json").is_file():
+        raise InputError(
+            f"model.base {base!r} is not a model folder: it has no config.json; make a base with `reshelf pretrain`, "
+            "or give the folder of one or its id on the Hub"
+        )
 
 
 def _first_line(error: Exception) -> str:

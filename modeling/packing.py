@@ -140,13 +140,6 @@ class PackedBatch:
             self.layout.to(device),
         )
 
-    @property
-    def padded_share(self) -> float:
-        """Empty slots beside all tokens of the row. They take part in an item's attention to itself, nothing else."""
-        items = [part.items for part in self.layout.parts]
-        empty = sum(one.count * one.longest - one.tokens for one in items)
-        return empty / (self.input_ids.shape[1] + empty)
-
 
 def pack(
     prompts: Sequence[ListPrompt],

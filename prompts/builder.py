@@ -2,7 +2,7 @@
 
     builder = PromptBuilder(tokenizer, PromptConfig(), items, fit_levels(train, []))
     prompt = builder.build(ranking)
-    prompt.prefix, prompt.items[0], prompt.trimmed
+    prompt.prefix, prompt.items[0], prompt.truncated
 
 Prefix and items are tokenised apart, by this builder only, in training, evaluation and every engine. Of independent
 candidates the prefix knows nothing. With joint ones it ends with the whole list: what a product is judged beside has
@@ -18,11 +18,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from itertools import accumulate, chain
-from typing import Any
 
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
+from reshelf.data.price_levels import PriceLevels
 from reshelf.data.schema import EventKind, Item, RankingList
 from reshelf.errors import InputError
 from reshelf.prompts.config import PromptConfig
@@ -37,9 +37,12 @@ EVENTS_KEPT = 65_536
 QUERIES_KEPT = 16_384
 """Queries whose ids are kept, those used last; some 4 MB."""
 
+PRICES_KEPT = 65_536
+"""Items at another price than the catalogue's whose ids are kept, those used last."""
+
 
 @dataclass(frozen=True)
-class Trimmed:
+class Truncated:
     """What did not fit."""
 
     events: int = 0
@@ -56,13 +59,19 @@ class Trimmed:
 
 @dataclass(frozen=True)
 class ListPrompt:
-    """A list as token ids, int32. `prefix` is [P]; `items[k]` is [L_k] and ends at the candidate's score position."""
+    """A list as token ids, int32. `prefix` is [P]; `items[k]` is [L_k] and ends at the candidate's score position.
+
+    Examples:
+        >>> prompt = ListPrompt("l1", np.arange(5), (np.arange(2), np.arange(3)), Truncated())
+        >>> prompt.tokens  # the prefix is counted, and read, once
+        10
+    """
 
     list_id: str
     prefix: np.ndarray
     items: tuple[np.ndarray, ...]
     """Slices of one array."""
-    trimmed: Trimmed
+    truncated: Truncated
     listed: int = 0
     """Tokens at the prefix's end that are the list itself; 0 for independent candidates."""
 
@@ -70,17 +79,6 @@ class ListPrompt:
     def tokens(self) -> int:
         """Distinct tokens: the prefix once, and every item."""
         return len(self.prefix) + sum(map(len, self.items))
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        # Pickled as a few bytes objects rather than as hundreds of arrays: engines in other processes are sent lists.
-        ends = list(accumulate(map(len, self.items)))
-        flat = np.concatenate(self.items)
-        return _from_bytes, (self.list_id, self.prefix.tobytes(), flat.tobytes(), ends, self.trimmed, self.listed)
-
-
-def _from_bytes(list_id: str, prefix: bytes, flat: bytes, ends: list[int], trimmed: Trimmed, listed: int) -> ListPrompt:
-    ids = np.frombuffer(flat, dtype=np.int32)
-    return ListPrompt(list_id, np.frombuffer(prefix, dtype=np.int32), _slices(ids, ends), trimmed, listed)
 
 
 def _slices(flat: np.ndarray, ends: Sequence[int]) -> tuple[np.ndarray, ...]:
@@ -100,6 +98,18 @@ class PromptBuilder:
 
     Raises:
         InputError: a feature has no levels, or `item_tokens` was made with another tokenizer, template or budget.
+
+    Examples:
+        >>> from importlib.resources import files
+        >>> from transformers import AutoTokenizer
+        >>> tokenizer = AutoTokenizer.from_pretrained(str(files("reshelf.finetune") / "bases" / "marketplace"))
+        >>> items = {"p5": Item(item_id="p5", title="red mug"), "p9": Item(item_id="p9", title="blue desk lamp")}
+        >>> builder = PromptBuilder(tokenizer, PromptConfig(template="plain"), items)
+        >>> prompt = builder.build(RankingList(list_id="l1", user_id="u1", query="mug", candidates=("p5", "p9")))
+        >>> prompt.prefix.dtype.name, len(prompt.items), prompt.truncated == Truncated()
+        ('int32', 2, True)
+        >>> print(tokenizer.decode(prompt.items[0]).strip())
+        product: red mug =>
     """
 
     def __init__(
@@ -127,6 +137,7 @@ class PromptBuilder:
         """Of every item seen: its ids, or its row in `item_tokens`. No more entries than the catalogue has."""
         self._event_ids = lru_cache(EVENTS_KEPT)(self._write_event)
         self._query_ids = lru_cache(QUERIES_KEPT)(self._write_query)
+        self._priced_ids = lru_cache(PRICES_KEPT)(self._write_priced)
 
     def over(self, items: Mapping[str, Item]) -> PromptBuilder:
         """The same builder over other items; cheap enough for a single request."""
@@ -134,18 +145,19 @@ class PromptBuilder:
         other.items = items
         other._items = {}
         other._event_ids = lru_cache(EVENTS_KEPT)(other._write_event)
+        other._priced_ids = lru_cache(PRICES_KEPT)(other._write_priced)
         return other
 
-    def with_items(self, given: Mapping[str, Item]) -> PromptBuilder:
+    def with_items(self, items: Mapping[str, Item]) -> PromptBuilder:
         """A builder over the catalogue and the items of one request, which win. Where they are all the catalogue's own
         it is this builder, with its cache of token ids; others are written for this request only."""
-        for item_id, item in given.items():
+        for item_id, item in items.items():
             own = self.items.get(item_id)
             if own is not item and own != item:
                 break
         else:
             return self
-        return self.over(ChainMap(dict(given), self.items))  # type: ignore[arg-type]
+        return self.over(ChainMap(dict(items), self.items))  # type: ignore[arg-type]
 
     @cached_property
     def label_ids(self) -> tuple[int, int]:
@@ -180,7 +192,7 @@ class PromptBuilder:
             InputError: an item is not in the catalogue, a feature is missing, or a joint list has more
                 candidates than its budget has tokens.
         """
-        prefix, trimmed = self._prefix(ranking)
+        prefix, truncated = self._prefix(ranking)
         levels = self.levels.of(ranking) if self.config.features else {}
         tokens, lost = self._candidates(ranking)
         # Column by column: the candidates' own ids, one column per feature, the answer.
@@ -193,10 +205,10 @@ class PromptBuilder:
         ends = list(accumulate(map(sum, zip(*[map(len, column) for column in columns], strict=True))))
         items = _slices(flat, ends)
         if not self.joint:
-            return ListPrompt(ranking.list_id, prefix, items, replace(trimmed, item_tokens=lost))
+            return ListPrompt(ranking.list_id, prefix, items, replace(truncated, item_tokens=lost))
         listed, unlisted = self._listed(tokens, ranking.list_id)
-        trimmed = replace(trimmed, item_tokens=lost, list_tokens=unlisted)
-        return ListPrompt(ranking.list_id, np.concatenate([prefix, listed]), items, trimmed, len(listed))
+        truncated = replace(truncated, item_tokens=lost, list_tokens=unlisted)
+        return ListPrompt(ranking.list_id, np.concatenate([prefix, listed]), items, truncated, len(listed))
 
     def has_read(self, ranking: RankingList) -> bool:
         """Whether every item of the list was tokenised before: then building it is a matter of microseconds."""
@@ -205,6 +217,11 @@ class PromptBuilder:
     def read(self, item_ids: Iterable[str]) -> None:
         """Tokenise these items of the catalogue, so that lists of them are built in microseconds."""
         self._find(item_ids, "of the catalogue", "candidates")
+
+    def forget_texts(self) -> None:
+        """Drop what shoppers typed, and what they did: nothing here says whose it was, so all of it."""
+        self._event_ids.cache_clear()
+        self._query_ids.cache_clear()
 
     def check(self, ranking: RankingList) -> None:
         """Raise what `build` would raise for the features and the length of a list, without building it."""
@@ -218,8 +235,10 @@ class PromptBuilder:
         self._find(ranking.candidates, ranking.list_id, "candidates")
         tokens = []
         lost = 0
-        for item_id in ranking.candidates:
+        for place, item_id in enumerate(ranking.candidates):
             found = self._items[item_id]
+            if ranking.prices is not None and ranking.prices[place] != self.items[item_id].price:
+                found = self._priced_ids(item_id, ranking.prices[place])
             if isinstance(found, int):
                 assert self.item_tokens is not None
                 ids, cut = self.item_tokens.candidate(found)
@@ -228,6 +247,14 @@ class PromptBuilder:
             tokens.append(ids)
             lost += cut
         return tokens, lost
+
+    @cached_property
+    def _price_levels(self) -> PriceLevels:
+        return PriceLevels(self.items.values())
+
+    def _write_priced(self, item_id: str, price: float | None) -> ItemIds:
+        """An item at the price of a list's time."""
+        return self._writer.write([self._price_levels.priced(self.items[item_id], price)])[0]
 
     def _listed(self, tokens: Sequence[np.ndarray], list_id: str) -> tuple[np.ndarray, int]:
         """Ids of all candidates as they stand in the prefix, and how many tokens were cut from them."""
@@ -265,7 +292,7 @@ class PromptBuilder:
             items = {item_id: item for item_id, item in items.items() if item_id not in self._items}
         self._items |= dict(zip(items, self._writer.write(list(items.values())), strict=True))
 
-    def _prefix(self, ranking: RankingList) -> tuple[np.ndarray, Trimmed]:
+    def _prefix(self, ranking: RankingList) -> tuple[np.ndarray, Truncated]:
         config = self.config
         history = ranking.history
         self._find([e.item_id for e in history if e.item_id is not None], ranking.list_id, "history")
@@ -288,7 +315,7 @@ class PromptBuilder:
         kept = written[dropped:]
         query, cut = self._query_ids(" ".join(ranking.query.split()))
         prefix = np.concatenate([self._head, *(ids for ids, _ in kept), query])
-        return prefix, Trimmed(dropped, sum(lost for _, lost in kept), query_tokens=cut)
+        return prefix, Truncated(dropped, sum(lost for _, lost in kept), query_tokens=cut)
 
     def _write_event(
         self, kind: EventKind, about: str | None, stars: float | None, days: int

@@ -47,7 +47,7 @@ class PromptConfig:
     event_tokens: int = 32
     """Budget of one event, in tokens."""
     query_tokens: int = 64
-    """Budget of the query, in tokens; a longer one loses its end, which `trimmed` counts."""
+    """Budget of the query, in tokens; a longer one loses its end, which `truncated` counts."""
     item_tokens: int = 128
     """Budget of one candidate's fields, in tokens; long fields lose their end first."""
     list_tokens: int = 4096

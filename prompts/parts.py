@@ -16,6 +16,7 @@ from importlib import resources
 from typing import Any
 
 import jinja2
+from jinja2.sandbox import ImmutableSandboxedEnvironment
 from transformers import PreTrainedTokenizerBase
 
 from reshelf.prompts.config import PromptConfig
@@ -55,7 +56,9 @@ class Parts:
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, config: PromptConfig) -> None:
         self.encoder = Encoder(tokenizer)
-        environment = jinja2.Environment(finalize=_mark, undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
+        environment = ImmutableSandboxedEnvironment(
+            finalize=_mark, undefined=jinja2.StrictUndefined, keep_trailing_newline=True
+        )
         environment.filters["template"] = _Template
         self._macros = environment.from_string(template_source(config)).module
         self._words = lru_cache(_KEPT)(self.encoder.template)

@@ -43,6 +43,12 @@ COMMANDS = {
         "reshelf.demo.demo",
         "watch it work on a simulated shop, nothing but this machine needed",
     ),
+    "quickstart": Command(
+        "reshelf.quickstart.QuickstartConfig",
+        "reshelf.quickstart.quickstart",
+        "from a shop's own tables to a model to serve, in ten minutes",
+        first="mapping",
+    ),
     "data import": Command(
         "reshelf.data.importing.importer.ImportConfig",
         "reshelf.data.importing.importer.import_folder",
@@ -116,6 +122,9 @@ COMMANDS = {
     ),
 }
 
+RENAMED = {"base": "pretrain"}
+"""Commands of earlier versions, and what they are called now."""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code. Failures that are nobody's input propagate with their traceback."""
@@ -143,6 +152,8 @@ def _dispatch(words: list[str]) -> int:
         print(_overview("data "))
         return 0
     name = " ".join(words[: 2 if words[0] == "data" else 1])
+    if name in RENAMED:
+        raise InputError(f"`reshelf {name}` is now `reshelf {RENAMED[name]}`")
     if name not in COMMANDS:
         raise InputError(f"there is no command {name!r}; `reshelf --help` lists them")
     command = COMMANDS[name]

@@ -28,6 +28,7 @@ from reshelf.errors import InputError
 C = TypeVar("C")
 
 RENAMED = {
+    "dials": "hyperparameters",
     "optimiser": "optimizer",
 }
 """Fields of earlier versions, and what they are called now. A nested field of the same old name counts too."""
@@ -224,11 +225,11 @@ def _sentence(problem: Any, values: dict[str, Any], known: dict[str, Option]) ->
     while name not in known and "." in name:  # an element of a list, or a branch of a union
         path.pop()
         name = ".".join(path)
-    given: Any = values
+    value: Any = values
     for part in path:
-        given = given[part]
+        value = value[part]
     expected = _type_name(known[name].hint) if name in known else "fields of its own"
-    return f"field {name}: expected {expected}, got {_shown(given)}"
+    return f"field {name}: expected {expected}, got {_shown(value)}"
 
 
 def _value_of(text: str, hint: Any, name: str) -> Any:

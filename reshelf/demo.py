@@ -66,7 +66,7 @@ def demo(config: DemoConfig, console: Console | None = None) -> None:
     settings = EvaluateConfig(data=shop.out, model=run.out, out=config.out, engine="transformers")
     report = evaluate(settings, console)
     console.rule("4. One shopper's list, before and after")
-    _one_list(shop.out, run.out, console, second_engine=not config.quick)
+    one_list(shop.out, run.out, console, second_engine=not config.quick)
     report["seconds"] = time.perf_counter() - started
     with atomic(config.out / "report.json") as partial:
         partial.write_text(json.dumps(report, indent=2), encoding="utf-8")
@@ -84,10 +84,10 @@ def demo_run(config: DemoConfig) -> FinetuneConfig:
     return load_yaml(FinetuneConfig, shipped / "demo.yaml", **folders)
 
 
-def _one_list(folder: Path, model: Path, console: Console, second_engine: bool) -> None:
-    """The first test list before and after, with the scores of transformers and of vLLM where it is installed."""
-    data = load_dataset_folder(folder, ("test",))
-    ranking = data.lists["test"][0]
+def one_list(folder: Path, model: Path, console: Console, second_engine: bool = False, split: str = "test") -> None:
+    """A list before and after, with the scores of transformers and of vLLM where it is installed."""
+    data = load_dataset_folder(folder, (split,))
+    ranking = next((one for one in data.lists[split] if one.history and any(one.labels or ())), data.lists[split][0])
     with Reranker.from_pretrained(model, "transformers", data.items) as reranker:
         scores = reranker.score_lists([ranking])[0]
     if not second_engine or find_spec("vllm") is None:

@@ -11,7 +11,16 @@ from __future__ import annotations
 
 
 class InputError(ValueError):
-    """A mistake in what the user gave: a file, a row, a field, a flag or a model folder."""
+    """A mistake in what the user gave: a file, a row, a field, a flag or a model folder.
+
+    Examples:
+        >>> from reshelf import Reranker
+        >>> try:
+        ...     Reranker.from_pretrained("./runs/none")
+        ... except InputError as error:
+        ...     print(error)
+        ./runs/none is not there; give a folder that `reshelf finetune` wrote, or an id on the Hub
+    """
 
 
 class DivergedError(RuntimeError):

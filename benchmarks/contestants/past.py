@@ -23,9 +23,14 @@ from reshelf.modeling.checkpoint import RerankerSpec, save_reranker
 from reshelf.modeling.loading import LoraConfig, ModelConfig, add_lora, load_base
 from reshelf.modeling.packing import pack
 from reshelf.modeling.score import attach_head, score
-from reshelf.prompts.builder import ListPrompt, PromptBuilder, Trimmed
+from reshelf.prompts.builder import ListPrompt, PromptBuilder
 from reshelf.prompts.config import PromptConfig
 from reshelf.prompts.levels import FeatureLevels
+
+try:
+    from reshelf.prompts.builder import Truncated
+except ImportError:  # as it was called until November 2026
+    from reshelf.prompts.builder import Trimmed as Truncated  # type: ignore[no-redef,attr-defined]
 
 
 def main(base: Path, dtype: Any, folder: Path, work: str) -> None:
@@ -50,7 +55,7 @@ def main(base: Path, dtype: Any, folder: Path, work: str) -> None:
 def make_prompt(seed: int, prefix: int, item: int, candidates: int) -> ListPrompt:
     """A list of random tokens."""
     ids = np.random.default_rng(seed).integers(100, 1900, prefix + item * candidates).astype(np.int32)
-    return ListPrompt(f"l{seed}", ids[:prefix], tuple(np.split(ids[prefix:], candidates)), Trimmed())
+    return ListPrompt(f"l{seed}", ids[:prefix], tuple(np.split(ids[prefix:], candidates)), Truncated())
 
 
 def scorer(folder: Path) -> Callable[[ListPrompt], Any]:

@@ -12,26 +12,26 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM
 
-from benchmarks.paced import Pace
-from benchmarks.world import BASE, read_lists
+from benchmarks.turns import Turns
+from benchmarks.workload import BASE, read_lists
 from reshelf.modeling.score import attach_head
 
 
 @torch.inference_mode()
 def main(folder: Path) -> None:
-    pace = Pace()
+    turns = Turns()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     dtype = torch.bfloat16 if device == "cuda" else torch.float32
     model = AutoModelForCausalLM.from_pretrained(folder / BASE, dtype=dtype, attn_implementation="sdpa").to(device)
     attach_head(model.eval(), 5, 6)
     lists = read_lists(folder)
-    pace.ready()
-    while pace.turn():
-        entry = lists[pace.task]
+    turns.ready()
+    while turns.turn():
+        entry = lists[turns.task]
         ids = torch.tensor([*entry.prefix_ids, *itertools.chain(*entry.item_ids)], device=device)
         ends = len(entry.prefix_ids) + torch.tensor([len(item) for item in entry.item_ids]).cumsum(0) - 1
         model(input_ids=ids[None], logits_to_keep=ends.to(device), use_cache=False).logits.float().cpu()
-        pace.done()
+        turns.done()
 
 
 if __name__ == "__main__":

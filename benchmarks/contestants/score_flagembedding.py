@@ -13,24 +13,24 @@ from pathlib import Path
 import torch
 from FlagEmbedding import FlagLLMReranker
 
-from benchmarks.paced import Pace
-from benchmarks.world import BASE, read_lists
+from benchmarks.turns import Turns
+from benchmarks.workload import BASE, read_lists
 
 
 def main(folder: Path) -> None:
-    pace = Pace()
+    turns = Turns()
     on_gpu = torch.cuda.is_available()
     lists = read_lists(folder)
     devices = ["cuda:0" if on_gpu else "cpu"]
     model = FlagLLMReranker(str(folder / BASE), use_fp16=False, use_bf16=on_gpu, devices=devices)
-    pace.ready()
-    while pace.turn():
-        entry = lists[pace.task]
+    turns.ready()
+    while turns.turn():
+        entry = lists[turns.task]
         pairs = [(entry.prefix, item) for item in entry.items]
         scores = model.compute_score(
             pairs, query_max_length=8192, max_length=16384, prompt=entry.answer, normalize=False
         )
-        pace.done(scores=[float(s) for s in scores])
+        turns.done(scores=[float(s) for s in scores])
 
 
 if __name__ == "__main__":

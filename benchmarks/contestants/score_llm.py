@@ -2,7 +2,7 @@
 
 python -m benchmarks.contestants.score_llm WORLD cached|uncached
 
-The world's model is first written as the sequence classifier that vLLM wants.
+The workload's model is first written as the sequence classifier that vLLM wants.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from transformers import AutoTokenizer
 
-from benchmarks.paced import Pace
-from benchmarks.world import BASE, read_lists
+from benchmarks.turns import Turns
+from benchmarks.workload import BASE, read_lists
 from reshelf.inference.engines.dense import write_dense
 from reshelf.inference.engines.vllm_engine import stop_llm
 from reshelf.modeling.checkpoint import RerankerSpec, TrainedReranker
@@ -27,7 +27,7 @@ from reshelf.prompts.levels import FeatureLevels
 
 
 def main(folder: Path, cached: bool) -> None:
-    pace = Pace()
+    turns = Turns()
     dtype: Any = "bfloat16" if torch.cuda.is_available() else "float32"
     tokenizer = AutoTokenizer.from_pretrained(folder / BASE)
     config = ModelConfig(str(folder / BASE), quantise=False, dtype=dtype)
@@ -44,13 +44,13 @@ def main(folder: Path, cached: bool) -> None:
             weights, runner="pooling", dtype=dtype, max_model_len=longest + 16, enable_prefix_caching=cached,
             kv_cache_memory_bytes=1 << 30,
         )  # fmt: skip
-        pace.ready()
-        while pace.turn():
-            entry = lists[pace.task]
+        turns.ready()
+        while turns.turn():
+            entry = lists[turns.task]
             outputs = llm.score(
                 entry.prefix, entry.texts, pooling_params=PoolingParams(use_activation=False), use_tqdm=False
             )
-            pace.done(scores=[output.outputs.score for output in outputs])
+            turns.done(scores=[output.outputs.score for output in outputs])
         stop_llm(llm)
 
 

@@ -1,8 +1,8 @@
-"""Reshelf's engines on a world's lists; the world is first turned into a reranker folder.
+"""Reshelf's engines on a workload's lists; the workload is first turned into a reranker folder.
 
 python -m benchmarks.contestants.score_reshelf WORLD transformers|vllm
 
-A turn names a list of the world: its number.
+A turn names a list of the workload: its number.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from transformers import AutoTokenizer
 
-from benchmarks.paced import Pace
-from benchmarks.world import BASE, read_lists
+from benchmarks.turns import Turns
+from benchmarks.workload import BASE, read_lists
 from reshelf.inference.engines.transformers_engine import TransformersEngine
 from reshelf.inference.engines.vllm_engine import VllmEngine
 from reshelf.inference.engines.vllm_settings import VllmSettings
@@ -27,7 +27,7 @@ from reshelf.prompts.levels import FeatureLevels
 
 
 def main(folder: Path, engine: str) -> None:
-    pace = Pace()
+    turns = Turns()
     tokenizer = AutoTokenizer.from_pretrained(folder / BASE)
     dtype: Any = "bfloat16" if torch.cuda.is_available() else "float32"
     config = ModelConfig(str(folder / BASE), quantise=False, dtype=dtype)
@@ -42,10 +42,10 @@ def main(folder: Path, engine: str) -> None:
         longest = max(len(p.prefix) + max(map(len, p.items)) for p in prompts)
         trained = TrainedReranker(folder, model, tokenizer, spec, pick_device())
         made = VllmEngine(trained, VllmSettings(longest=longest))
-    pace.ready()
-    while pace.turn():
-        scores = made.score([prompts[pace.task]])[0]
-        pace.done(
+    turns.ready()
+    while turns.turn():
+        scores = made.score([prompts[turns.task]])[0]
+        turns.done(
             scores=scores.tolist(), cached=getattr(made, "cached_tokens", 0), tokens=getattr(made, "prompt_tokens", 0)
         )
     made.close()

@@ -13,13 +13,13 @@ import torch
 import torch.nn.functional as F
 from transformers import AutoModelForCausalLM
 
-from benchmarks.paced import Pace
-from benchmarks.world import BASE, read_lists
+from benchmarks.turns import Turns
+from benchmarks.workload import BASE, read_lists
 from reshelf.modeling.score import attach_head
 
 
 def main(folder: Path, lists_per_step: int) -> None:
-    pace = Pace()
+    turns = Turns()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     dtype = torch.bfloat16 if device == "cuda" else torch.float32
     model = AutoModelForCausalLM.from_pretrained(folder / BASE, dtype=dtype, attn_implementation="sdpa").to(device)
@@ -31,8 +31,8 @@ def main(folder: Path, lists_per_step: int) -> None:
         ends = len(entry.prefix_ids) + torch.tensor([len(item) for item in entry.item_ids]).cumsum(0) - 1
         rows.append((ids[None], ends.to(device)))
     turns = itertools.cycle(rows)
-    pace.ready()
-    while pace.turn():
+    turns.ready()
+    while turns.turn():
         for _ in range(lists_per_step):
             ids, ends = next(turns)
             logits = model(input_ids=ids, logits_to_keep=ends, use_cache=False).logits[0]
@@ -41,7 +41,7 @@ def main(folder: Path, lists_per_step: int) -> None:
         model.zero_grad()
         if device == "cuda":
             torch.cuda.synchronize()
-        pace.done()
+        turns.done()
 
 
 if __name__ == "__main__":

@@ -16,13 +16,13 @@ import torch
 from FlagEmbedding.abc.finetune.reranker.AbsArguments import AbsRerankerDataArguments, AbsRerankerTrainingArguments
 from FlagEmbedding.finetune.reranker.decoder_only.base import DecoderOnlyRerankerRunner, RerankerModelArguments
 
-from benchmarks.paced import Pace
-from benchmarks.paced_trainer import ENDLESS, PacedSteps
-from benchmarks.world import BASE, read_lists
+from benchmarks.trainer_turns import ENDLESS, StepPerTurn
+from benchmarks.turns import Turns
+from benchmarks.workload import BASE, read_lists
 
 
 def main(folder: Path, lists_per_step: int) -> None:
-    pace = Pace()
+    turns = Turns()
     lists = read_lists(folder)
     data = folder / "flagembedding.jsonl"
     rows = [{"query": e.prefix, "pos": e.items[:1], "neg": e.items[1:], "prompt": e.answer} for e in lists]
@@ -48,9 +48,9 @@ def main(folder: Path, lists_per_step: int) -> None:
             **ENDLESS,
         ),
     )
-    runner.trainer.add_callback(PacedSteps(pace))
+    runner.trainer.add_callback(StepPerTurn(turns))
     sample, _ = runner.train_dataset[0]
-    pace.ready(tokens=len(sample[0]["input_ids"]))
+    turns.ready(tokens=len(sample[0]["input_ids"]))
     runner.trainer.train()
 
 

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from torch.utils.data import Dataset
 
-from benchmarks.paced import Pace
-from benchmarks.paced_trainer import ENDLESS, PacedSteps
-from benchmarks.world import BASE, read_lists
+from benchmarks.trainer_turns import ENDLESS, StepPerTurn
+from benchmarks.turns import Turns
+from benchmarks.workload import BASE, read_lists
 from reshelf.finetune.batches import Example
 from reshelf.finetune.losses.listnet import listnet
 from reshelf.finetune.packed_trainer import packed_arguments
@@ -24,8 +24,8 @@ from reshelf.modeling.loading import LoraConfig, ModelConfig, add_lora, load_bas
 from reshelf.modeling.score import attach_head
 
 
-class Lists(Dataset[Example]):
-    """The world's lists; the first candidate is the one that was bought."""
+class WorkloadLists(Dataset[Example]):
+    """The workload's lists; the first candidate is the one that was bought."""
 
     def __init__(self, folder: Path) -> None:
         self._examples = []
@@ -45,7 +45,7 @@ class Lists(Dataset[Example]):
 
 
 def main(folder: Path, lists_per_step: int, kind: str) -> None:
-    pace = Pace()
+    turns = Turns()
     dtype: Any = "bfloat16" if _on_gpu() else "float32"
     model, tokenizer = load_base(ModelConfig(str(folder / BASE), quantise=kind == "lora", dtype=dtype))
     attach_head(model, *(tokenizer.encode(word, add_special_tokens=False)[0] for word in ("yes", "no")))
@@ -58,13 +58,13 @@ def main(folder: Path, lists_per_step: int, kind: str) -> None:
         learning_rate=1e-4,
         **ENDLESS,
     )
-    dataset: Any = Lists(folder)
+    dataset: Any = WorkloadLists(folder)
     validation: Any = None
     if kind == "lora":
         model = add_lora(model, LoraConfig(rank=16, alpha=32, dropout=0.05))
     trainer = ListTrainer(model, arguments, dataset, validation, listnet, patience=1)
-    trainer.add_callback(PacedSteps(pace))
-    pace.ready()
+    trainer.add_callback(StepPerTurn(turns))
+    turns.ready()
     trainer.train()
 
 

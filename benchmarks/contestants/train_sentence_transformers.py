@@ -13,13 +13,13 @@ from datasets import Dataset
 from sentence_transformers import CrossEncoder, CrossEncoderTrainer, CrossEncoderTrainingArguments
 from sentence_transformers.cross_encoder.losses import ListNetLoss
 
-from benchmarks.paced import Pace
-from benchmarks.paced_trainer import ENDLESS, PacedSteps
-from benchmarks.world import BASE, read_lists
+from benchmarks.trainer_turns import ENDLESS, StepPerTurn
+from benchmarks.turns import Turns
+from benchmarks.workload import BASE, read_lists
 
 
 def main(folder: Path, lists_per_step: int) -> None:
-    pace = Pace()
+    turns = Turns()
     on_gpu = torch.cuda.is_available()
     dtype = torch.bfloat16 if on_gpu else torch.float32
     model = CrossEncoder(str(folder / BASE), model_kwargs={"dtype": dtype}, max_length=16384)
@@ -40,8 +40,8 @@ def main(folder: Path, lists_per_step: int) -> None:
         **ENDLESS,
     )
     trainer = CrossEncoderTrainer(model=model, args=arguments, train_dataset=data, loss=ListNetLoss(model))
-    trainer.add_callback(PacedSteps(pace))
-    pace.ready(tokens=len(model.tokenizer(lists[0].prefix, lists[0].texts[0])["input_ids"]))
+    trainer.add_callback(StepPerTurn(turns))
+    turns.ready(tokens=len(model.tokenizer(lists[0].prefix, lists[0].texts[0])["input_ids"]))
     trainer.train()
 
 

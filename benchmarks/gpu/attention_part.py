@@ -12,14 +12,14 @@ import torch
 from reshelf.modeling.attention_flex import flex
 from reshelf.modeling.attention_pieces import pieces
 from reshelf.modeling.packing import pack
-from reshelf.prompts.builder import ListPrompt, Trimmed
+from reshelf.prompts.builder import ListPrompt, Truncated
 
 
 def attention(heads: int = 4, groups: int = 1, width: int = 256) -> dict[str, Any]:
     """Largest differences of output and gradients, bfloat16, and milliseconds forward and backward."""
     lengths = [30 + n % 20 for n in range(64)]
     tokens = [np.ones(n, dtype=np.int32) for n in (600, *lengths)]
-    layout = pack([ListPrompt("", tokens[0], tuple(tokens[1:]), Trimmed())]).to("cuda").layout
+    layout = pack([ListPrompt("", tokens[0], tuple(tokens[1:]), Truncated())]).to("cuda").layout
     total = 600 + sum(lengths)
     torch.manual_seed(0)
     parts = [torch.randn(1, h, total, width, device="cuda", dtype=torch.bfloat16) for h in (heads, groups, groups)]

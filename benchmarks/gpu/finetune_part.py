@@ -28,7 +28,7 @@ _TRAINING_SHARE = 0.72
 _AT_ONCE = 256
 
 
-class _Pace:
+class _ValidationTimes:
     """When each validation of a run ended: the first one's cost is compilation, the others' is work."""
 
     def __init__(self) -> None:
@@ -49,18 +49,18 @@ def finetune_part(name: str, base: Path, data: Path, temporary: Path, out: Path,
         config, out=temporary / f"{name}_probe", eval_every=_PROBE_STEPS // 2, valid_lists=8, calibration="none",
         optimizer=replace(config.optimizer, max_steps=_PROBE_STEPS),
     )  # fmt: skip
-    pace = _Pace()
-    finetune(probe, pace)
+    validations = _ValidationTimes()
+    finetune(probe, validations)
     shutil.rmtree(probe.out)
-    step_s = (pace.curve[-1][0] - pace.curve[-2][0]) / (_PROBE_STEPS // 2)
+    step_s = (validations.curve[-1][0] - validations.curve[-2][0]) / (_PROBE_STEPS // 2)
     room = _TRAINING_SHARE * (seconds - (time.monotonic() - start))
     steps = max(config.eval_every, min(config.optimizer.max_steps, int(room / step_s / 1.15)))
     print(f"   {name}: {step_s:.3f} s a step, {steps} steps in {room:.0f} s", flush=True)
-    pace = _Pace()
+    validations = _ValidationTimes()
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
     began = time.monotonic()
-    best = finetune(replace(config, optimizer=replace(config.optimizer, max_steps=steps)), pace)
+    best = finetune(replace(config, optimizer=replace(config.optimizer, max_steps=steps)), validations)
     trained_s = time.monotonic() - began
     peak = torch.cuda.max_memory_allocated() / 2**30 if torch.cuda.is_available() else float("nan")
     trained = load_reranker(config.out)
@@ -82,7 +82,7 @@ def finetune_part(name: str, base: Path, data: Path, temporary: Path, out: Path,
         "recipe": name,
         "best_valid_ndcg@10": best,
         **{f"test_ndcg@10_{key}": mean_ndcg(value, lists) for key, value in scores.items()},
-        "curve": [[step, metric] for _, step, metric in pace.curve],
+        "curve": [[step, metric] for _, step, metric in validations.curve],
         "steps": steps,
         "seconds_a_step": step_s,
         "training_s": trained_s,

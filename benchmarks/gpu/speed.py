@@ -22,7 +22,7 @@ from reshelf.modeling.loading import LoraConfig, ModelConfig, add_lora, load_bas
 from reshelf.modeling.merge import merged
 from reshelf.modeling.packing import pack
 from reshelf.modeling.score import attach_head, score
-from reshelf.prompts.builder import ListPrompt, Trimmed
+from reshelf.prompts.builder import ListPrompt, Truncated
 
 _RNG = np.random.default_rng(0)
 
@@ -105,7 +105,7 @@ def _step(base: Path, quantise: bool, lora: bool, checkpointing: bool) -> Callab
 
 def _prompt(prefix: int, item: int, count: int) -> ListPrompt:
     whole = _RNG.integers(5, 900, prefix + item * count).astype(np.int32)
-    return ListPrompt("", whole[:prefix], tuple(np.split(whole[prefix:], count)), Trimmed())
+    return ListPrompt("", whole[:prefix], tuple(np.split(whole[prefix:], count)), Truncated())
 
 
 def _ms(work: Callable[[], Any], runs: int, end: float, warm: int = 2) -> float:

@@ -267,7 +267,7 @@ def _build_split(
         else:
             negatives = _fresh(builder.draw, banned, size - 1)
         if len(negatives) < size - 1:
-            report.repair(table, f"fewer than {size} candidates, for want of items", 1)
+            report.repair(table, f"fewer than {size} candidates, for want of items", 1, [str(len(negatives) + 1)])
         candidates = np.array([target, *negatives], dtype=np.int32)
         labels = np.zeros(len(candidates), dtype=np.int8)
         labels[0] = choices.grade[i]

@@ -17,18 +17,7 @@ from reshelf.data.schema import MAX_GRADE
 
 _SPACES = "' ' || chr(9) || chr(10) || chr(13) || chr(160)"
 _MISSING_NUMBERS = "('', 'nan', 'na', 'n/a', 'null', 'none', '-', '—')"
-_WHOLE = (
-    "TINYINT",
-    "SMALLINT",
-    "INTEGER",
-    "BIGINT",
-    "HUGEINT",
-    "UTINYINT",
-    "USMALLINT",
-    "UINTEGER",
-    "UBIGINT",
-    "UHUGEINT",
-)
+_WHOLE = [sign + size for sign in ("", "U") for size in ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT")]
 _FIRST, _LAST = -62_135_596_800_000_000, 253_402_300_799_999_999  # the years 1 to 9999, in microseconds
 _PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 _OFFSET = r":[0-9]{2}(\.[0-9]+)?\s*(Z|UTC|GMT|[+-][0-9]{2}(:?[0-9]{2})?)$"
@@ -77,11 +66,6 @@ def text_of(column: Column) -> str:
     if column.type != "JSON":
         return text
     joined = f"array_to_string(from_json({column.sql}, '[\"VARCHAR\"]'), ' ')"
-    named = (
-        f'array_to_string(list_transform(map_entries(from_json({column.sql}, \'{{"":"VARCHAR"}}\')), '
-        "lambda e: e.key || ': ' || e.value), '; ')"
-    )
-    del named
     return f"CASE WHEN json_type({column.sql}) = 'ARRAY' THEN nullif(trim({joined}), '') ELSE {text} END"
 
 
@@ -137,8 +121,8 @@ def path_of(column: Column, separator: str) -> str:
     return f"list_filter(list_transform({first}, lambda e: trim(e)), lambda e: e <> '')"
 
 
-def number_of(column: Column, decimal: str = ".") -> str:
-    """DOUBLE; NULL where missing or no number (see `is_no_number`)."""
+def number_of(column: Column, decimal: str | None = None) -> str:
+    """DOUBLE; NULL where missing or no number (see `is_no_number`). Prices are read by `money`."""
     if column.is_number:
         return f"CAST({column.sql} AS DOUBLE)"
     text = f"trim({column.text}, {_SPACES} || '$€£¥₹')"
@@ -152,12 +136,16 @@ def number_of(column: Column, decimal: str = ".") -> str:
     )
 
 
-def is_no_number(column: Column, decimal: str = ".") -> str:
+def is_missing(text: str) -> str:
+    """BOOLEAN: no text, or one that stands for none."""
+    return f"{text} IS NULL OR lower(trim({text}, {_SPACES})) IN {_MISSING_NUMBERS}"
+
+
+def is_no_number(column: Column, decimal: str | None = None) -> str:
     """BOOLEAN: there is something, and it is no number."""
     if column.is_number:
         return "false"
-    missing = f"{column.text} IS NULL OR lower(trim({column.text}, {_SPACES})) IN {_MISSING_NUMBERS}"
-    return f"NOT ({missing}) AND {number_of(column, decimal)} IS NULL"
+    return f"NOT ({is_missing(column.text)}) AND {number_of(column, decimal)} IS NULL"
 
 
 def time_of(column: Column, spec: Table) -> str:
@@ -169,7 +157,7 @@ def time_of(column: Column, spec: Table) -> str:
         moment = f"CAST({column.sql} AS TIMESTAMP)"
         return f"epoch_us({moment})" if spec.timezone in (None, "UTC") else f"epoch_us(timezone({zone}, {moment}))"
     if column.is_number:
-        exact = f"try_cast({column.sql} AS HUGEINT)" if column.type in _WHOLE else column.sql
+        exact = f"try_cast({column.sql} AS {'HUGEINT' if column.type in _WHOLE else 'DOUBLE'})"
         return _bounded(_number_time(exact, column.sql, spec))
     text = f"trim({column.text}, {_SPACES})"
     if spec.time_format:
@@ -200,8 +188,7 @@ def is_local_time(column: Column, spec: Table) -> str:
 
 def is_no_time(column: Column, spec: Table) -> str:
     """BOOLEAN: there is something, and it is no time."""
-    missing = f"{column.text} IS NULL OR lower(trim({column.text}, {_SPACES})) IN {_MISSING_NUMBERS}"
-    return f"NOT ({missing}) AND ({time_of(column, spec)}) IS NULL"
+    return f"NOT ({is_missing(column.text)}) AND ({time_of(column, spec)}) IS NULL"
 
 
 def _finite(moment: str) -> str:
@@ -233,7 +220,7 @@ def _number_time(number: str, written: str, spec: Table) -> str:
     )
 
 
-def grade_of(label: Column, grades: dict[str, int], thresholds: list[float], decimal: str = ".") -> str:
+def grade_of(label: Column, grades: dict[str, int], thresholds: list[float], decimal: str | None = None) -> str:
     """TINYINT: the grade of a raw label; NULL where it has none."""
     text = without_point(f"lower(trim({label.text}, {_SPACES}))")
     if grades:
@@ -257,6 +244,15 @@ def yes_of(column: Column) -> str:
         return f"({column.sql} <> 0)" if column.type != "BOOLEAN" else column.sql
     text = f"lower(trim({column.text}, {_SPACES}))"
     return f"({text} IN {_words(True)} OR coalesce(try_cast({text} AS DOUBLE) <> 0, false))"
+
+
+def is_neither(column: Column) -> str:
+    """BOOLEAN: there is something, and it is neither yes nor no nor a number."""
+    if column.is_number:
+        return "false"
+    text = f"lower(trim({column.text}, {_SPACES}))"
+    words = f"{text} IN {_words(True)} OR {text} IN {_words(False)} OR {text} IN {_MISSING_NUMBERS}"
+    return f"NOT coalesce({words} OR try_cast({text} AS DOUBLE) IS NOT NULL, true)"
 
 
 _TRUE, _FALSE = ("true", "t", "yes", "y", "on"), ("false", "f", "no", "n", "off")

@@ -3,13 +3,12 @@
     with open_work(folder, root, report, progress) as work:
         work.number("SELECT count(*) FROM 'events-*.parquet'")
 
-Paths in its SQL are relative to the root. Nothing is fetched from the network, no extension is loaded, no setting can
-be changed any more.
+Paths in its SQL are absolute: DuckDB would look for relative ones in the process's own folder. Nothing is fetched from
+the network, no extension is loaded, no setting can be changed any more.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -145,12 +144,9 @@ def open_work(
         base.execute(f"SET allowed_directories = [{quoted(str(root.resolve()))}]")
         base.execute("SET enable_external_access = false")
     base.execute("SET lock_configuration = true")
-    here = Path.cwd()
-    os.chdir(root)  # DuckDB allows a relative path only where the process itself would find it
     try:
         yield work
     finally:
-        os.chdir(here)
         base.close()
 
 

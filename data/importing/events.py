@@ -25,6 +25,7 @@ from reshelf.data.importing.casts import (
     time_of,
 )
 from reshelf.data.importing.database import Work, quoted
+from reshelf.data.importing.import_report import UNMAPPED
 from reshelf.data.importing.items import check_exact
 from reshelf.data.importing.mapping import UNDO, BuildConfig, EventsTable, Mapping
 from reshelf.data.importing.mapping_file import events_name
@@ -40,9 +41,10 @@ _DAY = 86_400_000_000
 _UNREAD = 0.01
 """Share of times that may be unreadable."""
 REPEATED = "repeated row"
+UNKNOWN_ITEM = "item not in the catalogue"
 _STAGED = (
     "part TINYINT, row BIGINT, user VARCHAR, item VARCHAR, kind VARCHAR, key BIGINT, unread BOOLEAN, value DOUBLE, "
-    "bad_value BOOLEAN, query VARCHAR, list VARCHAR, event_id VARCHAR, session VARCHAR, split VARCHAR"
+    "local BOOLEAN, bad_value BOOLEAN, query VARCHAR, list VARCHAR, event_id VARCHAR, session VARCHAR, split VARCHAR"
 )
 
 
@@ -61,7 +63,7 @@ def read_events(work: Work, mapping: Mapping) -> None:
     work.run("DROP TABLE event_row")
     _drop_bots(work, mapping)
     _drop_repeated(work, mapping)
-    _take_back(work)
+    _take_back(work, mapping)
     kept = work.fetch("SELECT part, count(*) FROM log GROUP BY part")
     for number in range(len(mapping.events)):
         work.report.keep(events_name(mapping, number), dict(kept).get(number, 0))
@@ -93,9 +95,12 @@ def _stage(work: Work, mapping: Mapping, number: int) -> Source:
         "kind": text_of(source.column(spec.kind_column)) if spec.kind_column else quoted(spec.kind.value),
         "key": time_of(source.column(spec.time), spec) if spec.time else "CAST(NULL AS BIGINT)",
         "unread": is_no_time(source.column(spec.time), spec) if spec.time else "false",
+        "local": is_local_time(source.column(spec.time), spec) if spec.time else "CAST(NULL AS BOOLEAN)",
         "value": number_of(source.column(spec.value), spec.decimal) if spec.value else "CAST(NULL AS DOUBLE)",
         "bad_value": is_no_number(source.column(spec.value), spec.decimal) if spec.value else "false",
-        "query": _query_text(source.column(spec.query), mapping) if spec.query else "CAST(NULL AS VARCHAR)",
+        "query": f"left({text_of(source.column(spec.query))}, {mapping.max_query})"
+        if spec.query
+        else "CAST(NULL AS VARCHAR)",
         "list": source.id(spec.list_id),
         "event_id": source.id(spec.event_id),
         "session": source.id(spec.session_id),
@@ -104,7 +109,7 @@ def _stage(work: Work, mapping: Mapping, number: int) -> Source:
     if not spec.time:
         columns["key"] = f"CAST({order} AS BIGINT)" if order in ("row", "place") else f"CAST({order} * 1e6 AS BIGINT)"
     selected = ", ".join(f"{sql} AS {name}" for name, sql in columns.items())
-    reading(work, source, f"INSERT INTO event_row SELECT {selected} FROM {source.relation}")
+    reading(work, source, f"INSERT INTO event_row BY NAME SELECT {selected} FROM {source.relation}")
     staged = work.number(f"SELECT count(*) FROM event_row WHERE part = {number}")
     source.count(staged)
     for (row,) in work.fetch(f"SELECT row FROM event_row WHERE part = {number} AND bad_value ORDER BY row LIMIT 1"):
@@ -115,10 +120,6 @@ def _stage(work: Work, mapping: Mapping, number: int) -> Source:
         ):
             source.fail(row, spec.order, "the order is missing; give a number")
     return source
-
-
-def _query_text(column: Column, mapping: Mapping) -> str:
-    return f"left({text_of(column)}, {mapping.max_query})"
 
 
 def _raw(source: Source, column: str | None, row: int) -> object:
@@ -184,18 +185,22 @@ def _check_rows(work: Work, mapping: Mapping, sources: list[Source]) -> None:
 
 
 def check_times(work: Work, source: Source, table: str, where: str, field: str | None) -> None:
-    """More than a hundredth of unreadable times is an error.
+    """More than a hundredth of unreadable times is an error; times with an offset beside times without are a warning.
 
     Raises:
         InputError: names file, row and field.
     """
-    total, bad, row = work.fetch(
-        f"SELECT count(*), count(*) FILTER (WHERE unread), min(row) FILTER (WHERE unread) FROM {table} WHERE {where}"
+    total, bad, row, local, others = work.fetch(
+        "SELECT count(*), count(*) FILTER (WHERE unread), min(row) FILTER (WHERE unread), "
+        f"count(*) FILTER (WHERE local), count(*) FILTER (WHERE NOT local) FROM {table} WHERE {where}"
     )[0]
     if field and not source.spec.timezone:
-        local = is_local_time(source.column(field), source.spec)
-        for (found,) in work.fetch(f"SELECT bool_or({local}) FROM (FROM {source.relation} LIMIT 1000)"):
-            work.report.local_times[source.part] = bool(found)
+        work.report.local_times[source.part] = local > 0
+        if local and others:
+            work.report.warn(
+                f"{local} times of {source.part} have no offset and were read as UTC, {others} say when they were: set "
+                f"timezone in {source.part}, UTC if that is right"
+            )
     if bad > _UNREAD * total:
         raw = _raw(source, field, row)
         what = f"{raw!r} is not a time ({bad} of {total} are not)"
@@ -209,13 +214,14 @@ def _check(work: Work, mapping: Mapping, sources: list[Source]) -> None:
     latest = int((clock.time() + 86_400) * 1e6)
     earliest = " ".join(f"WHEN {n} THEN {_day(spec)}" for n, spec in enumerate(mapping.events))
     timed = "true" if mapping.events[0].time else "false"
+    has_query = "true" if any(spec.query for spec in mapping.events) else "false"
     days = sorted({spec.earliest for spec in mapping.events})
     reason = f"""CASE
         WHEN s.user IS NULL THEN 'shopper id missing'
-        WHEN k.kind IS NULL AND k.undoes IS NULL THEN 'kind not mapped'
+        WHEN k.kind IS NULL AND k.undoes IS NULL THEN '{UNMAPPED}'
         WHEN s.item IS NULL AND k.kind IS DISTINCT FROM {SEARCH} THEN 'item id missing'
-        WHEN i.code IS NULL AND k.kind IS DISTINCT FROM {SEARCH} THEN 'item not in the catalogue'
-        WHEN k.kind = {SEARCH} AND s.query IS NULL AND {_has_query(mapping)} THEN 'search without a query'
+        WHEN i.code IS NULL AND k.kind IS DISTINCT FROM {SEARCH} THEN '{UNKNOWN_ITEM}'
+        WHEN k.kind = {SEARCH} AND s.query IS NULL AND {has_query} THEN 'search without a query'
         WHEN {timed} AND s.unread THEN 'time cannot be read'
         WHEN s.key IS NULL THEN 'time missing'
         WHEN {timed} AND (s.key < CASE s.part {earliest} END OR s.key > {latest})
@@ -230,24 +236,31 @@ def _check(work: Work, mapping: Mapping, sources: list[Source]) -> None:
         FROM event_row s LEFT JOIN kind k ON k.part = s.part AND k.raw = s.kind LEFT JOIN known i ON i.id = s.item
             LEFT JOIN shopper u ON u.id = s.user LEFT JOIN query q ON q.text = s.query"""
     )
+    kinds: dict[int, list[str]] = {}
+    for number, raw, n in work.fetch(
+        "SELECT s.part, coalesce(s.kind, 'no kind'), count(*) FROM event_row s LEFT JOIN kind k ON k.part = s.part AND "
+        "k.raw = s.kind WHERE s.user IS NOT NULL AND k.kind IS NULL AND k.undoes IS NULL "
+        "GROUP BY ALL ORDER BY 3 DESC, 2"
+    ):
+        kinds.setdefault(number, []).append(f"{raw}: {n:,}")
     for number, why, n in work.fetch(
         "SELECT part, reason, count(*) FROM checked WHERE reason IS NOT NULL GROUP BY ALL ORDER BY 1, 2"
     ):
-        work.report.drop(sources[number].part, why, n)
+        work.report.drop(sources[number].part, why, n, kinds.get(number, ()) if why == UNMAPPED else ())
     for number, n in work.fetch("SELECT part, count(*) FROM checked WHERE infinite AND reason IS NULL GROUP BY part"):
-        work.report.repair(sources[number].part, "value is infinite, now missing", n)
-    unmapped = work.fetch(
-        "SELECT kind, count(*) FROM event_row s LEFT JOIN kind k ON k.part = s.part AND k.raw = s.kind WHERE k.kind "
-        "IS NULL AND "
-        "k.undoes IS NULL AND s.kind IS NOT NULL GROUP BY s.kind ORDER BY 2 DESC LIMIT 5".replace(
-            "SELECT kind", "SELECT s.kind"
-        )
-    )
-    work.report.kinds_not_mapped = {str(raw): int(n) for raw, n in unmapped}
+        work.report.repair(sources[number].part, "value is infinite, now missing", n, ["Infinity"])
     if work.number("SELECT count(*) FROM checked WHERE reason IS NULL"):
         for number, source in enumerate(sources):
             late = "reason LIKE 'time before %'"
             check_plausible(source, "checked", f"part = {number}", late, "key", mapping.events[number].time)
+    for number, source in enumerate(sources):
+        spec = mapping.events[number]
+        lost = f"SELECT row FROM checked WHERE part = {number} AND reason = '{UNKNOWN_ITEM}'"
+        if spec.on_unknown == "error" and (found := work.fetch(f"{lost} ORDER BY row LIMIT 1")):
+            row = found[0][0]
+            item = work.fetch(f"SELECT item FROM event_row WHERE part = {number} AND row = {row}")[0][0]
+            what = f"item {item!r} is not in the catalogue; add it to items, or set on_unknown: drop"
+            source.fail(row, names_of(spec.item_id)[0], what)
     work.run("DELETE FROM checked WHERE reason IS NOT NULL")
 
 
@@ -271,10 +284,6 @@ def implausible(time: str, mapping: Mapping) -> str:
     """SQL of whether a list's time is before all that events may have, or in the future."""
     first = min((_day(spec) for spec in mapping.events), default=_day(EventsTable(user_id="", item_id="")))
     return f"({time} < {first} OR {time} > {int((clock.time() + 86_400) * 1e6)})"
-
-
-def _has_query(mapping: Mapping) -> str:
-    return "true" if any(spec.query for spec in mapping.events) else "false"
 
 
 def _day(spec: EventsTable) -> int:
@@ -325,15 +334,12 @@ def _drop_repeated(work: Work, mapping: Mapping) -> None:
 def _drop_again(work: Work, mapping: Mapping, reason: str) -> None:
     for number, n in work.fetch("SELECT part, count(*) FROM again GROUP BY part"):
         work.report.drop(events_name(mapping, number), reason, n)
-    work.run(
-        "DELETE FROM checked WHERE (part, row) IN (SELECT part, row FROM again)"
-        if work.number("SELECT count(*) FROM again")
-        else "SELECT 1"
-    )
+    if work.number("SELECT count(*) FROM again"):
+        work.run("DELETE FROM checked WHERE (part, row) IN (SELECT part, row FROM again)")
     work.run("DROP TABLE again")
 
 
-def _take_back(work: Work) -> None:
+def _take_back(work: Work, mapping: Mapping) -> None:
     """The table `log`, sorted; an event that was taken back knows when (`undone`), and what took it back is gone.
 
     Additions and removals of one shopper, item and kind are brackets: a removal closes the last open addition. The
@@ -359,11 +365,9 @@ def _take_back(work: Work) -> None:
         ASOF JOIN (SELECT * FROM numbered WHERE opens) o
             ON o.user = c.user AND o.item = c.item AND o.kind = c.kind AND o.level = c.level + 1 AND c.n >= o.n"""
     )
-    for part, n in work.fetch("SELECT part, count(*) FROM taken GROUP BY part"):
-        work.report.taken_back += n
-        del part
+    work.report.taken_back = work.number("SELECT count(*) FROM taken")
     for part, n in work.fetch("SELECT part, count(*) FROM checked WHERE undoes IS NOT NULL GROUP BY part"):
-        work.report.drop(_part_name(work, part), "takes another event back", n)
+        work.report.drop(events_name(mapping, part), "takes another event back", n)
     work.run(
         f"""CREATE TABLE log AS SELECT c.part, c.row, c.user, c.item, c.kind, c.key, c.value, c.query, c.list,
             c.session,
@@ -373,11 +377,6 @@ def _take_back(work: Work) -> None:
     )
     work.run("DROP TABLE checked")
     work.run("DROP TABLE taken")
-
-
-def _part_name(work: Work, number: int) -> str:
-    names = [name for name in work.report.rows_read if name.split(".")[0] == "events"]
-    return names[number]
 
 
 def event_log(work: Work, mapping: Mapping) -> EventLog:

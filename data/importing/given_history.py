@@ -143,5 +143,6 @@ def _check(work: Work, source: Source, spec: ListColumns, number: int) -> None:
     if lost and spec.on_unknown == "error":
         source.fail(lost[0][0], field, f"item {lost[0][1]!r} is not in the catalogue; add it to items or leave it out")
     if lost:
-        work.report.repair(source.part, "history event on an item not in the catalogue, left out", len(lost))
+        what = "history event on an item not in the catalogue, left out"
+        work.report.repair(source.part, what, len(lost), (str(item) for _, item in lost))
         work.run(f"DELETE FROM said WHERE {unknown}")

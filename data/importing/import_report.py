@@ -10,7 +10,7 @@ Of every table, rows read = rows kept + rows dropped; `check` holds it.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +19,15 @@ from rich.markup import escape
 from rich.table import Table
 
 from reshelf.errors import InputError
+
+_SHARES = {
+    "share_with_history": "lists with a history, by split",
+    "share_with_outcome": "lists with an outcome, by split",
+}
+"""Facts about the lists of a split, and what they are called on the screen."""
+UNMAPPED = "kind not mapped"
+_EXAMPLES, _KINDS = 3, 20
+_LONGEST = 40
 
 
 @dataclass
@@ -29,12 +38,12 @@ class ImportReport:
     rows_kept: Counter[str] = field(default_factory=Counter)
     dropped: dict[str, Counter[str]] = field(default_factory=dict)
     repaired: dict[str, Counter[str]] = field(default_factory=dict)
+    examples: dict[str, dict[str, list[str]]] = field(default_factory=dict)
+    """Up to three of what was dropped or repaired, as written, by table and reason; of kinds not mapped more."""
     lists: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Facts about the lists of each split."""
     joins: dict[str, float] = field(default_factory=dict)
     """Shares of events and lists that found each other; see `join_report`."""
-    kinds_not_mapped: dict[str, int] = field(default_factory=dict)
-    """The most frequent raw kinds of event that the mapping does not know."""
     taken_back: int = 0
     """Events that a later one took back: removed from the cart, refunded."""
     local_times: dict[str, bool] = field(default_factory=dict)
@@ -48,25 +57,40 @@ class ImportReport:
     def keep(self, table: str, n: int) -> None:
         self.rows_kept[table] += n
 
-    def drop(self, table: str, reason: str, n: int) -> None:
+    def drop(self, table: str, reason: str, n: int, examples: Iterable[str] = ()) -> None:
         if n:
             self.dropped.setdefault(table, Counter())[reason] += int(n)
+            self._show(table, reason, examples)
 
-    def repair(self, table: str, reason: str, n: int) -> None:
+    def repair(self, table: str, reason: str, n: int, examples: Iterable[str] = ()) -> None:
         if n:
             self.repaired.setdefault(table, Counter())[reason] += int(n)
+            self._show(table, reason, examples)
+
+    def _show(self, table: str, reason: str, examples: Iterable[str]) -> None:
+        known = self.examples.setdefault(table, {}).setdefault(reason, [])
+        for text in examples:
+            if len(known) >= (_KINDS if reason == UNMAPPED else _EXAMPLES):
+                break
+            known += [_short(text)] * (_short(text) not in known)
+
+    def _reason(self, table: str, reason: str) -> str:
+        """A reason with its examples."""
+        found = self.examples.get(table, {}).get(reason)
+        return f"{reason} ({', '.join(found)})" if found else reason
 
     def reasons(self, table: str) -> str:
         """`item not in the catalogue: 12, repeated row: 3`, what was dropped of a table."""
-        return ", ".join(f"{reason}: {n}" for reason, n in sorted(self.dropped.get(table, {}).items()))
+        counts = sorted(self.dropped.get(table, {}).items())
+        return ", ".join(f"{self._reason(table, reason)}: {n}" for reason, n in counts)
 
     def warn(self, sentence: str) -> None:
         self.warnings.append(sentence)
 
     def nothing_left(self) -> InputError:
         """What is wrong where every list was dropped, with the reasons."""
-        dropped = {table: dict(sorted(counts.items())) for table, counts in sorted(self.dropped.items())}
-        return InputError(f"no list is left of this import ({dropped}); check the mapping")
+        dropped = "; ".join(f"of {table}, {self.reasons(table)}" for table in sorted(self.dropped)) or "nothing dropped"
+        return InputError(f"no list is left of this import ({dropped}); correct the mapping, or give a longer log")
 
     def check(self) -> None:
         """Raises:
@@ -84,13 +108,13 @@ class ImportReport:
                 "kept": self.rows_kept[table],
                 "dropped": dict(self.dropped.get(table, {})),
                 "repaired": dict(self.repaired.get(table, {})),
+                "examples": {reason: list(found) for reason, found in self.examples.get(table, {}).items() if found},
             }
             for table, n in self.rows_read.items()
         }
         return {
             "tables": tables,
             "joins": self.joins,
-            "kinds_not_mapped": self.kinds_not_mapped,
             "taken_back": self.taken_back,
             "lists": self.lists,
             "warnings": self.warnings,
@@ -108,31 +132,38 @@ class ImportReport:
                 name, f"{n:,}", f"{self.rows_kept[name]:,}", f"{sum(gone.values()):,}", f"{sum(mended.values()):,}"
             )
             for reason, count in gone.items():
-                table.add_row(f"  dropped: {reason}", "", "", f"{count:,}", "")
+                table.add_row(f"  dropped: {escape(self._reason(name, reason))}", "", "", f"{count:,}", "")
             for reason, count in mended.items():
-                table.add_row(f"  repaired: {reason}", "", "", "", f"{count:,}")
+                table.add_row(f"  repaired: {escape(self._reason(name, reason))}", "", "", "", f"{count:,}")
         console.print(table)
         table = Table(title="Lists")
         table.add_column("")
         for split in self.lists:
             table.add_column(split, justify="right")
-        for name in dict.fromkeys(key for facts in self.lists.values() for key in facts):
+        for name in dict.fromkeys(key for facts in self.lists.values() for key in facts if key not in _SHARES):
             table.add_row(name.replace("_", " "), *(_text(facts.get(name, "")) for facts in self.lists.values()))
         console.print(table)
-        if self.joins:
-            console.print(joins_table(self.joins))
+        console.print(joins_table(self.joins, self.lists))
         for sentence in self.warnings:
             console.print(f"Warning: {escape(sentence)}", style="yellow")
 
 
-def joins_table(joins: Mapping[str, float]) -> Table:
-    """What share of events and lists found each other."""
+def joins_table(joins: Mapping[str, float], lists: Mapping[str, Mapping[str, Any]]) -> Table:
+    """What share of events and lists found each other: of everything that was read, and of the lists of each split."""
     table = Table(title="What found what")
-    table.add_column("")
-    table.add_column("share", justify="right")
+    for name in ("", "all", *lists):
+        table.add_column(name, justify="right" if name else "left")
     for name, share in joins.items():
         table.add_row(name, f"{share:.1%}")
+    for key, name in _SHARES.items():
+        table.add_row(name, "", *(f"{facts[key]:.1%}" if key in facts else "" for facts in lists.values()))
     return table
+
+
+def _short(text: object) -> str:
+    """In one line, without characters that a terminal would obey."""
+    line = "".join(c if c.isprintable() else " " for c in str(text))
+    return line if len(line) <= _LONGEST else line[: _LONGEST - 1] + "…"
 
 
 def _text(value: Any) -> str:

@@ -6,12 +6,10 @@
 Out comes a data set folder (`data.dataset_folder`) with `report.json`: how many rows of every table were read, kept,
 dropped and repaired, by reason. The folder appears only when all went well.
 
-What stops the import (InputError: file, row, field): a column, file or mapping key that is not there; a missing id; an
-item or list id that comes twice; an empty list; an unknown candidate; a missing, NaN or unmapped label; a history event
-at or after its list's time; a value that is no number or time where one is needed. These mean that the mapping or the
-export is wrong, and a guess would train on nonsense.
-What is repaired or dropped, and counted: what every real log has; see
-`data.importing.items`, `data.importing.history`, `data.importing.pairs`.
+What stops the import (InputError: file, row, field) means that the mapping or the export is wrong, and a guess would
+train on nonsense: a column, file or key that is not there; an item or list id that comes twice; a label that is
+missing, NaN or not mapped; a history event at or after its list's time. What every real log has is repaired or
+dropped, and counted.
 """
 
 from __future__ import annotations
@@ -26,7 +24,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from reshelf.data.dataset_folder import ITEM_SCHEMA, SPLITS, RankingData, load_dataset_folder, write_records
 from reshelf.data.importing.build import build_lists
@@ -35,7 +32,7 @@ from reshelf.data.importing.events import event_log, read_events
 from reshelf.data.importing.features import make_features
 from reshelf.data.importing.given_history import read_given
 from reshelf.data.importing.import_report import ImportReport
-from reshelf.data.importing.items import read_catalogue, read_item_queries, read_queries
+from reshelf.data.importing.items import read_catalogue, read_dated_prices, read_item_queries, read_queries
 from reshelf.data.importing.join_report import report_joins
 from reshelf.data.importing.lists import query_key, read_lists
 from reshelf.data.importing.mapping import Mapping
@@ -45,6 +42,7 @@ from reshelf.data.importing.splits import check_splits, guard_users, split_event
 from reshelf.data.importing.writing import Material, write_split
 from reshelf.data.signals.event_log import EventLog
 from reshelf.errors import InputError
+from reshelf.progress import MinuteProgress
 
 
 @dataclass
@@ -120,8 +118,7 @@ def write_folder(
     Raises:
         InputError: the mapping or the data is at fault; names file, row and field.
     """
-    bars = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*bars, disable=config.quiet, transient=True) as progress:
+    with MinuteProgress(disable=config.quiet, transient=True) as progress:
         try:
             with open_work(folder / "work", root, report, progress, memory, config.allow_remote) as work:
                 _write(work, mapping, folder, config)
@@ -145,10 +142,8 @@ def _write(work: Work, mapping: Mapping, folder: Path, config: ImportConfig) -> 
     report_joins(work, mapping)
     cuts = split_events(work, log, lists, mapping, sources, seed)
     lists = split_lists(work, lists, log, mapping, cuts, seed, config.limit, sources)
-    ids, queries = (
-        work.texts("SELECT list_text FROM numbered ORDER BY number") if _number(work) else pa.array([], pa.string()),
-        work.texts("SELECT text FROM query ORDER BY code"),
-    )
+    ids = work.texts("SELECT list_text FROM numbered ORDER BY number")
+    queries = work.texts("SELECT text FROM query ORDER BY code")
     catalogue = list(items.values())
     if mapping.build:
         build = mapping.build
@@ -171,19 +166,14 @@ def _write(work: Work, mapping: Mapping, folder: Path, config: ImportConfig) -> 
     material = Material(
         lists=lists, log=log, given=given, items=catalogue, item_ids=pa.array(list(items), pa.string()),
         queries=queries, users=work.texts("SELECT id FROM shopper ORDER BY code"), list_ids=ids,
-        own=(own["number"].astype(np.int64), own["event"].astype(np.int64)), mapping=mapping, features=features,
-        sources=sources,
+        own=(own["number"].astype(np.int64), own["event"].astype(np.int64)), mapping=mapping,
+        prices=read_dated_prices(work, len(catalogue)), features=features, sources=sources,
     )  # fmt: skip
     material.check_order()
     write_records(folder / "items.parquet", catalogue, ITEM_SCHEMA)
     for code, split in enumerate(SPLITS):
         if len(chosen := np.flatnonzero(lists.split == code)):
             report.lists[split] = write_split(folder / f"{split}.parquet", chosen, material, work)
-
-
-def _number(work: Work) -> int:
-    """How many lists there were before any was dropped; their ids are in the table `numbered`."""
-    return work.number("SELECT count(*) FROM numbered")
 
 
 def _no_events(work: Work) -> EventLog:

@@ -16,6 +16,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from reshelf.data.importing.casts import (
     INEXACT,
     id_of,
@@ -27,9 +30,11 @@ from reshelf.data.importing.casts import (
 )
 from reshelf.data.importing.database import Work, quoted
 from reshelf.data.importing.mapping import ItemsTable, Mapping
+from reshelf.data.importing.money import Money, read_money
 from reshelf.data.importing.tables import Source, names_of, open_table, reading
 from reshelf.data.price_levels import with_price_levels
 from reshelf.data.schema import Item
+from reshelf.data.signals.event_log import NO_TIME, Int64, lower_bound
 
 UNTITLED = "untitled"
 _HIDDEN = re.compile(r"<(style|script)\b.*?</\1\s*>", re.IGNORECASE | re.DOTALL)
@@ -70,6 +75,38 @@ def read_catalogue(work: Work, mapping: Mapping) -> dict[str, Item]:
     return with_price_levels(items.values())
 
 
+@dataclass(frozen=True)
+class DatedPrices:
+    """Prices over time, those of one item after the other, oldest first."""
+
+    starts: Int64
+    """int64 [items + 1]: where the prices of each item's code begin."""
+    since: Int64
+    """Microseconds since 1970 UTC."""
+    price: npt.NDArray[np.float64]
+    """Infinite where the catalogue had none."""
+
+    def at(self, item: npt.NDArray[np.int32], time: Int64) -> npt.NDArray[np.float64]:
+        """Price of every item at a time, float64 [N]: infinite before its first, NaN where the item has no dates or the
+        time is `NO_TIME`."""
+        low, high = self.starts[item], self.starts[item + 1]
+        last = lower_bound(self.since, low, high, time + 1) - 1
+        price = np.where(last >= low, self.price[np.maximum(last, 0)], np.inf)
+        return np.where((low < high) & (time != NO_TIME), price, np.nan)
+
+
+def read_dated_prices(work: Work, items: int) -> DatedPrices | None:
+    """What `read_catalogue` found; None where no item has prices over time."""
+    if not work.number("SELECT count(*) FROM duckdb_tables() WHERE table_name = 'price'"):
+        return None
+    found = work.arrays(
+        "SELECT code, since, coalesce(price, 'inf'::DOUBLE) AS price FROM price JOIN item USING (id) ORDER BY code, "
+        "since"
+    )
+    starts = np.searchsorted(found["code"], np.arange(items + 1)).astype(np.int64)
+    return DatedPrices(starts, found["since"].astype(np.int64), found["price"]) if len(found["code"]) else None
+
+
 def check_exact(work: Work, source: Source, ids: str, field: str) -> None:
     """No id may have lost digits.
 
@@ -98,10 +135,15 @@ def _selected(source: Source, spec: ItemsTable) -> Iterator[str]:
         f"{path_of(source.column(spec.category), spec.category_separator)}" if spec.category else "NULL::VARCHAR[]"
     )
     yield f"{category} AS category"
+    price = read_money(source, "price", spec.price) if spec.price else Money()
+    yield f"{price.amount} AS price"
+    yield f"{price.currency} AS price_currency"
     for name in _NUMBERS:
-        column = getattr(spec, name)
-        yield f"{number_of(source.column(column), spec.decimal) if column else 'CAST(NULL AS DOUBLE)'} AS {name}"
-        yield f"{is_no_number(source.column(column), spec.decimal) if column else 'false'} AS bad_{name}"
+        column = source.column(getattr(spec, name)) if getattr(spec, name) else None
+        if name != "price":
+            yield f"{number_of(column, spec.decimal) if column else 'CAST(NULL AS DOUBLE)'} AS {name}"
+            yield f"{is_no_number(column, spec.decimal) if column else 'false'} AS bad_{name}"
+        yield f"{column.text if column else 'CAST(NULL AS VARCHAR)'} AS written_{name}"
     since = time_of(source.column(spec.valid_from), spec) if spec.valid_from else "CAST(NULL AS BIGINT)"
     yield f"{since} AS since"
     values = ", ".join(text_of(source.column(column)) for column in spec.attributes.values())
@@ -111,15 +153,16 @@ def _selected(source: Source, spec: ItemsTable) -> Iterator[str]:
 def _repair_numbers(work: Work, spec: ItemsTable) -> None:
     for name, (low, most) in _NUMBERS.items():
         high = spec.max_price if most is None else most
-        work.report.repair(
-            "items", f"{name} is no number, now missing", work.number(f"SELECT count(*) FROM item_row WHERE bad_{name}")
-        )
+        unread = [(f"bad_{name}", "is no number")] if name != "price" else []
+        if name == "rating_count":
+            unread.append((f"{name} <> floor({name}) AND NOT isnan({name})", "is no whole number"))
         for bad, what in (
+            *unread,
             (f"{name} < {low}", f"below {low:g}"),
             (f"{name} > {high} AND NOT isnan({name})", f"above {high:g}"),
         ):
-            n = work.number(f"SELECT count(*) FROM item_row WHERE {bad}")
-            work.report.repair("items", f"{name} {what}, now missing", n)
+            found = work.fetch(f"SELECT written_{name} FROM item_row WHERE {bad} ORDER BY row")
+            work.report.repair("items", f"{name} {what}, now missing", len(found), (text for (text,) in found))
             work.run(f"UPDATE item_row SET {name} = NULL WHERE {bad}")
         work.run(f"UPDATE item_row SET {name} = NULL WHERE isnan({name})")
 
@@ -160,10 +203,10 @@ def _items(work: Work, spec: ItemsTable) -> Iterator[Item]:
 def _item(row: dict[str, Any], spec: ItemsTable, work: Work) -> Item:
     title = _clean(row["title"])
     if title is None:
-        work.report.repair("items", "title missing, now 'untitled'", 1)
+        work.report.repair("items", "title missing, now 'untitled'", 1, [f"item {row['id']}"])
     description = row["description"]
     if description is not None and (plain := plain_text(description)) != description:
-        work.report.repair("items", "mark-up taken out of the description", 1)
+        work.report.repair("items", "mark-up taken out of the description", 1, [description])
         description = plain or None
     named = dict(zip(spec.attributes, row["attributes"] or ())) | _split_attributes(row["attribute_text"], spec)
     price, count = row["price"], row["rating_count"]
@@ -173,7 +216,7 @@ def _item(row: dict[str, Any], spec: ItemsTable, work: Work) -> Item:
         category=tuple(row["category"] or ()),
         brand=_clean(row["brand"]),
         price=price,
-        currency=row["currency"] or (spec.currency_code if price is not None else None),
+        currency=row["currency"] or ((row["price_currency"] or spec.currency_code) if price is not None else None),
         rating=row["rating"],
         rating_count=None if count is None else int(count),
         attributes={name: value for name, value in named.items() if value},

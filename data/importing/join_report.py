@@ -12,6 +12,7 @@ from reshelf.data.importing.mapping import Mapping
 from reshelf.data.importing.shown import labelled_by_events, parts_of
 
 _LOW = 0.01
+_DAY, _QUARTER = 86_400_000_000, 900_000_000
 _FEW = 20
 """Fewer than this many events say little about shares."""
 _CAUSES = {
@@ -91,13 +92,27 @@ def _zones(work: Work, mapping: Mapping) -> None:
             f"times of {' and '.join(local)} have no offset and were read as UTC, those of {' and '.join(others)} say "
             f"when they were: set timezone in {local[0]}, UTC if that is right"
         )
+    if mapping.lists or mapping.pairs:
+        hours = f"count(DISTINCT {{}} % {_DAY}) <= 2 AND bool_and({{}} % {_QUARTER} = 0)"  # two: summer and winter
+        days, apart = (
+            work.fetch(f"SELECT {hours.format(time, time)} AND count(*) > 1 FROM {table} WHERE {time} IS NOT NULL")[0][
+                0
+            ]
+            for table, time in (("log", "key"), ("head", "time"))
+        )
+        if days and not apart and work.number("SELECT count(time) FROM head"):
+            work.report.warn(
+                "times of events are whole days: what a shopper did on the day of a list counts as before it, and is "
+                "in its history even where it came of the list; export events with the time of day"
+            )
+            return
     if not (mapping.lists or mapping.pairs) or work.report.joins.get("lists with an outcome", 1.0) >= 0.5:
         return
     found = work.fetch(
         """SELECT round(median(l.key - h.time) / 3600000000.0) AS hours, count(*) FROM log l
         JOIN shopper u ON u.code = l.user JOIN head h ON h.user = u.id JOIN cand c ON c.number = h.number AND c.item =
             l.item
-        WHERE l.grade > 0 AND abs(l.key - h.time) < 50400000000"""
+        WHERE l.grade > 0 AND h.time <= (SELECT max(key) FROM log) AND abs(l.key - h.time) < 50400000000"""
     )
     hours, n = found[0] if found else (None, 0)
     if n and hours and abs(hours) >= 1:

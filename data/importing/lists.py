@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from reshelf.data.importing.attribution import attribute, hide_named
 from reshelf.data.importing.database import Columns, Work
+from reshelf.data.importing.events import UNKNOWN_ITEM
 from reshelf.data.importing.mapping import ListColumns, ListsTable, Mapping, PairsTable
 from reshelf.data.importing.shown import SPLITS, labelled_by_events, parts_of
 from reshelf.data.importing.tables import Source, names_of
@@ -25,7 +26,6 @@ from reshelf.data.signals.event_log import Int64
 from reshelf.errors import InputError
 
 AGAIN = "item again in the same list, best label kept"
-UNKNOWN_ITEM = "item not in the catalogue"
 _HOUR = 3_600_000_000
 
 
@@ -90,8 +90,8 @@ def read_lists(work: Work, mapping: Mapping, sources: Sequence[Source]) -> Lists
         "SELECT c.item, CAST(greatest(c.label, coalesce(o.grade, 0)) AS TINYINT) AS label, "
         "CAST(coalesce(c.place, 0) AS BIGINT) AS position, coalesce(c.score, 'nan'::DOUBLE) AS score, "
         "coalesce(c.price, 'nan'::DOUBLE) AS price "
-        f"FROM {_priced(work, mapping)} c SEMI JOIN head h ON h.number = c.number LEFT JOIN outcome o ON o.number = "
-        f"c.number AND o.item = c.item ORDER BY c.number, c.ord, c.row, c.n",
+        "FROM cand c SEMI JOIN head h ON h.number = c.number LEFT JOIN outcome o ON o.number = c.number AND o.item = "
+        "c.item ORDER BY c.number, c.ord, c.place, c.row, c.n",
         {"item": np.int32, "label": np.int8, "position": np.int64, "score": np.float64, "price": np.float64},
     )
     head = work.arrays(
@@ -104,22 +104,6 @@ def read_lists(work: Work, mapping: Mapping, sources: Sequence[Source]) -> Lists
         user=head["user"].astype(np.int32), time=head["time"].astype(np.int64), query=head["query"].astype(np.int32),
         split=head["split"].astype(np.int8), start=np.cumsum(size) - size, size=size, candidates=candidates,
     )  # fmt: skip
-
-
-def _priced(work: Work, mapping: Mapping) -> str:
-    """`cand`, with the price at the list's time where the catalogue has several; infinite before the first of them."""
-    if not mapping.items.valid_from:
-        return "cand"
-    work.run(
-        """CREATE TABLE priced AS SELECT c.* REPLACE (coalesce(c.price, CASE WHEN dated.id IS NOT NULL AND c.time IS
-            NOT NULL
-            THEN coalesce(p.price, 'inf'::DOUBLE) END) AS price)
-        FROM (SELECT cand.*, head.time, item.id FROM cand JOIN head ON head.number = cand.number
-            JOIN item ON item.code = cand.item) c
-        LEFT JOIN (SELECT DISTINCT id FROM price) dated ON dated.id = c.id
-        ASOF LEFT JOIN price p ON p.id = c.id AND c.time >= p.since"""
-    )
-    return "priced"
 
 
 def _make_codes(work: Work) -> None:
@@ -147,23 +131,18 @@ def _make_heads(work: Work, mapping: Mapping, sources: Sequence[Source]) -> None
     for number, source in enumerate(sources):
         spec = source.spec
         assert isinstance(spec, ListColumns)
+        cut = work.fetch(f"SELECT query FROM head WHERE part = {number} AND long ORDER BY number")
         work.report.repair(
-            source.part, f"query cut to {mapping.max_query} characters",
-            work.number(f"SELECT count(*) FROM head WHERE part = {number} AND long"),
-        )  # fmt: skip
+            source.part, f"query cut to {mapping.max_query} characters", len(cut), (query for (query,) in cut)
+        )
         for what, column in (("user", spec.user_id), ("query", spec.query or spec.query_id), ("split", spec.split)):
             noun = {"user": "users", "query": "queries", "split": "splits"}[what]
             if found := work.fetch(
                 f"SELECT row, gkey, {what} FROM head WHERE part = {number} AND {noun} ORDER BY least_row LIMIT 1"
             ):
                 _disagree(work, source, spec, what, names_of(column)[0] if column else "", *found[0])
-    work.run(
-        "UPDATE head SET list_text = (CASE part "
-        + " ".join(f"WHEN {n} THEN '{source.part}-'" for n, source in enumerate(sources))
-        + " END) || row WHERE list_text IS NULL"
-        if sources
-        else "SELECT 1"
-    )
+    for number, source in enumerate(sources):
+        work.run(f"UPDATE head SET list_text = '{source.part}-' || row WHERE list_text IS NULL AND part = {number}")
     work.run("CREATE TABLE numbered AS SELECT number, list_text FROM head")
     again = work.fetch(
         "SELECT part, row, list_text FROM (SELECT *, row_number() OVER (PARTITION BY list_text ORDER BY number) AS n "
@@ -218,7 +197,7 @@ def _make_candidates(work: Work, mapping: Mapping, sources: Sequence[Source]) ->
             FROM shown s JOIN head h ON h.part = s.part AND h.gkey = s.gkey JOIN known k ON k.id = s.item
         )
         SELECT number, any_value(part) AS part, item, max(label) AS label, count(*) AS times,
-            unnest(min(struct_pack(ord := ord, row := row, n := n, place := place, score := score, price := price)))
+            unnest(min(struct_pack(ord := ord, place := place, row := row, n := n, score := score, price := price)))
         FROM kept GROUP BY number, item"""
     )
     for number, source in enumerate(sources):
@@ -247,13 +226,15 @@ def _make_candidates(work: Work, mapping: Mapping, sources: Sequence[Source]) ->
             what = f"two products of one list are at position {place:g}"
             source.fail(row, str(position), f"{what}; set list_id_scope to what tells pages or slots apart")
     work.run("CREATE TABLE sized AS SELECT number, count(*) AS size FROM cand GROUP BY number")
-    for number, n in work.fetch(
-        "SELECT part, count(*) FROM head WHERE number NOT IN (SELECT number FROM sized) GROUP BY part"
+    for number, n, names in work.fetch(
+        "SELECT part, count(*), list_slice(list(list_text ORDER BY number), 1, 3) FROM head "
+        "WHERE number NOT IN (SELECT number FROM sized) GROUP BY part"
     ):
+        names = [f"list {name}" for name in names if name is not None]
         if isinstance(sources[number].spec, ListsTable):
-            work.report.drop(sources[number].part, "list of which the catalogue has nothing", n)
+            work.report.drop(sources[number].part, "list of which the catalogue has nothing", n, names)
         else:
-            work.report.repair(sources[number].part, "list of which the catalogue has nothing, left out", n)
+            work.report.repair(sources[number].part, "list of which the catalogue has nothing, left out", n, names)
     work.run("CREATE TABLE sized_head AS SELECT head.*, sized.size FROM head JOIN sized USING (number)")
     work.run("DROP TABLE head")
     work.run("ALTER TABLE sized_head RENAME TO head")
@@ -284,27 +265,29 @@ def _drop_open_windows(work: Work, parts: Sequence[tuple[str, ListColumns]]) -> 
     if not windows or not work.number("SELECT count(*) FROM log"):
         return
     end = work.number("SELECT max(key) FROM log")
-    test = f"time + CASE part {windows} END > {end}"
-    held, total = work.fetch(f"SELECT count(*) FILTER (WHERE {test}), count(*) FROM head")[0]
-    if total and held == total:
-        test = _short_log(work, total, end)
-    _drop(work, test, "window for outcomes still open when the log ends", parts)
-
-
-def _short_log(work: Work, total: int, end: int) -> str:
-    """Which lists of a log shorter than the window to drop: none, unless all are in its last tenth, without outcome."""
-    start, first = work.fetch("SELECT least((SELECT min(key) FROM log), min(time)), min(time) FROM head")[0]
     moment = np.datetime64(end, "us")
-    if first > end:
+    test = f"time + CASE part {windows} END > {end}"
+    still_open, total = work.fetch(f"SELECT count(*) FILTER (WHERE {test}), count(*) FROM head")[0]
+    if total and still_open == total:  # a log shorter than the window
+        begin = work.number("SELECT least((SELECT min(key) FROM log), min(time)) FROM head")
+        late = f"time > {end - (end - begin) // 10} AND time <= {end}"
+        test = f"({late} AND number NOT IN (SELECT number FROM outcome))"
+        later, kept = work.fetch(
+            f"SELECT count(*) FILTER (WHERE time > {end}), count(*) FILTER (WHERE NOT {test}) FROM head"
+        )[0]
+        if later:
+            work.report.warn(
+                f"{later} of {total} lists are later than the last event ({moment}): the log does not say what came of "
+                "them"
+            )
+        if kept > later:
+            work.report.warn(
+                f"the window for outcomes of all {total} lists is still open when the log ends ({moment}): later "
+                "events may change their labels; set window_hours lower, or give a log that goes on"
+            )
+    elif still_open > total / 2:
         work.report.warn(
-            f"all {total} lists are later than the last event ({moment}): the log does not say what came of them"
+            f"the window for outcomes of {still_open} of {total} lists is still open when the log ends ({moment}): set "
+            "window_hours lower to keep more of them"
         )
-        return "false"
-    late = f"time > {end - (end - start) // 10} AND number NOT IN (SELECT number FROM outcome)"
-    if work.number(f"SELECT count(*) FROM head WHERE {late}") == total:
-        return late
-    work.report.warn(
-        f"the window for outcomes of all {total} lists is still open when the log ends ({moment}); all are kept, but "
-        f"later events may change their labels: set window_hours lower, or give a log that goes on"
-    )
-    return "false"
+    _drop(work, test, "window for outcomes still open when the log ends", parts)

@@ -26,8 +26,9 @@ Every table is either a `file` or a `sql`, both relative to `--root`:
   Parquet also .gz). Text tables are read as text, so the id `007` stays `007`. A column of JSON lines or of a nested
   Parquet column may be a dotted path: `event_attributes.object.object_id`.
 - `sql`: one DuckDB SELECT over `read_csv`, `read_json`, `read_parquet`, globs and Hive partitions below the root. It
-  can read nothing else, and write nothing. Its columns are then mapped like those of a file. Leave types to the
-  mapping: read CSV with `all_varchar = true`, and do not cast ids, times or numbers yourself.
+  can read nothing else, and write nothing. Its columns are then mapped like those of a file; DuckDB's `filename` is
+  the whole path. Leave types to the mapping: read CSV with `all_varchar = true`, and do not cast ids, times or
+  numbers yourself.
 
 Lists come from `pairs` (one row per product shown), `lists` (one row per list, with list columns), or `build` (made
 from events). Their labels come from a column (`label`, `labels`, `target`) or, without one, from `events`: an event
@@ -88,8 +89,9 @@ class Table:
     """Column names of a text file that has no header line."""
     encoding: str = "utf-8"
     """Of a text file: utf-8, latin-1 or utf-16."""
-    decimal: Literal[".", ","] = "."
-    """Decimal sign of numbers that are text. The other one, spaces and apostrophes divide thousands."""
+    decimal: Literal[".", ","] | None = None
+    """Decimal sign of numbers that are text. The other one, spaces and apostrophes divide thousands. Default: of prices
+    what the column as a whole says, and `.` of all other numbers."""
     time_unit: Literal["auto", "s", "ms", "us", "ns"] = "auto"
     """Of numeric times since 1970 (UTC). auto: by their size, each time for itself; 20231114 and 20231114221320 are
     dates. Text is read as ISO 8601, also with a space, `UTC` or an offset at the end."""
@@ -173,6 +175,8 @@ class EventsTable(Table):
     """Stars of a rating."""
     list_id: Columns | None = None
     """The result list the event happened on, where the log has it; may be null in some rows."""
+    on_unknown: OnUnknown = "drop"
+    """Events on items that the catalogue does not know: leave them out and count them; or stop."""
     session_id: str | None = None
     """Only for the report: a user id that many sessions share is named."""
     event_id: str | None = None
@@ -237,7 +241,8 @@ class ListColumns(Table):
     positions of the others stay; or stop. Lists of which nothing is left are dropped (counted)."""
     window_hours: float = 24.0
     """How long after a list an event on one of its items is its outcome, where labels come from events. Lists whose
-    window is still open when the log ends are dropped (counted)."""
+    window is still open at the log's last event are dropped (counted). In a log too short to close any window, a list
+    stays (with a warning) unless it is in the last tenth of the log and nothing came of it."""
     attribution: Literal["last_touch", "every_list"] = "last_touch"
     """Whose outcome an event is that names no list: of the last list before it that showed the item to its shopper, or
     of every one in the window."""

@@ -11,6 +11,8 @@ from __future__ import annotations
 from reshelf.data.importing.casts import (
     Column,
     grade_of,
+    is_local_time,
+    is_neither,
     is_no_number,
     is_no_time,
     list_of,
@@ -23,6 +25,7 @@ from reshelf.data.importing.database import Work, quoted
 from reshelf.data.importing.events import check_plausible, check_times, implausible
 from reshelf.data.importing.items import check_exact
 from reshelf.data.importing.mapping import ListColumns, ListsTable, Mapping, PairsTable
+from reshelf.data.importing.money import Money, read_money
 from reshelf.data.importing.tables import Source, names_of, open_table, reading
 from reshelf.data.schema import MAX_GRADE
 
@@ -30,9 +33,11 @@ SPLITS = ("train", "valid", "test")
 _HOUR = 3_600_000_000
 _STAGED = (
     "part TINYINT, row BIGINT, n INTEGER, gkey VARCHAR, list VARCHAR, list_text VARCHAR, user VARCHAR, time BIGINT, "
-    "unread BOOLEAN, query VARCHAR, long BOOLEAN, split TINYINT, item VARCHAR, ord DOUBLE, place DOUBLE, score "
-    "DOUBLE, label TINYINT, price DOUBLE, problem VARCHAR"
+    "unread BOOLEAN, local BOOLEAN, query VARCHAR, long BOOLEAN, split TINYINT, item VARCHAR, ord DOUBLE, place "
+    "DOUBLE, score DOUBLE, label TINYINT, price DOUBLE, problem VARCHAR"
 )
+_MAPPED = ("user_id", "list_id", "time", "query", "query_id", "history", "history_times", "split")  # of both tables
+_MAPPED += ("candidates", "labels", "target", "scores", "positions", "item_id", "label", "score", "position", "price")
 ANYONE = "anyone"
 """User id of a list that no particular shopper saw."""
 
@@ -59,22 +64,7 @@ def read_shown(work: Work, mapping: Mapping, has_query_texts: bool) -> list[Sour
     sources = []
     for number, (part, spec) in enumerate(parts_of(mapping)):
         work.task(f"reading {part}")
-        columns = (
-            spec.user_id,
-            spec.list_id,
-            spec.time,
-            spec.query,
-            spec.query_id,
-            spec.history,
-            spec.history_times,
-            spec.split,
-        )
-        more: tuple[object, ...] = ()
-        if isinstance(spec, ListsTable):
-            more = (spec.candidates, spec.labels, spec.target, spec.scores, spec.positions)
-        elif isinstance(spec, PairsTable):
-            more = (spec.item_id, spec.label, spec.score, spec.position, spec.price)
-        wanted = names_of(*columns, *more, _scope(spec))  # type: ignore[arg-type]
+        wanted = names_of(*(getattr(spec, name, None) for name in _MAPPED), _scope(spec))
         source = open_table(work, spec, part, wanted)
         if isinstance(spec, ListsTable):
             _stage_lists(work, source, spec, number, mapping, has_query_texts)
@@ -127,6 +117,7 @@ def _common(source: Source, spec: ListColumns, number: int, mapping: Mapping, ha
         "user": source.id(spec.user_id) if spec.user_id else quoted(ANYONE),
         "time": time_of(source.column(spec.time), spec) if spec.time else "CAST(NULL AS BIGINT)",
         "unread": is_no_time(source.column(spec.time), spec) if spec.time else "false",
+        "local": is_local_time(source.column(spec.time), spec) if spec.time else "CAST(NULL AS BOOLEAN)",
         "query": query,
         "split": split,
         "problem": problem,
@@ -145,6 +136,9 @@ def _stage_pairs(
         columns["gkey"] = f"concat_ws(chr(31), user, time, {asked}, split)"  # behind the columns it is made of
     place = number_of(source.column(spec.position), spec.decimal) if spec.position else "CAST(NULL AS DOUBLE)"
     score = number_of(source.column(spec.score), spec.decimal) if spec.score else "CAST(NULL AS DOUBLE)"
+    order = f"{place} + 0.0" if spec.position else f"0.0 - {score}" if spec.score else "0.0"
+    if spec.session_hours is not None:
+        order = "CAST(time AS DOUBLE)"  # a session's pages one after the other
     problems = [columns["problem"]]
     for name in filter(None, (spec.score, spec.position)):
         number_sql = number_of(source.column(name), spec.decimal)
@@ -160,17 +154,21 @@ def _stage_pairs(
             f"CASE WHEN {yes_of(source.column(name))} THEN {grade} ELSE 0 END" for name, grade in spec.label.items()
         )
         label = f"CAST(greatest({yes}) AS TINYINT)"
+        for name in spec.label:
+            column = source.column(name)
+            text = f"{quoted(f'field {name}: ')} || {column.text} || ' is neither yes nor no'"
+            problems.append(f"CASE WHEN {is_neither(column)} THEN {text} END")
     elif spec.label:
         label, problem = _graded(source.column(spec.label), spec, spec.label)
         problems.append(problem)
     columns |= {
         "n": "0",
         "item": source.id(spec.item_id),
-        "ord": f"{place} + 0.0" if spec.position else f"0.0 - {score}" if spec.score else "0.0",
+        "ord": order,
         "place": place,
         "score": score,
         "label": label,
-        "price": number_of(source.column(spec.price), spec.decimal) if spec.price else "CAST(NULL AS DOUBLE)",
+        "price": (read_money(source, "price", spec.price) if spec.price else Money()).amount,
         "problem": f"coalesce({', '.join(problems)})",
     }
     _insert(work, source, columns, source.relation, mapping)
@@ -240,11 +238,6 @@ def _stage_lists(
     cut = f"[:{spec.max_candidates}]" if spec.max_candidates else ""
     problems = [columns.pop("problem")]
     columns["given"] = given
-    twice = "list_filter(given, lambda e, i: list_position(given, e) < i)"
-    problems.append(
-        f"CASE WHEN len({twice}) > 0 THEN 'field {spec.candidates}: item ''' || ({twice})[1] || ''' is there twice in "
-        f"one list' END"
-    )
     parallel = {"labels": spec.labels, "scores": spec.scores, "positions": spec.positions}
     for name, column in parallel.items():
         if not column:
@@ -284,22 +277,22 @@ def _stage_lists(
     chosen, items, label = "coalesce(len(given), 0) > 0", f"given{cut}", "CAST(0 AS TINYINT)"
     if spec.target:
         missing = work.number(f"SELECT count(*) FROM listed WHERE NOT found AND {chosen}")
+        lost = work.fetch(f"SELECT target FROM listed WHERE NOT found AND {chosen} ORDER BY row LIMIT 3")
+        targets = [str(item) for (item,) in lost]
         if spec.missing_target == "drop":
-            work.report.drop(source.part, "target not among the candidates", missing)
+            work.report.drop(source.part, "target not among the candidates", missing, targets)
             chosen += " AND found"
         elif spec.missing_target == "append" and not (spec.scores or spec.positions):
-            work.report.repair(source.part, "target appended to the candidates", missing)
+            work.report.repair(source.part, "target appended to the candidates", missing, targets)
             kept = f"given[:{spec.max_candidates - 1}]" if spec.max_candidates else "given"
             items = f"CASE WHEN found THEN {items} ELSE list_append({kept}, target) END"
         else:
-            work.report.repair(source.part, "target not among the candidates, kept with no positive", missing)
+            what = "target not among the candidates, kept with no positive"
+            work.report.repair(source.part, what, missing, targets)
         label = f"CAST(CASE WHEN item = target THEN {MAX_GRADE} ELSE 0 END AS TINYINT)"
     elif spec.labels:
         label = "labels[n + 1]"
-    shared = {
-        name: name
-        for name in ("part", "row", "gkey", "list", "list_text", "user", "time", "unread", "query", "split", "problem")
-    }
+    shared = {name: name for name in (*_common(source, spec, number, mapping, has_query_texts), "problem")}
     rows = f"(SELECT *, unnest({items}) AS item, generate_subscripts({items}, 1) - 1 AS n FROM listed WHERE {chosen})"
     shown = shared | {
         "n": "n",
@@ -374,5 +367,5 @@ def _positions(work: Work, source: Source, spec: ListColumns, number: int) -> No
         source.fail(row, name, f"{place:g} is no position; count positions from {low}")
     if from_zero:
         n = work.number(f"SELECT count(*) {where}")
-        work.report.repair(source.part, "positions counted from 0, one added", n)
+        work.report.repair(source.part, "positions counted from 0, one added", n, [f"{least:g} is now {least + 1:g}"])
         work.run(f"UPDATE shown SET place = place + 1 WHERE part = {number}")

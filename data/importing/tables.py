@@ -23,6 +23,7 @@ from reshelf.data.importing.text_files import ENCODINGS, JSON, TEXT, ending_of, 
 from reshelf.errors import InputError
 
 _LINE_LIMIT = 1 << 24
+_READS = re.compile(rb"(read|sniff)_\w+|\w+_scan|glob")
 
 
 @dataclass(frozen=True)
@@ -164,7 +165,7 @@ def _described(work: Work, body: str) -> dict[str, str]:
 
 def _parquet(work: Work, files: list[Path], part: str, names: list[str]) -> tuple[str, dict[str, Column]]:
     union = "" if len(files) == 1 else ", union_by_name = true"  # else the first file's types win: 7.5 becomes 8
-    body = f"read_parquet([{', '.join(quoted(str(file)) for file in files)}]{union})"
+    body = f"read_parquet([{', '.join(quoted(str(work.root / file)) for file in files)}]{union})"
     try:
         there = _described(work, body)
     except duckdb.Error as error:
@@ -203,11 +204,12 @@ def _from_sql(work: Work, sql: str, part: str, names: list[str]) -> tuple[str, d
         raise InputError(f"{where}: {_located(error)}; correct the mapping") from error
     if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
         raise InputError(f"{where}: expected one SELECT, found {_kinds(statements)}; give one SELECT")
-    query = statements[0].query.strip().rstrip(";")
+    query, added = _rooted(statements[0].query.strip().rstrip(";"), work.root)
+    added = [(1, 0, len("DESCRIBE ")), *added]
     try:
         there = {str(name): str(kind) for name, kind, *_ in work.fetch(f"DESCRIBE {query}")}
     except duckdb.Error as error:
-        raise InputError(f"{where}: {_located(error, len('DESCRIBE '))}; correct the mapping") from error
+        raise InputError(f"{where}: {_located(error, added)}; correct the mapping") from error
     expressions = [f"{_nested(name, there, where, part)} AS {named(name)}" for name in names]
     inner = f"(SELECT {', '.join(expressions) or '1 AS one'} FROM (\n{query}\n))"
     return inner, _typed(work, inner, names)
@@ -217,18 +219,47 @@ def _kinds(statements: Sequence[duckdb.Statement]) -> str:
     return " and ".join(str(one.type).rsplit(".", 1)[-1] for one in statements) or "nothing"
 
 
-def _located(error: duckdb.Error, before: int = 0) -> str:
-    """DuckDB's message in one line, with line and column of the SQL. `before`: characters put before it."""
+def _located(error: duckdb.Error, added: Sequence[tuple[int, int, int]] = ()) -> str:
+    """DuckDB's message in one line, with line and column of the SQL before anything was `added` (see `_rooted`)."""
     text = str(error)
-    message = text.split("\n\nLINE ")[0]
+    message = " ".join(text.split("\n\nLINE ")[0].split())
     found = re.search(r"\nLINE (\d+): (.*)\n( *)\^", text)
     if not found:
-        return " ".join(message.split())
-    line = int(found[1])
-    column = len(found[3]) - len(f"LINE {found[1]}: ") + 1
-    if line == 1:
-        column -= before
-    return f"line {line}, column {max(column, 1)}: {' '.join(message.split())}"
+        return message
+    line, column = int(found[1]), len(found[3]) - len(f"LINE {found[1]}: ") + 1
+    before = sum(length for at, start, length in added if at == line and start < column)
+    return f"line {line}, column {max(column - before, 1)}: {message}"
+
+
+def _rooted(sql: str, root: Path) -> tuple[str, list[tuple[int, int, int]]]:
+    """A SELECT whose relative paths start from the root; and where what was added stands: line, column, length.
+
+    A path is a text that is read from (`FROM 'a.csv'`), or the first argument of a function that reads
+    (`read_csv('a.csv')`, `read_parquet(['a.parquet', 'b.parquet'])`).
+    """
+    code = sql.encode()  # tokens are counted in bytes
+    tokens = duckdb.tokenize(sql)
+    ends = [at for at, _ in tokens[1:]] + [len(code)]
+    added: list[tuple[int, int, int]] = []
+    result, done, before, reads, listed = "", 0, b"", False, False
+    for (at, kind), end in zip(tokens, ends):
+        word = code[at:end].strip().lower()
+        if kind == duckdb.token_type.comment:
+            continue
+        if kind == duckdb.token_type.string_const and (reads or before in (b"from", b"join")):
+            path = code[at + 1 : end].decode()
+            if not re.match(r"/|[a-zA-Z0-9]+:", path):
+                result += code[done : at + 1].decode()
+                lines = result.split("\n")
+                added.append((len(lines), len(lines[-1]), len(str(root)) + 1))
+                result, done = result + quoted(f"{root}/")[1:-1], at + 1
+        elif word == b"(":
+            reads, listed = bool(_READS.fullmatch(before)), False
+        else:
+            listed = word == b"[" or (listed and word == b",")
+            reads = reads and listed
+        before = word
+    return result + code[done:].decode(), added
 
 
 def _json(work: Work, spec: Table, files: list[Path], part: str, names: list[str]) -> tuple[str, dict[str, Column]]:
@@ -245,7 +276,7 @@ def _json(work: Work, spec: Table, files: list[Path], part: str, names: list[str
     for file in files:
         with opened(work.root / file, spec) as text:
             array = text.read(1000).lstrip("\ufeff \t\r\n").startswith("[")
-        at = quoted(str(file))
+        at = quoted(str(work.root / file))
         if array:
             bodies.append(f"(SELECT json FROM read_json_objects({at}, format = 'array'))")
         else:  # line by line, as DuckDB's reader of JSON stops at half a surrogate pair
@@ -360,7 +391,7 @@ def _text(work: Work, spec: Table, file: Path, part: str, names: list[str]) -> s
     columns = ", ".join(f"{quoted(f'c{place}')}: 'VARCHAR'" for place in range(len(header)))
     wanted = ", ".join(f"c{header.index(name)} AS {named(name)}" for name in names)
     return (
-        f"(SELECT {wanted or '1 AS one'} FROM read_csv({quoted(str(file))}, auto_detect = false, "
+        f"(SELECT {wanted or '1 AS one'} FROM read_csv({quoted(str(work.root / file))}, auto_detect = false, "
         f"header = {'false' if spec.header else 'true'}, delim = {quoted(separator)}, quote = {quoted(quote)}, "
         f"escape = {quoted(quote)}, columns = {{{columns}}}, nullstr = '', strict_mode = true, "
         f"max_line_size = {_LINE_LIMIT}, {_encoding(spec, part)}))"

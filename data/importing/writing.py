@@ -24,6 +24,7 @@ from reshelf.data.importing.database import Columns, Work
 from reshelf.data.importing.events import KINDS
 from reshelf.data.importing.features import Features
 from reshelf.data.importing.given_history import GivenHistories
+from reshelf.data.importing.items import DatedPrices
 from reshelf.data.importing.lists import Lists
 from reshelf.data.importing.mapping import ListsTable, Mapping, PairsTable
 from reshelf.data.importing.shown import parts_of
@@ -54,6 +55,7 @@ class Material:
     own: tuple[Int64, Int64]
     """Outcomes that are earlier than their list, and so not its history: list (number, ascending) and event."""
     mapping: Mapping
+    prices: DatedPrices | None
     features: Features | None
     sources: Sequence[Source]
 
@@ -176,6 +178,8 @@ def write_split(path: Path, chosen: Int64, material: Material, work: Work) -> di
         "events_per_history": sums["events"] / len(chosen),
         "empty_histories": sums["empty_histories"],
         "without_positive": sums["without_positive"],
+        "share_with_history": 1 - sums["empty_histories"] / len(chosen),
+        "share_with_outcome": 1 - sums["without_positive"] / len(chosen),
         **{f"grade_{grade}": sums[f"grade_{grade}"] for grade in range(4)},
     }
 
@@ -208,7 +212,7 @@ def _batch(chosen: Int64, material: Material, sums: Counter[str]) -> pa.RecordBa
         "scores": _lists(offsets, pa.array(candidates["score"]), scored),
         "positions": _lists(offsets, pa.array(candidates["position"]), placed),
         "features": features,
-        "prices": _prices(candidates, offsets, material),
+        "prices": _prices(candidates, offsets, np.repeat(_shown_times(chosen, material), size), material),
         "utility": pa.nulls(len(chosen), LIST_SCHEMA.field("utility").type),
     }
     return pa.RecordBatch.from_arrays(
@@ -240,9 +244,11 @@ def _times(micro: Int64) -> pa.Array:
     return pa.array(micro, pa.int64(), mask=micro == NO_TIME).view(kind)
 
 
-def _prices(candidates: Columns, offsets: Int64, material: Material) -> pa.Array:
+def _prices(candidates: Columns, offsets: Int64, times: Int64, material: Material) -> pa.Array:
     """Prices at the list's time; null for lists in which all are those of the catalogue."""
     price = candidates["price"]
+    if material.prices is not None:
+        price = np.where(np.isnan(price), material.prices.at(candidates["item"], times), price)
     if np.isnan(price).all():
         return pa.nulls(len(offsets) - 1, LIST_SCHEMA.field("prices").type)
     of_items = np.array([np.nan if (p := material.items[i].price) is None else p for i in candidates["item"].tolist()])

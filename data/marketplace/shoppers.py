@@ -96,20 +96,20 @@ def wish(shop: Shop, taste: Taste, rows: np.ndarray) -> np.ndarray:
 
 
 def wish_in_list(
-    shop: Shop, taste: Taste, rows: np.ndarray, category: int, asked: np.ndarray, context: float = 0.0
+    shop: Shop, taste: Taste, rows: np.ndarray, category: int, matches: np.ndarray, context: float = 0.0
 ) -> np.ndarray:
     """The whole wish for the products of one list, float64 [len(rows)].
 
     Args:
         rows: the list's products.
         category: what the query is about.
-        asked: bool [len(rows)], whether the product has the colour or material that the query names.
+        matches: bool [len(rows)], whether the product has the colour or material that the query names.
         context: weight of standing out, in log-odds per standard deviation.
     """
     inside = shop.category[rows] == category
     price = shop.log_price[rows]
     median = np.median(price[inside]) if inside.any() else np.median(price)
-    wishes = wish(shop, taste, rows) + 1.2 * asked - 4.0 * ~inside - 0.6 * np.where(inside, price - median, 0.0)
+    wishes = wish(shop, taste, rows) + 1.2 * matches - 4.0 * ~inside - 0.6 * np.where(inside, price - median, 0.0)
     if context:
         wishes[inside] += context * standing_out(shop, rows[inside])
     return wishes

@@ -74,7 +74,7 @@ class PropensityConfig:
 
 
 @dataclass(frozen=True)
-class Shown:
+class ShownRows:
     """One row per candidate shown, all lists one after the other."""
 
     place: Int64
@@ -126,7 +126,7 @@ def estimate(config: PropensityConfig) -> None:
     else:
         method = by_randomisation if config.method == "randomised" else by_intervention
         propensities = method(lists, config.least, config.falling)
-    table = Table(title=f"Looks by place, from {len(lists):,} lists ({config.method})")
+    table = Table(title=f"Examination by place, from {len(lists):,} lists ({config.method})")
     for name in ("place", "clicks", "shown", "click rate", "estimate"):
         table.add_column(name, justify="right")
     for place, (clicks, times, value) in enumerate(zip(shown.clicks_at, shown.shown_at, propensities), 1):
@@ -152,7 +152,7 @@ def chosen(lists: Sequence[RankingList], path: Path) -> list[RankingList]:
     return found
 
 
-def rows_of(lists: Sequence[RankingList], least: int = LEAST) -> Shown:
+def rows_of(lists: Sequence[RankingList], least: int = LEAST) -> ShownRows:
     """The shown candidates of all lists.
 
     Raises:
@@ -168,7 +168,7 @@ def rows_of(lists: Sequence[RankingList], least: int = LEAST) -> Shown:
         raise InputError(f"there is no click in {len(lists)} lists; propensities need lists with clicks")
     if place.min() > 1:
         raise InputError(f"place 1 was never shown, the first is {place.min()}; propensities are relative to place 1")
-    return Shown(place, clicked, _groups(np.bincount(place[clicked] - 1, minlength=int(place.max())), least))
+    return ShownRows(place, clicked, _groups(np.bincount(place[clicked] - 1, minlength=int(place.max())), least))
 
 
 def _groups(clicks: Int64, least: int) -> Int64:
@@ -312,7 +312,7 @@ def _sigmoid(x: Float64) -> Float64:
     return 1 / (1 + np.exp(-np.clip(x, -30, 30)))
 
 
-def _finished(by_group: Float64, shown: Shown, falling: bool) -> Float64:
+def _finished(by_group: Float64, shown: ShownRows, falling: bool) -> Float64:
     """From a value per group, relative or not, to one per place: non-increasing if asked for, the first one 1."""
     values = by_group[shown.group]
     if falling:

@@ -135,11 +135,11 @@ def candidate_features(lists: Sequence[RankingList], items: Mapping[str, Item]) 
         past = [facts[e.item_id] for e in ranking.history if e.item_id is not None]
         kinds = [Counter(fact[1][k] for fact in past) for k in range(2 + len(common))]
         levels = [level for fact in past if not np.isnan(level := fact[0][1])]
-        asked = _words(ranking.query)
+        query = _words(ranking.query)
         general = [float(len(past)), float(np.mean(levels)) if levels else np.nan]
         for i, candidate in enumerate(ranking.candidates):
             numbers, values = facts[candidate]
-            matched = sum(word in words[candidate] for word in asked) / len(asked) if asked else np.nan
+            matched = sum(word in words[candidate] for word in query) / len(query) if query else np.nan
             score = ranking.scores[i] if ranking.scores is not None else np.nan
             shares = [
                 np.nan if value is None or not past else kinds[k][value] / len(past) for k, value in enumerate(values)

@@ -1,6 +1,6 @@
 """What the collaborative filters share: who took what, a request's own behaviour, and the choice on validation lists.
 
-    taken = interactions(data.lists["train"], place);  asked = behaviour(lists, place, decay=0.8)
+    taken = interactions(data.lists["train"], place);  profiles = behaviour(lists, place, decay=0.8)
 
 Both are sparse: shoppers by items, and requests by items. What a filter makes of them orders a list by the history that
 the list brings itself: an event that arrives changes the next ranking, with nothing fitted anew.

@@ -9,41 +9,40 @@ the history's embeddings stands beside it (as in Covington et al., RecSys 2016):
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from functools import partial
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import nn
 
-from reshelf.data.dataset_folder import RankingData
-from reshelf.data.schema import RankingList
-from reshelf.evaluation.baselines.inputs import Batch, Inputs, Rows
+from reshelf.evaluation.baselines.inputs import InputBatch, Inputs, Rows
 from reshelf.evaluation.baselines.layers import ItemEncoder, LastLayer, forget, mean_events, table
-from reshelf.evaluation.baselines.learning import Dials, Plan, RankingNet, at, learn, score_lists
+from reshelf.evaluation.baselines.learning import Hyperparameters, LearnedSystem, Loss, RankingNet, at
 from reshelf.finetune.losses.bce import bce
 
-SEARCH = (Dials(rate=3e-3, dropout=0.2, decay=0.05), Dials(rate=3e-3, dropout=0.5), Dials(rate=1e-3, dropout=0.5))
+SEARCH = (
+    Hyperparameters(rate=3e-3, dropout=0.2, decay=0.05),
+    Hyperparameters(rate=3e-3, dropout=0.5),
+    Hyperparameters(rate=1e-3, dropout=0.5),
+)
 
 
 class EmbeddingNet(RankingNet):
     """score = last layer(shopper, history, product, products of the first two with the third; numbers) + item bias."""
 
-    def __init__(self, inputs: Inputs, size: int, hidden: int, forgotten: float, dials: Dials) -> None:
+    def __init__(self, inputs: Inputs, size: int, hidden: int, forgotten: float, parameters: Hyperparameters) -> None:
         super().__init__()
         self.item = ItemEncoder(inputs, size)
         self.bias = table(len(inputs.known), 1)
         self.users = table(len(inputs.users), size)
-        self.deep = nn.Sequential(nn.Dropout(dials.dropout), nn.Linear(5 * size, hidden), nn.GELU())
-        self.last = LastLayer(hidden, inputs.width, hidden, dials.dropout)
+        self.deep = nn.Sequential(nn.Dropout(parameters.dropout), nn.Linear(5 * size, hidden), nn.GELU())
+        self.last = LastLayer(hidden, inputs.width, hidden, parameters.dropout)
         self._forgotten = forgotten
 
     def rows(self, rows: Rows) -> torch.Tensor:
         return torch.cat([self.item(rows), self.bias(rows.ids)], 1)
 
-    def forward(self, batch: Batch, vectors: torch.Tensor) -> torch.Tensor:
+    def forward(self, batch: InputBatch, vectors: torch.Tensor) -> torch.Tensor:
         vectors, biases = vectors[:, :-1], vectors[:, -1:]
         candidates = at(vectors, batch.candidates)
         user = self.users(forget(batch.users, self._forgotten, self.training))
@@ -53,35 +52,19 @@ class EmbeddingNet(RankingNet):
         return self.last(made, batch.numbers) + at(biases, batch.candidates).squeeze(-1)
 
 
-@dataclass
-class EmbeddingMlp:
+@dataclass(kw_only=True)
+class EmbeddingMlp(LearnedSystem):
     """Neural collaborative filtering over the rows of the lists."""
 
-    seed: int = 0
-    features: bool = True
-    """Read the lists' numbers too."""
-    recent: int = 20
-    """Events at the end of a history that are read."""
     size: int = 32
-    hidden: int = 64
     forgotten: float = 0.3
     """Share of training lists shown as a new shopper's."""
-    search: Sequence[Dials] = SEARCH
-    plan: Plan = field(default_factory=Plan)
-    chosen: dict[str, Any] = field(default_factory=dict)
-    """What the search settled on."""
+    search: Sequence[Hyperparameters] = SEARCH
     name: str = "embedding_mlp"
 
-    def fit(self, data: RankingData, advance: Callable[[int], None] | None = None) -> None:
-        """Train on `data.lists["train"]`, choose and stop on `data.lists["valid"]`.
+    @property
+    def loss_function(self) -> Loss:
+        return bce
 
-        Raises:
-            InputError: a split has no list with a label above 0.
-        """
-        self._inputs = Inputs.of(data, self.features, self.recent)
-        build = partial(EmbeddingNet, self._inputs, self.size, self.hidden, self.forgotten)
-        self._net, self.chosen = learn(build, self.search, self._inputs, data, bce, self.seed, advance, self.plan)
-
-    def scores(self, data: RankingData, lists: Sequence[RankingList]) -> list[np.ndarray]:
-        """float64 [K] per list."""
-        return score_lists(self._net, self._inputs, data, lists)
+    def build(self, inputs: Inputs, parameters: Hyperparameters) -> RankingNet:
+        return EmbeddingNet(inputs, self.size, self.hidden, self.forgotten, parameters)

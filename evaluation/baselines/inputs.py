@@ -85,7 +85,7 @@ class Encoded:
 
 
 @dataclass(frozen=True)
-class Batch:
+class InputBatch:
     """Lists side by side, padded with 0. `query`, `history` and `candidates` may also point into vectors of rows."""
 
     users: torch.Tensor
@@ -110,7 +110,7 @@ class Batch:
     """bool [B, K], True for real candidates."""
 
 
-def collate(lists: Sequence[Encoded]) -> Batch:
+def collate(lists: Sequence[Encoded]) -> InputBatch:
     """Pad lists to one batch."""
     past = np.array([len(one.history) for one in lists])
     many = np.array([len(one.candidates) for one in lists])
@@ -125,7 +125,7 @@ def collate(lists: Sequence[Encoded]) -> Batch:
 
     history, kinds, values = (fill(before, name) for name in ("history", "kinds", "values"))
     candidates, numbers, labels = (fill(mask, name) for name in ("candidates", "numbers", "labels"))
-    return Batch(
+    return InputBatch(
         users=torch.tensor([one.user for one in lists]),
         query=torch.tensor([one.query for one in lists]),
         history=history,

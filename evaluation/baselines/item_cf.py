@@ -25,8 +25,8 @@ _BATCH = 256
 
 
 @dataclass(frozen=True)
-class Setting:
-    """What the search turns."""
+class ItemCfSetting:
+    """What the search varies."""
 
     decay: float = 0.8
     """Weight of an event over that of the next younger one."""
@@ -36,7 +36,7 @@ class Setting:
     """Whether an item of the history is like itself: what was looked at is wanted again."""
 
 
-SEARCH = tuple(Setting(*values) for values in product((0.6, 0.8, 0.95), (0.0, 2.0, 10.0), (True, False)))
+SEARCH = tuple(ItemCfSetting(*values) for values in product((0.6, 0.8, 0.95), (0.0, 2.0, 10.0), (True, False)))
 
 
 @dataclass
@@ -45,13 +45,13 @@ class ItemCf:
 
     seed: int = 0
     """Not read: nothing is drawn."""
-    search: Sequence[Setting] = SEARCH
+    search: Sequence[ItemCfSetting] = SEARCH
     mixes: Sequence[float] = MIXES
     """Weights of the first stage to try; `(0.0,)` for the filter alone."""
     valid_lists: int = 500
-    """Validation lists looked at, the first ones."""
+    """Validation lists used, the first ones."""
     chosen: dict[str, Any] = field(default_factory=dict)
-    """What the search settled on."""
+    """What the search chose."""
     name: str = "item_cf"
 
     def fit(self, data: RankingData, advance: Callable[[int], None] | None = None) -> None:
@@ -67,7 +67,7 @@ class ItemCf:
         self._place = {item: n for n, item in enumerate(data.items)}
         self._taken = interactions(data.lists["train"], self._place)
 
-        def score(setting: Setting) -> list[np.ndarray]:
+        def score(setting: ItemCfSetting) -> list[np.ndarray]:
             if advance:
                 advance(len(valid))
             return self._raw(setting, valid)
@@ -79,7 +79,7 @@ class ItemCf:
         """float64 [K] per list."""
         return self._blend(self._raw(self._setting, lists))
 
-    def _raw(self, setting: Setting, lists: Sequence[RankingList]) -> list[np.ndarray]:
+    def _raw(self, setting: ItemCfSetting, lists: Sequence[RankingList]) -> list[np.ndarray]:
         squares = np.asarray(self._taken.multiply(self._taken).sum(0)).ravel() + setting.damping
         scaled = (self._taken @ sp.diags(1 / np.sqrt(np.where(squares > 0, squares, 1)))).tocsr()
         own = np.asarray(scaled.multiply(scaled).sum(0)).ravel()
@@ -87,13 +87,13 @@ class ItemCf:
         result = []
         for start in range(0, len(lists), _BATCH):
             some = lists[start : start + _BATCH]
-            asked = behaviour(some, self._place, setting.decay)
-            found = (asked @ turned @ scaled).tocsr()
+            profiles = behaviour(some, self._place, setting.decay)
+            found = (profiles @ turned @ scaled).tocsr()
             for row, one in enumerate(some):
                 known, places = candidate_places(one, self._place)
                 values = np.zeros(len(known))
                 values[known] = found[row, places].toarray().ravel()
                 if not setting.itself:
-                    values[known] -= asked[row, places].toarray().ravel() * own[places]
+                    values[known] -= profiles[row, places].toarray().ravel() * own[places]
                 result.append(values)
         return result

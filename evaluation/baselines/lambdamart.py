@@ -41,7 +41,7 @@ class LambdaMart:
     seed: int = 0
     name: str = "lambdamart"
     chosen: dict[str, Any] = field(default_factory=dict)
-    """What the search settled on."""
+    """What the search chose."""
 
     def fit(self, data: RankingData, advance: Callable[[int], None] | None = None) -> None:
         """Train on `data.lists["train"]`, choose on `data.lists["valid"]`."""
@@ -58,12 +58,12 @@ def fit_trees(
     train: Sequence[RankingList],
     valid: Sequence[RankingList],
     seed: int,
-    settled: Mapping[str, Any] | None = None,
+    chosen: Mapping[str, Any] | None = None,
 ) -> tuple[Any, dict[str, Any]]:
     """The best of a small search, and what it was: objective, leaves, trees and the metric on `valid`.
 
     Args:
-        settled: what an earlier search chose, to leave out the search.
+        chosen: what an earlier search chose, to leave out the search.
 
     Raises:
         InputError: lightgbm is not installed.
@@ -80,7 +80,7 @@ def fit_trees(
     labels, held_labels = (np.concatenate([np.asarray(one.labels) for one in lists]) for lists in (train, valid))
     metric = SelectionMetric([one.labels or () for one in valid])
     best: tuple[float, Any, dict[str, Any]] | None = None
-    search = product(OBJECTIVES, LEAVES) if settled is None else [(settled["objective"], settled["leaves"])]
+    search = product(OBJECTIVES, LEAVES) if chosen is None else [(chosen["objective"], chosen["leaves"])]
     for objective, leaves in search:
         settings = _COMMON | {"objective": objective, "num_leaves": leaves, "seed": seed, "metric": "None"}
         # Grades for lists; gains between 0 and 1 for single products.

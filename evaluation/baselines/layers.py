@@ -63,10 +63,10 @@ class Attention(nn.Module):
 
     def __init__(self, size: int) -> None:
         super().__init__()
-        self.ask = nn.Linear(size, size)
+        self.query = nn.Linear(size, size)
         self.none = nn.Parameter(torch.zeros(size))
         # Alike things attend to each other from the first step on.
-        nn.init.eye_(self.ask.weight)
+        nn.init.eye_(self.query.weight)
 
     def forward(self, candidates: torch.Tensor, events: torch.Tensor, past: torch.Tensor) -> torch.Tensor:
         """float32 [B, K, D].
@@ -78,7 +78,7 @@ class Attention(nn.Module):
         """
         events = torch.cat([self.none.expand(len(events), 1, -1), events], 1)
         past = F.pad(past, (1, 0), value=True)
-        weights = self.ask(candidates) @ events.mT / events.shape[-1] ** 0.5
+        weights = self.query(candidates) @ events.mT / events.shape[-1] ** 0.5
         return weights.masked_fill(~past[:, None, :], -torch.inf).softmax(-1) @ events
 
 

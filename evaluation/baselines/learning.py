@@ -11,7 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,8 +24,9 @@ from torch import nn
 from reshelf.data.dataset_folder import RankingData
 from reshelf.data.schema import RankingList
 from reshelf.errors import InputError
-from reshelf.evaluation.baselines.inputs import Batch, Encoded, Inputs, Rows, collate
+from reshelf.evaluation.baselines.inputs import Encoded, InputBatch, Inputs, Rows, collate
 from reshelf.evaluation.baselines.selection import SelectionMetric
+from reshelf.finetune.losses.listnet import listnet
 from reshelf.finetune.losses.weighted_sum import LossSum
 
 Loss = Callable[..., LossSum]
@@ -32,8 +35,8 @@ _CLIP = 5.0
 
 
 @dataclass(frozen=True)
-class Dials:
-    """What the search turns."""
+class Hyperparameters:
+    """What the search varies."""
 
     rate: float = 2e-3
     """Step size of AdamW."""
@@ -43,7 +46,7 @@ class Dials:
 
 
 @dataclass(frozen=True)
-class Plan:
+class Schedule:
     """How long, and on how much."""
 
     batch: int = 64
@@ -55,16 +58,16 @@ class Plan:
     trial: int = 200
     """Steps of each setting in the search."""
     every: int = 100
-    """Most steps between two looks at the validation lists; an epoch where that is shorter, but not under `least`."""
+    """Most steps between two validations; an epoch where that is shorter, but not under `least`."""
     least: int = 20
     patience: int = 4
-    """Looks without a better one that end training (and, the first time, make the step smaller)."""
-    cooling: float = 0.2
+    """Validations without a better one that end training (and, the first time, make the step smaller)."""
+    rate_factor: float = 0.2
     """Factor on the step size after the first such end."""
     valid_lists: int = 500
-    """Validation lists looked at, the first ones."""
+    """Validation lists used, the first ones."""
 
-    def for_single_candidates(self) -> Plan:
+    def for_single_candidates(self) -> Schedule:
         """More lists at a time where each holds one candidate, for a batch to be worth ordering."""
         return replace(self, batch=4 * self.batch, valid_lists=10 * self.valid_lists)
 
@@ -76,7 +79,7 @@ class RankingNet(nn.Module):
         """float32 [n, D]: what is known of each row alone."""
         raise NotImplementedError
 
-    def forward(self, batch: Batch, vectors: torch.Tensor) -> torch.Tensor:
+    def forward(self, batch: InputBatch, vectors: torch.Tensor) -> torch.Tensor:
         """float32 [B, K]: raw scores.
 
         Args:
@@ -92,14 +95,14 @@ def at(vectors: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
 
 
 def learn(
-    build: Callable[[Dials], RankingNet],
-    search: Sequence[Dials],
+    build: Callable[[Hyperparameters], RankingNet],
+    search: Sequence[Hyperparameters],
     inputs: Inputs,
     data: RankingData,
     loss: Loss,
     seed: int,
     advance: Callable[[int], None] | None = None,
-    plan: Plan | None = None,
+    schedule: Schedule | None = None,
 ) -> tuple[RankingNet, dict[str, Any]]:
     """The best network, and what the search chose.
 
@@ -107,33 +110,37 @@ def learn(
         build: makes a network; called under the seed.
         search: settings to try; a single one is not tried first.
         loss: of `reshelf.finetune.losses`.
-        advance: told the lists of every step.
+        advance: called with the number of lists of every step.
 
     Raises:
         InputError: train or valid has no list that teaches or measures anything.
     """
-    plan = plan or Plan()
+    schedule = schedule or Schedule()
     train, valid = (useful(data.lists.get(split, []), split) for split in ("train", "valid"))
     if _single(train):
-        plan = plan.for_single_candidates()
-    valid = valid[: plan.valid_lists]
+        schedule = schedule.for_single_candidates()
+    valid = valid[: schedule.valid_lists]
     rows, encoded = inputs.encode(data.items, [*train, *valid])
     train_lists, valid_lists = encoded[: len(train)], encoded[len(train) :]
     runs = []
     with torch.random.fork_rng(devices=[]):
-        for dials in search:
+        for parameters in search:
             torch.manual_seed(seed)
-            run = Training(build(dials), dials, loss, rows, train_lists, valid_lists, plan, seed)
+            run = Training(build(parameters), parameters, loss, rows, train_lists, valid_lists, schedule, seed)
             if len(search) > 1:
-                run.go(plan.trial, advance)
+                run.train_to(schedule.trial, advance)
             runs.append(run)
         best = max(runs, key=lambda run: run.best)
         torch.manual_seed(seed + 1)
-        best.go(plan.steps, advance)
-        best.cool()
-        best.go(plan.steps, advance)
+        best.train_to(schedule.steps, advance)
+        best.reduce_rate()
+        best.train_to(schedule.steps, advance)
     best.restore()
-    facts: dict[str, Any] = {"rate": best.dials.rate, "dropout": best.dials.dropout, "decay": best.dials.decay}
+    facts: dict[str, Any] = {
+        "rate": best.parameters.rate,
+        "dropout": best.parameters.dropout,
+        "decay": best.parameters.decay,
+    }
     if inputs.images is not None:
         pictures = int((rows.pictures > 0).sum())
         facts |= {"pictures": pictures, "no_picture": len(data.items) - pictures}
@@ -163,31 +170,31 @@ class Training:
     def __init__(
         self,
         net: RankingNet,
-        dials: Dials,
+        parameters: Hyperparameters,
         loss: Loss,
         rows: Rows,
         train: Sequence[Encoded],
         valid: Sequence[Encoded],
-        plan: Plan,
+        schedule: Schedule,
         seed: int,
     ) -> None:
-        self.net, self.dials, self.plan = net, dials, plan
+        self.net, self.parameters, self.schedule = net, parameters, schedule
         self._loss, self._rows, self._train, self._valid = loss, rows, train, valid
-        self._batches = batches(train, plan, np.random.default_rng(seed))
+        self._batches = batches(train, schedule, np.random.default_rng(seed))
         self._metric = SelectionMetric([one.labels for one in valid])
         self._together = _single(train)
-        self._every = min(plan.every, max(plan.least, -(-len(train) // plan.batch)))
-        self._optimizer = self._made(dials.rate)
+        self._every = min(schedule.every, max(schedule.least, -(-len(train) // schedule.batch)))
+        self._optimizer = self._make_optimizer(parameters.rate)
         self.step = self.best_step = 0
         self.best = -np.inf
         self.curve: list[tuple[int, float]] = []
-        """(step, metric on the validation lists) of every look."""
+        """(step, metric on the validation lists) of every validation."""
         self._weights: dict[str, torch.Tensor] = {}
         self._waited = 0
 
-    def go(self, steps: int, advance: Callable[[int], None] | None = None) -> None:
+    def train_to(self, steps: int, advance: Callable[[int], None] | None = None) -> None:
         """Train to step `steps`, or until validation no longer gets better."""
-        while self.step < steps and self._waited < self.plan.patience:
+        while self.step < steps and self._waited < self.schedule.patience:
             lists = next(self._batches)
             self.net.train()
             self._optimizer.zero_grad()
@@ -199,23 +206,23 @@ class Training:
             if advance:
                 advance(len(lists))
             if self.step % self._every == 0 or self.step == steps:
-                self._look()
+                self._validate()
 
-    def cool(self) -> None:
+    def reduce_rate(self) -> None:
         """Back to the best weights, with smaller steps from there."""
         self.restore()
-        self._optimizer = self._made(self.dials.rate * self.plan.cooling)
+        self._optimizer = self._make_optimizer(self.parameters.rate * self.schedule.rate_factor)
         self._waited = 0
 
     def restore(self) -> None:
-        """The weights of the best look."""
+        """The weights of the best validation."""
         self.net.load_state_dict(self._weights)
 
-    def _made(self, rate: float) -> torch.optim.Optimizer:
+    def _make_optimizer(self, rate: float) -> torch.optim.Optimizer:
         # Fused: one pass over the tables of ids, which are most of the weights.
-        return torch.optim.AdamW(self.net.parameters(), lr=rate, weight_decay=self.dials.decay, fused=True)
+        return torch.optim.AdamW(self.net.parameters(), lr=rate, weight_decay=self.parameters.decay, fused=True)
 
-    def _look(self) -> None:
+    def _validate(self) -> None:
         value = self._metric(predict(self.net, self._rows, self._valid))
         self.curve.append((self.step, value))
         self._waited += 1
@@ -223,7 +230,7 @@ class Training:
             self.best, self.best_step, self._waited = value, self.step, 0
             self._weights = deepcopy(self.net.state_dict())
 
-    def _value(self, batch: Batch) -> torch.Tensor:
+    def _value(self, batch: InputBatch) -> torch.Tensor:
         used, pointing = _pointing(batch)
         scores = self.net(pointing, _vectors(self.net, self._rows, used))
         labels, mask = batch.labels, batch.mask
@@ -233,12 +240,12 @@ class Training:
         return self._loss(scores, labels, mask, torch.ones(len(scores)), torch.ones_like(scores)).mean()
 
 
-def batches(lists: Sequence[Encoded], plan: Plan, rng: np.random.Generator) -> Iterator[list[Encoded]]:
+def batches(lists: Sequence[Encoded], schedule: Schedule, rng: np.random.Generator) -> Iterator[list[Encoded]]:
     """Endless; every list once before any list twice."""
     while True:
         order = rng.permutation(len(lists))
-        for start in range(0, len(order), plan.batch):
-            yield [thinned(lists[n], plan.width, rng) for n in order[start : start + plan.batch]]
+        for start in range(0, len(order), schedule.batch):
+            yield [thinned(lists[n], schedule.width, rng) for n in order[start : start + schedule.batch]]
 
 
 def thinned(one: Encoded, width: int, rng: np.random.Generator) -> Encoded:
@@ -269,12 +276,51 @@ def predict(net: RankingNet, rows: Rows, lists: Sequence[Encoded], batch: int = 
     return result
 
 
-def score_lists(net: RankingNet, inputs: Inputs, data: RankingData, lists: Sequence[RankingList]) -> list[np.ndarray]:
-    """float64 [K] per list, whether or not training saw their shoppers and items."""
-    return predict(net, *inputs.encode(data.items, lists))
+@dataclass(kw_only=True)
+class LearnedSystem:
+    """What the learned systems share; each adds its sizes and `build`, and its loss where it is not listwise."""
+
+    seed: int = 0
+    features: bool = True
+    """Read the lists' numbers too."""
+    recent: int = 20
+    """Events at the end of a history that are read."""
+    images: Path | None = None
+    """The folder that `Item.image` is relative to; None: no item has a picture."""
+    hidden: int = 64
+    search: Sequence[Hyperparameters] = (Hyperparameters(),)
+    schedule: Schedule = field(default_factory=Schedule)
+    chosen: dict[str, Any] = field(default_factory=dict)
+    """What the search chose."""
+    name: str = ""
+
+    @property
+    def loss_function(self) -> Loss:
+        """Of `reshelf.finetune.losses`."""
+        return listnet
+
+    def build(self, inputs: Inputs, parameters: Hyperparameters) -> RankingNet:
+        """An untrained network."""
+        raise NotImplementedError
+
+    def fit(self, data: RankingData, advance: Callable[[int], None] | None = None) -> None:
+        """Train on `data.lists["train"]`, choose and stop on `data.lists["valid"]`.
+
+        Raises:
+            InputError: a split has no list with a label above 0.
+        """
+        self._inputs = Inputs.of(data, self.features, self.recent, self.images)
+        self._net, self.chosen = learn(
+            partial(self.build, self._inputs), self.search, self._inputs, data, self.loss_function, self.seed, advance,
+            self.schedule,
+        )  # fmt: skip
+
+    def scores(self, data: RankingData, lists: Sequence[RankingList]) -> list[np.ndarray]:
+        """float64 [K] per list, whether or not training saw their shoppers and items."""
+        return predict(self._net, *self._inputs.encode(data.items, lists))
 
 
-def _pointing(batch: Batch) -> tuple[torch.Tensor, Batch]:
+def _pointing(batch: InputBatch) -> tuple[torch.Tensor, InputBatch]:
     """The rows of a batch, each once, and the batch pointing into them."""
     used = torch.unique(torch.cat([part.flatten() for part in (batch.candidates, batch.history, batch.query)]))
     place = torch.zeros(int(used.max()) + 1, dtype=torch.int64)
@@ -282,7 +328,7 @@ def _pointing(batch: Batch) -> tuple[torch.Tensor, Batch]:
     return used, _pointed(batch, place)
 
 
-def _pointed(batch: Batch, place: torch.Tensor) -> Batch:
+def _pointed(batch: InputBatch, place: torch.Tensor) -> InputBatch:
     names = ("candidates", "history", "query")
     return replace(batch, **{name: place[getattr(batch, name)] for name in names})
 

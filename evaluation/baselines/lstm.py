@@ -8,30 +8,30 @@ that attends to the interest states. Items are read by id, brand, category, word
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import partial
-from typing import Any, Literal
+from typing import Literal
 
-import numpy as np
 import torch
 from torch import nn
 
-from reshelf.data.dataset_folder import RankingData
-from reshelf.data.schema import RankingList
-from reshelf.evaluation.baselines.inputs import KINDS, Batch, Inputs, Rows
+from reshelf.evaluation.baselines.inputs import KINDS, InputBatch, Inputs, Rows
 from reshelf.evaluation.baselines.layers import Attention, ItemEncoder, LastLayer, latest_event, nearness, table
-from reshelf.evaluation.baselines.learning import Dials, Plan, RankingNet, at, learn, score_lists
+from reshelf.evaluation.baselines.learning import Hyperparameters, LearnedSystem, Loss, RankingNet, at
 from reshelf.finetune.losses.listnet import listnet
 from reshelf.finetune.losses.ranknet import ranknet
 
-SEARCH = (Dials(rate=3e-3, dropout=0.2), Dials(rate=1e-3, dropout=0.2), Dials(rate=2e-3, dropout=0.5, decay=0.1))
+SEARCH = (
+    Hyperparameters(rate=3e-3, dropout=0.2),
+    Hyperparameters(rate=1e-3, dropout=0.2),
+    Hyperparameters(rate=2e-3, dropout=0.5, decay=0.1),
+)
 
 
 class InterestNet(RankingNet):
     """score = last layer(candidate, interest, latest state, query, their products, nearness; numbers) + item bias."""
 
-    def __init__(self, inputs: Inputs, size: int, hidden: int, dials: Dials) -> None:
+    def __init__(self, inputs: Inputs, size: int, hidden: int, parameters: Hyperparameters) -> None:
         super().__init__()
         self.item = ItemEncoder(inputs, size)
         self.bias = table(len(inputs.known), 1)
@@ -39,13 +39,13 @@ class InterestNet(RankingNet):
         self.stars = nn.Parameter(torch.zeros(size))
         self.lstm = nn.LSTM(size, size, batch_first=True)
         self.attention = Attention(size)
-        self.drop = nn.Dropout(dials.dropout)
-        self.last = LastLayer(7 * size + 2, inputs.width, hidden, dials.dropout)
+        self.drop = nn.Dropout(parameters.dropout)
+        self.last = LastLayer(7 * size + 2, inputs.width, hidden, parameters.dropout)
 
     def rows(self, rows: Rows) -> torch.Tensor:
         return torch.cat([self.item(rows), self.bias(rows.ids)], 1)
 
-    def forward(self, batch: Batch, vectors: torch.Tensor) -> torch.Tensor:
+    def forward(self, batch: InputBatch, vectors: torch.Tensor) -> torch.Tensor:
         vectors, biases = vectors[:, :-1], vectors[:, -1:]
         items, candidates = at(vectors, batch.history), at(vectors, batch.candidates)
         events = items + self.kinds(batch.kinds) + batch.values[..., None] * self.stars
@@ -59,39 +59,22 @@ class InterestNet(RankingNet):
         return self.last(torch.cat(made, -1), batch.numbers) + at(biases, batch.candidates).squeeze(-1)
 
 
-@dataclass
-class Lstm:
+@dataclass(kw_only=True)
+class Lstm(LearnedSystem):
     """The interest model with one of two losses; `name` follows from it."""
 
     loss: Literal["ranknet", "listwise"] = "listwise"
     """Pairs (Burges et al., 2005) or the whole list (ListNet, Cao et al., 2007)."""
-    seed: int = 0
-    features: bool = True
-    """Read the lists' numbers too."""
-    recent: int = 20
-    """Events at the end of a history that are read."""
     size: int = 48
-    hidden: int = 64
-    search: Sequence[Dials] = SEARCH
-    plan: Plan = field(default_factory=Plan)
-    chosen: dict[str, Any] = field(default_factory=dict)
-    """What the search settled on."""
+    search: Sequence[Hyperparameters] = SEARCH
     name: str = field(init=False)
 
     def __post_init__(self) -> None:
         self.name = f"lstm_{self.loss}"
 
-    def fit(self, data: RankingData, advance: Callable[[int], None] | None = None) -> None:
-        """Train on `data.lists["train"]`, choose and stop on `data.lists["valid"]`.
+    @property
+    def loss_function(self) -> Loss:
+        return ranknet if self.loss == "ranknet" else listnet
 
-        Raises:
-            InputError: a split has no list with a label above 0.
-        """
-        self._inputs = Inputs.of(data, self.features, self.recent)
-        build = partial(InterestNet, self._inputs, self.size, self.hidden)
-        loss = ranknet if self.loss == "ranknet" else listnet
-        self._net, self.chosen = learn(build, self.search, self._inputs, data, loss, self.seed, advance, self.plan)
-
-    def scores(self, data: RankingData, lists: Sequence[RankingList]) -> list[np.ndarray]:
-        """float64 [K] per list."""
-        return score_lists(self._net, self._inputs, data, lists)
+    def build(self, inputs: Inputs, parameters: Hyperparameters) -> RankingNet:
+        return InterestNet(inputs, self.size, self.hidden, parameters)

@@ -25,8 +25,8 @@ from reshelf.evaluation.baselines.learning import useful
 
 
 @dataclass(frozen=True)
-class Setting:
-    """What the search turns. A new `decay` alone needs no new factors."""
+class FactorSetting:
+    """What the search varies. A new `decay` alone needs no new factors."""
 
     regularisation: float = 1.0
     confidence: float = 10.0
@@ -35,7 +35,7 @@ class Setting:
     """Weight of an event over that of the next younger one."""
 
 
-SEARCH = tuple(Setting(*values) for values in product((0.1, 3.0), (3.0, 30.0), (0.8, 0.95)))
+SEARCH = tuple(FactorSetting(*values) for values in product((0.1, 3.0), (3.0, 30.0), (0.8, 0.95)))
 
 
 @dataclass
@@ -45,13 +45,13 @@ class MatrixFactorisation:
     seed: int = 0
     factors: int = 64
     iterations: int = 12
-    search: Sequence[Setting] = SEARCH
+    search: Sequence[FactorSetting] = SEARCH
     mixes: Sequence[float] = MIXES
     """Weights of the first stage to try; `(0.0,)` for the factors alone."""
     valid_lists: int = 500
-    """Validation lists looked at, the first ones."""
+    """Validation lists used, the first ones."""
     chosen: dict[str, Any] = field(default_factory=dict)
-    """What the search settled on."""
+    """What the search chose."""
     name: str = "matrix_factorisation"
 
     def fit(self, data: RankingData, advance: Callable[[int], None] | None = None) -> None:
@@ -67,12 +67,12 @@ class MatrixFactorisation:
         valid = useful(data.lists.get("valid", []), "valid")[: self.valid_lists]
         self._place = {item: n for n, item in enumerate(data.items)}
         taken = interactions(data.lists["train"], self._place)
-        models: dict[Setting, Any] = {}
+        models: dict[FactorSetting, Any] = {}
         for _, same in groupby(self.search, lambda one: (one.regularisation, one.confidence)):
             settings = list(same)
             models |= dict.fromkeys(settings, self._factorised(taken, settings[0]))
 
-        def score(setting: Setting) -> list[np.ndarray]:
+        def score(setting: FactorSetting) -> list[np.ndarray]:
             if advance:
                 advance(len(valid))
             return self._raw(models[setting], setting, valid)
@@ -85,7 +85,7 @@ class MatrixFactorisation:
         """float64 [K] per list."""
         return self._blend(self._raw(self._model, self._setting, lists))
 
-    def _factorised(self, taken: sp.csr_matrix, setting: Setting) -> Any:
+    def _factorised(self, taken: sp.csr_matrix, setting: FactorSetting) -> Any:
         # Without other threads, the same seed gives the same factors; `implicit` asks for it of BLAS, too.
         with threadpool_limits(1, "blas"):
             from implicit.cpu.als import AlternatingLeastSquares
@@ -96,12 +96,12 @@ class MatrixFactorisation:
             model.fit(_confident(taken, setting.confidence), show_progress=False)
         return model
 
-    def _raw(self, model: Any, setting: Setting, lists: Sequence[RankingList]) -> list[np.ndarray]:
+    def _raw(self, model: Any, setting: FactorSetting, lists: Sequence[RankingList]) -> list[np.ndarray]:
         if not lists:
             return []
-        asked = _confident(behaviour(lists, self._place, setting.decay), setting.confidence)
+        confidences = _confident(behaviour(lists, self._place, setting.decay), setting.confidence)
         with threadpool_limits(1, "blas"):
-            shoppers = model.recalculate_user(np.arange(len(lists)), asked)
+            shoppers = model.recalculate_user(np.arange(len(lists)), confidences)
         result = []
         for shopper, one in zip(shoppers, lists, strict=True):
             known, places = candidate_places(one, self._place)

@@ -9,24 +9,17 @@ of Liu et al., "User diverse preference modeling by multimodal attentive metric 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from functools import partial
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import nn
 
-from reshelf.data.dataset_folder import RankingData
-from reshelf.data.schema import RankingList
-from reshelf.evaluation.baselines.inputs import Batch, Inputs, Rows
+from reshelf.evaluation.baselines.inputs import InputBatch, Inputs, Rows
 from reshelf.evaluation.baselines.layers import Attention, LastLayer, forget, mean_events, mean_words, nearness, table
-from reshelf.evaluation.baselines.learning import Dials, Plan, RankingNet, at, learn, score_lists
-from reshelf.finetune.losses.listnet import listnet
+from reshelf.evaluation.baselines.learning import Hyperparameters, LearnedSystem, RankingNet, at
 
-SEARCH = (Dials(rate=2e-3, dropout=0.2), Dials(rate=1e-3, dropout=0.4))
+SEARCH = (Hyperparameters(rate=2e-3, dropout=0.2), Hyperparameters(rate=1e-3, dropout=0.4))
 KINDS_OF_TOKEN = 3
 _FORGOTTEN = 0.1
 
@@ -56,7 +49,7 @@ class PictureEncoder(nn.Module):
 class MultimodalNet(RankingNet):
     """score = last layer(fused candidate, context, their product, nearness by kind of token; numbers)."""
 
-    def __init__(self, inputs: Inputs, size: int, hidden: int, dials: Dials) -> None:
+    def __init__(self, inputs: Inputs, size: int, hidden: int, parameters: Hyperparameters) -> None:
         super().__init__()
         self.ids = table(len(inputs.known), size)
         self.words = table(len(inputs.vocabulary), size)
@@ -65,7 +58,9 @@ class MultimodalNet(RankingNet):
         self.attentions = nn.ModuleList(Attention(size) for _ in range(KINDS_OF_TOKEN))
         self.context = nn.Sequential(nn.Linear((KINDS_OF_TOKEN + 1) * size, size), nn.GELU(), nn.Linear(size, size))
         self.key = nn.Linear(size, size)
-        self.last = LastLayer((3 + KINDS_OF_TOKEN) * size + 2 * KINDS_OF_TOKEN + 2, inputs.width, hidden, dials.dropout)
+        self.last = LastLayer(
+            (3 + KINDS_OF_TOKEN) * size + 2 * KINDS_OF_TOKEN + 2, inputs.width, hidden, parameters.dropout
+        )
         self._size = size
 
     def rows(self, rows: Rows) -> torch.Tensor:
@@ -74,7 +69,7 @@ class MultimodalNet(RankingNet):
         tokens = [ids, mean_words(rows.words, self.words), self.picture(rows)]
         return torch.cat([norm(token) for norm, token in zip(self.norms, tokens, strict=True)], 1)
 
-    def forward(self, batch: Batch, vectors: torch.Tensor) -> torch.Tensor:
+    def forward(self, batch: InputBatch, vectors: torch.Tensor) -> torch.Tensor:
         candidates, events = (at(vectors, index).split(self._size, -1) for index in (batch.candidates, batch.history))
         query = at(vectors, batch.query).split(self._size, -1)[1]
         context = self.context(torch.cat([query, *(mean_events(kind, batch.past) for kind in events)], -1))
@@ -82,42 +77,22 @@ class MultimodalNet(RankingNet):
         weights = (self.key(tokens) @ context[:, None, :, None] / self._size**0.5).softmax(-2)
         fused = (weights * tokens).sum(-2)
         context = context[:, None].expand_as(fused)
-        asked = nearness(candidates[1], query[:, None], torch.ones(len(query), 1).bool())
-        made = [fused, context, fused * context, asked]
+        query_nearness = nearness(candidates[1], query[:, None], torch.ones(len(query), 1).bool())
+        made = [fused, context, fused * context, query_nearness]
         for attend, mine, past in zip(self.attentions, candidates, events, strict=True):
             made += [mine * attend(mine, past, batch.past), nearness(mine, past, batch.past)]
         return self.last(torch.cat(made, -1), batch.numbers)
 
 
-@dataclass
-class Multimodal:
-    """The multimodal ranker, trained with the listwise loss."""
+@dataclass(kw_only=True)
+class Multimodal(LearnedSystem):
+    """The multimodal ranker, trained with the listwise loss; `chosen` also says how many items have a picture
+    (`pictures`) and have none (`no_picture`)."""
 
-    images: Path | None = None
-    """The folder that `Item.image` is relative to; None: no item has a picture."""
-    seed: int = 0
-    features: bool = True
-    """Read the lists' numbers too."""
     recent: int = 10
-    """Events at the end of a history that are read."""
     size: int = 48
-    hidden: int = 64
-    search: Sequence[Dials] = SEARCH
-    plan: Plan = field(default_factory=Plan)
-    chosen: dict[str, Any] = field(default_factory=dict)
-    """What the search settled on, and how many items have a picture (`pictures`) and have none (`no_picture`)."""
+    search: Sequence[Hyperparameters] = SEARCH
     name: str = "multimodal"
 
-    def fit(self, data: RankingData, advance: Callable[[int], None] | None = None) -> None:
-        """Train on `data.lists["train"]`, choose and stop on `data.lists["valid"]`.
-
-        Raises:
-            InputError: a split has no list with a label above 0.
-        """
-        self._inputs = Inputs.of(data, self.features, self.recent, self.images)
-        build = partial(MultimodalNet, self._inputs, self.size, self.hidden)
-        self._net, self.chosen = learn(build, self.search, self._inputs, data, listnet, self.seed, advance, self.plan)
-
-    def scores(self, data: RankingData, lists: Sequence[RankingList]) -> list[np.ndarray]:
-        """float64 [K] per list."""
-        return score_lists(self._net, self._inputs, data, lists)
+    def build(self, inputs: Inputs, parameters: Hyperparameters) -> RankingNet:
+        return MultimodalNet(inputs, self.size, self.hidden, parameters)

@@ -56,8 +56,10 @@ class Numbers:
             if name not in one.features:
                 raise InputError(f"list {one.list_id!r}, field features.{name}: it is missing; train lists have it")
             columns.append(np.asarray(one.features[name], dtype=np.float64))
-        given = one.scores if self.scored else None
-        columns.append(-np.arange(n, dtype=np.float64) if given is None else np.asarray(given, dtype=np.float64))
+        first_stage = one.scores if self.scored else None
+        columns.append(
+            -np.arange(n, dtype=np.float64) if first_stage is None else np.asarray(first_stage, dtype=np.float64)
+        )
         found = [self.items[item] for item in one.candidates]
         for name in ITEM_NUMBERS:
             values = (getattr(item, name) for item in found)

@@ -8,30 +8,25 @@ network compares the vectors (after Severyn and Moschitti, SIGIR 2015).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from reshelf.data.dataset_folder import RankingData
-from reshelf.data.schema import RankingList
-from reshelf.evaluation.baselines.inputs import Batch, Inputs, Rows
+from reshelf.evaluation.baselines.inputs import InputBatch, Inputs, Rows
 from reshelf.evaluation.baselines.layers import Attention, LastLayer, mean_events, nearness, table
-from reshelf.evaluation.baselines.learning import Dials, Plan, RankingNet, at, learn, score_lists
-from reshelf.finetune.losses.listnet import listnet
+from reshelf.evaluation.baselines.learning import Hyperparameters, LearnedSystem, RankingNet, Schedule, at
 
 WIDTHS = (2, 3, 4)
 _GROUPS = 4
-SEARCH = (Dials(rate=2e-3, dropout=0.2), Dials(rate=1e-3, dropout=0.5))
+SEARCH = (Hyperparameters(rate=2e-3, dropout=0.2), Hyperparameters(rate=1e-3, dropout=0.5))
 
 
 class TextEncoder(nn.Module):
-    """A text as the strongest answer of each filter, plus its single words: float32 [n, size]."""
+    """A text as the strongest activation of each filter, plus its single words: float32 [n, size]."""
 
     def __init__(self, inputs: Inputs, words: int, filters: int) -> None:
         super().__init__()
@@ -53,26 +48,26 @@ class TextEncoder(nn.Module):
         pooled = [found.sum(1) / there.sum(1).clamp_min(1)[:, None]]
         for bank, width in zip(self.banks, WIDTHS, strict=True):
             # width − 1 zeros on the right: a filter may begin at any word of a short text, at none behind its end.
-            answers = bank(F.pad(found.mT, (0, width - 1))).relu()
-            pooled.append((answers * there[:, None, :]).amax(-1))
+            activations = bank(F.pad(found.mT, (0, width - 1))).relu()
+            pooled.append((activations * there[:, None, :]).amax(-1))
         return torch.cat(pooled, 1)
 
 
 class TextNet(RankingNet):
     """score = last layer(candidate, query, history, attended history, their products, nearness; numbers)."""
 
-    def __init__(self, inputs: Inputs, words: int, filters: int, hidden: int, dials: Dials) -> None:
+    def __init__(self, inputs: Inputs, words: int, filters: int, hidden: int, parameters: Hyperparameters) -> None:
         super().__init__()
         self.text = TextEncoder(inputs, words, filters)
         size = self.text.size
         self.norm = nn.LayerNorm(size)
         self.attention = Attention(size)
-        self.last = LastLayer(7 * size + 4, inputs.width, hidden, dials.dropout)
+        self.last = LastLayer(7 * size + 4, inputs.width, hidden, parameters.dropout)
 
     def rows(self, rows: Rows) -> torch.Tensor:
         return self.norm(self.text(rows.words))
 
-    def forward(self, batch: Batch, vectors: torch.Tensor) -> torch.Tensor:
+    def forward(self, batch: InputBatch, vectors: torch.Tensor) -> torch.Tensor:
         events, candidates = at(vectors, batch.history), at(vectors, batch.candidates)
         query = at(vectors, batch.query)[:, None]
         near = [nearness(candidates, events, batch.past), nearness(candidates, query, torch.ones(len(query), 1).bool())]
@@ -82,36 +77,18 @@ class TextNet(RankingNet):
         return self.last(torch.cat(made, -1), batch.numbers)
 
 
-@dataclass
-class TextCnn:
+@dataclass(kw_only=True)
+class TextCnn(LearnedSystem):
     """The text ranker, trained with the listwise loss."""
 
-    seed: int = 0
-    features: bool = True
-    """Read the lists' numbers too."""
     recent: int = 10
-    """Events at the end of a history whose texts are read."""
     words: int = 48
     """Size of a word's embedding."""
     filters: int = 24
     """Filters of each width."""
-    hidden: int = 64
-    search: Sequence[Dials] = SEARCH
-    plan: Plan = field(default_factory=partial(Plan, steps=1200))
-    chosen: dict[str, Any] = field(default_factory=dict)
-    """What the search settled on."""
+    search: Sequence[Hyperparameters] = SEARCH
+    schedule: Schedule = field(default_factory=partial(Schedule, steps=1200))
     name: str = "text_cnn"
 
-    def fit(self, data: RankingData, advance: Callable[[int], None] | None = None) -> None:
-        """Train on `data.lists["train"]`, choose and stop on `data.lists["valid"]`.
-
-        Raises:
-            InputError: a split has no list with a label above 0.
-        """
-        self._inputs = Inputs.of(data, self.features, self.recent)
-        build = partial(TextNet, self._inputs, self.words, self.filters, self.hidden)
-        self._net, self.chosen = learn(build, self.search, self._inputs, data, listnet, self.seed, advance, self.plan)
-
-    def scores(self, data: RankingData, lists: Sequence[RankingList]) -> list[np.ndarray]:
-        """float64 [K] per list."""
-        return score_lists(self._net, self._inputs, data, lists)
+    def build(self, inputs: Inputs, parameters: Hyperparameters) -> RankingNet:
+        return TextNet(inputs, self.words, self.filters, self.hidden, parameters)

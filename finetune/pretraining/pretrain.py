@@ -10,13 +10,21 @@ of finetuning (yes, no) mean nothing to it yet.
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from transformers import PreTrainedTokenizerBase, Qwen3Config, Qwen3ForCausalLM, TrainingArguments, set_seed
+from transformers import (
+    PreTrainedTokenizerBase,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+    TrainerCallback,
+    TrainingArguments,
+    set_seed,
+)
 
 from reshelf.config import config_text
 from reshelf.data.atomic import as_readable_as_others, atomic, check_writable
@@ -29,9 +37,9 @@ from reshelf.finetune.pretraining.muon import MuonAdamW
 from reshelf.finetune.pretraining.session_text import (
     Candidates,
     LoggedSource,
+    SessionSource,
     SessionStream,
     SimulatedSource,
-    Source,
     TextBatch,
     collate_text,
     vocabulary_text,
@@ -136,14 +144,17 @@ def new_model(shape: ShapeConfig, tokenizer: PreTrainedTokenizerBase, seed: int)
     return model
 
 
-def pretrain(config: PretrainConfig) -> None:
+def pretrain(config: PretrainConfig, callbacks: Sequence[TrainerCallback] = ()) -> None:
     """Train the tokenizer and the model, and write the folder.
+
+    Args:
+        callbacks: more of transformers' callbacks.
 
     Raises:
         InputError: the data or the output folder cannot be used, the folder already holds a model, or the one
             to start from cannot be read or has no single token for an outcome.
     """
-    if (config.out / "config.json").exists():
+    if (config.out / "config.json").exists() and not (config.out / CHECKPOINTS).exists():
         raise InputError(f"{config.out} already holds a model; delete it or choose another --out")
     check_writable(config.out)
     arguments = _arguments(config)
@@ -163,7 +174,7 @@ def pretrain(config: PretrainConfig) -> None:
             sources, tokenizer, config.prompt, config.texts, config.max_candidates, config.seed, config.candidates
         ),
         data_collator=collate_text,
-        callbacks=[LossProgress("pretraining")],
+        callbacks=[LossProgress("pretraining"), *callbacks],
         optimizers=(MuonAdamW(model, config.learning_rate), None),
     )
     trainer.train_or_resume()
@@ -186,7 +197,7 @@ def _started(base: str, device: str) -> tuple[Any, PreTrainedTokenizerBase]:
         raise InputError(str(error).replace("model.base", "start")) from error
 
 
-def _sources(config: PretrainConfig) -> list[Source]:
+def _sources(config: PretrainConfig) -> list[SessionSource]:
     if config.data is not None:
         return [LoggedSource(load_dataset_folder(config.data, ("train",)))]
     return [SimulatedSource(config.marketplace, config.seed + 1000 + n) for n in range(config.shops)]

@@ -38,7 +38,7 @@ CATALOGUE_EVERY = 10
 CATALOGUE_ENTRIES = 12
 
 
-class Source(Protocol):
+class SessionSource(Protocol):
     """Where sessions come from: a catalogue and numbered lists with labels."""
 
     @property
@@ -116,7 +116,7 @@ class SessionStream(Dataset[Text]):
 
     def __init__(
         self,
-        sources: Sequence[Source],
+        sources: Sequence[SessionSource],
         tokenizer: PreTrainedTokenizerBase,
         prompt: PromptConfig,
         length: int,
@@ -201,7 +201,7 @@ def _targets(pieces: list[np.ndarray]) -> torch.Tensor:
     return torch.from_numpy(np.concatenate(pieces).astype(np.int64))
 
 
-def vocabulary_text(sources: Sequence[Source], prompt: PromptConfig) -> Iterator[str]:
+def vocabulary_text(sources: Sequence[SessionSource], prompt: PromptConfig) -> Iterator[str]:
     """Text to train the tokenizer on: every catalogue entry, the template's own words, outcomes and small numbers."""
     for source in sources:
         for item in source.items.values():

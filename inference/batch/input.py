@@ -1,6 +1,6 @@
 """The input of a batch job: Parquet files as one long sequence of rows, cut into shards.
 
-    files = [describe(path, name) for path, name in find_files("lists/*.parquet")]
+    files = [inspect_file(path, name) for path, name in find_files("lists/*.parquet")]
     reader = ShardReader(files, shard_lists=1024)
     for name, first_row, batch in reader.read(3): ...
 
@@ -60,7 +60,7 @@ def find_files(lists: str, leave_out: Iterable[Path] = ()) -> list[tuple[Path, s
     return sorted(((p, p.relative_to(base).as_posix()) for p in found), key=lambda pair: pair[1])
 
 
-def describe(path: Path, name: str) -> InputFile:
+def inspect_file(path: Path, name: str) -> InputFile:
     """Look at a file's columns and size, not at its rows.
 
     Raises:

@@ -1,6 +1,6 @@
 """The batch job on Ray Data: every actor holds an engine and does whole shards.
 
-    with on_ray(job, todo=[0, 1, 2], workers=2) as results:
+    with on_ray(job, remaining=[0, 1, 2], workers=2) as results:
         for tally, rows in results: ...
 
 The rows of the Ray data set are shard numbers. An actor reads its shard's rows itself and writes the shard's files
@@ -26,13 +26,13 @@ from reshelf.inference.batch.scorer import make_item_tokens
 from reshelf.modeling.checkpoint import read_reranker
 
 if TYPE_CHECKING:
-    from reshelf.inference.batch.run import Job
+    from reshelf.inference.batch.run import BatchJob
 
 
 class ShardActor:
     """An engine in a process of its own."""
 
-    def __init__(self, job: Job, threads: int | None) -> None:
+    def __init__(self, job: BatchJob, threads: int | None) -> None:
         import torch
 
         if threads is not None:
@@ -50,8 +50,8 @@ class ShardActor:
 
 
 @contextmanager
-def on_ray(job: Job, todo: list[int], workers: int | None) -> Iterator[Iterator[tuple[Tally, int]]]:
-    """Score the shards of `todo` on the cluster; gives every finished shard's tally and number of rows.
+def on_ray(job: BatchJob, remaining: list[int], workers: int | None) -> Iterator[Iterator[tuple[Tally, int]]]:
+    """Score the shards of `remaining` on the cluster; gives every finished shard's tally and number of rows.
 
     Args:
         workers: actors; None is one per GPU of the cluster, or one per core where it has none.
@@ -66,19 +66,19 @@ def on_ray(job: Job, todo: list[int], workers: int | None) -> Iterator[Iterator[
         raise InputError("Ray is not installed; `pip install reshelf[ray]`, or leave --ray out") from error
     if job.item_tokens is not None:
         # Here, or every actor would make the file.
-        spec, tokenizer = read_reranker(job.model)
+        spec, tokenizer = read_reranker(job.model, job.trust_remote_code)
         make_item_tokens(job.item_tokens, tokenizer, spec.prompt, read_catalogue(job.catalogue))
     started = not ray.is_initialized()
     if started:
         ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR, configure_logging=True)
     try:
-        yield _results(job, todo, workers)
+        yield _results(job, remaining, workers)
     finally:
         if started:
             ray.shutdown()
 
 
-def _results(job: Job, todo: list[int], workers: int | None) -> Iterator[tuple[Tally, int]]:
+def _results(job: BatchJob, remaining: list[int], workers: int | None) -> Iterator[tuple[Tally, int]]:
     import ray
     from ray.exceptions import RayError
 
@@ -89,11 +89,11 @@ def _results(job: Job, todo: list[int], workers: int | None) -> Iterator[tuple[T
     there = ray.cluster_resources()
     kind = "GPU" if there.get("GPU") else "CPU"
     room = int(there.get(kind, 0))
-    workers = min(workers or room, len(todo))
+    workers = min(workers or room, len(remaining))
     if not 1 <= workers <= room:
         raise InputError(f"workers is {workers}, and the Ray cluster has {room} {kind}s; give at most as many")
     # One shard per block: what a dead actor leaves behind is no more than the shard it was at.
-    shards = ray.data.from_items([{"shard": shard} for shard in todo], override_num_blocks=len(todo))
+    shards = ray.data.from_items([{"shard": shard} for shard in remaining], override_num_blocks=len(remaining))
     scored = shards.map_batches(
         ShardActor,
         fn_constructor_args=(job, 1 if kind == "CPU" else None),

@@ -1,6 +1,6 @@
 """The output of a batch job: what is done, what is left, and the files that say so.
 
-    with hold(out):
+    with lock_folder(out):
         finished = read_finished(out)             # {shard: Tally}
         tally = write_shard(out, shard, columns, rejects)
 
@@ -26,7 +26,7 @@ import pyarrow.parquet as pq
 from reshelf.data.atomic import atomic, check_writable
 from reshelf.errors import InputError
 from reshelf.inference.batch.rows import Reject
-from reshelf.prompts.builder import Trimmed
+from reshelf.prompts.builder import Truncated
 
 MANIFEST = "manifest.json"
 REPORT = "report.json"
@@ -39,7 +39,7 @@ SCORES_SCHEMA = pa.schema(
         ("candidates", pa.list_(pa.string())),
         ("scores", pa.list_(pa.float32())),
         ("ranked", pa.list_(pa.string())),
-        *((f"truncated_{count.name}", pa.int32()) for count in fields(Trimmed)),
+        *((f"truncated_{count.name}", pa.int32()) for count in fields(Truncated)),
     ]
 )
 """`scores` run parallel to `candidates`; `ranked` are the candidates, best first; file and row are of the input."""
@@ -69,7 +69,7 @@ class Tally:
 
 
 @contextmanager
-def hold(out: Path) -> Iterator[None]:
+def lock_folder(out: Path) -> Iterator[None]:
     """Make the output folder, keep other jobs out of it for as long as this one runs, and clean up after a killed one.
 
     Raises:

@@ -11,7 +11,6 @@ when the command is repeated; one that differs in input, catalogue, model, engin
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,12 +24,12 @@ from rich.text import Text
 
 from reshelf import __version__
 from reshelf.errors import InputError
-from reshelf.inference.batch.input import InputFile, ShardReader, describe, find_files
+from reshelf.inference.batch.input import InputFile, ShardReader, find_files, inspect_file
 from reshelf.inference.batch.output import (
     REPORT,
     Tally,
     begin,
-    hold,
+    lock_folder,
     read_finished,
     write_json,
 )
@@ -38,7 +37,7 @@ from reshelf.inference.batch.rows import read_catalogue
 from reshelf.inference.batch.scorer import ShardScorer
 from reshelf.inference.engines.engine import EngineName, choose_engine
 from reshelf.inference.reranker import find_reranker
-from reshelf.modeling.checkpoint import ADAPTER, SPEC_FILE, read_spec
+from reshelf.modeling.checkpoint import ADAPTER, SPEC_FILE, folder_sha256, read_spec
 from reshelf.modeling.precision import Precision
 
 Results: TypeAlias = Iterator[tuple[Tally | None, int]]
@@ -61,6 +60,8 @@ class BatchConfig:
     precision: Precision = "auto"
     """In which numbers scores are computed: float32, bfloat16, or nf4 (the 4 bits it was trained over, least memory);
     auto is bfloat16 where it was trained in that and the device multiplies it fast, else float32."""
+    trust_remote_code: bool = False
+    """Run Python code that comes with the model; only for authors you trust. A model cannot ask for it."""
     shard_lists: int = 1024
     """Lists per output file: what is repeated after a crash, and what memory holds a few times."""
     item_tokens: Path | None = None
@@ -74,7 +75,7 @@ class BatchConfig:
 
 
 @dataclass(frozen=True)
-class Job:
+class BatchJob:
     """A checked `BatchConfig`, with paths that mean the same to every process."""
 
     model: Path
@@ -85,6 +86,7 @@ class Job:
     files: tuple[InputFile, ...]
     shard_lists: int
     item_tokens: Path | None
+    trust_remote_code: bool
 
     def reader(self) -> ShardReader:
         return ShardReader(self.files, self.shard_lists)
@@ -92,7 +94,10 @@ class Job:
     def scorer(self) -> ShardScorer:
         """Loads the catalogue and the model."""
         items = read_catalogue(self.catalogue)
-        return ShardScorer(self.model, items, self.engine, self.precision, self.out, self.reader(), self.item_tokens)
+        return ShardScorer(
+            self.model, items, self.engine, self.precision, self.out, self.reader(), self.item_tokens,
+            self.trust_remote_code,
+        )  # fmt: skip
 
 
 def batch(config: BatchConfig, console: Console | None = None) -> dict[str, Any]:
@@ -103,23 +108,23 @@ def batch(config: BatchConfig, console: Console | None = None) -> dict[str, Any]
             Bad rows do not raise: they go to the side files and are counted.
     """
     console = console or Console()
-    job = plan(config)
-    with hold(job.out):
-        begun = begin(job.out, describe_job(job))
+    job = make_job(config)
+    with lock_folder(job.out):
+        begun = begin(job.out, manifest_of(job))
         done = Tally()
         finished = read_finished(job.out) if begun else {}
         for tally in finished.values():
             done.add(tally)
         reader = job.reader()
-        todo = [shard for shard in range(reader.shards) if shard not in finished]
+        remaining = [shard for shard in range(reader.shards) if shard not in finished]
         if begun:
             console.print(f"{done.rows:,} of {reader.rows:,} lists were done before.", highlight=False)
         before = done.rows
-        seconds = _run(job, config, todo, done, console) if todo else 0.0
+        seconds = _run(job, config, remaining, done, console) if remaining else 0.0
         return _finish(job.out, done, done.rows - before, seconds, console)
 
 
-def plan(config: BatchConfig) -> Job:
+def make_job(config: BatchConfig) -> BatchJob:
     """Check everything that can be checked without loading the model or reading rows.
 
     Raises:
@@ -133,23 +138,25 @@ def plan(config: BatchConfig) -> Job:
     items = config.catalogue / "items.parquet" if config.catalogue.is_dir() else config.catalogue
     if not items.is_file():
         raise InputError(f"catalogue: {items} is not there; give the items.parquet of a data set, or its folder")
-    files = tuple(describe(path.absolute(), name) for path, name in find_files(config.lists, leave_out=[items]))
+    files = tuple(inspect_file(path.absolute(), name) for path, name in find_files(config.lists, leave_out=[items]))
     if not any(file.rows for file in files):
         raise InputError(f"lists: {config.lists} has no rows; there is nothing to score")
     model = find_reranker(config.model, None)
-    read_spec(model)
+    read_spec(model, config.trust_remote_code)
     engine = choose_engine(config.engine)
     tokens = config.item_tokens.absolute() if config.item_tokens else None
-    folders = model.absolute(), items.absolute(), config.out.absolute()
-    return Job(*folders, engine, config.precision, files, config.shard_lists, tokens)
+    return BatchJob(
+        model.absolute(), items.absolute(), config.out.absolute(), engine, config.precision, files, config.shard_lists,
+        tokens, config.trust_remote_code,
+    )  # fmt: skip
 
 
-def describe_job(job: Job) -> dict[str, Any]:
+def manifest_of(job: BatchJob) -> dict[str, Any]:
     """What manifest.json holds: everything that decides what the scores are and which row is in which shard."""
     stat = job.catalogue.stat()
     return {
         "reshelf": __version__,
-        "model": fingerprint(job.model),
+        "model": folder_sha256(job.model, SPEC_FILE, ADAPTER),
         "engine": job.engine,
         "precision": job.precision,
         "shard_lists": job.shard_lists,
@@ -158,24 +165,15 @@ def describe_job(job: Job) -> dict[str, Any]:
     }
 
 
-def fingerprint(model: Path) -> str:
-    """SHA-256 over `reshelf.json` and the adapter of a reranker folder."""
-    digest = hashlib.sha256()
-    for path in (model / SPEC_FILE, *sorted((model / ADAPTER).glob("*"))):
-        with path.open("rb") as content:
-            digest.update(path.name.encode() + hashlib.file_digest(content, "sha256").digest())
-    return digest.hexdigest()
-
-
-def _run(job: Job, config: BatchConfig, todo: list[int], done: Tally, console: Console) -> float:
-    """Score the shards of `todo` under a progress bar and add what came of them to `done`.
+def _run(job: BatchJob, config: BatchConfig, remaining: list[int], done: Tally, console: Console) -> float:
+    """Score the shards of `remaining` under a progress bar and add what came of them to `done`.
 
     Returns:
         Seconds, without those of loading.
     """
     shown = (TextColumn("Scoring"), BarColumn(), MofNCompleteColumn(), _Speed(), TimeRemainingColumn())
     rows = sum(file.rows for file in job.files)
-    with _results(job, config, todo, console) as results:
+    with _results(job, config, remaining, console) as results:
         started = time.perf_counter()
         with Progress(*shown, console=console, speed_estimate_period=600, transient=True) as progress:
             bar = progress.add_task("", total=rows, completed=done.rows)
@@ -187,18 +185,18 @@ def _run(job: Job, config: BatchConfig, todo: list[int], done: Tally, console: C
 
 
 @contextmanager
-def _results(job: Job, config: BatchConfig, todo: list[int], console: Console) -> Iterator[Results]:
+def _results(job: BatchJob, config: BatchConfig, remaining: list[int], console: Console) -> Iterator[Results]:
     """What `ShardScorer.run` gives, from this process or from Ray."""
     if config.ray:
         from reshelf.inference.batch.on_ray import on_ray
 
-        with on_ray(job, todo, config.workers) as results:
+        with on_ray(job, remaining, config.workers) as results:
             yield results
     else:
         with console.status("loading the catalogue and the model"):
             scorer = job.scorer()
         with scorer:
-            yield scorer.run(todo)
+            yield scorer.run(remaining)
 
 
 def _finish(out: Path, done: Tally, rows: int, seconds: float, console: Console) -> dict[str, Any]:

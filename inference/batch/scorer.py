@@ -71,6 +71,7 @@ class ShardScorer:
         out: folder of the shards.
         reader: of the job's input.
         item_tokens: file of the catalogue's token ids, made here where it is not there or is stale.
+        trust_remote_code: whether Python code that comes with the base may run.
 
     Raises:
         InputError: as `start_engine` and `catalogue_tokens`, or the engine cannot serve this model.
@@ -79,13 +80,14 @@ class ShardScorer:
     def __init__(
         self, model: Path, items: Mapping[str, Item], engine: Literal["transformers", "vllm"],
         precision: Precision, out: Path, reader: ShardReader, item_tokens: Path | None = None,
+        trust_remote_code: bool = False,
     ) -> None:  # fmt: skip
-        spec, tokenizer = read_reranker(model)
+        spec, tokenizer = read_reranker(model, trust_remote_code)
         tokens = None
         if item_tokens is not None:
             tokens = make_item_tokens(item_tokens, tokenizer, spec.prompt, items)
         self._builder = spec.builder(tokenizer, items, tokens)
-        self._engine: Engine = start_engine(model, engine, precision=precision)
+        self._engine: Engine = start_engine(model, engine, trust_remote_code=trust_remote_code, precision=precision)
         self._tokens = TOKENS_PER_CALL[engine]
         self._out = out
         self._reader = reader
@@ -102,7 +104,7 @@ class ShardScorer:
             coming = ahead.submit(next, calls, None)
             while (call := coming.result()) is not None:
                 coming = ahead.submit(next, calls, None)
-                yield self._do(call), call.handled
+                yield self._run_call(call), call.handled
 
     def close(self) -> None:
         """Free the engine."""
@@ -126,7 +128,7 @@ class ShardScorer:
                 shard.rejects += bad
             yield from engine_calls(shard, arrange(rows), self._builder, self._tokens)
 
-    def _do(self, call: EngineCall) -> Tally | None:
+    def _run_call(self, call: EngineCall) -> Tally | None:
         shard = call.shard
         for row, prepared, values in zip(call.rows, call.lists, self._score(call.lists)):
             if isinstance(values, InputError):

@@ -58,9 +58,6 @@ class EngineChild:
         assert self.process.stdout is not None
         self.output = LastLines(self.process.stdout)
 
-    def alive(self) -> bool:
-        return self.process.poll() is None
-
     def end(self, grace_s: float = 20.0) -> None:
         """No process or file of the engine's is left. It has `grace_s` seconds to end by itself when it sees that
         nobody is there. Again this changes nothing."""
@@ -84,15 +81,15 @@ class EngineChild:
             finally:
                 os.close(descriptor)
 
-    def problem(self, said: str = "") -> str:
+    def problem(self, message: str = "") -> str:
         """Why it ended, in one sentence: the error in its output that came first, else what it `said` itself.
 
         Call after `end`.
         """
         if cause := self.output.cause():
             return cause
-        if said:
-            return said
+        if message:
+            return message
         code = self.process.returncode
         return f"it was ended by {signal.Signals(-code).name}" if code and code < 0 else f"it ended with code {code}"
 

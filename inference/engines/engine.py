@@ -24,7 +24,26 @@ EngineName = Literal["auto", "transformers", "vllm"]
 
 
 class Engine(Protocol):
-    """Scores lists of token ids."""
+    """Scores lists of token ids: what a `Reranker`, a batch job and the service are built on.
+
+    `start_engine` gives one for a reranker folder. Use it directly where prompts are built elsewhere; else `Reranker`.
+    Not safe to share between threads.
+
+    Examples:
+        >>> from importlib.resources import files
+        >>> from reshelf.inference.engines.transformers_engine import TransformersEngine
+        >>> from reshelf.modeling.loading import ModelConfig, load_base
+        >>> from reshelf.modeling.score import attach_head
+        >>> from reshelf.prompts.builder import ListPrompt, Truncated
+        >>> base = str(files("reshelf.finetune") / "bases" / "marketplace")
+        >>> model, _ = load_base(ModelConfig(base=base, dtype="float32"), "cpu")
+        >>> attach_head(model, 7, 9)
+        >>> ids = np.arange(20, 30, dtype=np.int32)
+        >>> engine: Engine = TransformersEngine(model)
+        >>> (scores,) = engine.score([ListPrompt("l1", ids[:6], (ids[6:8], ids[8:]), Truncated())])
+        >>> scores.dtype.name, scores.shape
+        ('float32', (2,))
+    """
 
     name: Literal["transformers", "vllm"]
     precision: str

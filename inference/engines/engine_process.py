@@ -180,13 +180,13 @@ class EngineProcess:
             self._said += self._frames.feed(data)
         return self._said.pop(0)
 
-    def _failed(self, said: str) -> RuntimeError:
+    def _failed(self, message: str) -> RuntimeError:
         """End what is left of the process, and say why."""
         child, self._child = self._child, None
         assert child is not None
         child.end(1.0)
         started = "failed" if hasattr(self, "name") else "did not start"
-        return RuntimeError("\n".join([f"the engine {started}: {child.problem(said)}", *child.output.tail(_TAIL)]))
+        return RuntimeError("\n".join([f"the engine {started}: {child.problem(message)}", *child.output.tail(_TAIL)]))
 
 
 def _groups(prompts: Sequence[ListPrompt]) -> Iterator[list[ListPrompt]]:

@@ -192,12 +192,12 @@ def encode_list(prompt: Any) -> EncodedList:
 
 
 def decode_list(sent: EncodedList) -> Any:
-    """The `ListPrompt` that was sent, without what was trimmed of it.
+    """The `ListPrompt` that was sent, without what was truncated of it.
 
     Raises:
         ProtocolError: its arrays do not belong together.
     """
-    from reshelf.prompts.builder import ListPrompt, Trimmed  # the messages themselves need no tokenizer
+    from reshelf.prompts.builder import ListPrompt, Truncated  # the messages themselves need no tokenizer
 
     try:
         prefix, items, lengths = (np.frombuffer(part, _IDS) for part in (sent.prefix, sent.items, sent.lengths))
@@ -207,7 +207,7 @@ def decode_list(sent: EncodedList) -> Any:
     if not len(lengths) or lengths.min() < 1 or ends[-1] != len(items) or not 0 <= sent.listed <= len(prefix):
         raise ProtocolError(f"list {sent.list_id!r}: its lengths do not fit its token ids")
     parts = tuple([items[start:end] for start, end in zip([0, *ends], ends, strict=False)])
-    return ListPrompt(sent.list_id, prefix, parts, Trimmed(), sent.listed)
+    return ListPrompt(sent.list_id, prefix, parts, Truncated(), sent.listed)
 
 
 def decode_scores(sent: Scored, sizes: Sequence[int]) -> list[np.ndarray]:

@@ -5,6 +5,7 @@ write_export_card(folder, "float32", 1e-3, trained, checks, texts)
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,10 +44,10 @@ class Check:
         if self.agreement is None:
             return f"| {self.library} | not checked: {self.problem} | | | |"
         a = self.agreement
-        given = "token ids" if self.library == "transformers" else "text pairs"
+        sent = "token ids" if self.library == "transformers" else "text pairs"
         everywhere = "" if a.difference == a.difference_everywhere else f" ({a.difference_everywhere:.1e} everywhere)"
         return (
-            f"| {self.library} {self.version} | {given} | {a.difference:.1e}{everywhere} | {a.kendall:.4f} "
+            f"| {self.library} {self.version} | {sent} | {a.difference:.1e}{everywhere} | {a.kendall:.4f} "
             f"| {a.same_order:.0%} |"
         )
 
@@ -106,7 +107,7 @@ to `/rerank`. Always give vLLM the dtype: left alone it casts float32 to float16
 because `config.json` names the identity as activation. Give each library prefix and item as they are: no chat template,
 no truncation. The tokenizer adds no tokens of its own.
 
-## Weights
+{_levels(trained)}## Weights
 
 {weights[0].upper() + weights[1:]}, with the LoRA adapter added to them in float32, stored as {dtype}. The classifier
 is the vocabulary head's row for {trained.spec.prompt.positive!r} minus its row for {trained.spec.prompt.negative!r}.
@@ -116,7 +117,7 @@ is the vocabulary head's row for {trained.spec.prompt.positive!r} minus its row 
 {len(texts)} lists, {same.size} prompts, scored with each library and compared with the 4-bit model and its adapter in
 Reshelf's own engine (computing in {trained.spec.model.dtype}). Tolerance: {tolerance:.1e} on the raw score.
 
-| library | given | largest difference | mean Kendall tau | lists in the same order |
+| library | input | largest difference | mean Kendall tau | lists in the same order |
 | --- | --- | --- | --- | --- |
 {rows}
 
@@ -124,6 +125,25 @@ Reshelf's own engine (computing in {trained.spec.model.dtype}). Tolerance: {tole
 where text was given the largest difference is over those that do.
 """
     (folder / "README.md").write_text(text, encoding="utf-8")
+    (folder / "levels.json").write_text(json.dumps(trained.spec.levels.edges, indent=1), encoding="utf-8")
+
+
+def _levels(trained: TrainedReranker) -> str:
+    """How the numbers in an item become the levels that its text holds; nothing where it holds none."""
+    edges = trained.spec.levels.edges
+    if not edges:
+        return ""
+    rows = "\n".join(f"| {name} | {', '.join(f'{edge:.6g}' for edge in values)} |" for name, values in edges.items())
+    return f"""## Numbers of a product
+
+An item's text holds its numbers as levels: how many of these edges are below the number
+(`numpy.searchsorted(edges, number, side="left")`). The exact edges are in `levels.json`.
+
+| number | edges |
+| --- | --- |
+{rows}
+
+"""
 
 
 def folder_name(folder: Path) -> str:

@@ -36,6 +36,7 @@ from reshelf.inference.export.verify import (
     with_vllm,
 )
 from reshelf.modeling.checkpoint import load_reranker
+from reshelf.progress import phase
 from reshelf.prompts.builder import ListPrompt
 
 LIBRARIES = {"transformers": "transformers", "sentence-transformers": "sentence_transformers", "vllm": "vllm"}
@@ -77,16 +78,18 @@ def export(config: ExportConfig) -> None:
         ExportMismatchError: a difference is above the tolerance; nothing is left behind.
     """
     _check(config)
-    trained = load_reranker(config.model, trust_remote_code=config.trust_remote_code)
+    console = Console()
+    with phase(console, f"loading {config.model}"):
+        trained = load_reranker(config.model, trust_remote_code=config.trust_remote_code)
     if trained.spec.candidates == "joint":
         raise InputError(f"{config.model}: candidates: joint reads the whole list, which no pair classifier is given")
     items, lists = _lists(config)
     builder = trained.builder(items)
     prompts = [builder.build(ranking) for ranking in lists]
-    console = Console()
     with _finished(config.out) as folder:
-        write_dense(trained, folder, merge=True, dtype=config.dtype)
-        with console.status(f"scoring {len(prompts)} lists with the 4-bit model"):
+        with phase(console, "merging the adapter into the base"):
+            write_dense(trained, folder, merge=True, dtype=config.dtype)
+        with phase(console, f"scoring {len(prompts)} lists with the 4-bit model"):
             reference = TransformersEngine(trained.model).score(prompts)
         texts = as_text(prompts, folder)
         checks = []
@@ -148,7 +151,7 @@ def _checks(
             continue
         version = importlib.metadata.version(_distribution(name))
         try:
-            with console.status(f"scoring {len(prompts)} lists with {name}"):
+            with phase(console, f"scoring {len(prompts)} lists with {name}"):
                 scores = score()
         except InputError as error:  # this machine's build of vLLM does not serve such a model
             yield Check(name, version, None, str(error))

@@ -22,6 +22,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreT
 from reshelf.inference.engines.dense import DTYPES, Dtype
 from reshelf.inference.engines.engine_process import EngineProcess
 from reshelf.inference.engines.messages import StartExported
+from reshelf.metrics.ordering import ranks
 from reshelf.prompts.builder import ListPrompt
 
 _BATCH = 16
@@ -63,13 +64,13 @@ def compare(
     """
     gaps = np.abs(np.concatenate(list(scores)) - np.concatenate(list(reference)))
     kept = gaps if same is None else gaps[np.concatenate(list(same))]
-    ranks = [[np.argsort(np.argsort(-v, kind="stable")) for v in pair] for pair in zip(scores, reference, strict=True)]
-    taus = [kendalltau(a, b).statistic for a, b in ranks if len(a) > 1]
+    orders = [(ranks(a), ranks(b)) for a, b in zip(scores, reference, strict=True)]
+    taus = [kendalltau(a, b).statistic for a, b in orders if len(a) > 1]
     return Agreement(
         difference=float(kept.max(initial=0)),
         difference_everywhere=float(gaps.max(initial=0)),
         kendall=float(np.mean(taus)) if taus else 1.0,
-        same_order=float(np.mean([np.array_equal(a, b) for a, b in ranks])),
+        same_order=float(np.mean([np.array_equal(a, b) for a, b in orders])),
     )
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from reshelf.errors import InputError
 from reshelf.inference.engines.engine import EngineName
@@ -27,12 +28,16 @@ class LimitsConfig:
     """Events of a request."""
     requests: int = 256
     """Requests in the house at one time; more are answered 429 with Retry-After."""
+    connections: int = 1024
+    """Connections at one time; above it the one that has waited longest without a whole request is closed."""
+    read_s: float = 10.0
+    """Seconds in which a request must be there, header and body."""
     waiting: int = 64
     """Lists that wait for the engine; where as many wait, the reply is first-stage order."""
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            if value < 1:
+            if not 1 <= value < float("inf"):
                 raise InputError(f"limits.{name} is {value}; give a number of at least 1")
 
 
@@ -53,6 +58,8 @@ class ServeConfig:
     precision: Precision = "auto"
     """In which numbers scores are computed: float32, bfloat16, or nf4 (the 4 bits it was trained over, least memory);
     auto is bfloat16 where it was trained in that and the device multiplies it fast, else float32."""
+    trust_remote_code: bool = False
+    """Run Python code that comes with the model; only for authors you trust. A model cannot ask for it."""
     history: str = "reshelf_history.sqlite"
     """Where shoppers' events are kept: a SQLite file, or the redis:// address of a Redis that servers share."""
     tenants: Path | None = None
@@ -65,11 +72,15 @@ class ServeConfig:
     """Sizes and load."""
     stuck_s: float = 30.0
     """An engine silent for so many seconds while a list waits is killed and started again."""
+    keep_alive_s: float = 75.0
+    """An idle connection is kept so long: longer than the load balancer before it does, many of which keep it 60 s."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """What is logged of the service; a line per request at info."""
     shutdown_s: float = 10.0
     """Requests already accepted have so long to finish at the end."""
 
     def __post_init__(self) -> None:
-        for name in ("deadline_ms", "stuck_s", "shutdown_s"):
+        for name in ("deadline_ms", "stuck_s", "shutdown_s", "keep_alive_s"):
             if not 0 < getattr(self, name) < float("inf"):
                 raise InputError(f"{name} is {getattr(self, name)}; give a number above 0")
         if self.kept_events < 1:

@@ -1,6 +1,7 @@
 """The page at /ui: a shopper, a history and a query; first-stage and personalised order side by side, and why.
 
-    app.include_router(page_routes(Shop(catalogue, data), allowed))
+    app.state.shop = PageSearch(catalogue, data)
+    app.include_router(page_routes)
 
 It talks to the same routes as everybody. What it needs on top is a first stage, which a shop has and a demonstration
 does not: BM25 over the catalogue, and the lists of a data set to begin with.
@@ -8,7 +9,7 @@ does not: BM25 over the catalogue, and the lists of a data set to begin with.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -20,7 +21,8 @@ from fastapi.concurrency import run_in_threadpool
 from reshelf.data.bm25 import Bm25Index
 from reshelf.data.dataset_folder import read_records
 from reshelf.data.schema import Item, RankingList
-from reshelf.inference.serving.documents import RefusedError
+from reshelf.inference.serving.dependencies import Admitted
+from reshelf.inference.serving.refusals import RefusedError
 
 PAGE = Path(__file__).with_name("page.html")
 _READ, _LISTS = 400, 40
@@ -34,7 +36,7 @@ _HEADERS = {
 }
 
 
-class Shop:
+class PageSearch:
     """A first stage for the page.
 
     Args:
@@ -80,42 +82,36 @@ class Shop:
         )
 
 
-def page_routes(shop: Shop, allowed: Callable[[Request], Any]) -> APIRouter:
-    """The page and what it reads.
+page_routes = APIRouter(include_in_schema=False)
 
-    Args:
-        shop: first stage.
-        allowed: raises where the caller's key is not one.
-    """
-    routes = APIRouter(include_in_schema=False)
 
-    @routes.get("/ui")
-    async def page() -> Response:
-        return Response(PAGE.read_bytes(), media_type="text/html; charset=utf-8", headers=_HEADERS)
+@page_routes.get("/ui")
+async def page() -> Response:
+    return Response(PAGE.read_bytes(), media_type="text/html; charset=utf-8", headers=_HEADERS)
 
-    @routes.get("/ui/lists")
-    async def lists(request: Request) -> dict[str, Any]:
-        allowed(request)
-        found = await run_in_threadpool(lambda: shop.lists)
-        ids = [i for one in found for i in (*one.candidates, *(e.item_id for e in one.history if e.item_id))]
-        return {
-            "lists": [
-                one.model_dump(
-                    mode="json",
-                    exclude_none=True,
-                    include={"list_id", "user_id", "query", "history", "candidates", "scores", "features"},
-                )
-                for one in found
-            ],
-            "items": shop.described(ids),
-        }
 
-    @routes.get("/ui/search")
-    async def search(request: Request, query: str) -> dict[str, Any]:
-        allowed(request)
-        if len(query) > _QUERY:
-            raise RefusedError(f"{len(query)} characters; send at most {_QUERY}", "query")
-        found = await run_in_threadpool(shop.search, query)
-        return {"candidates": found, "items": shop.described(found)}
+@page_routes.get("/ui/lists")
+async def lists(request: Request, _: Admitted) -> dict[str, Any]:
+    shop: PageSearch = request.app.state.shop
+    found = await run_in_threadpool(lambda: shop.lists)
+    ids = [i for one in found for i in (*one.candidates, *(e.item_id for e in one.history if e.item_id))]
+    return {
+        "lists": [
+            one.model_dump(
+                mode="json",
+                exclude_none=True,
+                include={"list_id", "user_id", "query", "history", "candidates", "scores", "features"},
+            )
+            for one in found
+        ],
+        "items": shop.described(ids),
+    }
 
-    return routes
+
+@page_routes.get("/ui/search")
+async def search(request: Request, query: str, _: Admitted) -> dict[str, Any]:
+    shop: PageSearch = request.app.state.shop
+    if len(query) > _QUERY:
+        raise RefusedError(f"{len(query)} characters; send at most {_QUERY}", "query")
+    found = await run_in_threadpool(shop.search, query)
+    return {"candidates": found, "items": shop.described(found)}

@@ -11,8 +11,10 @@ import asyncio
 import contextlib
 import logging
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from importlib import import_module
 from typing import Any
 
@@ -21,6 +23,7 @@ import uvloop
 
 from reshelf.errors import InputError
 from reshelf.inference.serving.config import ServeConfig
+from reshelf.inference.serving.connections import BoundedProtocol, ConnectionBounds
 from reshelf.inference.serving.engine.served_engine import ServedEngine
 from reshelf.inference.serving.log import log_as_json
 
@@ -40,7 +43,10 @@ def serve(config: ServeConfig) -> None:
         )
     if config.data is not None and not (config.data / "items.parquet").is_file():
         raise InputError(f"{config.data / 'items.parquet'} is not there; make the data set with `reshelf data`")
-    log_as_json()
+    log_as_json(config.log_level)
+    # torch imports triton where it is installed. A server compiles nothing, and triton's bindings print a page of leaks
+    # when the process ends.
+    sys.modules.setdefault("triton", None)  # type: ignore[arg-type]
     uvloop.run(_serve(config))
 
 
@@ -66,14 +72,21 @@ async def _serve(config: ServeConfig) -> None:
         await engine.close()
 
 
+def http_settings(app: Any, config: ServeConfig) -> uvicorn.Config:
+    """How uvicorn serves an application."""
+    bounds = ConnectionBounds(config.limits.connections, config.limits.read_s)
+    return uvicorn.Config(
+        app, config.host, config.port, log_config=None, access_log=False, ws="none", server_header=False,
+        proxy_headers=False, timeout_keep_alive=config.keep_alive_s,  # type: ignore[arg-type]
+        timeout_graceful_shutdown=int(config.shutdown_s),
+        http=partial(BoundedProtocol, bounds=bounds),  # type: ignore[arg-type]
+    )  # fmt: skip
+
+
 async def _listen(config: ServeConfig, running: Any) -> None:
     """Serve an application, an asynchronous context, until interrupted."""
     async with running as app:
-        settings = uvicorn.Config(
-            app, config.host, config.port, log_config=None, access_log=False,
-            timeout_graceful_shutdown=int(config.shutdown_s), server_header=False, proxy_headers=False,
-        )  # fmt: skip
-        server = _Server(settings)
+        server = _Server(http_settings(app, config))
         serving = asyncio.create_task(server.serve())
         while not server.started and not serving.done():
             await asyncio.sleep(0.01)

@@ -7,18 +7,54 @@
 
 from __future__ import annotations
 
+from operator import not_
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from reshelf.data.schema import Event, Finite, Id, Item
 from reshelf.inference.explanation import Explanation
 
+MOST = 10_000
+"""Entries of any list of a request, whatever a server's own limits are."""
+MOST_FIELDS = 200
+"""Entries of an object of a request, and of lists and objects in it (a category's path, attributes)."""
+
+
+_NAMED, _LONGEST_NAME = 20, 100
+
+
+def _within_bounds(value: Any) -> Any:
+    """Before validation, which would collect an error for each of a million wrong entries."""
+    if isinstance(value, dict):
+        for name, entries in (("", value), *value.items()):
+            if isinstance(entries, dict | list | tuple) and len(entries) > MOST_FIELDS:
+                raise ValueError(f"{name and name + ': '}{len(entries)} entries; send at most {MOST_FIELDS}")
+    return value
+
+
+def _few_features(value: Any) -> Any:
+    if isinstance(value, dict) and len(value) > MOST_FIELDS:
+        raise ValueError(f"{len(value)} entries; send at most {MOST_FIELDS}")
+    return value
+
+
+Bounded = BeforeValidator(_within_bounds)
+SentItem = Annotated[Item, Bounded]
+PastEvent = Annotated[Event, Bounded]
+# `fail_fast`: one wrong entry is enough to refuse a list.
+Numbers = Annotated[list[Finite], Field(max_length=MOST, fail_fast=True)]
+
 
 class Sent(BaseModel):
-    """A request. Fields of other services that mean nothing here are let through."""
+    """A request. Fields of other services that mean nothing here are let through and named in the reply."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(extra="allow")
+
+    @property
+    def ignored(self) -> list[str]:
+        """Names of fields that mean nothing here: another service's, or misspelt."""
+        return sorted(name[:_LONGEST_NAME] for name in self.model_extra or ())[:_NAMED]
 
 
 _TEXT = {"type": "string", "minLength": 1, "pattern": r"\S"}
@@ -39,7 +75,7 @@ class RerankRequest(Sent):
     """The tenant's model; None or any name of another service is the tenant's own."""
     query: str = ""
     """What the shopper searches for; empty for a recommendation slot."""
-    documents: Annotated[list[Document], Field(min_length=1)]
+    documents: Annotated[list[Document], Field(min_length=1, max_length=MOST, fail_fast=True)]
     """In first-stage order, best first: texts; ids of the catalogue's items; or objects with an item's fields."""
     top_n: Annotated[int, Field(ge=1)] | None = None
     """Return only so many, best first."""
@@ -47,18 +83,24 @@ class RerankRequest(Sent):
     """Return the documents too."""
     user_id: Id | None = None
     """Rank for this shopper, whose events were sent to `/v1/events`."""
-    history: list[Event] | None = None
+    history: Annotated[list[PastEvent], Field(max_length=MOST, fail_fast=True)] | None = None
     """Or for a shopper who did this, oldest first; in place of what is stored."""
-    history_items: list[Item] = []
+    history_items: Annotated[list[SentItem], Field(max_length=MOST, fail_fast=True)] = []
     """Items that `history` names and that are neither documents nor in the catalogue."""
-    scores: list[Finite] | None = None
+    scores: Numbers | None = None
     """First-stage scores, one per document, higher is better."""
-    features: dict[str, list[Finite]] = {}
+    features: Annotated[dict[str, Numbers], BeforeValidator(_few_features)] = {}
     """Further numbers, one per document, that the model reads."""
     deadline_ms: Annotated[Finite, Field(gt=0)] | None = None
     """Milliseconds until the reply is due; past it, the reply is first-stage order."""
+    strict: bool = False
+    """Refuse what would otherwise be named in `meta.ignored` and `meta.unknown`."""
     explain: bool = False
     """Say of the best few why they stand where they do; within the deadline, so give more of it."""
+
+
+HalfSurrogates = Annotated[int, Field(exclude_if=not_)]
+"""Halves of surrogate pairs in the request, which U+FFFD stands for now; left out where there were none."""
 
 
 class RankedDocument(BaseModel):
@@ -101,6 +143,13 @@ class Meta(BaseModel):
     imputed: list[str] = []
     """Features the model reads that the request did not carry: all candidates got the middle level, and first-stage
     scores were made from the order."""
+    unknown: Annotated[list[str], Field(exclude_if=not_)] = []
+    """Documents that are no ids of the catalogue though they look like ids: they were read as titles."""
+    ignored: Annotated[list[str], Field(exclude_if=not_)] = []
+    """Fields of the request that mean nothing here, perhaps misspelt."""
+    warning: str | None = None
+    """What finetuning found where this model does not beat first-stage order, and what to do."""
+    half_surrogates: HalfSurrogates = 0
     api_version: dict[str, str] = {"version": "1"}
     billed_units: dict[str, float] = {"search_units": 1}
 
@@ -120,7 +169,7 @@ class TeiRequest(Sent):
     """Text Embeddings Inference's request."""
 
     query: str
-    texts: Annotated[list[str], Field(min_length=1)]
+    texts: Annotated[list[str], Field(min_length=1, max_length=MOST, fail_fast=True)]
     raw_scores: bool = False
     return_text: bool = False
     user_id: Id | None = None
@@ -136,10 +185,15 @@ class TeiRank(BaseModel):
 
 
 class SentEvent(Event):
-    """Something a shopper just did; `time` is now where it is not given."""
+    """Something a shopper just did; `time` is now where it is not given.
+
+    Examples:
+        >>> SentEvent(user_id="u1", kind="click", item_id="p3", event_id="17").kind.value
+        'click'
+    """
 
     user_id: Id
-    item: Item | None = None
+    item: SentItem | None = None
     """The item, where the catalogue does not have it."""
     event_id: Annotated[str, Field(min_length=1, max_length=200)] | None = None
     """The same id of the same shopper twice is one event, so that a request can be sent again."""
@@ -148,7 +202,7 @@ class SentEvent(Event):
 class EventsRequest(Sent):
     """Events, oldest first, of one shopper or of several."""
 
-    events: Annotated[list[SentEvent], Field(min_length=1, max_length=1000)]
+    events: Annotated[list[Annotated[SentEvent, Bounded]], Field(min_length=1, max_length=1000, fail_fast=True)]
 
 
 class EventsReply(BaseModel):
@@ -156,6 +210,9 @@ class EventsReply(BaseModel):
 
     stored: int
     """Without those that had been sent before."""
+    ignored: Annotated[list[str], Field(exclude_if=not_)] = []
+    """Fields of the request that mean nothing here, perhaps misspelt."""
+    half_surrogates: HalfSurrogates = 0
 
 
 class ForgetReply(BaseModel):
@@ -163,6 +220,23 @@ class ForgetReply(BaseModel):
 
     forgotten: int
     """Events that were removed."""
+
+
+class HealthReply(BaseModel):
+    """The server runs."""
+
+    status: str = "ok"
+
+
+class ReadyReply(BaseModel):
+    """Whether lists are ranked, or come back in first-stage order."""
+
+    ready: bool
+    engine: str
+    """transformers or vllm."""
+    model: str
+    warning: Annotated[str | None, Field(exclude_if=not_)] = None
+    """What finetuning found where this model does not beat first-stage order, and what to do."""
 
 
 class Refusal(BaseModel):

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
-from pydantic_core import to_json
 
 from reshelf.data.schema import Item
 from reshelf.errors import InputError
@@ -22,12 +21,14 @@ from reshelf.inference.explain import leave_one_out
 from reshelf.inference.explanation import Explanation
 from reshelf.inference.ranking import NonFiniteScoreError, PreparedList, Ranked, prepare, rank
 from reshelf.inference.serving.config import ServeConfig
-from reshelf.inference.serving.documents import RefusedError, check_lengths, items_of
+from reshelf.inference.serving.documents import check_lengths, items_of, unknown_ids
 from reshelf.inference.serving.engine.models import Models, ServedModel
 from reshelf.inference.serving.engine.queue import ListScores, UnservedError
 from reshelf.inference.serving.history import HistoryStore, StoredEvent, StoreError
+from reshelf.inference.serving.log import log_once_a_minute
 from reshelf.inference.serving.metrics import Metrics
-from reshelf.inference.serving.schemas import EventsRequest, Meta, RerankRequest
+from reshelf.inference.serving.refusals import RefusedError
+from reshelf.inference.serving.schemas import EventsRequest, Meta, RankedDocument, RerankReply, RerankRequest
 from reshelf.inference.serving.tenants import Tenant
 
 _HISTORY_SHARE = 0.5
@@ -54,7 +55,7 @@ class Service:
         self.store = store
         self.metrics = metrics
 
-    async def rerank(self, tenant: Tenant, request: RerankRequest, started: float, request_id: str) -> Reply:
+    async def rerank(self, tenant: Tenant, request: RerankRequest, started: float, request_id: str) -> RerankReply:
         """Put a list in order.
 
         Args:
@@ -69,17 +70,23 @@ class Service:
 
     async def _rerank(
         self, model: ServedModel | None, tenant: Tenant, request: RerankRequest, started: float, request_id: str
-    ) -> Reply:
+    ) -> RerankReply:
         due = started + (request.deadline_ms or self.config.deadline_ms) / 1000
         self._check(request)
-        meta = Meta(engine="none" if model is None else model.engine.name)
+        meta = Meta(engine="none" if model is None else model.engine.name, ignored=request.ignored)
+        meta.warning = None if model is None else model.warning
         watch = Stages(meta, started)
-        items = items_of(request.documents, self.catalogue)
+        items = items_of(request.documents, self.catalogue, self.config.limits.text)
+        unknown = unknown_ids(request.documents, self.catalogue)
+        if request.strict and (meta.ignored or unknown):
+            field = meta.ignored[0] if meta.ignored else f"documents[{unknown[0]}]"
+            what = "no field of a request" if meta.ignored else "an id that the catalogue does not have"
+            raise RefusedError(f"{what}; correct it, or send strict: false", field)
+        meta.unknown = [str(request.documents[n]) for n in unknown]
         watch.end("read")
         history = await self._history(tenant, request, due, meta)
         watch.end("history")
         ranked: Ranked | None = None
-        results: list[dict[str, Any]] = []
         try:
             if model is None:
                 raise UnservedError("engine_down")
@@ -87,7 +94,6 @@ class Service:
             prepared = await _before(due, self._prepare(model, request, items, history, meta))
             watch.end("prompt")
             pending = model.score(prepared.prompt, tenant.name)
-            results = self._unranked(request, items)  # while the engine works
             done: ListScores = await _before(due, pending)
             watch.end("wait")
             meta.ms["engine"] = done.ms
@@ -100,17 +106,22 @@ class Service:
             meta.fallback = error.reason
         except NonFiniteScoreError:
             meta.fallback = "engine_error"
-        results = self._ranked(results or self._unranked(request, items), ranked)[: request.top_n]
+        results = self._results(request, items, ranked)
         if request.explain and ranked is None:
             meta.unexplained = meta.fallback
         elif request.explain and model is not None and ranked is not None:
             explanations = await self._explain(model, tenant, prepared, ranked.scores, due, meta)
             for one in results:
-                if one["index"] in explanations:
-                    one["explanation"] = explanations[one["index"]]
+                one.explanation = explanations.get(one.index)
             watch.end("explain")
         meta.ms["total"] = 1000 * (time.perf_counter() - started)
-        return Reply(request_id, "" if model is None else model.name, results, meta)
+        return RerankReply(
+            id=request_id,
+            model="" if model is None else model.name,
+            results=results,
+            meta=meta,
+            usage={"total_tokens": meta.prompt_tokens},
+        )
 
     async def append(self, tenant: Tenant, request: EventsRequest) -> int:
         """Keep events; returns how many were new.
@@ -121,7 +132,7 @@ class Service:
         try:
             return await self.store.append(tenant.name, request.events)
         except StoreError as error:
-            self.metrics.store_errors.inc()
+            self._count_store_error(error)
             raise RefusedError("events cannot be kept now; send them again", status=503, wait_s=1) from error
 
     async def forget(self, tenant: Tenant, user_id: str) -> int:
@@ -133,11 +144,15 @@ class Service:
         try:
             forgotten = await self.store.forget(tenant.name, user_id)
         except StoreError as error:
-            self.metrics.store_errors.inc()
+            self._count_store_error(error)
             raise RefusedError("the shopper cannot be removed now; ask again", status=503, wait_s=1) from error
         # A prefix in an engine's cache is the shopper's history; whose it is, is not kept, so all of the shop's go.
         await self.models.forget(tenant.name)
         return forgotten
+
+    def _count_store_error(self, error: Exception) -> None:
+        self.metrics.store_errors.inc()
+        log_once_a_minute("history store failed", error=type(error).__name__, problem=str(error))
 
     def _check(self, request: RerankRequest) -> None:
         limits = self.config.limits
@@ -148,12 +163,12 @@ class Service:
         ):
             if count > most:
                 raise RefusedError(f"{count} entries; send at most {most}", field)
-        check_lengths({"query": request.query, "user_id": request.user_id}, limits.text)
-        for n, document in enumerate(request.documents):
-            if not isinstance(document, str):
-                check_lengths({f"documents[{n}].{name}": value for name, value in document.items()}, limits.text)
-            elif len(document) > limits.text:
-                check_lengths({f"documents[{n}]": document}, limits.text)
+        texts = {"query": request.query, "user_id": request.user_id}
+        texts |= {f"history[{n}].query": event.query for n, event in enumerate(request.history or ())}
+        for field, text in texts.items():
+            check_lengths(text, field, limits.text)
+        for n, item in enumerate(request.history_items):
+            check_lengths(item.model_dump(), f"history_items[{n}]", limits.text)
         numbers = {"scores": request.scores, **{f"features.{k}": v for k, v in request.features.items()}}
         for field, values in numbers.items():
             if values is not None and len(values) != len(request.documents):
@@ -169,8 +184,8 @@ class Service:
         half = time.perf_counter() + _HISTORY_SHARE * (due - time.perf_counter())
         try:
             return await _before(half, self.store.read(tenant.name, request.user_id))
-        except (StoreError, TimeoutError):
-            self.metrics.store_errors.inc()
+        except (StoreError, TimeoutError) as error:
+            self._count_store_error(error)
             meta.history["unavailable"] = True
             return []
 
@@ -223,48 +238,32 @@ class Service:
             meta.unexplained = "engine_error"
         return {}
 
-    def _unranked(self, request: RerankRequest, items: Sequence[Item]) -> list[dict[str, Any]]:
-        """Of `schemas.RankedDocument`s what does not depend on scores, in first-stage order."""
+    def _results(self, request: RerankRequest, items: Sequence[Item], ranked: Ranked | None) -> list[RankedDocument]:
+        """Best first; in first-stage order where there are no scores."""
+        count = len(items)
+        order: Iterable[int] = range(count)
+        relevance = [1 / (1 + index) for index in order]
+        scores: Sequence[float | None] = [None] * count
+        probabilities = scores
+        if ranked is not None:
+            order = ranked.order.tolist()
+            relevance = (0.5 * (1 + np.tanh(0.5 * ranked.scores.astype(float)))).tolist()
+            scores = ranked.scores.tolist()
+            probabilities = probabilities if ranked.probabilities is None else ranked.probabilities.tolist()
         results = []
-        for index, (sent, item) in enumerate(zip(request.documents, items, strict=True)):
-            one: dict[str, Any] = {"index": index}
-            if item.item_id == sent or not isinstance(sent, str):
-                one["item_id"] = item.item_id
-            if request.return_documents:
-                one["document"] = _document(sent, item)
-            results.append(one)
+        for index in islice(order, request.top_n):
+            sent, item = request.documents[index], items[index]
+            results.append(
+                RankedDocument(
+                    index=index,
+                    relevance_score=relevance[index],
+                    score=scores[index],
+                    probability=probabilities[index],
+                    item_id=item.item_id if item.item_id == sent or not isinstance(sent, str) else None,
+                    document=_document(sent, item) if request.return_documents else None,
+                )
+            )
         return results
-
-    def _ranked(self, results: list[dict[str, Any]], ranked: Ranked | None) -> list[dict[str, Any]]:
-        """With scores, best first; in first-stage order where there are none."""
-        if ranked is None:
-            for index, one in enumerate(results):
-                one["relevance_score"] = 1 / (1 + index)
-            return results
-        columns = {
-            "relevance_score": 0.5 * (1 + np.tanh(0.5 * ranked.scores.astype(float))),
-            "score": ranked.scores,
-            "probability": ranked.probabilities,
-        }
-        for name, values in columns.items():
-            if values is not None:
-                for one, value in zip(results, values.tolist(), strict=True):
-                    one[name] = value
-        return [results[k] for k in ranked.order.tolist()]
-
-
-@dataclass(frozen=True)
-class Reply:
-    """A `schemas.RerankReply`, whose hundreds of documents are not made into objects to be written at once."""
-
-    id: str
-    model: str
-    results: list[dict[str, Any]]
-    meta: Meta
-
-    def json(self) -> bytes:
-        whole = {"id": self.id, "model": self.model, "results": self.results, "meta": self.meta}
-        return to_json(whole | {"usage": {"total_tokens": self.meta.prompt_tokens}}, exclude_none=True)
 
 
 class Stages:

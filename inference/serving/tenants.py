@@ -8,10 +8,10 @@ running server within a second.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import re
 import secrets
+import sys
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -23,6 +23,7 @@ from limits.strategies import MovingWindowRateLimiter
 
 from reshelf.data.atomic import atomic
 from reshelf.errors import InputError
+from reshelf.inference.serving.log import log_once_a_minute
 
 _LOOK_S = 1.0
 _JUMP_S = 1.0
@@ -50,7 +51,7 @@ OPEN = Tenant("open")
 
 @dataclass
 class KeyConfig:
-    """Make a key for a tenant; a tenant that is there already gets a new one."""
+    """Make a key for a tenant."""
 
     tenants: Path
     """YAML file of tenants; made where it is not there."""
@@ -62,23 +63,40 @@ class KeyConfig:
     """Reranker folder that its lists are ranked by; the server's own where not given."""
     operator: bool = False
     """A key for /metrics only."""
+    replace: bool = False
+    """Make a new key for a tenant that has one; the old one no longer works. Its rate and model stay where no others
+    are given."""
 
 
 def make_key(config: KeyConfig) -> None:
     """Print a new key and write its hash.
 
     Raises:
-        InputError: the file, the name or the rate is not one.
+        InputError: the file, the name or the rate is not one, or the tenant has a key and `replace` is not given.
     """
     tenants = read_tenants(config.tenants) if config.tenants.exists() else {}
+    old = tenants.get(config.name)
+    if old and not config.replace:
+        raise InputError(
+            f"tenant {config.name} in {config.tenants} has a key already; give --replace for a new one, which ends the "
+            "old one, or choose another --name"
+        )
     key = f"rsh_{secrets.token_urlsafe(32)}"
     made = _checked(
-        Tenant(config.name, _digest(key), config.rate, str(config.model or ""), config.operator),
+        Tenant(
+            config.name,
+            _digest(key),
+            config.rate or (old.rate if old else ""),
+            str(config.model or (old.model if old else "")),
+            config.operator or bool(old and old.operator),
+        ),
         f"tenant {config.name}",
     )
     tenants = {name: one for name, one in tenants.items() if name != config.name} | {config.name: made}
     with atomic(config.tenants) as partial:
         partial.write_text(yaml.safe_dump({"tenants": [asdict(one) for one in tenants.values()]}, sort_keys=False))
+    if old:
+        print(f"the key of {config.name} is replaced: the old one no longer works", file=sys.stderr)
     print(key)
 
 
@@ -174,9 +192,11 @@ class Tenants:
         if now - self._looked < _LOOK_S:
             return
         self._looked = now
-        with contextlib.suppress(InputError):
+        try:
             if file_version(path) != self._seen:
                 self._read(path)
+        except InputError as error:
+            log_once_a_minute("tenants file not read", problem=str(error))
 
     def _read(self, path: Path) -> None:
         # The version from before: a change in between is read the next time.

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from benchmarks.leaderboard import NAMES, README, read_results, render
-from benchmarks.paced import Pace
-from benchmarks.world import Operations, make_world, read_lists, shape_lists, simulated_tokenizer
+from benchmarks.turns import Turns
+from benchmarks.workload import Operations, read_lists, shape_lists, simulated_tokenizer, write_workload
 
 PROMISED = {
     "train_step": ["train_vs_sentence_transformers", "train_vs_flagembedding", "train_memory_vs_peers",
@@ -56,7 +56,7 @@ def test_everybody_reads_the_same_tokens(tmp_path: Path) -> None:
     from transformers import AutoTokenizer
 
     tokenizer = simulated_tokenizer()
-    make_world(tmp_path, shape_lists(tokenizer, prefix=40, item=9, candidates=3, count=2), tokenizer)
+    write_workload(tmp_path, shape_lists(tokenizer, prefix=40, item=9, candidates=3, count=2), tokenizer)
     read = AutoTokenizer.from_pretrained(tmp_path / "base")
     lists = read_lists(tmp_path)
     assert len(lists) == 2
@@ -94,17 +94,17 @@ def test_operations_against_counting_every_pair() -> None:
 
 
 def test_a_contestant_waits_for_its_turn_and_tells_its_peak(repository: Path, tmp_path: Path) -> None:
-    assert Pace.__doc__
+    assert Turns.__doc__
     script = tmp_path / "contestant.py"
     script.write_text(
         "import numpy as np\n"
-        "from benchmarks.paced import Pace\n"
-        "pace = Pace()\n"
+        "from benchmarks.turns import Turns\n"
+        "turns = Turns()\n"
         "print('noise')\n"
-        "pace.ready(model='here')\n"
-        "while pace.turn():\n"
-        "    np.ones((pace.task, 2**17))\n"
-        "    pace.done(task=pace.task)\n"
+        "turns.ready(model='here')\n"
+        "while turns.turn():\n"
+        "    np.ones((turns.task, 2**17))\n"
+        "    turns.done(task=turns.task)\n"
     )
     lines = "".join(json.dumps(size) + "\n" for size in (64, 8))
     environment = {"PYTHONPATH": str(repository)}

@@ -16,14 +16,15 @@ from rich.console import Console
 from benchmarks import quality
 from benchmarks.match_features import FEATURES, with_match_features
 from benchmarks.quality_page import PAGE, README, ahead_of_all, read_results, readme_table, render
-from benchmarks.quality_recipe import MarketplaceRecipe, Recipe
+from benchmarks.quality_recipe import REAL, SMALL, MarketplaceRecipe, Recipe
+from benchmarks.quality_slices import other_histories, paired_by_slice
 from benchmarks.quality_systems import Made
 from benchmarks.quality_tables import differences, rmse, table
 from reshelf.config import load_yaml
 from reshelf.data.dataset_folder import RankingData, load_dataset_folder
 from reshelf.data.importing.mapping_file import load_mapping
 from reshelf.data.marketplace import MarketplaceConfig, simulate
-from reshelf.data.schema import RankingList
+from reshelf.data.schema import Event, RankingList
 from reshelf.data.signals import PERSONAL
 from reshelf.errors import InputError
 from reshelf.evaluation.baselines.numbers import TEACHER
@@ -40,13 +41,19 @@ def test_a_recipe_loads_and_keeps_to_its_own_folder(name: str) -> None:
         return
     recipe = load_yaml(Recipe, path)
     load_mapping(recipe.mapping, recipe.changes)
-    read, asked = recipe.base.prompt, recipe.model.prompt
-    assert replace(read, features=[], history_tokens=96) == replace(asked, features=[], history_tokens=96)
-    assert [name for name in asked.features if name != TEACHER] == read.features
-    assert asked.history_tokens <= read.history_tokens
-    assert str(recipe.base.data) == str(recipe.model.data) == f"{run}/data"
-    assert recipe.model.model.base == str(recipe.base.out) == f"{run}/base"
-    assert str(recipe.model.out) == f"{run}/model"
+    assert str(recipe.base.data) == f"{run}/data"
+    assert str(recipe.base.out) == f"{run}/base"
+    for row, config in recipe.rerankers.items():
+        assert str(config.data) == f"{run}/data"
+        assert str(config.out) == f"{run}/{row}"
+        read, prompt = recipe.base.prompt, config.prompt
+        assert (TEACHER in prompt.features) == (row == "reshelf_with_teacher_score")
+        assert [name for name in prompt.features if name != TEACHER] == read.features
+        if row != REAL:  # the small base has read prompts like these, not of another shape
+            assert replace(read, features=[], history_tokens=96) == replace(prompt, features=[], history_tokens=96)
+            assert prompt.history_tokens <= read.history_tokens
+            assert config.model.base == str(recipe.base.out)
+    assert next(iter(recipe.rerankers)) == SMALL
 
 
 def test_the_page_is_made_from_the_result_files() -> None:
@@ -58,8 +65,9 @@ def test_the_page_is_made_from_the_result_files() -> None:
 
 def test_bold_asks_for_more_than_the_paired_interval_over_every_other_system() -> None:
     paired = {"lambdamart": {"ndcg@10": [0.02, 0.01, 0.03]}, "teacher": {"ndcg@10": [0.01, -0.001, 0.02]}}
-    assert not ahead_of_all({"paired": paired}, "ndcg@10")
-    assert ahead_of_all({"paired": {"lambdamart": paired["lambdamart"]}}, "ndcg@10")
+    assert not ahead_of_all({"paired": {"reshelf": paired}}, "reshelf", "ndcg@10")
+    assert ahead_of_all({"paired": {"reshelf": {"lambdamart": paired["lambdamart"]}}}, "reshelf", "ndcg@10")
+    assert not ahead_of_all({"paired": {"reshelf": paired}}, "lambdamart", "ndcg@10")
 
 
 def one(n: int, labels: tuple[int, ...]) -> RankingList:
@@ -75,16 +83,39 @@ def test_a_table_holds_what_can_be_measured() -> None:
     assert {"ndcg@10", "ndcg@2", "recall@2", "auc", "uauc"} <= set(rows["reshelf"])
     for mean, low, high in rows["reshelf"].values():
         assert low <= mean <= high
-    mean, low, high = differences(made, lists)["other"]["ndcg@10"]
+    mean, low, high = differences(made, lists, REAL)["other"]["ndcg@10"]
     assert mean == pytest.approx(rows["reshelf"]["ndcg@10"][0] - rows["other"]["ndcg@10"][0])
     assert low < mean < high
     nobody = [ranking.model_copy(update={"user_id": "u"}) for ranking in lists]
     assert "uauc" not in table(made, nobody, [10])["reshelf"]
-    assert set(differences(made, nobody)["other"]) == {"ndcg@10", "mrr"}
+    assert set(differences(made, nobody, REAL)["other"]) == {"ndcg@10", "mrr"}
     singles = [one(n, (3 * (n % 2),)) for n in range(30)]
     made = {name: Made({"test": [rng.normal(size=1) for _ in singles]}, {}, 0.0) for name in ("reshelf", "other")}
     assert set(table(made, singles, [10])["reshelf"]) == {"auc", "uauc"}
-    assert set(differences(made, singles)["other"]) == {"uauc"}
+    assert set(differences(made, singles, REAL)["other"]) == {"uauc"}
+
+
+def test_slices_and_histories_of_others() -> None:
+    rng = np.random.default_rng(3)
+    histories = [(), ("a",), ("b",), ("c",) * 6, ("d",) * 6, ()]
+    lists = [
+        one(n, (3, 0, 0)).model_copy(
+            update={"history": tuple(Event(kind="click", item_id=item) for item in items), "user_id": f"u{n}"}
+        )
+        for n, items in enumerate(histories)
+    ]
+    moved = other_histories(lists)
+    assert [bool(ranking.history) for ranking in moved] == [bool(items) for items in histories]
+    for before, after in zip(lists, moved, strict=True):
+        assert not before.history or before.history != after.history
+    assert sorted(r.history[0].item_id for r in moved if r.history) == ["a", "b", "c", "d"]
+    made = {name: Made({"test": [rng.normal(size=3) for _ in lists]}, {}, 0.0) for name in ("reshelf", "other")}
+    found = paired_by_slice(made, lists, REAL)
+    assert {part: row["other"][3] for part, row in found.items()} == {
+        "no history": 2, "1 to 4 events": 2, "5 events or more": 2,
+    }  # fmt: skip
+    whole = differences(made, lists, REAL)["other"]["ndcg@10"][0]
+    assert np.mean([row["other"][0] for row in found.values()]) == pytest.approx(whole)
 
 
 def test_rmse_by_hand() -> None:
@@ -150,16 +181,23 @@ def test_a_recipe_runs_on_another_shop_in_the_same_layout(
     recipe, run = load_yaml(Recipe, quality.RECIPES / "beauty_rerank.yaml"), tmp_path / "run"
     recipe.systems = ["first_stage", "popularity", "item_cf", "teacher"]
     recipe.base = replace(recipe.base, out=run / "base", data=run / "data", texts=320)
-    recipe.model = replace(
-        recipe.model, data=run / "data", out=run / "model", eval_every=10,
-        model=replace(recipe.model.model, base=str(run / "base")),
-        optimizer=replace(recipe.model.optimizer, max_steps=20),
-    )  # fmt: skip
+    recipe.slices = True
+    recipe.rerankers = {
+        name: replace(
+            config, data=run / "data", out=run / name, eval_every=10,
+            model=replace(config.model, base=str(run / "base")),
+            optimizer=replace(config.optimizer, max_steps=20),
+        )
+        for name, config in recipe.rerankers.items()
+    }  # fmt: skip
+    own = {*recipe.rerankers}
     console = Console(file=io.StringIO(), width=120)
     quality.compare(recipe, run, other_shop, console)
     rows = json.loads((tmp_path / "quality_run.json").read_text())
     details = json.loads((tmp_path / "quality_run_details.json").read_text())
-    assert set(rows) == {*recipe.systems, "reshelf", "cold/first_stage", "cold/reshelf"}
+    assert own == {SMALL, "reshelf_with_teacher_score"}
+    controls = {f"{name}_other_history" for name in own}
+    assert set(rows) == {*recipe.systems, *own, *controls, "cold/first_stage", *(f"cold/{name}" for name in own)}
     for name in rows:
         assert len(rows[name]["ndcg@10"]) == 3
     unknown = load_dataset_folder(run / "cold", ["test"]).lists["test"]
@@ -167,10 +205,12 @@ def test_a_recipe_runs_on_another_shop_in_the_same_layout(
     assert not any(any(one.features[name]) for one in unknown for name in PERSONAL if name in one.features)
     assert any(any(one.features["popularity"]) for one in unknown)
     assert rows["teacher"]["ndcg@10"][0] > rows["popularity"]["ndcg@10"][0] + 0.1
-    assert details["paired"]["popularity"]["ndcg@10"][0] == pytest.approx(
-        rows["reshelf"]["ndcg@10"][0] - rows["popularity"]["ndcg@10"][0]
-    )
-    assert "reshelf" in console.file.getvalue()
+    for name in own:
+        assert details["paired"][name]["popularity"]["ndcg@10"][0] == pytest.approx(
+            rows[name]["ndcg@10"][0] - rows["popularity"]["ndcg@10"][0]
+        )
+    assert details["slices"][SMALL]["5 events or more"][SMALL][3] == 120
+    assert SMALL in console.file.getvalue()
     quality.compare(recipe, run, other_shop, console)  # all is there, nothing is trained again
     assert json.loads((tmp_path / "quality_run.json").read_text()) == rows
     with pytest.raises(InputError, match="holds a run over"):

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import yaml
 
@@ -107,6 +111,72 @@ def test_lists_at_the_end_of_the_log_are_dropped_and_counted(tmp_path: Path) -> 
     assert found[1]["tables"]["pairs.0"]["dropped"] == {"window for outcomes still open when the log ends": 1}
 
 
+@pytest.mark.parametrize(
+    ("shown", "kept"),
+    [
+        ("L1,a,10:00:00,mug,p0,1 L2,a,11:59:00,mug,p1,1", ["L1"]),
+        ("L1,a,10:00:00,mug,p0,1 L2,a,13:00:00,mug,p1,1", ["L1", "L2"]),
+    ],
+)
+def test_a_log_shorter_than_the_window_loses_only_what_came_at_its_end(
+    tmp_path: Path, shown: str, kept: list[str]
+) -> None:
+    """The last tenth of 09:00 to 12:00 begins at 11:42; of a list after the last event nothing is known."""
+    events = {"events.csv": "u,i,t,k\na,p5,2024-03-01 09:00:00,view\nb,p3,2024-03-01 12:00:00,view\n"}
+    found = shop(tmp_path, "a,p5,09:00:00,view", shown, more=events)
+    assert list(labels(found)) == kept
+    assert any("still open when the log ends" in warning for warning in found[1]["warnings"])
+    assert any("later than the last event" in warning for warning in found[1]["warnings"]) == (len(kept) == 2)
+
+
+def test_times_with_and_without_an_offset_in_one_column_are_a_warning(tmp_path: Path) -> None:
+    events = "a,p5,09:00:00,view a,p6,2024-03-01T09:30:00+02:00,view"
+    found = shop(tmp_path, events, ONE)
+    assert any("2 times of events have no offset and were read as UTC, 1 say" in text for text in found[1]["warnings"])
+    assert history(found, "L1") == ["p6", "p5"]
+    found = shop(tmp_path, events, ONE, {"events.timezone": "Europe/Berlin"})
+    assert not any("offset" in text for text in found[1]["warnings"] if "events" in text and "pairs" not in text)
+
+
+def test_events_of_whole_days_beside_lists_with_a_time_of_day_are_a_warning(tmp_path: Path) -> None:
+    days = {"events.csv": "u,i,t,k\na,p5,2024-02-28,view\na,p0,2024-03-01,click\nz,p9,2024-03-09,view\n"}
+    found = shop(tmp_path, "a,p5,09:00:00,view", ONE, more=days)
+    assert any("times of events are whole days" in warning for warning in found[1]["warnings"])
+    assert not any("time zone; set" in warning for warning in found[1]["warnings"])
+    found = shop(tmp_path, "a,p0,10:01:00,click", ONE)
+    assert not any("whole days" in warning for warning in found[1]["warnings"])
+
+
+@pytest.mark.parametrize(
+    "kind", [pa.decimal128(18, 6), pa.decimal128(20, 0), pa.float64(), pa.int64(), pa.timestamp("ns")]
+)
+def test_native_times_of_any_type_are_read(tmp_path: Path, kind: pa.DataType) -> None:
+    unit = 10**9 if pa.types.is_timestamp(kind) else Decimal(1) if pa.types.is_decimal(kind) else 1
+    moments = pa.array([moment * unit for moment in (1709283600, 1709287260, 1709942400)])
+    events = {"u": ["a", "a", "z"], "i": ["p5", "p0", "p9"], "t": moments.cast(kind), "k": ["view", "click", "view"]}
+    pq.write_table(pa.table(events), tmp_path / "events.parquet")
+    found = shop(tmp_path, "a,p6,09:00:00,view", ONE, {"events.file": "events.parquet"})
+    assert labels(found) == {"L1": {"p0": 1, "p1": 0}}
+    assert history(found, "L1") == ["p5"]
+
+
+@pytest.mark.parametrize("name", ["events.csv", "shown.csv", "products.csv"])
+def test_a_file_with_nothing_but_its_header_is_refused_with_what_is_missing(tmp_path: Path, name: str) -> None:
+    head = {"events.csv": "u,i,t,k\n", "shown.csv": "l,u,t,q,i,r\n", "products.csv": "sku,name\n"}[name]
+    words = "no list is left" if name == "shown.csv" else "none of . events is usable"
+    with pytest.raises(InputError, match=words):
+        shop(tmp_path, "a,p0,10:01:00,click", ONE, more={name: head})
+
+
+def test_a_yes_or_no_that_is_neither_is_refused(tmp_path: Path) -> None:
+    rows = "l,u,t,q,i,r,c\nL1,a,2024-03-01 10:00:00,mug,p0,1,{}\nL1,a,2024-03-01 10:00:00,mug,p1,2,\n"
+    for text, grade in (("TRUE", 1), ("y", 1), ("2", 1), ("0.0", 0), ("off", 0), ("", 0)):
+        found = shop(tmp_path, "a,p5,09:00:00,view", ONE, {"pairs.label": {"c": 1}}, {"shown.csv": rows.format(text)})
+        assert labels(found) == {"L1": {"p0": grade, "p1": 0}}
+    with pytest.raises(InputError, match=r"row 0 \(line 2\), field c: maybe is neither yes nor no"):
+        shop(tmp_path, "a,p5,09:00:00,view", ONE, {"pairs.label": {"c": 1}}, {"shown.csv": rows.format("maybe")})
+
+
 def test_local_times_beside_others_are_a_warning_until_their_zone_is_told(tmp_path: Path) -> None:
     shown = "L1,a,2024-03-01T10:00:00Z,mug,p0,1"
     found = shop(tmp_path, "a,p0,11:00:30,click", shown, {"pairs.window_hours": 0.5})
@@ -130,6 +200,39 @@ def test_a_delisted_product_leaves_the_places_of_the_others(tmp_path: Path) -> N
     assert (ranking.candidates, ranking.positions) == (("p0", "p1"), (1, 3))
     with pytest.raises(InputError, match="'x' is not in the catalogue"):
         shop(tmp_path, "a,p0,10:01:00,click", "L1,a,10:00:00,mug,x,1", {"pairs.on_unknown": "error"})
+
+
+def test_a_product_twice_in_a_list_counts_once_with_its_best_label(tmp_path: Path) -> None:
+    row = {"l": "L1", "u": "a", "t": "2024-03-01 10:00:00", "c": ["p0", "p1", "p0"], "y": [0, 0, 2]}
+    lists = {"file": "lists.jsonl", "list_id": "l", "user_id": "u", "time": "t", "candidates": "c", "labels": "y"}
+    found = shop(tmp_path, "a,p5,09:00:00,view", ONE, {"pairs": [], "lists": [lists]}, {"lists.jsonl": json.dumps(row)})
+    assert labels(found) == {"L1": {"p0": 2, "p1": 0}}
+    assert found[1]["tables"]["lists.0"]["repaired"] == {"item again in the same list, best label kept": 1}
+
+
+def test_a_sessions_pages_come_one_after_the_other_whatever_the_order_of_rows(tmp_path: Path) -> None:
+    session = {**SHOWN, "session_hours": 0.5, "position": None, "list_id": None}
+    rows = "-,a,10:01:00,mug,p3,1 -,a,10:01:00,mug,p4,2 -,a,10:00:00,mug,p0,1 -,a,10:00:00,mug,p1,2"
+    for position in (None, "r"):
+        found = shop(tmp_path, "a,p5,09:00:00,view", rows, {"pairs": [session | {"position": position}]})
+        assert [list(of_list) for of_list in labels(found).values()] == [["p0", "p1", "p3", "p4"]]
+
+
+def test_an_import_without_a_list_says_why_in_words(tmp_path: Path) -> None:
+    with pytest.raises(InputError) as caught:
+        shop(tmp_path, "a,p0,10:01:00,click", "L1,a,10:00:00,mug,x,1 L2,,10:00:00,mug,p1,1")
+    assert "of pairs.0, item not in the catalogue: 1, shopper id missing: 1" in str(caught.value)
+    assert "{" not in str(caught.value)
+
+
+def test_imports_at_the_same_time_do_not_meet(tmp_path: Path) -> None:
+    here, folders = Path.cwd(), [tmp_path / name for name in "abcd"]
+    for folder in folders:
+        folder.mkdir()
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda folder: shop(folder, f"{folder.name},p0,09:00:00,view", ONE), folders))
+    assert [len(history(one, "L1")) for one in found] == [1, 0, 0, 0]
+    assert Path.cwd() == here
 
 
 def test_places_from_zero_are_stated(tmp_path: Path) -> None:
@@ -193,6 +296,18 @@ def test_a_price_is_that_of_the_lists_time(tmp_path: Path) -> None:
     dated = {"file": "products.csv", "item_id": "sku", "title": "name", "price": "price", "valid_from": "since"}
     found = shop(tmp_path, "a,p0,10:01:00,click", TWO, {"items": dated}, {"products.csv": prices})
     assert [r.prices for r in found[0].lists["train"]] == [(10.0, 5.0), (20.0, 7.0)]
+
+
+def test_a_built_lists_prices_are_those_of_its_time(tmp_path: Path) -> None:
+    prices = "sku,name,price,since\np0,Mug,10,2024-01-01\np0,Mug,20,2024-03-01 10:30:00\np1,Cup,5,\np2,Pot,7,\n"
+    dated = {"file": "products.csv", "item_id": "sku", "title": "name", "price": "price", "valid_from": "since"}
+    change = {"items": dated, "pairs": [], "build": {"candidates": 2, "min_history": 0, "per_user": 9}}
+    found = shop(
+        tmp_path, "a,p0,10:00:00,click b,p0,11:00:00,click", ONE, change, {"products.csv": prices}
+    )  # fmt: skip
+    got = {r.user_id: dict(zip(r.candidates, r.prices or (), strict=True)) for r in found[0].lists["train"]}
+    assert (got["a"]["p0"], got["b"]["p0"]) == (10.0, 20.0)
+    assert found[0].items["p0"].price == 20.0
 
 
 def test_an_id_that_many_share_is_named(tmp_path: Path) -> None:

@@ -80,7 +80,10 @@ MISTAKES: dict[str, tuple[Change, list[str]]] = {
         _strict(_set("lists", 3, shown=["001", "xx", "005"])),
         ["lists.jsonl row 3", "field shown", "'xx'"],
     ),
-    "candidate twice": (_set("lists", 3, shown=["001", "005", "005"]), ["lists.jsonl row 3", "field shown", "'005'"]),
+    "event on an unknown item": (
+        lambda shop: shop.mapping["events"].update(on_unknown="error") or shop.tables["events"][2].update(sku="xx"),
+        ["events.jsonl row 2", "field sku", "'xx'", "on_unknown"],
+    ),
     "list without a time": (_set("lists", 3, ts=None), ["lists.jsonl row 3", "field ts", "missing"]),
     "time that is none": (_set("lists", 3, ts="soon"), ["lists.jsonl row 3", "field ts", "'soon'"]),
     "unknown split": (_set("lists", 3, part="dev"), ["lists.jsonl row 3", "field part", "'dev'", "split.names"]),

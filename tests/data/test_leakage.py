@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given, reject, settings
 from hypothesis import strategies as st
 from imported import imported
 from shop_tables import Shop, write_table
@@ -30,6 +30,7 @@ from reshelf.errors import InputError
 
 HOUR = 3600
 START = 1_700_000_000
+# Such a log is drawn anew, and hypothesis fails where nearly all are.
 _NOTHING_TO_RANK = (
     "no list is left|no train choice follows|none of .* events is usable|train events, and there are none"
 )
@@ -39,7 +40,7 @@ KINDS = ("search", "view", "click", "cart", "purchase")
 event = st.tuples(
     st.integers(0, 4), st.integers(0, 8), st.integers(0, 60).map(lambda k: k * HOUR // 2), st.sampled_from(KINDS)
 )
-logs = st.lists(event, min_size=1, max_size=60)
+logs = st.lists(event, min_size=16, max_size=60)
 
 
 def assembled(
@@ -77,7 +78,7 @@ def assembled(
         except InputError as error:
             if not re.search(_NOTHING_TO_RANK, str(error)):
                 raise
-            return RankingData({}, {}), ImportReport()
+            reject()
 
 
 @given(logs, st.sampled_from(["none", "category", "search"]), st.sampled_from(["time", "user", "leave_one_out"]))
@@ -180,7 +181,7 @@ def test_an_impression_log_knows_what_came_before_and_learns_from_what_came_afte
         except InputError as error:
             if not re.search(_NOTHING_TO_RANK, str(error)):
                 raise
-            return
+            reject()
     seen = {r.list_id: r.model_dump() for lists in data.lists.values() for r in lists}
     closed = {f"l{n}" for n, (_, t) in enumerate(shown) if START + t * HOUR // 2 + 3 * HOUR <= end}
     assert set(seen) == (closed or {f"l{n}" for n in range(len(shown))})

@@ -13,7 +13,7 @@ from rich.console import Console
 from reshelf.data.dataset_folder import RankingData, save_dataset_folder
 from reshelf.data.schema import Item, RankingList
 from reshelf.errors import InputError
-from reshelf.evaluation.beyond_accuracy import answers
+from reshelf.evaluation.beyond_accuracy import top_k_quality
 from reshelf.evaluation.config import EvaluateConfig
 from reshelf.evaluation.movement import movement, moves
 from reshelf.evaluation.report_html import page
@@ -79,14 +79,14 @@ def test_slices_are_of_all_lists_each_once_and_tell_head_from_tail() -> None:
 def test_answers_by_hand() -> None:
     lists = [one(0), one(1, wanted="f")]
     scores = [np.array([5.0, 4, 3, 2, 1, 0]), np.array([5.0, 4, 3, 2, 1, 0])]
-    found = answers(scores, lists, ITEMS, k=2, relevant_from=3)
+    found = top_k_quality(scores, lists, ITEMS, k=2, relevant_from=3)
     assert found["precision"] == 1 / 4
     assert found["recall"] == 1 / 2
     assert found["f1"] == pytest.approx(1 / 3)
     assert found["accuracy"] == 8 / 12
     assert found["coverage"] == 2 / 6
     assert found["diversity"] == 0
-    mixed = answers([np.array([5.0, 0, 0, 4, 0, 0])], lists[:1], ITEMS, k=2, relevant_from=3)
+    mixed = top_k_quality([np.array([5.0, 0, 0, 4, 0, 0])], lists[:1], ITEMS, k=2, relevant_from=3)
     assert mixed["diversity"] == 1
 
 
@@ -125,9 +125,7 @@ def test_the_page_holds_its_pictures_and_no_sellers_markup(shop: RankingData, tm
     assert "<img" not in made
 
 
-def test_all_is_all_that_the_data_allows_and_the_report_says_what_they_settled_on(
-    shop: RankingData, tmp_path: Path
-) -> None:
+def test_all_is_all_that_the_data_allows_and_the_report_says_what_they_chose(shop: RankingData, tmp_path: Path) -> None:
     lists = {split: shop.lists["train" if split == "valid" else split] for split in ("train", "valid", "test")}
     save_dataset_folder(tmp_path / "data", RankingData(shop.items, lists))
     config = EvaluateConfig(tmp_path / "data", tmp_path / "out", resamples=50, systems="all")
@@ -139,8 +137,8 @@ def test_all_is_all_that_the_data_allows_and_the_report_says_what_they_settled_o
     save_dataset_folder(tmp_path / "data", RankingData(shop.items, lists))
     config.systems = ["item_cf", "lambdamart"]
     report = evaluate(config, Console(file=io.StringIO(), width=80))
-    assert set(report["settled"]) == set(report["systems"]) == {"item_cf", "lambdamart"}
-    assert "- lambdamart settled on objective" in (config.out / "report.md").read_text()
+    assert set(report["chosen_settings"]) == set(report["systems"]) == {"item_cf", "lambdamart"}
+    assert "- lambdamart chose objective" in (config.out / "report.md").read_text()
 
 
 def test_a_library_that_is_not_there_leaves_its_system_out(

@@ -30,8 +30,8 @@ def quality(scores: Sequence[np.ndarray], lists: Sequence[RankingList]) -> float
 
 Filter = ItemCf | MatrixFactorisation
 ALONE: tuple[Callable[[], Filter], ...] = (
-    lambda: ItemCf(search=(item_cf.Setting(decay=0.5),), mixes=(0.0,)),
-    lambda: MatrixFactorisation(factors=6, search=(matrix_factorisation.Setting(decay=0.5),), mixes=(0.0,)),
+    lambda: ItemCf(search=(item_cf.ItemCfSetting(decay=0.5),), mixes=(0.0,)),
+    lambda: MatrixFactorisation(factors=6, search=(matrix_factorisation.FactorSetting(decay=0.5),), mixes=(0.0,)),
 )
 IDS = ["item_cf", "matrix_factorisation"]
 
@@ -155,7 +155,7 @@ def random_shop(seed: int) -> tuple[RankingData, list[RankingList]]:
 @given(st.integers(0, 99), st.sampled_from([0.0, 2.0]), st.booleans())
 def test_item_scores_are_the_sum_over_pairs(seed: int, damping: float, itself: bool) -> None:
     data, lists = random_shop(seed)
-    system = ItemCf(search=(item_cf.Setting(0.7, damping, itself),), mixes=(0.0,))
+    system = ItemCf(search=(item_cf.ItemCfSetting(0.7, damping, itself),), mixes=(0.0,))
     system.fit(data)
     place = {item: n for n, item in enumerate(data.items)}
     table = interactions(data.lists["train"], place).toarray()
@@ -172,7 +172,7 @@ def test_item_scores_are_the_sum_over_pairs(seed: int, damping: float, itself: b
 
 def test_many_lists_get_the_scores_of_each_alone() -> None:
     data, lists = random_shop(3)
-    system = ItemCf(search=(item_cf.Setting(),), mixes=(0.0,))
+    system = ItemCf(search=(item_cf.ItemCfSetting(),), mixes=(0.0,))
     system.fit(data)
     many = [lists[n % len(lists)] for n in range(2 * item_cf._BATCH + 5)]
     alone = system.scores(data, lists)
@@ -185,7 +185,7 @@ def test_item_scores_are_those_of_the_library_implicit() -> None:
     from implicit.nearest_neighbours import CosineRecommender
 
     data, lists = random_shop(1)
-    system = ItemCf(search=(item_cf.Setting(),), mixes=(0.0,))
+    system = ItemCf(search=(item_cf.ItemCfSetting(),), mixes=(0.0,))
     system.fit(data)
     place = {item: n for n, item in enumerate(data.items)}
     peer = CosineRecommender(K=len(place), num_threads=1)
@@ -199,7 +199,7 @@ def test_item_scores_are_those_of_the_library_implicit() -> None:
 
 def test_a_shoppers_factors_solve_the_equation_of_the_paper() -> None:
     data, lists = random_shop(2)
-    setting = matrix_factorisation.Setting(regularisation=0.5, confidence=7.0, decay=0.6)
+    setting = matrix_factorisation.FactorSetting(regularisation=0.5, confidence=7.0, decay=0.6)
     system = MatrixFactorisation(factors=4, search=(setting,), mixes=(0.0,))
     system.fit(data)
     y = system._model.item_factors.astype(np.float64)
@@ -215,7 +215,7 @@ def test_a_shoppers_factors_solve_the_equation_of_the_paper() -> None:
 @pytest.mark.parametrize("poor", [{"regularisation": 1e6}, {"confidence": 1e-4}])
 def test_the_factors_are_those_of_the_chosen_setting(poor: dict[str, float]) -> None:
     data = shop()
-    good = matrix_factorisation.Setting(regularisation=0.5)
+    good = matrix_factorisation.FactorSetting(regularisation=0.5)
     search = (replace(good, **poor), good)
     system, only = (MatrixFactorisation(factors=6, search=one, mixes=(0.0,)) for one in (search, (good,)))
     system.fit(data)
@@ -230,12 +230,12 @@ def test_factors_bring_together_what_was_never_taken_together() -> None:
     pairs = [(0, 1), (1, 2), (3, 4)] * 6
     train = [asked([did(a)], [b], [3], f"u{n}") for n, (a, b) in enumerate(pairs)]
     data = RankingData({f"i{n}": Item(item_id=f"i{n}", title="t") for n in range(5)}, {"train": train, "valid": train})
-    setting = matrix_factorisation.Setting(regularisation=0.1)
+    setting = matrix_factorisation.FactorSetting(regularisation=0.1)
     system = MatrixFactorisation(factors=2, search=(setting,), mixes=(0.0,))
     system.fit(data)
     one = asked([did(0)], [4, 3, 2])
     assert system.scores(data, [one])[0].argmax() == 2
-    neighbours = ItemCf(search=(item_cf.Setting(),), mixes=(0.0,))
+    neighbours = ItemCf(search=(item_cf.ItemCfSetting(),), mixes=(0.0,))
     neighbours.fit(data)
     assert neighbours.scores(data, [one])[0].tolist() == [0, 0, 0]
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import lightgbm as lgb
 import numpy as np
 import pytest
 from rich.console import Console
+from sklearn.metrics import roc_auc_score
 
 from reshelf.data.dataset_folder import RankingData, load_dataset_folder, save_dataset_folder
 from reshelf.data.schema import Event, EventKind, Item, RankingList
 from reshelf.errors import InputError
-from reshelf.evaluation.baselines.lambdamart import LambdaMart, fit_trees
+from reshelf.evaluation.baselines.lambdamart import LambdaMart, fit_trees, predict
 from reshelf.evaluation.baselines.numbers import TEACHER, Numbers
 from reshelf.evaluation.baselines.selection import SelectionMetric
 from reshelf.evaluation.teacher import TeachConfig, fold, teach, teacher_scores, with_teacher
@@ -68,11 +70,40 @@ def test_it_reads_the_numbers_and_is_the_same_twice(data: RankingData) -> None:
     assert set(system.chosen) == {"objective", "leaves", "trees", "valid"}
 
 
-def test_lists_of_one_candidate_are_learned_by_auc() -> None:
-    data = shop({"train": 600, "valid": 200, "test": 200}, single=True)
-    table = Numbers.of(data.lists["train"], data.items).table
-    _, chosen = fit_trees(table, data.lists["train"], data.lists["valid"], 0)
-    assert 0.6 < chosen["valid"] <= 1
+def test_lists_of_one_candidate_are_chosen_by_auc_and_learned() -> None:
+    """A threshold on one feature, which trees can learn all but perfectly."""
+    wanted = shop({"train": 600, "valid": 200, "test": 200}, single=True).lists
+    lists = {
+        split: [one.model_copy(update={"labels": (3 * (one.features["hint"][0] > 0.7),)}) for one in some]
+        for split, some in wanted.items()
+    }
+    table = Numbers.of(lists["train"], {f"i{n}": Item(item_id=f"i{n}", title="thing") for n in range(80)}).table
+    model, chosen = fit_trees(table, lists["train"], lists["valid"], 0)
+    expected = {}
+    for split in ("valid", "test"):
+        scores = np.concatenate(predict(model, table, lists[split]))
+        expected[split] = roc_auc_score([(one.labels or ())[0] > 0 for one in lists[split]], scores)
+    assert chosen["valid"] == pytest.approx(expected["valid"], abs=1e-12)
+    assert min(expected.values()) > 0.99
+
+
+def test_the_trees_are_those_of_lightgbm(data: RankingData) -> None:
+    """Called directly, with groups, grades and gains made here."""
+    train, valid = data.lists["train"], data.lists["valid"]
+    table = Numbers.of(train, data.items).table
+    model, chosen = fit_trees(table, train, valid, 5, {"objective": "lambdarank", "leaves": 7})
+    settings = {
+        "objective": "lambdarank", "num_leaves": 7, "seed": 5, "learning_rate": 0.06, "min_data_in_leaf": 50,
+        "lambda_l2": 5.0, "feature_fraction": 0.8, "bagging_fraction": 0.8, "bagging_freq": 1, "num_threads": 1,
+        "lambdarank_truncation_level": 20, "label_gain": [0, 1, 3, 7], "deterministic": True, "verbosity": -1,
+    }  # fmt: skip
+    labels = [label for one in train for label in one.labels or ()]
+    direct = lgb.train(
+        settings, lgb.Dataset(np.concatenate([table(one) for one in train]), labels, group=[8] * len(train)),
+        chosen["trees"],
+    )  # fmt: skip
+    rows = np.concatenate([table(one) for one in valid])
+    np.testing.assert_allclose(np.concatenate(predict(model, table, valid)), direct.predict(rows), atol=1e-12)
 
 
 def test_a_missing_feature_and_a_teacher_are_told_apart(data: RankingData) -> None:

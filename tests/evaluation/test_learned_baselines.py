@@ -14,7 +14,7 @@ from PIL import Image
 from reshelf.data.dataset_folder import RankingData
 from reshelf.data.schema import Event, EventKind, Item, RankingList
 from reshelf.evaluation.baselines.embedding_mlp import EmbeddingMlp
-from reshelf.evaluation.baselines.learning import Dials, Plan
+from reshelf.evaluation.baselines.learning import Hyperparameters, Schedule
 from reshelf.evaluation.baselines.lstm import Lstm
 from reshelf.evaluation.baselines.multimodal import Multimodal
 from reshelf.evaluation.baselines.selection import SelectionMetric
@@ -27,8 +27,8 @@ Wants = Callable[[int, list[int], np.ndarray], np.ndarray]
 GROUPS, ITEMS, SHOPPERS = 4, 80, 24
 WORDS = ("copper", "linen", "cedar", "marble")
 COLOURS = ((220, 30, 30), (30, 200, 40), (30, 40, 220), (230, 220, 40))
-PLAN = Plan(batch=32, steps=100, every=50)
-SEARCH = (Dials(rate=5e-3, dropout=0.1),)
+SCHEDULE = Schedule(batch=32, steps=100, every=50)
+SEARCH = (Hyperparameters(rate=5e-3, dropout=0.1),)
 
 
 def shop(items: dict[str, Item], wants: Wants, history: int) -> RankingData:
@@ -92,7 +92,7 @@ def mean_ndcg(scores: list[np.ndarray], lists: list[RankingList]) -> float:
 
 
 def quick(system: Neural) -> Neural:
-    return replace(system, features=False, plan=PLAN, search=SEARCH)
+    return replace(system, features=False, schedule=SCHEDULE, search=SEARCH)
 
 
 def result(system: Neural, data: RankingData) -> float:
@@ -165,24 +165,24 @@ def test_pictures_that_cannot_be_read_are_counted_and_not_fatal(tmp_path: Path) 
     items["i2"] = plain(2)
     items["i3"] = plain(3, image="https://shop.example/i3.png")
     data = shop(items, like_last, history=1)
-    system = replace(quick(Multimodal(images=tmp_path)), plan=replace(PLAN, steps=2))
+    system = replace(quick(Multimodal(images=tmp_path)), schedule=replace(SCHEDULE, steps=2))
     system.fit(data)
     assert (system.chosen["pictures"], system.chosen["no_picture"]) == (ITEMS - 4, 4)
     assert all(np.isfinite(s).all() for s in system.scores(data, data.lists["test"]))
 
 
-ALL: tuple[Callable[[], Neural], ...] = (lambda: Lstm("ranknet"), Lstm, TextCnn, EmbeddingMlp, Multimodal)
+ALL: tuple[Callable[[], Neural], ...] = (lambda: Lstm(loss="ranknet"), Lstm, TextCnn, EmbeddingMlp, Multimodal)
 IDS = ["lstm_ranknet", "lstm_listwise", "text_cnn", "embedding_mlp", "multimodal"]
 
 
 @pytest.mark.parametrize("make", ALL, ids=IDS)
 def test_two_fits_are_equal_and_leave_random_state_alone(make: Callable[[], Neural], shop: RankingData) -> None:
     data = RankingData(shop.items, {"train": shop.lists["train"], "valid": shop.lists["test"][:10]})
-    plan = Plan(batch=8, steps=12, trial=4, every=4, least=1)
+    schedule = Schedule(batch=8, steps=12, trial=4, every=4, least=1)
     torch.manual_seed(5)
     before, told, scores = torch.get_rng_state(), [], []
     for seed in (0, 0, 1):
-        system = replace(make(), seed=seed, plan=plan)
+        system = replace(make(), seed=seed, schedule=schedule)
         system.fit(data, told.append)
         assert torch.equal(torch.get_rng_state(), before)
         scores.append(np.concatenate(system.scores(data, shop.lists["test"])))
@@ -197,7 +197,7 @@ def test_new_shoppers_new_items_and_empty_histories_get_finite_scores(
     make: Callable[[], Neural], shop: RankingData
 ) -> None:
     data = RankingData(shop.items, {"train": shop.lists["train"], "valid": shop.lists["test"][:10]})
-    system = replace(make(), plan=Plan(batch=8, steps=4, every=4), search=SEARCH)
+    system = replace(make(), schedule=Schedule(batch=8, steps=4, every=4), search=SEARCH)
     system.fit(data)
     items = shop.items | {"new": Item(item_id="new", title="!?", price=1e12, brand="Unheard", category=("Never",))}
     known = shop.lists["train"][0]

@@ -14,12 +14,12 @@ from torch import nn
 from reshelf.data.dataset_folder import RankingData
 from reshelf.data.schema import Event, EventKind, Item, RankingList
 from reshelf.errors import InputError
-from reshelf.evaluation.baselines.inputs import UNKNOWN, Batch, Encoded, Inputs, Rows, collate
+from reshelf.evaluation.baselines.inputs import UNKNOWN, Encoded, InputBatch, Inputs, Rows, collate
 from reshelf.evaluation.baselines.layers import Attention, forget, latest_event, mean_events, nearness
 from reshelf.evaluation.baselines.learning import (
-    Dials,
-    Plan,
+    Hyperparameters,
     RankingNet,
+    Schedule,
     Training,
     at,
     batches,
@@ -45,7 +45,7 @@ class Taste(RankingNet):
     def rows(self, rows: Rows) -> torch.Tensor:
         return self.worth(rows.ids)
 
-    def forward(self, batch: Batch, vectors: torch.Tensor) -> torch.Tensor:
+    def forward(self, batch: InputBatch, vectors: torch.Tensor) -> torch.Tensor:
         return at(vectors, batch.candidates).squeeze(-1)
 
 
@@ -74,7 +74,7 @@ def encoded(candidates: int, wanted: int) -> Encoded:
     return Encoded(1, 0, none, none, np.zeros(0, dtype=np.float32), rows, numbers, labels)
 
 
-def training(data: RankingData, dials: Dials, plan: Plan, reverse: bool = False) -> Training:
+def training(data: RankingData, parameters: Hyperparameters, schedule: Schedule, reverse: bool = False) -> Training:
     inputs = Inputs.of(data)
     lists = [*data.lists["train"], *data.lists["valid"]]
     rows, made = inputs.encode(data.items, lists)
@@ -83,36 +83,36 @@ def training(data: RankingData, dials: Dials, plan: Plan, reverse: bool = False)
         worst = [np.where(one.candidates == one.candidates.min(), 3, 0) for one in valid]
         valid = [replace(one, labels=labels) for one, labels in zip(valid, worst)]
     torch.manual_seed(0)
-    return Training(Taste(len(inputs.known)), dials, listnet, rows, train, valid, plan, seed=0)
+    return Training(Taste(len(inputs.known)), parameters, listnet, rows, train, valid, schedule, seed=0)
 
 
 def test_early_stopping_keeps_the_best_weights_not_the_last() -> None:
-    plan = Plan(batch=16, steps=400, every=5, least=1, patience=3)
+    schedule = Schedule(batch=16, steps=400, every=5, least=1, patience=3)
     # What training teaches is wrong on the validation lists: it gets worse and worse.
-    run = training(taste_shop(), Dials(rate=0.05), plan, reverse=True)
-    run.go(plan.steps)
-    assert run.step < plan.steps, "it stopped"
+    run = training(taste_shop(), Hyperparameters(rate=0.05), schedule, reverse=True)
+    run.train_to(schedule.steps)
+    assert run.step < schedule.steps, "it stopped"
     values = [value for _, value in run.curve]
     assert run.best == max(values) > values[-1] + 0.05
-    assert run.step == run.best_step + plan.patience * plan.every
+    assert run.step == run.best_step + schedule.patience * schedule.every
     run.restore()
     assert SelectionMetric([o.labels for o in run._valid])(predict(run.net, run._rows, run._valid)) == run.best
-    run.cool()
-    assert [group["lr"] for group in run._optimizer.param_groups] == [pytest.approx(0.05 * plan.cooling)]
+    run.reduce_rate()
+    assert [group["lr"] for group in run._optimizer.param_groups] == [pytest.approx(0.05 * schedule.rate_factor)]
 
 
 def test_a_small_set_is_looked_at_after_every_epoch() -> None:
-    run = training(taste_shop(), Dials(rate=0.01), Plan(batch=40, steps=9, every=100, least=1))
-    run.go(9)
+    run = training(taste_shop(), Hyperparameters(rate=0.01), Schedule(batch=40, steps=9, every=100, least=1))
+    run.train_to(9)
     assert [step for step, _ in run.curve] == [3, 6, 9]
 
 
 def test_the_search_takes_the_better_setting() -> None:
     data = taste_shop()
     inputs = Inputs.of(data)
-    plan = Plan(batch=16, steps=60, trial=20, every=10, least=1)
-    search = (Dials(rate=1e-6), Dials(rate=0.1), Dials(rate=1e-5))
-    net, chosen = learn(lambda _: Taste(len(inputs.known)), search, inputs, data, listnet, 0, plan=plan)
+    schedule = Schedule(batch=16, steps=60, trial=20, every=10, least=1)
+    search = (Hyperparameters(rate=1e-6), Hyperparameters(rate=0.1), Hyperparameters(rate=1e-5))
+    net, chosen = learn(lambda _: Taste(len(inputs.known)), search, inputs, data, listnet, 0, schedule=schedule)
     assert chosen["rate"] == 0.1
     assert chosen["valid"] > 0.9
     rows, lists = inputs.encode(data.items, data.lists["valid"])
@@ -123,8 +123,10 @@ def test_the_search_takes_the_better_setting() -> None:
 def test_lists_of_one_candidate_are_ranked_as_a_batch_and_measured_by_auc(loss: object) -> None:
     data = taste_shop(single=True)
     inputs = Inputs.of(data)
-    plan = Plan(batch=30, steps=60, every=10, least=1)
-    _, chosen = learn(lambda _: Taste(len(inputs.known)), [Dials(rate=0.1)], inputs, data, loss, 0, plan=plan)  # type: ignore[arg-type]
+    schedule = Schedule(batch=30, steps=60, every=10, least=1)
+    _, chosen = learn(
+        lambda _: Taste(len(inputs.known)), [Hyperparameters(rate=0.1)], inputs, data, loss, 0, schedule=schedule
+    )  # type: ignore[arg-type]
     assert chosen["valid"] > 0.95
     assert SelectionMetric([[1], [0], [1], [0]])([np.array([x]) for x in (3.0, 2.0, 1.0, 0.0)]) == 0.75
 
@@ -138,7 +140,14 @@ def test_lists_that_teach_nothing_are_left_out_and_a_split_of_them_is_a_mistake(
         with pytest.raises(InputError, match=r"valid\.parquet"):
             useful(lists, "valid")
     with pytest.raises(InputError, match=r"valid\.parquet"):
-        learn(lambda _: Taste(20), [Dials()], Inputs.of(data), RankingData(data.items, {"train": [one]}), listnet, 0)
+        learn(
+            lambda _: Taste(20),
+            [Hyperparameters()],
+            Inputs.of(data),
+            RankingData(data.items, {"train": [one]}),
+            listnet,
+            0,
+        )
 
 
 @given(st.integers(1, 40), st.integers(0, 40), st.integers(2, 20), st.integers(0, 9))
@@ -154,7 +163,7 @@ def test_thinning_keeps_every_wanted_candidate(size: int, wanted: int, width: in
 
 def test_every_list_comes_once_before_any_comes_twice() -> None:
     lists = [encoded(n, 1) for n in range(1, 11)]
-    stream = batches(lists, Plan(batch=4), np.random.default_rng(0))
+    stream = batches(lists, Schedule(batch=4), np.random.default_rng(0))
     epochs = [[len(one.candidates) for _ in range(3) for one in next(stream)] for _ in range(2)]
     assert [sorted(epoch) for epoch in epochs] == [list(range(1, 11))] * 2
     assert epochs[0] != epochs[1]
@@ -164,7 +173,9 @@ def test_rows_read_once_give_the_scores_of_rows_read_by_each_batch(shop: Ranking
     inputs = Inputs.of(shop)
     rows, lists = inputs.encode(shop.items, shop.lists["test"])
     torch.manual_seed(0)
-    run = Training(InterestNet(inputs, 8, 8, Dials()), Dials(), listnet, rows, lists, lists, Plan(), 0)
+    run = Training(
+        InterestNet(inputs, 8, 8, Hyperparameters()), Hyperparameters(), listnet, rows, lists, lists, Schedule(), 0
+    )
     seen = []
 
     def spy(scores: torch.Tensor, *_: torch.Tensor) -> torch.Tensor:

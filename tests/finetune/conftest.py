@@ -18,7 +18,7 @@ from reshelf.finetune.pretraining.tokenizer import train_tokenizer
 from reshelf.modeling.loading import LoraConfig, ModelConfig
 from reshelf.prompts.config import PromptConfig
 
-sys.path.insert(0, str(Path(__file__).parent))  # for losses_given
+sys.path.insert(0, str(Path(__file__).parent))  # for loss_cases
 
 SHAPE = ShapeConfig(hidden=64, layers=2, heads=2, intermediate=128, vocabulary=700)
 

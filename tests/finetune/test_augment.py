@@ -9,7 +9,7 @@ from reshelf.data.dataset_folder import RankingData
 from reshelf.data.schema import Event, EventKind, Item, RankingList
 from reshelf.data.signals import PERSONAL
 from reshelf.errors import InputError
-from reshelf.finetune.augment import AugmentConfig, augmented, worn, written
+from reshelf.finetune.augment import AugmentConfig, augmented, build_augmented, drop_fields
 from reshelf.finetune.batches import Extras, ListDataset
 from reshelf.finetune.pretraining.session_text import LoggedSource, vocabulary_text
 from reshelf.finetune.pretraining.tokenizer import train_tokenizer
@@ -38,7 +38,7 @@ def ranking(events: int = 6) -> RankingList:
 def test_nothing_is_changed_unless_asked_for(data: RankingData, builder: PromptBuilder) -> None:
     assert augmented(ranking(), AugmentConfig(), [0]) == ranking()
     one = data.lists["train"][0]
-    prompt, plain = written(builder, one, AugmentConfig(), [0]), builder.build(one)
+    prompt, plain = build_augmented(builder, one, AugmentConfig(), [0]), builder.build(one)
     assert all(np.array_equal(a, b) for a, b in zip(prompt.items, plain.items, strict=True))
 
 
@@ -82,13 +82,13 @@ def test_draws_repeat_and_one_kind_leaves_the_others_alone() -> None:
 
 def test_items_lose_optional_fields_and_words_but_never_all_words() -> None:
     item = Item(item_id="i", title="red wool hat", brand="B", price=3.0, currency="EUR", rating=4.0, rating_count=7)
-    bare = worn(item, AugmentConfig(field_dropout=1.0), np.random.default_rng(0))
+    bare = drop_fields(item, AugmentConfig(field_dropout=1.0), np.random.default_rng(0))
     assert bare == Item(item_id="i", title="red wool hat")
-    assert worn(bare, AugmentConfig(field_dropout=1.0), np.random.default_rng(0)) is bare
-    short = worn(item, AugmentConfig(word_dropout=1.0), np.random.default_rng(0))
+    assert drop_fields(bare, AugmentConfig(field_dropout=1.0), np.random.default_rng(0)) is bare
+    short = drop_fields(item, AugmentConfig(word_dropout=1.0), np.random.default_rng(0))
     assert short.title in {"red", "wool", "hat"}
     assert short.model_copy(update={"title": item.title}) == item
-    titles = {worn(item, AugmentConfig(word_dropout=0.5), np.random.default_rng(n)).title for n in range(60)}
+    titles = {drop_fields(item, AugmentConfig(word_dropout=0.5), np.random.default_rng(n)).title for n in range(60)}
     assert {"red hat", "wool hat", "red wool"} <= titles
 
 
@@ -97,9 +97,9 @@ def test_changed_candidates_are_written_as_such_and_the_history_whole(
 ) -> None:
     one = next(r for r in data.lists["train"] if r.history)
     config, seed = AugmentConfig(field_dropout=0.2, word_dropout=0.1), [0, 0, 7]
-    prompt, plain = written(builder, one, config, seed), builder.build(one)
+    prompt, plain = build_augmented(builder, one, config, seed), builder.build(one)
     draws = np.random.default_rng([*seed, 4])
-    fresh = builder.over({i: worn(builder.items[i], config, draws) for i in one.candidates})
+    fresh = builder.over({i: drop_fields(builder.items[i], config, draws) for i in one.candidates})
     expected = fresh.build(one.model_copy(update={"history": ()}))
     same = [np.array_equal(a, b) for a, b in zip(prompt.items, plain.items, strict=True)]
     assert 0 < sum(same) < len(same)

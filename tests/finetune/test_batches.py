@@ -82,7 +82,7 @@ def test_lists_without_labels_are_refused_and_long_queries_cut(data: RankingData
     with pytest.raises(InputError, match=f"{good.list_id}, field labels"):
         ListDataset([good.model_copy(update={"labels": None})], builder)
     long = ListDataset([good.model_copy(update={"query": "very " * 50})], builder)
-    assert long[0].prompt.trimmed.query_tokens > 0
+    assert long[0].prompt.truncated.query_tokens > 0
 
 
 def test_labels_are_numbers_of_the_list(data: RankingData, builder: PromptBuilder) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from losses_given import GRADED, Given, check_against, same_as_peer
+from loss_cases import GRADED, Given, check_against, same_as_peer
 from sentence_transformers.cross_encoder.losses import BinaryCrossEntropyLoss
 
 from reshelf.finetune.losses.bce import bce

@@ -8,7 +8,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from losses_given import TAUGHT, Given, check_against, same_as_peer
+from loss_cases import TAUGHT, Given, check_against, same_as_peer
 from sentence_transformers.cross_encoder.losses import BinaryCrossEntropyLoss, MarginMSELoss
 
 from reshelf.finetune.losses.kl import kl

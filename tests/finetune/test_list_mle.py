@@ -10,7 +10,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from losses_given import GRADED, Given, check_against, query_and_documents, same_as_peer
+from loss_cases import GRADED, Given, check_against, query_and_documents, same_as_peer
 from sentence_transformers.cross_encoder.losses import ListMLELoss, PListMLELoss
 
 from reshelf.finetune.losses.list_mle import list_mle, position_aware_list_mle

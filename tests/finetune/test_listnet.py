@@ -7,7 +7,7 @@ import math
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from losses_given import GRADED, Given, check_against, query_and_documents, same_as_peer
+from loss_cases import GRADED, Given, check_against, query_and_documents, same_as_peer
 from sentence_transformers.cross_encoder.losses import ListNetLoss
 
 from reshelf.finetune.losses.listnet import listnet

@@ -11,7 +11,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from losses_given import GRADED, Given, tensors
+from loss_cases import GRADED, Given, tensors
 
 from reshelf.finetune.losses.bce import bce
 from reshelf.finetune.losses.kl import kl

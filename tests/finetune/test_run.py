@@ -20,7 +20,8 @@ from reshelf.data.dataset_folder import RankingData, save_dataset_folder
 from reshelf.errors import InputError
 from reshelf.finetune.config import FinetuneConfig
 from reshelf.finetune.run import finetune
-from reshelf.modeling.checkpoint import load_reranker
+from reshelf.modeling.checkpoint import load_reranker, read_spec
+from reshelf.modeling.lift import Lift
 
 KILL = """
 import os, pickle, signal, sys
@@ -58,6 +59,27 @@ def test_leaves_a_reranker_a_curve_and_a_card(finished: FinetuneConfig) -> None:
     best = max(point["ndcg@10"] for point in curve(finished.out)["valid"])
     assert f"{best:.4f}" in card
     assert load_reranker(finished.out, "cpu").spec.prompt == finished.prompt
+
+
+def test_says_whether_it_beats_first_stage_order_and_is_not_overwritten_without_a_word(
+    config: FinetuneConfig, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config.optimizer.learning_rate = 0.0  # it stays what it was, which is no better
+    finetune(config)
+    lift = read_spec(config.out).lift
+    assert lift is not None
+    assert lift.low <= lift.ndcg - lift.first_stage <= lift.high
+    assert not lift.helps
+    assert lift.sentence() in capsys.readouterr().out
+    assert lift.sentence() in (config.out / "README.md").read_text()
+    assert "first-stage order. Do not serve it yet" in lift.sentence()
+    assert "it beats first-stage order" in Lift(0.5, 0.4, 0.01, 0.2, 30).sentence()
+    before = (config.out / "curve.json").read_bytes()
+    with pytest.raises(InputError, match="holds a finished reranker; give --overwrite"):
+        finetune(replace(config, seed=1))
+    assert (config.out / "curve.json").read_bytes() == before
+    finetune(replace(config, seed=1, overwrite=True))
+    assert (config.out / "curve.json").read_bytes() != before
 
 
 @pytest.mark.slow
@@ -129,7 +151,10 @@ def test_bad_input_is_one_sentence_and_leaves_nothing(
 
     refused("is not there", data=tmp_path / "nowhere")
     refused("no config.json", model=replace(config.model, base=str(tmp_path)))
-    refused("'thirst' is not|no levels|thirst", prompt=replace(config.prompt, features=["thirst"]))
+    refused(
+        "prompt's features name 'thirst'; add it to signals.names in the mapping",
+        prompt=replace(config.prompt, features=["thirst"]),
+    )
     refused(
         r"may be 8\d{5} tokens long .* reads \d+ \(max_position", prompt=replace(config.prompt, history_tokens=800_000)
     )

@@ -52,7 +52,7 @@ def test_the_best_trial_is_the_config_that_is_written_and_a_cut_search_goes_on(
     console = quiet()
     tune(TuneConfig(run, out, trials=3), console)
     trials = study(out).trials
-    assert trials[0].params == as_it_is(load_yaml(FinetuneConfig, run), TuneConfig(run, out).dials)
+    assert trials[0].params == as_it_is(load_yaml(FinetuneConfig, run), TuneConfig(run, out).hyperparameters)
     judged = [trial for trial in trials if trial.value is not None]
     assert len(judged) == 3
     best = load_yaml(FinetuneConfig, out / "best.yaml")
@@ -83,8 +83,8 @@ def test_a_search_in_parts_is_the_search_in_one_piece(
 def test_mistakes_come_before_the_first_trial(run: Path, tmp_path: Path) -> None:
     for change, sentence in (
         ({"trials": 0}, "trials is 0"),
-        ({"dials": []}, "dials is empty"),
-        ({"dials": ["distil_weight"]}, "needs a teacher"),
+        ({"hyperparameters": []}, "hyperparameters is empty"),
+        ({"hyperparameters": ["distil_weight"]}, "needs a teacher"),
         ({"run": tmp_path / "none.yaml"}, "none.yaml"),
     ):
         with pytest.raises(InputError, match=sentence):

@@ -16,12 +16,14 @@ from hypothesis import strategies as st
 from reshelf.evaluation.measure import relevance_threshold
 from reshelf.metrics import scripts
 from reshelf.metrics.auc import auc
+from reshelf.metrics.average_precision import average_precision
 from reshelf.metrics.mrr import reciprocal_rank
 from reshelf.metrics.ndcg import discounts, exponential_gains, ndcg, ndcg_of_lists
 from reshelf.metrics.ordering import best_first, finite_scores, ranks, unranked
 from reshelf.metrics.recall import recall
 from reshelf.metrics.scripts.auc import Auc
 from reshelf.metrics.scripts.lists import mean_or_none
+from reshelf.metrics.scripts.map import Map
 from reshelf.metrics.scripts.mrr import Mrr
 from reshelf.metrics.scripts.ndcg import Ndcg
 from reshelf.metrics.scripts.recall import Recall
@@ -74,6 +76,18 @@ def slow_reciprocal_rank(scores: list[float], labels: list[int], relevant_from: 
     return over_orders(scores, lambda order: 1 / (1 + [labels[i] >= relevant_from for i in order].index(True)))
 
 
+def slow_average_precision(scores: list[float], labels: list[int], k: int, relevant_from: int) -> float:
+    relevant = [label >= relevant_from for label in labels]
+    if not any(relevant):
+        return math.nan
+
+    def of(order: list[int]) -> float:
+        hits = [relevant[i] for i in order]
+        return sum(sum(hits[:r]) / r for r in range(1, len(hits[:k]) + 1) if hits[r - 1]) / min(k, sum(relevant))
+
+    return over_orders(scores, of)
+
+
 def slow_recall(scores: list[float], labels: list[int], k: int, relevant_from: int) -> float:
     relevant = [i for i, label in enumerate(labels) if label >= relevant_from]
     if not relevant:
@@ -100,6 +114,9 @@ def test_every_metric_equals_the_slow_reference(one: tuple[list[float], list[int
     assert ndcg(scores, gains, k) == pytest.approx(slow_ndcg(scores, gains, k), abs=1e-5, nan_ok=True)
     assert reciprocal_rank(scores, labels, relevant_from) == pytest.approx(
         slow_reciprocal_rank(scores, labels, relevant_from), nan_ok=True
+    )
+    assert average_precision(scores, labels, k, relevant_from) == pytest.approx(
+        slow_average_precision(scores, labels, k, relevant_from), nan_ok=True
     )
     assert recall(scores, labels, k, relevant_from) == pytest.approx(
         slow_recall(scores, labels, k, relevant_from), nan_ok=True
@@ -188,7 +205,7 @@ def test_a_list_of_one_candidate_is_always_ranked() -> None:
 
 def test_unranked_lists_are_counted_beside_the_mean() -> None:
     inputs = {"predictions": [[1.0, 1.0], [1.0, 2.0], [4.0]], "references": [[0, 3], [0, 3], [3]]}
-    for metric in (Ndcg, Mrr, Recall, Auc):
+    for metric in (Ndcg, Mrr, Map, Recall, Auc):
         assert metric(keep_in_memory=True).compute(**inputs)["unranked"] == 1
     assert Uauc(keep_in_memory=True).compute(**inputs, users=["a", "b", "b"])["unranked"] == 1
 

@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM
 from reshelf.finetune.pretraining.tokenizer import train_tokenizer
 from reshelf.modeling.attention import SHARED_PREFIX
 from reshelf.modeling.score import attach_head
-from reshelf.prompts.builder import ListPrompt, Trimmed
+from reshelf.prompts.builder import ListPrompt, Truncated
 
 VOCABULARY = 300
 YES, NO = 7, 11
@@ -78,7 +78,7 @@ def make_lists() -> Callable[..., list[ListPrompt]]:
             return rng.integers(20, VOCABULARY, length).astype(np.int32)
 
         return [
-            ListPrompt(f"l{n}", draw(prefix), tuple(draw(length) for length in lengths), Trimmed())
+            ListPrompt(f"l{n}", draw(prefix), tuple(draw(length) for length in lengths), Truncated())
             for n, (prefix, lengths) in enumerate(shapes)
         ]
 

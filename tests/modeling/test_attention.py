@@ -19,7 +19,7 @@ from reshelf.modeling.attention_pieces import pieces
 from reshelf.modeling.loading import LoraConfig, add_lora
 from reshelf.modeling.packing import Layout, pack
 from reshelf.modeling.score import score
-from reshelf.prompts.builder import ListPrompt, Trimmed
+from reshelf.prompts.builder import ListPrompt, Truncated
 
 FAMILIES = ["qwen3", "llama", "mistral", "gemma", "gemma2", "gemma3_text"]
 SHAPES = {
@@ -236,7 +236,7 @@ def test_flex_gradients_equal_a_dense_mask(row: str, window: int | None) -> None
 
 def layout_of(shapes: list[tuple[int, list[int]]]) -> Layout:
     ids = np.arange(max(prefix for prefix, _ in shapes) + 200)
-    prompts = [ListPrompt("", ids[:prefix], tuple(ids[:n] for n in lengths), Trimmed()) for prefix, lengths in shapes]
+    prompts = [ListPrompt("", ids[:prefix], tuple(ids[:n] for n in lengths), Truncated()) for prefix, lengths in shapes]
     return pack(prompts).layout
 
 
@@ -313,7 +313,7 @@ def test_permuting_candidates_permutes_scores(
     lengths = data.draw(st.lists(st.integers(1, 7), min_size=1, max_size=6))
     order = data.draw(st.permutations(range(len(lengths))))
     (prompt,) = make_lists((data.draw(st.integers(1, 20)), lengths), seed=data.draw(st.integers(0, 99)))
-    moved = ListPrompt("moved", prompt.prefix, tuple(prompt.items[k] for k in order), Trimmed())
+    moved = ListPrompt("moved", prompt.prefix, tuple(prompt.items[k] for k in order), Truncated())
     model = with_head(tiny_model())
     with torch.no_grad():
         torch.testing.assert_close(

@@ -20,6 +20,7 @@ from reshelf.modeling.checkpoint import (
     RerankerSpec,
     base_identity,
     fingerprint,
+    folder_sha256,
     load_reranker,
     read_spec,
     save_reranker,
@@ -186,6 +187,9 @@ class TestBaseIdentity:
             change(folder, "fingerprint", "labels", to="others")
         else:
             (folder / "base" / "further.safetensors").write_bytes(b"")
+        if what in ("weights", "further file"):  # what the adapter was trained over, not what lies there now
+            assert base_identity(read_spec(folder)) == before
+            change(folder, "base_sha256", to=folder_sha256(folder / "base"))
         assert base_identity(read_spec(folder)) != before
 
     def test_a_base_on_the_hub_is_its_name(self, folder: Path) -> None:

@@ -66,7 +66,7 @@ class TestFourBits:
         assert len(layers) == 14
         assert all(m.weight.quant_type == "nf4" and m.weight.quant_state.nested for m in layers)
         lists = make_lists((20, [5, 9, 2]), (4, [3, 3]))
-        alone = [ListPrompt("", prompt.prefix, (item,), prompt.trimmed) for prompt in lists for item in prompt.items]
+        alone = [ListPrompt("", prompt.prefix, (item,), prompt.truncated) for prompt in lists for item in prompt.items]
         with torch.no_grad():
             found = score(model, pack(lists))
             expected = torch.cat([score(model, pack([one])) for one in alone])
@@ -101,17 +101,30 @@ class TestFourBits:
         for name, gradient in before.items():
             torch.testing.assert_close(after[name], gradient, rtol=0, atol=0)
 
-    def test_quantising_changes_scores_a_little(
+    def test_quantised_scores_are_those_of_the_rounded_weights(
         self, base_folder: Path, make_lists: Callable[..., list[ListPrompt]]
     ) -> None:
+        """A weight moves by at most half the widest gap of NF4: 0.152 of the largest in its block."""
         batch = pack(make_lists((20, [5, 9, 2])))
-        scores = {}
-        for quantise in (True, False):
-            model, _ = load_base(ModelConfig(base=str(base_folder), quantise=quantise, dtype="float32"), "cpu")
+        quantised, dense = (
+            load_base(ModelConfig(base=str(base_folder), quantise=quantise, dtype="float32"), "cpu")[0]
+            for quantise in (True, False)
+        )
+        scores = []
+        for model in (quantised, dense):
             attach_head(model, 7, 11)
             with torch.no_grad():
-                scores[quantise] = score(model, batch)
-        assert not torch.equal(scores[True], scores[False])
+                scores.append(score(model, batch))
+        for name, layer in quantised.named_modules():
+            if isinstance(layer, bnb.nn.Linear4bit):
+                weight = dense.get_submodule(name).weight
+                rounded = bnb.functional.dequantize_4bit(layer.weight.data, layer.weight.quant_state)
+                assert 0 < (rounded - weight).abs().max() <= 0.16 * weight.abs().max()
+                weight.data.copy_(rounded)
+        with torch.no_grad():
+            rounded_scores = score(dense, batch)
+        assert not torch.allclose(scores[0], scores[1], rtol=1e-3)
+        torch.testing.assert_close(rounded_scores, scores[0], rtol=1e-5, atol=1e-5)
 
 
 def refused(folder: Path, match: str) -> None:
@@ -127,6 +140,16 @@ class TestWhatCannotBeABase:
     def test_a_folder_without_a_model(self, tmp_path: Path) -> None:
         (tmp_path / "notes.txt").write_text("hello")
         refused(tmp_path, "is not a model folder")
+
+    @pytest.mark.parametrize("base", ["runs/base", "models/mine", "models/", "models\\mine", "models/a/b", "models"])
+    def test_a_missing_folder_is_not_looked_for_on_the_hub(
+        self, base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tmp_path / "models").mkdir()
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr("reshelf.modeling.loading.AutoTokenizer", None)  # whoever asks the Hub fails
+        with pytest.raises(InputError, match=r"not a model folder.* `reshelf pretrain`"):
+            load_base(ModelConfig(base=base), "cpu")
 
     def test_a_hub_id_that_is_not_there(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("HF_HUB_OFFLINE", "1")

@@ -57,16 +57,14 @@ def test_score_positions_are_the_ends_of_the_items(
 
 
 @given(shapes=SHAPES)
-def test_owners_and_padding(shapes: list[tuple[int, list[int]]], make_lists: Callable[..., list[ListPrompt]]) -> None:
-    """Every token knows its list, its item and its position, and the empty slots are counted."""
+def test_owners(shapes: list[tuple[int, list[int]]], make_lists: Callable[..., list[ListPrompt]]) -> None:
+    """Every token knows its list, its item and its position."""
     batch = pack(make_lists(*shapes))
-    lists, items, empty = [], [], 0
+    lists, items = [], []
     for n, (prefix, lengths) in enumerate(shapes):
         lists += [n] * (prefix + sum(lengths))
         items += [0] * prefix + [k for k, length in enumerate(lengths, start=1) for _ in range(length)]
-        empty += sum(max(lengths) - length for length in lengths)
     assert batch.layout.owners.tolist() == [lists, items, batch.position_ids[0].tolist()]
-    assert batch.padded_share == empty / (len(lists) + empty)
     assert batch.layout.longest == max(prefix + max(lengths) for prefix, lengths in shapes)
 
 

@@ -1,4 +1,4 @@
-"""What a list looks like to the model, what is trimmed, and what never is."""
+"""What a list looks like to the model, what is truncated, and what never is."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
+from reshelf.data.price_levels import with_price_levels
 from reshelf.data.schema import Event, EventKind, Item, RankingList
 from reshelf.errors import InputError
 from reshelf.prompts import builder as builder_module
-from reshelf.prompts.builder import PromptBuilder, Trimmed
+from reshelf.prompts.builder import PromptBuilder, Truncated
 from reshelf.prompts.config import FIELDS, PromptConfig
 from reshelf.prompts.fields import field_text
 from reshelf.prompts.levels import TOP, FeatureLevels
@@ -94,7 +95,7 @@ class TestGolden:
         prefix, item = GOLDEN[template, language]
         assert text(bytes_tokenizer, prompt.prefix) == prefix
         assert text(bytes_tokenizer, prompt.items[0]) == item
-        assert prompt.trimmed == Trimmed()
+        assert prompt.truncated == Truncated()
         assert prompt.prefix.dtype == prompt.items[0].dtype == np.int32
         # Read as one string, either part is the same tokens: another engine that only takes text is not led astray.
         assert prompt.prefix.tolist() == bytes_tokenizer.encode(prefix)
@@ -183,14 +184,14 @@ class TestPrefix:
             prompt = builder.build(ranking(history=clicks(ids[:n])))
             assert prompt.prefix[-len(query) :].tolist() == query
             history = prompt.prefix[: -len(query)].tolist()
-            if before is not None and prompt.trimmed.events == dropped:
+            if before is not None and prompt.truncated.events == dropped:
                 assert history[: len(before)] == before
                 assert len(history) > len(before)
             else:
-                assert (prompt.trimmed.events - dropped) % block == 0
-            before, dropped = history, prompt.trimmed.events
+                assert (prompt.truncated.events - dropped) % block == 0
+            before, dropped = history, prompt.truncated.events
 
-    def test_history_is_trimmed_from_the_old_end_in_blocks(
+    def test_history_is_truncated_from_the_old_end_in_blocks(
         self, bytes_tokenizer: PreTrainedTokenizerFast, clicks: Clicks
     ) -> None:
         many = {f"{n}": Item(item_id=f"{n}", title=f"oak {n}") for n in range(20)}
@@ -200,7 +201,7 @@ class TestPrefix:
         for events, dropped in ((9, 0), (10, 0), (11, 4), (13, 4)):
             prompt = builder.build(ranking(candidates=("0",), history=clicks([str(n % 10) for n in range(events)])))
             lines = text(bytes_tokenizer, prompt.prefix).split("\n")[1:-2]
-            assert prompt.trimmed.events == dropped
+            assert prompt.truncated.events == dropped
             assert [int(line.split()[2]) for line in lines] == [n % 10 for n in range(dropped, events)]
 
     def test_a_block_larger_than_the_budget_leaves_the_newest_events(
@@ -209,7 +210,7 @@ class TestPrefix:
         size = len(bytes_tokenizer.encode("clicked oak +1 days ;\n"))
         config = PromptConfig(template="plain", history_tokens=3 * size, history_block=8, event_tokens=size)
         prompt = PromptBuilder(bytes_tokenizer, config, items).build(ranking(history=clicks(["oak"] * 5)))
-        assert prompt.trimmed.events == 2
+        assert prompt.truncated.events == 2
         assert text(bytes_tokenizer, prompt.prefix).count("clicked oak") == 3
 
     def test_a_query_over_its_budget_loses_its_end_and_is_counted(
@@ -224,7 +225,7 @@ class TestPrefix:
             line = text(bytes_tokenizer, prompt.prefix).split("query:")[1]
             kept = line.removesuffix("\n").removesuffix(" ;")
             assert (" " + query.strip()).startswith(kept), "never ends inside a character"
-            lost = prompt.trimmed.query_tokens
+            lost = prompt.truncated.query_tokens
             assert size - room <= lost <= min(size, size - room + 3)
             assert len(prompt.prefix) + len(prompt.items[0]) <= builder.longest
 
@@ -245,7 +246,7 @@ class TestPrefix:
         assert "days" not in text(bytes_tokenizer, builder.build(ranking(history=apart)).prefix)
 
 
-class TestTrimming:
+class TestTruncation:
     def build(
         self, tokenizer: PreTrainedTokenizerBase, item: Item, room: int, template: Any = "plain"
     ) -> tuple[str, int, int]:
@@ -257,7 +258,7 @@ class TestTrimming:
         assert found.startswith(start)
         assert found.endswith(end), "the answer suffix is never cut"
         fixed = len(tokenizer.encode(start)) + len(tokenizer.encode(end))
-        return found.removeprefix(start).removesuffix(end), prompt.trimmed.item_tokens, len(prompt.items[0]) - fixed
+        return found.removeprefix(start).removesuffix(end), prompt.truncated.item_tokens, len(prompt.items[0]) - fixed
 
     @pytest.mark.parametrize("template", ["plain", "qwen3"])
     @pytest.mark.parametrize("name", ["chair", "椅子"])
@@ -299,16 +300,16 @@ class TestTrimming:
             assert not inner.endswith((" by", " 12", " 129"))
             kept = len(bytes_tokenizer.encode(inner))
             assert kept <= room
-            assert prompt.trimmed.event_tokens == total - kept
+            assert prompt.truncated.event_tokens == total - kept
 
     def test_losses_of_all_candidates_are_counted(
         self, bytes_tokenizer: PreTrainedTokenizerFast, items: dict[str, Item]
     ) -> None:
         builder = PromptBuilder(bytes_tokenizer, PromptConfig(template="plain", item_tokens=12), items)
-        alone = [builder.build(ranking(candidates=(i,))).trimmed.item_tokens for i in ("chair", "oak", "椅子")]
+        alone = [builder.build(ranking(candidates=(i,))).truncated.item_tokens for i in ("chair", "oak", "椅子")]
         assert alone[0] > 0
         assert alone[1] == 0
-        assert builder.build(ranking(candidates=("chair", "oak", "椅子"))).trimmed.item_tokens == sum(alone)
+        assert builder.build(ranking(candidates=("chair", "oak", "椅子"))).truncated.item_tokens == sum(alone)
 
 
 @given(
@@ -394,3 +395,19 @@ class TestBoundedCaches:
         assert changed.prefix.tolist() == expected.build(listed).prefix.tolist() != first.prefix.tolist()
         assert changed.items[0].tolist() == expected.build(listed).items[0].tolist() != first.items[0].tolist()
         assert builder.build(listed).prefix.tolist() == first.prefix.tolist()
+
+
+def test_a_candidate_is_written_at_the_price_of_its_lists_time(bytes_tokenizer: PreTrainedTokenizerFast) -> None:
+    mugs = [
+        Item(item_id=f"m{n}", title="mug", price=float(n), currency="EUR", category=("Mugs",)) for n in range(1, 11)
+    ]
+    builder = PromptBuilder(bytes_tokenizer, PromptConfig(), with_price_levels(mugs))
+    own = ranking(candidates=("m1", "m10", "m4"))
+    dated = own.model_copy(update={"prices": (9.0, None, 4.0)})
+    texts = [text(bytes_tokenizer, ids) for ids in builder.build(dated).items]
+    assert "price: 9 EUR | price level: $$$$$" in texts[0], "its price then, and the level of that price"
+    assert "EUR" not in texts[1]
+    assert "$" not in texts[1]
+    assert texts[2] == text(bytes_tokenizer, builder.build(own).items[2])
+    untouched = text(bytes_tokenizer, builder.build(own).items[0])
+    assert "price: 1 EUR | price level: $ |" in untouched

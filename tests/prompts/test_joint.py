@@ -39,7 +39,7 @@ def test_the_whole_list_in_its_order(
     listed = bytes_tokenizer.decode(beside.prefix[size:])
     texts = [bytes_tokenizer.decode(ids).split(" first_stage")[0] for ids in beside.items]
     assert listed == "".join(texts)
-    assert beside.trimmed.list_tokens == 0
+    assert beside.truncated.list_tokens == 0
     assert apart.listed == 0
 
 
@@ -49,7 +49,7 @@ def test_what_does_not_fit_is_cut_alike(bytes_tokenizer: PreTrainedTokenizerFast
     cut = both(bytes_tokenizer, items, 62)[1].build(asked)
     assert [a.tolist() for a in cut.items] == [b.tolist() for b in whole.items], "what is judged stays whole"
     assert cut.listed <= 62
-    assert cut.trimmed.list_tokens == whole.listed - cut.listed > 0
+    assert cut.truncated.list_tokens == whole.listed - cut.listed > 0
     text = bytes_tokenizer.decode(cut.prefix[len(apart.prefix) :])
     assert text.startswith("product: red oak ch")
     assert text.count("product:") == 3

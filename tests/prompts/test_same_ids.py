@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerBase
 
 from reshelf.data.schema import Event, EventKind, Item, RankingList
-from reshelf.prompts.builder import PromptBuilder, Trimmed
+from reshelf.prompts.builder import PromptBuilder, Truncated
 from reshelf.prompts.config import FIELDS, PromptConfig
 from reshelf.prompts.fields import field_text, gap_days, number
 from reshelf.prompts.item_tokens import ItemTokens, build_item_tokens
@@ -107,7 +107,7 @@ class Reference:
         kept, lost = self.fields(self.items[event.item_id or ""], self.config.event_fields, room)
         return head + kept + tail, lost
 
-    def build(self, ranking: RankingList) -> tuple[list[int], list[list[int]], Trimmed]:
+    def build(self, ranking: RankingList) -> tuple[list[int], list[list[int]], Truncated]:
         config = self.config
         history = list(ranking.history)
         events = [self.event(event, history[n - 1] if n else None) for n, event in enumerate(history)]
@@ -133,7 +133,7 @@ class Reference:
             for name in config.features:
                 ids = ids + self.part("feature", name, int(levels[name][k]), self.config.levels)
             items.append(ids + self.part("answer"))
-        return prefix, items, Trimmed(dropped, sum(lost for _, lost in events[dropped:]), cut)
+        return prefix, items, Truncated(dropped, sum(lost for _, lost in events[dropped:]), cut)
 
 
 WORDS = st.sampled_from(
@@ -259,11 +259,11 @@ def test_every_id_is_the_references(
         PromptBuilder(tokenizer, config, {}, levels, mapped).over(items),
     ):
         # The second time from the caches.
-        for ranking, (prefix, ids, trimmed) in [*zip(lists, expected, strict=True)] * 2:
+        for ranking, (prefix, ids, truncated) in [*zip(lists, expected, strict=True)] * 2:
             prompt = builder.build(ranking)
             assert prompt.prefix.tolist() == prefix
             assert [item.tolist() for item in prompt.items] == ids
-            assert prompt.trimmed == trimmed
+            assert prompt.truncated == truncated
             assert {prompt.prefix.dtype, *(item.dtype for item in prompt.items)} == {np.dtype(np.int32)}
 
 

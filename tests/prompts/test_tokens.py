@@ -121,7 +121,7 @@ def test_control_tokens_of_a_prompt_are_the_templates_own(
         prompt = PromptBuilder(tokenizer, config, {item.item_id: item}).build(
             RankingList(list_id="l", user_id="u", query=f"oak {text}", history=history, candidates=(item.item_id,))
         )
-        assert prompt.trimmed.item_tokens == 0
+        assert prompt.truncated.item_tokens == 0
         known = control(tokenizer)
         return [[i for i in part.tolist() if i in known] for part in (prompt.prefix, prompt.items[0])]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from reshelf import __version__
-from reshelf.cli import COMMANDS, Command, load, main
+from reshelf.cli import COMMANDS, RENAMED, Command, load, main
 from reshelf.config import options
 
 TOY_MODULE = '''
@@ -70,6 +70,14 @@ def test_unknown_command_is_one_sentence_and_exit_2(words: list[str], capsys: py
     assert captured.out == ""
     assert captured.err.startswith(f"reshelf: there is no command {' '.join(words)!r}")
     assert captured.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(("old", "new"), RENAMED.items())
+def test_a_renamed_command_says_its_new_name(old: str, new: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert old not in COMMANDS
+    assert new in COMMANDS
+    assert main([*old.split(), "--out", "x"]) == 2
+    assert capsys.readouterr().err == f"reshelf: `reshelf {old}` is now `reshelf {new}`\n"
 
 
 @pytest.mark.usefixtures("toy")

@@ -63,8 +63,13 @@ class ServedModel:
     ) -> None:  # fmt: skip
         self.folder = folder
         self.version = file_version(folder / SPEC_FILE)
-        self.spec, tokenizer = read_reranker(folder)
+        self.spec, tokenizer = read_reranker(folder, config.trust_remote_code)
         self.name = folder.name
+        lift = self.spec.lift
+        self.warning = None if lift is None or lift.helps else lift.sentence()
+        """Where it does not beat first-stage order."""
+        if self.warning:
+            logger.warning("model does not beat first-stage order", extra={"model": self.name, "found": self.warning})
         self.builder = self.spec.builder(tokenizer, catalogue)
         # Tokenizing takes long and lets go of the interpreter; two at a time would only tokenize an item twice.
         self.writing = ThreadPoolExecutor(1, "prompt")
@@ -196,8 +201,10 @@ class Models:
         self._watcher = asyncio.create_task(self._watch())
 
     async def forget(self, namespace: str) -> None:
-        """Nothing of a namespace's prefixes is left in any engine."""
+        """Nothing of a namespace's prefixes is left in any engine, and nothing that a shopper typed here."""
         await asyncio.gather(*(engine.forget(namespace) for engine in self._engines()))
+        for model in self._served.values():
+            model.builder.forget_texts()
 
     async def close(self) -> None:
         """End all engines."""

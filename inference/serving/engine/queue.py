@@ -12,7 +12,6 @@ Under more load than the engine can take, a list that would only be reached afte
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -29,11 +28,11 @@ from reshelf.inference.engines.messages import (
     decode_scores,
     encode_list,
 )
+from reshelf.inference.serving.log import log_once_a_minute
 
 if TYPE_CHECKING:
     from reshelf.prompts.builder import ListPrompt
 
-logger = logging.getLogger("reshelf.serving")
 _ERRORS = 5
 """So many lists in a row that the engine could not score: it is started anew."""
 _MEMORY = 0.95
@@ -197,7 +196,7 @@ class ScoringQueue:
         else:
             self._errors += 1
             error = reply.problem.partition(":")[0]
-            logger.error("engine error", extra={"error": error})
+            log_once_a_minute("engine error", error=error)
             _fail(entry, "engine_error")
             if self._errors >= _ERRORS:
                 raise ConnectionError(f"{_ERRORS} lists in a row failed, the last with {error}")

@@ -28,6 +28,7 @@ from reshelf.inference.engines.messages import (
     ToEngine,
     framed,
 )
+from reshelf.inference.serving.log import log_once_a_minute
 
 logger = logging.getLogger("reshelf.serving")
 _PAUSE, _LONGEST_PAUSE = 0.5, 10.0
@@ -117,7 +118,7 @@ class Supervisor:
                 self._transport, self.ready = None, False
                 self._events.disconnected()
                 await asyncio.shield(self._end(said, healthy))
-            logger.error("engine down", extra={"problem": self.problem, "pause_s": pause})
+            log_once_a_minute("engine down", problem=self.problem, pause_s=pause)
             self._changed.set()
             await asyncio.sleep(pause)
 

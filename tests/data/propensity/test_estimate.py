@@ -1,4 +1,4 @@
-"""Looks by place from clicks: near the simulator's truth in all three ways, and honest where they cannot be known."""
+"""Examination by place from clicks: near the simulator's truth in all three ways, or refused."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ class TestNearTheTruth:
 
 
 def test_randomised_lists_by_hand() -> None:
-    """Shown in every order alike; 6 clicks of 6 at place 1, 3 at 2, 3 at 3."""
+    """ShownRows in every order alike; 6 clicks of 6 at place 1, 3 at 2, 3 at 3."""
     orders = list(itertools.permutations((1, 2, 3)))
     lists = [clicks(o, [int(p == 1 or p == 2 + n % 2) for p in o], str(n)) for n, o in enumerate(orders)]
     np.testing.assert_allclose(by_randomisation(lists, least=1), [1.0, 0.5, 0.5])

@@ -20,9 +20,9 @@ from rich.console import Console
 from reshelf.data.dataset_folder import ITEM_SCHEMA, LIST_SCHEMA, to_row, write_records
 from reshelf.data.schema import Item, RankingList
 from reshelf.errors import InputError
-from reshelf.inference.batch.output import SCORES_SCHEMA, hold, write_shard
+from reshelf.inference.batch.output import SCORES_SCHEMA, lock_folder, write_shard
 from reshelf.inference.batch.rows import Reject
-from reshelf.inference.batch.run import BatchConfig, batch, plan
+from reshelf.inference.batch.run import BatchConfig, batch, make_job
 from reshelf.inference.reranker import Reranker
 
 
@@ -256,7 +256,7 @@ class TestRefused:
         refused("holds notes.txt, which is no batch job's", path)
 
     def test_a_folder_in_use(self, refused: Any, path: Path, tmp_path: Path) -> None:
-        with hold(tmp_path / "out"):
+        with lock_folder(tmp_path / "out"):
             refused("another batch job is writing there", path)
 
     @pytest.fixture
@@ -306,7 +306,7 @@ class TestAgain:
             rows[1] | {"candidates": [f"unknown{n}" for n in range(len(rows[1]["candidates"]))]},
         ]
         path = write(tmp_path / "in.parquet", [bad[0], *rows[:3], bad[1], *rows[3:], bad[1]])
-        job = plan(BatchConfig(str(reranker_folder), str(path), items, tmp_path, "transformers", shard_lists=5))
+        job = make_job(BatchConfig(str(reranker_folder), str(path), items, tmp_path, "transformers", shard_lists=5))
         with job.scorer() as scorer:
             found = list(scorer.run(range(2)))
         assert sum(handled for _, handled in found) == 9

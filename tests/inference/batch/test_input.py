@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reshelf.errors import InputError
-from reshelf.inference.batch.input import InputFile, ShardReader, describe, find_files
+from reshelf.inference.batch.input import InputFile, ShardReader, find_files, inspect_file
 
 LAYOUTS = st.lists(st.lists(st.integers(0, 300), max_size=4), min_size=1, max_size=4)
 """Rows of every row group of every file."""
@@ -32,7 +32,7 @@ def write(folder: Path, layout: list[list[int]]) -> tuple[list[InputFile], list[
                 expected += [(f"{n}.parquet", row + k, ids[k]) for k in range(size)]
                 target.write_table(pa.table([ids, ids, [[i] for i in ids]], schema=schema))
                 row += size
-    return [describe(path, name) for path, name in find_files(str(folder))], expected
+    return [inspect_file(path, name) for path, name in find_files(str(folder))], expected
 
 
 def rows_of(reader: ShardReader, shard: int) -> list[tuple[str, int, str]]:

@@ -33,10 +33,10 @@ from reshelf.inference.engines.messages import (
     framed,
 )
 from reshelf.inference.engines.vllm_settings import VllmSettings
-from reshelf.prompts.builder import ListPrompt, Trimmed
+from reshelf.prompts.builder import ListPrompt, Truncated
 
 IDS = np.arange(7, dtype=np.int32)
-PROMPT = ListPrompt("l", IDS[:3], (IDS[3:4], IDS[4:6], IDS[6:7]), Trimmed(1, 2, 3), 2)
+PROMPT = ListPrompt("l", IDS[:3], (IDS[3:4], IDS[4:6], IDS[6:7]), Truncated(1, 2, 3), 2)
 SCORES = np.array([0.5, -1.25], dtype="<f4")
 
 
@@ -73,7 +73,7 @@ def test_any_list_arrives_whole(data: st.DataObject) -> None:
     ids = st.lists(st.integers(-(2**31), 2**31 - 1), min_size=1, max_size=9).map(lambda v: np.array(v, np.int32))
     prefix, items = data.draw(ids), data.draw(st.lists(ids, min_size=1, max_size=6))
     listed = data.draw(st.integers(0, len(prefix)))
-    sent = ListPrompt(data.draw(st.text(max_size=9)), prefix, tuple(items), Trimmed(), listed)
+    sent = ListPrompt(data.draw(st.text(max_size=9)), prefix, tuple(items), Truncated(), listed)
     (message,) = read(ToEngine, framed(Score(7, (encode_list(sent),), "shop", "adapter1")))
     found = decode_list(message.lists[0])
     assert (found.list_id, found.listed, found.tokens) == (sent.list_id, listed, sent.tokens)

@@ -44,7 +44,7 @@ def separate(loaded: TrainedReranker, prompt: ListPrompt) -> np.ndarray:
 
 def test_equals_separate_prompts(loaded: TrainedReranker, prompts: list[ListPrompt]) -> None:
     scores = TransformersEngine(loaded.model).score(prompts)
-    assert prompts[1].trimmed.events > 0
+    assert prompts[1].truncated.events > 0
     for prompt, values in zip(prompts, scores, strict=True):
         assert values.dtype == np.float32
         assert values.shape == (len(prompt.items),)

@@ -52,7 +52,7 @@ def test_agrees_with_transformers(
     expected = TransformersEngine(loaded.model).score(prompts)
     lengths = {len(item) for prompt in prompts for item in prompt.items}
     assert len(lengths) > 10
-    assert prompts[1].trimmed.events > 0
+    assert prompts[1].truncated.events > 0
     for values, other in zip(reranker.score_lists(lists), expected, strict=True):
         assert values.dtype == np.float32
         np.testing.assert_allclose(values, other, atol=1e-3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from reshelf.errors import InputError
 from reshelf.inference.export import run as module
 from reshelf.inference.export.run import ExportConfig, ExportMismatchError, export
 from reshelf.inference.export.verify import compare
+from reshelf.modeling.checkpoint import read_spec
 
 
 @pytest.fixture(scope="module")
@@ -63,11 +65,19 @@ def test_above_tolerance_nothing_is_left(
 
 
 def test_libraries_that_are_missing_are_named(
-    reranker_folder: Path, data_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    reranker_folder: Path,
+    data_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(module, "LIBRARIES", {"transformers": "transformers"} | missing())
     export(config(reranker_folder, data_folder, tmp_path / "out", lists=2))
     card = (tmp_path / "out" / "README.md").read_text()
+    edges = read_spec(reranker_folder).levels.edges
+    assert json.loads((tmp_path / "out" / "levels.json").read_text()) == edges, "an item's text holds levels of these"
+    assert f"| first_stage | {edges['first_stage'][0]:.6g}, " in card
+    assert "scoring 2 lists with the 4-bit model …" in capsys.readouterr().out, "a line where there is no terminal"
     assert "| sentence-transformers | not checked: not installed here |" in card
     assert "| vllm | not checked: not installed here |" in card
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from reshelf.data.dataset_folder import item_features, write_records
+from reshelf.data.dataset_folder import ITEM_SCHEMA, write_records
 from reshelf.data.schema import Item
 from tests.inference.serving.server import Server
 
@@ -17,7 +17,7 @@ from tests.inference.serving.server import Server
 def shop(tmp_path_factory: pytest.TempPathFactory, catalogue: dict[str, Item]) -> Path:
     """A data set folder's catalogue."""
     folder = tmp_path_factory.mktemp("shop")
-    write_records(folder / "items.parquet", catalogue.values(), item_features().arrow_schema)
+    write_records(folder / "items.parquet", catalogue.values(), ITEM_SCHEMA)
     return folder
 
 

@@ -84,27 +84,24 @@ def test_a_locked_store_costs_the_history_only_and_no_event_is_lost(serve: Any, 
 
 
 def test_above_the_configured_load_it_says_when_to_come_again(serve: Any, tmp_path: Path) -> None:
-    server: Server = serve(tmp_path, "--limits.requests", 2, "--limits.waiting", 1)
-    statuses: list[tuple[int, str | None, list[int]]] = []
-
-    def ask() -> None:
-        reply = server.rerank(query="coat", documents=DOCUMENTS)
-        body = reply.json()
-        if reply.status_code == 429:
-            assert int(reply.headers["Retry-After"]) >= 1
-        statuses.append(
-            (reply.status_code, body.get("meta", {}).get("fallback"), [r["index"] for r in body.get("results", [])])
-        )
-
-    threads = [threading.Thread(target=ask) for _ in range(24)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert {status for status, _, _ in statuses} == {200, 429}
-    for status, fallback, order in statuses:
-        if status == 200 and fallback:
-            assert order == list(range(30))
+    server: Server = serve(tmp_path, "--limits.requests", 2)
+    engine = server.engine_pid()
+    os.kill(engine, signal.SIGSTOP)
+    try:
+        with ThreadPoolExecutor(2) as pool:
+            accepted = [pool.submit(server.rerank, query="coat", documents=DOCUMENTS) for _ in range(2)]
+            until(lambda: "reshelf_queue_depth 2.0" in server.http.get("/metrics").text, 20)
+            for _ in range(3):
+                refused = server.rerank(query="coat", documents=DOCUMENTS)
+                assert refused.status_code == 429
+                assert int(refused.headers["Retry-After"]) >= 1
+            os.kill(engine, signal.SIGCONT)
+            replies = [one.result() for one in accepted]
+    finally:
+        os.kill(engine, signal.SIGCONT)
+    for reply in [*replies, server.rerank(query="coat", documents=DOCUMENTS)]:
+        assert reply.status_code == 200
+        assert "fallback" not in reply.json()["meta"]
     assert server.close() == 0
 
 

@@ -112,6 +112,22 @@ def test_a_typed_shoppers_clicks_are_kept_by_the_server(page: Page, shown: Serve
     assert asked["meta"]["history"]["events"] == 1
 
 
+def test_another_shoppers_lists_do_not_stay(page: Page) -> None:
+    assert order(page, "before")
+    page.fill("#shopper", "somebody else")
+    page.locator("#shopper").blur()
+    expect(page.locator("#before .product, #after .product")).to_have_count(0)
+    expect(page.locator("#said")).to_have_text("")
+    page.fill("#query", "blue wool coat")
+    with page.expect_response("**/v1/rerank"):
+        page.click("#ask button")
+    ranked(page)
+    page.fill("#query", "zzz qqq")
+    page.click("#ask button")
+    expect(page.locator("#said")).to_have_text("the catalogue has nothing for this query")
+    expect(page.locator("#before .product, #after .product")).to_have_count(0)
+
+
 def test_what_a_shop_wrote_is_text(page: Page) -> None:
     page.fill("#query", "onerror")
     with page.expect_response("**/v1/rerank"):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any
 
 import cohere
 import numpy as np
+import psutil
 import pytest
 
 from reshelf.data.schema import Item, RankingList
@@ -103,6 +105,23 @@ def test_numbers_that_are_not_sent_are_made_and_named(server: Server) -> None:
     assert reply.json()["meta"]["imputed"] == ["scores"]
 
 
+def test_fields_and_ids_that_mean_nothing_are_named_or_refused(server: Server, catalogue: dict[str, Item]) -> None:
+    known = list(catalogue)[:2]
+    meta = server.rerank(query="coat", documents=[*known, "p9999", "coat"], usr_id="u1", top_k=3).json()["meta"]
+    assert meta["ignored"] == ["top_k", "usr_id"]
+    assert meta["unknown"] == ["p9999", "coat"], "beside ids of the catalogue, texts are ids that it does not have"
+    meta = server.rerank(query="coat", documents=["red coat", "SKU-77", "外套"]).json()["meta"]
+    assert meta["unknown"] == ["SKU-77"]
+    assert "ignored" not in meta
+    assert "unknown" not in server.rerank(query="coat", documents=["red coat", "外套"]).json()["meta"]
+    for wrong, field in (({"usr_id": "u1"}, "usr_id"), ({"documents": [known[0], "p9999"]}, "documents[1]")):
+        said = server.rerank(**{"query": "coat", "documents": known, "strict": True} | wrong)
+        assert (said.status_code, said.json()["field"]) == (422, field)
+    assert server.rerank(query="coat", documents=known, strict=True).status_code == 200
+    event = {"user_id": "somebody", "kind": "click", "item_id": known[0]}
+    assert server.http.post("/v1/events", json={"events": [event], "evnts": []}).json()["ignored"] == ["evnts"]
+
+
 def test_a_deadline_that_cannot_be_held_gives_first_stage_order(server: Server, lists: list[RankingList]) -> None:
     reply = server.rerank(**body(lists[1], deadline_ms=0.01))
     assert reply.status_code == 200
@@ -142,11 +161,55 @@ def test_what_cannot_be_served_is_refused_with_its_field(
     assert reply.json()["request_id"] == reply.headers["X-Request-Id"]
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe", b'{"documents": ["\\ud800"]}', b'{"query": NaN}'])
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe", b'{"query": NaN}', b'{"a": ' + b"[" * 999])
 def test_what_is_not_a_request_is_refused(server: Server, content: bytes) -> None:
-    reply = server.http.post("/v1/rerank", content=content)
+    reply = server.http.post("/v1/rerank", content=content, headers={"Content-Type": "application/json"})
     assert reply.status_code == 422
     assert reply.json()["message"]
+    assert server.http.post("/v1/rerank", content=content).status_code == 422
+    other = server.http.post("/v1/rerank", content=content, headers={"Content-Type": "text/plain"})
+    assert (other.status_code, other.json()["request_id"]) == (415, other.headers["X-Request-Id"])
+
+
+def test_half_a_surrogate_pair_is_replaced_and_counted(server: Server) -> None:
+    content = rb'{"query": "mug \ud83d", "documents": ["red \ude00\ud83d", "\ud83d\ude00"], "return_documents": true}'
+    reply = server.http.post("/v1/rerank", content=content, headers={"Content-Type": "application/json"}).json()
+    assert reply["meta"]["half_surrogates"] == 3
+    assert {one["document"]["text"] for one in reply["results"]} == {"red \ufffd\ufffd", "😀"}
+    content = rb'{"events": [{"user_id": "half", "kind": "search", "query": "cut \ud83d"}]}'
+    reply = server.http.post("/v1/events", content=content, headers={"Content-Type": "application/json"}).json()
+    assert reply == {"stored": 1, "half_surrogates": 1}
+    with Client(server.url) as client:
+        said = client.rerank("mug \ud83d", ["red \ude00", {"title": "blue \ud83d"}], user_id="half")
+        assert said.meta.half_surrogates == 3
+        assert client.send_events([{"user_id": "half \ud83d", "kind": "search", "query": "cut \ud83d"}]) == 1
+        client.forget("half \ud83d")
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/rerank", {"documents": [3] * 1_000_000}),
+        ("/v1/rerank", {"documents": ["a"], "scores": ["x"] * 900_000}),
+        ("/v1/rerank", {"documents": [{"title": "a", "category": [3] * 1_000_000}]}),
+        ("/v1/rerank", {"documents": ["a"], "features": {str(n): 0 for n in range(300_000)}}),
+        ("/v1/rerank", {"documents": ["a"], "history": [{str(n): 0 for n in range(300_000)}]}),
+        ("/rerank", {"query": "a", "texts": [3] * 1_000_000}),
+        ("/v1/events", {"events": [{"user_id": "u", "kind": "click", "item_id": "x", "item": {
+            "item_id": "x", "title": "t", "category": [3] * 1_000_000}}]}),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "-".join(value),
+)  # fmt: skip
+def test_millions_of_mistakes_cost_no_more_than_one(server: Server, path: str, body: dict[str, Any]) -> None:
+    content = json.dumps(body, separators=(",", ":")).encode()
+    assert 2_000_000 < len(content) < 4_000_000
+    process = psutil.Process(server.process.pid)
+    before, memory = sum(process.cpu_times()[:2]), process.memory_info().rss
+    reply = server.http.post(path, content=content, headers={"Content-Type": "application/json"})
+    assert reply.status_code == 422
+    assert reply.json()["field"]
+    assert sum(process.cpu_times()[:2]) - before < 2
+    assert process.memory_info().rss - memory < 300e6
 
 
 def test_a_body_that_is_too_large_is_not_read_to_its_end(server: Server) -> None:

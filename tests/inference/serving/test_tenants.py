@@ -59,7 +59,9 @@ def test_a_new_key_is_seen_without_a_restart_and_a_rate_is_kept(
     file = tmp_path / "tenants.yaml"
     old = make_key(file, capsys, "a")
     server: Server = serve(tmp_path, "--tenants", file)
-    new = make_key(file, capsys, "a", "--rate", "2/minute")
+    assert main(["key", "--tenants", str(file), "--name", "a", "--rate", "2/minute"]) == 2
+    assert "--replace" in capsys.readouterr().err
+    new = make_key(file, capsys, "a", "--rate", "2/minute", "--replace")
     with Client(server.url, old, retries=0) as before, Client(server.url, new, retries=0) as after:
 
         def changed() -> bool:

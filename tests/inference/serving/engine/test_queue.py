@@ -10,7 +10,7 @@ import pytest
 
 from reshelf.inference.engines.messages import NotScored, ProtocolError, Scored
 from reshelf.inference.serving.engine.queue import Pace, ScoringQueue, UnservedError
-from reshelf.prompts.builder import ListPrompt, Trimmed
+from reshelf.prompts.builder import ListPrompt, Truncated
 
 
 def test_pace_is_seconds_per_token_of_late() -> None:
@@ -34,7 +34,7 @@ def test_lists_that_come_back_together_are_as_fast_as_all_of_them() -> None:
     assert burst.seconds(4000) == pytest.approx(even.seconds(4000), rel=0.1)
 
 
-PROMPT = ListPrompt("l", np.arange(3, dtype=np.int32), (np.arange(2, dtype=np.int32),), Trimmed())
+PROMPT = ListPrompt("l", np.arange(3, dtype=np.int32), (np.arange(2, dtype=np.int32),), Truncated())
 SCORES = np.array([1.5], dtype="<f4").tobytes()
 
 

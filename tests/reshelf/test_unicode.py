@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reshelf.inference.half_surrogates import DEEPEST, replace_half_surrogates
+from reshelf.unicode import DEEPEST, replace_half_surrogates
 
 ANY_TEXT = st.text(st.characters(codec=None), max_size=12)
 JSON = st.recursive(

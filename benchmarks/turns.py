@@ -1,10 +1,10 @@
 """One contestant in a process of its own: it waits for its turn, works once, and says how long that took.
 
-    pace = Pace()                       # in the contestant's script
-    pace.ready(parameters=3_200_000)    # model loaded; what comes next is measured
-    while pace.turn():                  # waits for a line on stdin
+    turns = Turns()                       # in the contestant's script
+    turns.ready(parameters=3_200_000)    # model loaded; what comes next is measured
+    while turns.turn():                  # waits for a line on stdin
         work()
-        pace.done()                     # seconds and peak memory go to stdout
+        turns.done()                     # seconds and peak memory go to stdout
 
 Standard library only: it also runs in the environments of the peers. `benchmarks.workers` is the other side.
 """
@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 
-class Pace:
+class Turns:
     """Turns are asked for on stdin; what is said on stdout is JSON, one line each. All else goes to stderr."""
 
     def __init__(self) -> None:

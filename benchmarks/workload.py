@@ -1,6 +1,6 @@
 """What all contestants of a benchmark work on: one small Qwen3, its tokenizer, and the same lists as text and as ids.
 
-    make_world(folder, shape_lists(tokenizer, prefix=1024, item=64, candidates=32, count=8), tokenizer)
+    write_workload(folder, shape_lists(tokenizer, prefix=1024, item=64, candidates=32, count=8), tokenizer)
     read_lists(folder)[0].prompt()          # in the contestant's process
 
 The model is random: speed and memory do not depend on what a model knows. `small` has 3.3 million parameters, which two
@@ -30,7 +30,7 @@ SHAPES: dict[str, dict[str, Any]] = {
 
 
 @dataclass(frozen=True)
-class TextList:
+class TokenizedList:
     """A list for everybody: the texts `prefix` and `items[k] + answer` read as `prefix_ids` and `item_ids[k]`."""
 
     prefix: str
@@ -50,10 +50,10 @@ class TextList:
 
     def prompt(self) -> Any:
         """As a `ListPrompt`."""
-        from reshelf.prompts.builder import ListPrompt, Trimmed
+        from reshelf.prompts.builder import ListPrompt, Truncated
 
         items = tuple(np.array(ids, dtype=np.int32) for ids in self.item_ids)
-        return ListPrompt("", np.array(self.prefix_ids, dtype=np.int32), items, Trimmed())
+        return ListPrompt("", np.array(self.prefix_ids, dtype=np.int32), items, Truncated())
 
 
 def simulated_tokenizer() -> Any:
@@ -72,7 +72,9 @@ def words_of(tokenizer: Any) -> list[str]:
     return [word for word in words if len(tokenizer.encode(word, add_special_tokens=False)) == 1]
 
 
-def shape_lists(tokenizer: Any, prefix: int, item: int, candidates: int, count: int, seed: int = 0) -> list[TextList]:
+def shape_lists(
+    tokenizer: Any, prefix: int, item: int, candidates: int, count: int, seed: int = 0
+) -> list[TokenizedList]:
     """Lists of random words with exactly these numbers of tokens."""
     rng, words = np.random.default_rng(seed), words_of(tokenizer)
 
@@ -84,16 +86,16 @@ def shape_lists(tokenizer: Any, prefix: int, item: int, candidates: int, count: 
     ]
 
 
-def text_list(tokenizer: Any, prefix: str, items: Sequence[str], answer: str) -> TextList:
+def text_list(tokenizer: Any, prefix: str, items: Sequence[str], answer: str) -> TokenizedList:
     """Texts with their ids, each part read alone."""
 
     def ids(text: str) -> list[int]:
         return list(tokenizer.encode(text, add_special_tokens=False))
 
-    return TextList(prefix, list(items), answer, ids(prefix), [ids(item + answer) for item in items])
+    return TokenizedList(prefix, list(items), answer, ids(prefix), [ids(item + answer) for item in items])
 
 
-def beauty_lists(root: Path, candidates: int, count: int) -> tuple[list[TextList], Any]:
+def beauty_lists(root: Path, candidates: int, count: int) -> tuple[list[TokenizedList], Any]:
     """Real lists of the Amazon Beauty search set, written by Reshelf's own prompt, and a tokenizer of its titles."""
     import tempfile
 
@@ -126,7 +128,7 @@ def beauty_lists(root: Path, candidates: int, count: int) -> tuple[list[TextList
     return lists, tokenizer
 
 
-def make_world(folder: Path, lists: Sequence[TextList], tokenizer: Any, shape: str = "small") -> None:
+def write_workload(folder: Path, lists: Sequence[TokenizedList], tokenizer: Any, shape: str = "small") -> None:
     """Write the model, its tokenizer and the lists."""
     import torch
     from transformers import Qwen3Config, Qwen3ForCausalLM
@@ -145,15 +147,15 @@ def make_world(folder: Path, lists: Sequence[TextList], tokenizer: Any, shape: s
     write_lists(folder, lists)
 
 
-def write_lists(folder: Path, lists: Sequence[TextList]) -> None:
-    """Replace the lists of a world."""
+def write_lists(folder: Path, lists: Sequence[TokenizedList]) -> None:
+    """Replace the lists of a workload."""
     lines = [json.dumps(asdict(entry), ensure_ascii=False) for entry in lists]
     (folder / LISTS).write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def read_lists(folder: Path) -> list[TextList]:
-    """The lists of a world."""
-    return [TextList(**json.loads(line)) for line in (folder / LISTS).read_text(encoding="utf-8").splitlines()]
+def read_lists(folder: Path) -> list[TokenizedList]:
+    """The lists of a workload."""
+    return [TokenizedList(**json.loads(line)) for line in (folder / LISTS).read_text(encoding="utf-8").splitlines()]
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,44 @@
+"""Clicks per query: what earlier shoppers clicked for the same query, the newest counting most.
+
+QueryClicks().scores(data, lists)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from reshelf.data.dataset_folder import RankingData
+from reshelf.data.schema import RankingList
+from reshelf.errors import InputError
+
+FEATURE = "query_clicks"
+
+
+@dataclass
+class QueryClicks:
+    """The lists' signal `query_clicks` alone; candidates nobody clicked for the query keep first-stage order."""
+
+    name: str = FEATURE
+
+    def scores(self, data: RankingData, lists: Sequence[RankingList]) -> list[np.ndarray]:
+        """float64 [K] per list.
+
+        Raises:
+            InputError: a list lacks the signal.
+        """
+        if not has_feature(lists):
+            raise InputError(
+                f"{FEATURE} needs that signal in every list; add it to the mapping's signals, or leave out the system"
+            )
+        # Where nobody clicked anything for the query all are 0; the places tell them apart, far below one click.
+        return [
+            np.asarray(one.features[FEATURE], dtype=np.float64) - 1e-9 * np.arange(len(one.candidates)) for one in lists
+        ]
+
+
+def has_feature(lists: Iterable[RankingList]) -> bool:
+    """Whether every list brings the signal."""
+    return all(FEATURE in one.features for one in lists)

@@ -1,0 +1,120 @@
+"""What surrounds every request: its id, its body within bounds, how many are in flight, metrics, its line in the log.
+
+app.add_middleware(RequestMiddleware, service=service, tenants=tenants)
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import time
+from typing import Any
+
+from fastapi import Request
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from reshelf.inference.serving.refusals import RefusedError, refusal
+from reshelf.inference.serving.service import Service
+from reshelf.inference.serving.tenants import Tenants
+
+logger = logging.getLogger("reshelf.serving")
+_NO_ROUTE = "other"
+
+
+class RequestMiddleware:
+    """Plain ASGI: Starlette's own base class for middleware costs every request a task and a millisecond.
+
+    A body is read before the request counts as in flight, so that one who sends slowly holds up nobody; and only for
+    who has a key, so that nobody else makes the server hold or parse anything.
+
+    Args:
+        app: what answers.
+        service: its limits and metrics.
+        tenants: who has a key.
+    """
+
+    def __init__(self, app: ASGIApp, service: Service, tenants: Tenants) -> None:
+        self._app, self._metrics, self._tenants = app, service.metrics, tenants
+        self._limits = service.config.limits
+        self._in_flight = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request_id, started, status = secrets.token_hex(8), time.perf_counter(), 0
+        scope.setdefault("state", {}).update(request_id=request_id, started=started, log={})
+        request = Request(scope, receive)
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
+            await send(message)
+
+        try:
+            await self._bounded(request, send_with_id)
+        except RefusedError as error:
+            await refusal(request, error)(scope, receive, send_with_id)
+        except ClientDisconnect:
+            pass  # nobody waits for a reply
+        except Exception:
+            logger.exception("failed", extra={"request_id": request_id})
+            if status:
+                raise  # half a reply is out: only ending the connection says that it is not whole
+            failed = RefusedError("the server failed; its log says where", status=500)
+            await refusal(request, failed)(scope, receive, send_with_id)
+        finally:
+            self._record(scope, status, time.perf_counter() - started)
+
+    async def _bounded(self, request: Request, send: Send) -> None:
+        """The application's reply to a request within bounds.
+
+        Raises:
+            RefusedError: it is not.
+        """
+        if request.method != "POST":
+            await self._app(request.scope, request.receive, send)
+            return
+        known = self._tenants.of(request.headers.get("authorization")) is not None
+        body = await self._body(request) if known else b""
+        if self._in_flight >= self._limits.requests:
+            raise RefusedError("too many requests at once", status=429, wait_s=1)
+        read = False
+
+        async def receive() -> Message:
+            nonlocal read
+            if read:
+                return await request.receive()
+            read = True
+            return {"type": "http.request", "body": body, "more_body": False}
+
+        self._in_flight += 1
+        try:
+            await self._app(request.scope, receive, send)
+        finally:
+            self._in_flight -= 1
+
+    async def _body(self, request: Request) -> bytes:
+        body, most = bytearray(), self._limits.body_bytes
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > most:
+                raise RefusedError(f"a body of more than {most} bytes", status=413)
+        media_type = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
+        if media_type != "application/json" and not media_type.endswith("+json"):
+            raise RefusedError("send `Content-Type: application/json`", status=415)
+        return bytes(body)
+
+    def _record(self, scope: Scope, status: int, seconds: float) -> None:
+        """In metrics and log."""
+        state: dict[str, Any] = scope["state"]
+        route = getattr(scope.get("route"), "path", _NO_ROUTE)
+        self._metrics.requests.labels(route, str(status)).inc()
+        self._metrics.seconds.labels(route).observe(seconds)
+        if "meta" in state:
+            self._metrics.ranked(state["meta"], state["log"]["documents"])
+        line = {"request_id": state["request_id"], "route": route, "status": status, "ms": round(1000 * seconds, 1)}
+        logger.info("request", extra=line | state["log"])

@@ -1,0 +1,238 @@
+"""`reshelf quickstart`: from a shop's own tables to a model that can be served, in a time that is given.
+
+    reshelf quickstart data/mappings/shop.yaml --root /where/the/files/are --out runs/shop --minutes 10
+
+It imports, takes a base (on a GPU one of the Hub, else it pretrains a small one of the shop's catalogue and sessions),
+finetunes, evaluates, and shows one list before and after. How much is read and trained follows from the size of the
+shop and from how long a few steps take on this machine. What is finished in OUT is not made again: repeat the command
+after a crash and it goes on where it was, with the settings it began with (`OUT/quickstart.json`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import re
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from reshelf.config import load_yaml
+from reshelf.data.atomic import atomic
+from reshelf.data.dataset_folder import RankingData, load_dataset_folder
+from reshelf.data.importing.importer import ImportConfig, import_folder
+from reshelf.data.importing.mapping_file import load_mapping
+from reshelf.demo import one_list
+from reshelf.errors import InputError
+from reshelf.evaluation.config import EvaluateConfig
+from reshelf.evaluation.report import table
+from reshelf.evaluation.run import evaluate
+from reshelf.finetune.card import CARD
+from reshelf.finetune.config import FinetuneConfig
+from reshelf.finetune.pretraining.pretrain import PretrainConfig, pretrain
+from reshelf.finetune.progress import Pace
+from reshelf.finetune.run import finetune
+from reshelf.modeling.checkpoint import SPEC_FILE, read_spec
+from reshelf.modeling.loading import load_tokenizer
+
+PLAN = "quickstart.json"
+_RECIPES = Path(str(files("reshelf.finetune")))
+_LARGE, _SMALL = "shop.yaml", "shop_small.yaml"
+_PRETRAINING, _FINETUNING = 0.5, 0.6
+"""Share of the time that is left when the step begins; what remains is for evaluating."""
+_PASSES = 20
+"""Most times that pretraining reads a training list or a product."""
+_EPOCHS = 3
+_FEWEST = 4
+"""Steps that are made however little time there is."""
+_VALIDATIONS, _VALID_LISTS = 6, 200
+_MODELS, _FEWEST_LISTS = 3, 50
+"""Rows of the report that a model scores; lists that are evaluated however little time there is."""
+_CHINESE = re.compile("[\u4e00-\u9fff]")
+
+
+@dataclass
+class QuickstartConfig:
+    """A shop's tables, to a reranker that can be served."""
+
+    mapping: str
+    """A mapping file (YAML), or the name of a shipped one."""
+    out: Path
+    """Folder for the data set, the base, the model and the report. What is finished there is not made again."""
+    root: Path | None = None
+    """Folder that the mapping's file names start from; default: `root` in the mapping."""
+    minutes: float = 10.0
+    """About how long it may take in all. More gives a better model."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.minutes < 1e5:
+            raise InputError(f"minutes is {self.minutes}; give a number above 0")
+
+
+def quickstart(config: QuickstartConfig, console: Console | None = None) -> None:
+    """Import, take a base, finetune, evaluate, show, and say how to serve.
+
+    Raises:
+        InputError: the mapping or the tables are at fault, or the output folder belongs to another mapping.
+    """
+    console = console or Console()
+    end = time.monotonic() + 60 * config.minutes
+    plan = _Plan.begun(config)
+    data, model = config.out / "data", config.out / "model"
+    console.rule("1. Import")
+    if not data.is_dir():
+        named = load_mapping(config.mapping)
+        signals = ["popularity", "cobought", "match"] if named.events else ["query_match", "match"]
+        changes = {} if named.signals.names else {"signals.names": signals}
+        import_folder(ImportConfig(config.mapping, data, config.root, changes=changes))
+    lists = load_dataset_folder(data)
+    for split in ("train", "valid"):
+        if not lists.lists.get(split):
+            raise InputError(f"{data} has no {split} lists: too few lists for the shares in split; see its report.json")
+    console.rule("2. A base")
+    run = _run(plan.get("recipe", lambda: _recipe(console)), lists, config.out)
+    if run.model.base == str(config.out / "base") and not (config.out / "base" / CARD).exists():
+        _pretrain(run, lists, plan, end)
+    console.rule("3. LoRA finetuning")
+    if not (model / SPEC_FILE).exists() or not (model / CARD).exists():
+        _finetune(run, lists, plan, end)
+    split = "test" if lists.lists.get("test") else "valid"
+    console.rule(f"4. How good it is, on {split} lists")
+    _evaluate(run, lists, split, plan, end, console)
+    console.rule("5. One shopper's list, before and after")
+    one_list(data, model, console, split=split)
+    lift = read_spec(model).lift
+    if lift is not None:
+        console.print(lift.sentence(), highlight=False)
+    console.print(f"\nServe it:\n\n    reshelf serve {model} --data {data}\n", highlight=False, soft_wrap=True)
+
+
+class _Plan:
+    """What was decided once, kept in the output folder, so that a repeated command decides the same."""
+
+    def __init__(self, path: Path, values: dict[str, Any]) -> None:
+        self._path, self._values = path, values
+
+    @classmethod
+    def begun(cls, config: QuickstartConfig) -> _Plan:
+        path = config.out / PLAN
+        mapping = json.dumps(asdict(load_mapping(config.mapping)), default=str, sort_keys=True)
+        mine = {"mapping": hashlib.sha256(mapping.encode()).hexdigest(), "root": str((config.root or Path()).resolve())}
+        if not path.is_file():
+            plan = cls(path, mine)
+            config.out.mkdir(parents=True, exist_ok=True)
+            plan._write()
+            return plan
+        values = json.loads(path.read_text(encoding="utf-8"))
+        for name, value in mine.items():
+            if values.get(name) != value:
+                raise InputError(f"{config.out} was begun with another {name}; delete it or choose another --out")
+        return cls(path, values)
+
+    def get(self, name: str, decide: Any) -> Any:
+        """The value decided before, else `decide()`, which is kept."""
+        if name not in self._values:
+            self._values[name] = decide()
+            self._write()
+        return self._values[name]
+
+    def _write(self) -> None:
+        with atomic(self._path) as partial:
+            partial.write_text(json.dumps(self._values, indent=1), encoding="utf-8")
+
+
+def _recipe(console: Console) -> str:
+    """The recipe of `reshelf.finetune` to follow; says why."""
+    if not torch.cuda.is_available():
+        console.print("There is no GPU, so a small base is pretrained on the shop's own catalogue and sessions.")
+        return _SMALL
+    base = load_yaml(FinetuneConfig, _RECIPES / _LARGE).model.base
+    try:
+        load_tokenizer(base)
+    except InputError as error:
+        console.print(f"There is a GPU, but {error}; so a small base is pretrained.", highlight=False)
+        return _SMALL
+    console.print(f"There is a GPU, {torch.cuda.get_device_name()}: the base is {base}, in 4 bits.", highlight=False)
+    return _LARGE
+
+
+def _run(recipe: str, lists: RankingData, out: Path) -> FinetuneConfig:
+    """The recipe over this shop: with the signals its lists have, in the language of its catalogue."""
+    chinese = sum(bool(_CHINESE.search(item.title)) for item in lists.items.values())
+    changes: dict[str, Any] = {
+        "data": str(out / "data"),
+        "out": str(out / "model"),
+        "prompt.features": sorted(lists.lists["train"][0].features),
+        "prompt.language": "zh" if 2 * chinese > len(lists.items) else "en",
+    }
+    if recipe == _SMALL:
+        changes["model.base"] = str(out / "base")
+    return load_yaml(FinetuneConfig, _RECIPES / recipe, **changes)
+
+
+def _pretrain(run: FinetuneConfig, lists: RankingData, plan: _Plan, end: float) -> None:
+    config = PretrainConfig(out=Path(run.model.base), data=run.data, prompt=replace(run.prompt, features=[]))
+    config.max_candidates = run.max_candidates
+
+    def texts() -> int:
+        budget = _PRETRAINING * (end - time.monotonic())
+        pace = _paced(lambda out, pace: pretrain(replace(config, out=out), [pace]), run.out.parent, budget)
+        most = _PASSES * (len(lists.lists["train"]) + len(lists.items)) // config.texts_per_step
+        return config.texts_per_step * max(_FEWEST, min(most, int(budget / pace.step_s)))
+
+    config.texts = plan.get("texts", texts)
+    pretrain(config)
+
+
+def _finetune(run: FinetuneConfig, lists: RankingData, plan: _Plan, end: float) -> None:
+    run.valid_lists, run.optimizer.epochs, run.patience = _VALID_LISTS, 1e6, _VALIDATIONS
+    most = int(_EPOCHS * len(lists.lists["train"]) / run.optimizer.lists_per_step)
+
+    def measured() -> dict[str, Any]:
+        budget = _FINETUNING * (end - time.monotonic())
+        trial = replace(run, eval_every=10**6, optimizer=replace(run.optimizer, max_steps=10**6))
+        pace = _paced(lambda out, pace: finetune(replace(trial, out=out), callbacks=[pace]), run.out.parent, budget)
+        steps = (budget - (_VALIDATIONS + 1) * pace.validation_s) / pace.step_s
+        validated = min(_VALID_LISTS, len(lists.lists["valid"]))
+        return {"steps": max(_FEWEST, min(most, int(steps))), "seconds_a_list": pace.validation_s / validated}
+
+    steps = plan.get("finetuning", measured)["steps"]
+    run.optimizer.max_steps, run.eval_every = steps, max(1, steps // _VALIDATIONS)
+    finetune(run)
+
+
+def _paced(train: Callable[[Path, Pace], object], out: Path, budget: float) -> Pace:
+    """Train for a moment in a folder that goes away, and measure."""
+    folder = out / ".pace"
+    shutil.rmtree(folder, ignore_errors=True)
+    pace = Pace(min(10.0, 0.03 * budget))
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            train(folder, pace)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return pace
+
+
+def _evaluate(run: FinetuneConfig, lists: RankingData, split: Any, plan: _Plan, end: float, console: Console) -> None:
+    """A table of what was measured; as many lists as there is time for."""
+    report = run.out.parent / "report.json"
+    if report.is_file():
+        console.print(table(json.loads(report.read_text(encoding="utf-8"))))
+        return
+
+    def limit() -> int:
+        scored = _MODELS * plan.get("finetuning", dict).get("seconds_a_list", 1.0)
+        return max(_FEWEST_LISTS, int(0.8 * (end - time.monotonic()) / max(scored, 1e-6)))
+
+    most = min(plan.get("evaluate_lists", limit), len(lists.lists[split]))
+    evaluate(EvaluateConfig(run.data, run.out.parent, run.out, split=split, limit=most, engine="transformers"), console)

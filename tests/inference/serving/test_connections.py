@@ -1,0 +1,120 @@
+"""Nobody who is silent, slow or many keeps others out: real sockets against the settings that `reshelf serve` uses."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import uvicorn
+
+from reshelf.inference.serving.config import LimitsConfig, ServeConfig
+from reshelf.inference.serving.run import http_settings
+from tests.inference.serving.server import free_port, until
+
+HALF_HEADER = b"POST / HTTP/1.1\r\nHost: x\r\n"
+HALF_BODY = HALF_HEADER + b"Content-Length: 100\r\n\r\n{"
+
+
+async def answer_length(scope: Any, receive: Any, send: Any) -> None:
+    """Answers with how long the body was."""
+    if scope["type"] != "http":
+        return
+    size, more = 0, True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return
+        size, more = size + len(message["body"]), message["more_body"]
+    content = str(size).encode()
+    headers = [(b"content-length", str(len(content)).encode())]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": content})
+
+
+@pytest.fixture(scope="module")
+def port() -> Iterator[int]:
+    found = free_port()
+    limits = LimitsConfig(connections=20, read_s=1.0)
+    server = uvicorn.Server(http_settings(answer_length, ServeConfig(Path("m"), port=found, limits=limits)))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    until(lambda: server.started, 20)
+    yield found
+    server.should_exit = True
+    thread.join()
+
+
+def connect(port: int, sent: bytes = b"") -> socket.socket:
+    made = socket.create_connection(("127.0.0.1", port), timeout=10)
+    made.sendall(sent)
+    return made
+
+
+def closed_after_s(connection: socket.socket) -> float:
+    started = time.monotonic()
+    try:
+        while connection.recv(4096):
+            pass
+    except ConnectionResetError:
+        pass
+    return time.monotonic() - started
+
+
+@pytest.mark.parametrize("sent", [b"", b"P", HALF_HEADER, HALF_BODY])
+def test_a_request_that_does_not_come_is_not_waited_for(port: int, sent: bytes) -> None:
+    assert 0.5 < closed_after_s(connect(port, sent)) < 6
+
+
+def test_who_sends_a_byte_at_a_time_has_no_more_time(port: int) -> None:
+    connection = connect(port, HALF_BODY)
+    started = time.monotonic()
+    with contextlib.suppress(OSError):
+        while time.monotonic() - started < 8:
+            connection.sendall(b"x")
+            time.sleep(0.05)
+    assert time.monotonic() - started < 6
+
+
+@pytest.mark.parametrize("sent", [b"", HALF_HEADER, HALF_BODY])
+def test_many_who_send_nothing_whole_keep_nobody_out(port: int, sent: bytes) -> None:
+    for _ in range(3):
+        held = [connect(port, sent) for _ in range(60)]
+        reply = httpx.post(f"http://127.0.0.1:{port}", content=b"x" * 200_000, timeout=5)
+        assert reply.text == "200000"
+        for one in held:
+            one.close()
+
+
+def test_a_connection_is_kept_between_requests_longer_than_a_request_may_take(port: int) -> None:
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
+        assert client.post("/", content=b"abc").text == "3"
+        stream = client.post("/", content=b"abc").extensions["network_stream"]
+        first = stream.get_extra_info("client_addr")
+        time.sleep(1.5)
+        again = client.post("/", content=b"abc").extensions["network_stream"]
+        assert again.get_extra_info("client_addr") == first
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_header_has_a_size(port: int, whole: bool) -> None:
+    connection = connect(port, b"GET / HTTP/1.1\r\nHost: x\r\nA: " + b"a" * 100_000 + b"\r\n\r\n" * whole)
+    connection.settimeout(5)
+    with contextlib.suppress(ConnectionResetError):
+        assert connection.recv(100).startswith(b"HTTP/1.1 400")
+    assert httpx.get(f"http://127.0.0.1:{port}", headers={"A": "a" * 10_000}).status_code == 200
+
+
+def test_requests_that_are_sent_together_are_answered_in_turn(port: int) -> None:
+    one = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc"
+    connection = connect(port, one * 5)
+    said = b""
+    while said.count(b"HTTP/1.1 200") < 5:
+        said += connection.recv(4096)
+    assert said.count(b"\r\n\r\n3") == 5

@@ -1,0 +1,138 @@
+"""`reshelf quickstart` on small shops in CSV, an English and a Chinese one: whole, killed at any step and repeated."""
+
+from __future__ import annotations
+
+import csv
+import json
+import random
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from reshelf.cli import main
+from reshelf.modeling.checkpoint import read_spec
+
+KINDS = {
+    "en": ["mug", "lamp", "rug", "chair", "plate", "towel"],
+    "zh": ["马克杯", "台灯", "地毯", "椅子", "盘子", "毛巾"],
+}
+COLOURS = {"en": ["red", "blue", "green", "black", "white"], "zh": ["红色", "蓝色", "绿色", "黑色", "白色"]}
+BRANDS = {"en": ["Kiln", "Nordvik", "Hearth"], "zh": ["窑坊", "北木", "暖居"]}
+PRICE = {"en": "{:,.2f} USD", "zh": "{:.0f}元"}
+MAPPING = {
+    "items": {"file": "products.csv", "item_id": "sku", "title": "name", "category": "kind", "brand": "brand",
+              "price": "price"},
+    "events": {"file": "events.csv", "user_id": "who", "item_id": "sku", "time": "at", "kind_column": "what",
+               "list_id": "request"},
+    "pairs": {"file": "shown.csv", "list_id": "request", "user_id": "who", "time": "at", "query": "text",
+              "item_id": "sku", "position": "place"},
+}  # fmt: skip
+
+
+def write_shop(folder: Path, language: str, products: int, lists: int, shown: int = 12) -> Path:
+    """Tables of an invented shop, in which every shopper likes one colour, and its mapping."""
+    draw = random.Random(7)
+    kinds, colours, brands = KINDS[language], COLOURS[language], BRANDS[language]
+    join = " " if language == "en" else ""
+    items = [
+        {"sku": f"p{n}", "kind": kinds[n % len(kinds)], "colour": colours[n // len(kinds) % len(colours)],
+         "brand": brands[draw.randrange(3)], "price": PRICE[language].format(5 + draw.random() * 2000)}
+        for n in range(products)
+    ]  # fmt: skip
+    for item in items:
+        item["name"] = join.join((item["brand"], item["colour"], item["kind"]))
+    tables: dict[str, list[dict[str, object]]] = {"products": items, "events": [], "shown": []}
+    likes = [draw.choice(colours) for _ in range(max(lists // 12, 8))]
+    for n in range(lists):
+        who, kind = draw.randrange(len(likes)), draw.choice(kinds)
+        hits = draw.sample([item for item in items if item["kind"] == kind], shown)
+        row = {"who": f"u{who}", "request": f"r{n}"}
+        row["at"] = f"2026-{1 + n * 6 // lists:02d}-{1 + n * 168 // lists % 28:02d} {n % 24:02d}:{n % 60:02d}:00+00:00"
+        for place, item in enumerate(hits, start=1):
+            tables["shown"].append(row | {"sku": item["sku"], "place": place, "text": kind})
+            if draw.random() < (0.6 if item["colour"] == likes[who] else 0.02):
+                tables["events"].append(row | {"sku": item["sku"], "what": "click"})
+                tables["events"].append(row | {"sku": item["sku"], "what": "purchase"})
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, rows in tables.items():
+        with (folder / f"{name}.csv").open("w", newline="", encoding="utf-8") as file:
+            table = csv.DictWriter(file, list(rows[0]))
+            table.writeheader()
+            table.writerows(rows)
+    path = folder / "shop.yaml"
+    path.write_text(yaml.safe_dump(MAPPING), encoding="utf-8")
+    return path
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_from_csv_to_a_served_model(language: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    mapping = write_shop(tmp_path / "shop", language, products=90, lists=120)
+    out = tmp_path / "out"
+    command = ["quickstart", str(mapping), "--root", str(mapping.parent), "--out", str(out), "--minutes", "0.2"]
+    assert main(command) == 0, capsys.readouterr().err
+    said = capsys.readouterr().out
+    assert "There is no GPU" in said or "There is a GPU" in said
+    assert f"reshelf serve {out / 'model'} --data {out / 'data'}" in said
+    spec = read_spec(out / "model")
+    assert spec.prompt.language == language
+    assert spec.prompt.features == ["cobought", "match", "popularity"]
+    assert spec.lift is not None
+    assert {"first_stage", "base", "finetuned"} <= set(json.loads((out / "report.json").read_text())["systems"])
+    facts = json.loads((out / "data" / "report.json").read_text())
+    assert facts["tables"]["items"]["repaired"] == {}, "every price is read"
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file()}
+    assert main(command) == 0
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file()} == before
+    other = write_shop(tmp_path / "other", language, products=90, lists=120)
+    assert main(["quickstart", str(other), "--root", str(other.parent), "--out", str(out)]) == 2
+    assert "begun with another root" in capsys.readouterr().err
+
+
+KILL = """
+import os, signal, sys
+from pathlib import Path
+import reshelf.quickstart as quickstart
+from reshelf.cli import main
+name, command = sys.argv[1], sys.argv[2:]
+original = getattr(quickstart, name)
+def killing(*args, **kwargs):
+    if name in ("pretrain", "finetune") and "callbacks" not in kwargs and len(args) == 1:
+        from transformers import TrainerCallback
+        class Kill(TrainerCallback):
+            def on_step_end(self, args, state, control, **_):
+                if state.global_step == 3:
+                    os.kill(os.getpid(), signal.SIGKILL)
+        return original(*args, callbacks=[Kill()])
+    found = original(*args, **kwargs)
+    if name not in ("pretrain", "finetune"):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return found
+setattr(quickstart, name, killing)
+main(command)
+"""
+
+
+@pytest.mark.slow
+def test_killed_at_any_step_and_repeated(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    mapping = write_shop(tmp_path / "shop", "en", products=90, lists=120)
+    out = tmp_path / "out"
+    command = ["quickstart", str(mapping), "--root", str(mapping.parent), "--out", str(out), "--minutes", "0.1"]
+    for name in ("import_folder", "pretrain", "finetune", "evaluate"):
+        done = subprocess.run([sys.executable, "-c", KILL, name, *command], capture_output=True, text=True)
+        assert done.returncode == -signal.SIGKILL, done.stderr
+        assert not (out / "model" / "reshelf.json").exists() or name == "evaluate"
+    assert main(command) == 0, capsys.readouterr().err
+    assert (out / "report.json").is_file()
+    assert not [path.name for path in out.iterdir() if path.name.startswith(".")]
+
+
+def test_what_cannot_be_is_refused_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["quickstart", "nowhere.yaml", "--out", str(tmp_path / "out")]) == 2
+    assert "neither a file nor one of the shipped mappings" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    assert main(["quickstart", "shop", "--out", str(tmp_path / "out"), "--minutes", "0"]) == 2
