@@ -118,7 +118,7 @@ def take_turns(
     """A row for each build, today's first."""
     with ExitStack() as stack:
         scripts = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        for name in ("paced.py", "contestants/past.py"):
+        for name in ("turns.py", "contestants/past.py"):
             shutil.copy(ROOT / "benchmarks" / name, scripts)
         workers = {
             name: stack.enter_context(

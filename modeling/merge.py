@@ -22,6 +22,7 @@ from peft.tuners.lora import LoraLayer
 
 from reshelf.errors import InputError
 from reshelf.modeling.checkpoint import TrainedReranker, load_reranker
+from reshelf.modeling.loading import compute_in_input_dtype
 from reshelf.modeling.precision import Computed, Precision, choose_precision
 
 logger = logging.getLogger("reshelf.modeling")
@@ -43,7 +44,9 @@ def load_for_scoring(
     if chosen == "nf4" and not trained.spec.model.quantise:
         raise InputError(f"precision is nf4, and {folder} was not trained over 4 bits; choose float32 or bfloat16")
     logger.info("%s computes in %s: %s", folder, chosen, reason)
-    if chosen != "nf4":
+    if chosen == "nf4":
+        compute_in_input_dtype(trained.model)
+    else:
         trained.model = merged(trained.model, getattr(torch, chosen))
     return trained, chosen
 

@@ -2,7 +2,7 @@
 
     PYTHONPATH=TREE python past.py BASE float32|bfloat16 FOLDER score|train
 
-Run as a file, beside `paced.py`, so that `reshelf` is the build of PYTHONPATH. It first writes a reranker folder over
+Run as a file, beside `turns.py`, so that `reshelf` is the build of PYTHONPATH. It first writes a reranker folder over
 BASE in the build's own format, with the same adapter for all builds; `score` loads that as a user would, `train` takes
 LoRA steps over 4 bits. A turn names the seed of its list and its shape: prefix tokens, item tokens, candidates.
 """
@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from paced import Pace  # type: ignore[import-not-found]
+from turns import Turns  # type: ignore[import-not-found]
 
 from reshelf import Reranker
 from reshelf.modeling.checkpoint import RerankerSpec, save_reranker
@@ -34,7 +34,7 @@ except ImportError:  # as it was called until November 2026
 
 
 def main(base: Path, dtype: Any, folder: Path, work: str) -> None:
-    pace = Pace()
+    turns = Turns()
     torch.manual_seed(0)
     config = ModelConfig(str(base), quantise=True, dtype=dtype)
     model, tokenizer = load_base(config, "cpu")
@@ -46,10 +46,10 @@ def main(base: Path, dtype: Any, folder: Path, work: str) -> None:
             torch.nn.init.normal_(parameter, std=0.02)
     save_reranker(folder, model, tokenizer, spec)
     turn = scorer(folder) if work == "score" else trainer(model.train())
-    pace.ready()
-    while pace.turn():
-        seed, *shape = pace.task
-        pace.done(value=turn(make_prompt(seed, *shape)))
+    turns.ready()
+    while turns.turn():
+        seed, *shape = turns.task
+        turns.done(value=turn(make_prompt(seed, *shape)))
 
 
 def make_prompt(seed: int, prefix: int, item: int, candidates: int) -> ListPrompt:
@@ -72,7 +72,7 @@ def trainer(model: Any) -> Callable[[ListPrompt], Any]:
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
-        return float(loss)
+        return loss.item()
 
     return step
 

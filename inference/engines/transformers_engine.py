@@ -155,9 +155,11 @@ class TransformersEngine:
 
     def _pass(self, prompts: Sequence[ListPrompt], namespace: str, adapter: str) -> np.ndarray:
         """One forward pass. Alone, a list begins behind what is known of its prefix, and its prefix is kept."""
+        prefix = prompts[0].prefix
         alone = len(prompts) == 1 and self._budget.prefix_bytes > 0
-        past = self._prefixes.find(prompts[0].prefix, namespace, adapter) if alone else None
-        keep = [Past(prompts[0].prefix)] if alone else []
+        past = self._prefixes.find(prefix, namespace, adapter) if alone else None
+        # What is known to its end is kept already: no copies of it.
+        keep = [Past(prefix)] if alone and (past is None or len(past) < len(prefix)) else []
         batch = pack(prompts, past, keep)
         values = score(self._model, batch.to(self._model.device)).cpu().numpy()
         for kept in keep:
