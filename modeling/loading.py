@@ -186,7 +186,7 @@ def add_lora(model: Any, config: LoraConfig) -> peft.PeftModel:
         ),
     )
     compute_in_input_dtype(adapted)
-    return adapted  # type: ignore[return-value]
+    return adapted
 
 
 class InputDtypeLinear(torch.nn.Linear):
@@ -208,7 +208,8 @@ def compute_in_input_dtype(model: torch.nn.Module) -> None:
         if isinstance(layer, LoraLayer):
             layer.cast_input_dtype_enabled = False
             for matrices in (layer.lora_A, layer.lora_B):
-                for name, matrix in matrices.items():
+                for name, module in matrices.items():
+                    matrix = cast(torch.nn.Linear, module)
                     small = InputDtypeLinear(matrix.in_features, matrix.out_features, bias=False, device="meta")
                     small.weight = matrix.weight
                     matrices[name] = small.train(matrix.training)
