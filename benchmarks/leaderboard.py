@@ -44,6 +44,11 @@ CLAIMS: dict[str, tuple[str, str]] = {
         "places that hostile titles lift a product beyond plain text of as many tokens",
         "≤ 0",
     ),
+    "score_small_vs_past": ("scoring with the base that ships, times the build before", "≥ 1.8"),
+    "score_real_vs_past": ("scoring with a real base in bfloat16, times the build before", "≥ 1.5"),
+    "finetune_real_vs_past": ("LoRA steps over 4 bits of the real base, times the build before", "≥ 1.4"),
+    "finetune_real_memory_vs_past": ("their peak memory above the model's own, share of the build before", "≤ 0.5"),
+    "serve_requests_vs_past": ("requests/s of `reshelf serve` by four closed loops, times the build before", "≥ 1.5"),
     "hostile_control_tokens": ("control tokens that reach the model from such titles", "0"),
 }
 """Ratio to what it says and what was wanted of it."""

@@ -85,13 +85,14 @@ def served(model: Path, data: Path, folder: Path) -> Iterator[tuple[str, int]]:
         ]  # fmt: skip
         server = subprocess.Popen(list(map(str, command)), stderr=log)
         try:
-            yield _address(folder / "log", server), server.pid
+            yield address(folder / "log", server), server.pid
         finally:
             server.terminate()
             server.wait(30)
 
 
-def _address(log: Path, server: subprocess.Popen[bytes]) -> str:
+def address(log: Path, server: subprocess.Popen[bytes]) -> str:
+    """Where a server that was just started listens, from its log."""
     start = time.monotonic()
     while server.poll() is None and time.monotonic() - start < 120:
         if found := re.search(r"http://[\d.:]+", log.read_text()):

@@ -29,22 +29,28 @@ class Worker:
     """A contestant's process.
 
     Args:
-        script: module in `benchmarks.contestants`.
+        script: module in `benchmarks.contestants`, or a file.
         folder: the workload it works on, see `benchmarks.workload`.
         options: more arguments.
         peer: run it in the peers' environment.
+        environment: variables of its process; this one's where not given.
 
     Raises:
         RuntimeError: it ended; the message is the end of what it printed.
     """
 
-    def __init__(self, script: str, folder: Path, *options: str, peer: bool = False) -> None:
+    def __init__(
+        self, script: str | Path, folder: Path, *options: str, peer: bool = False,
+        environment: dict[str, str] | None = None,
+    ) -> None:  # fmt: skip
         python = PEERS / "bin" / "python" if peer else Path(sys.executable)
         self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed with the process
         self._name = script
+        what = [str(script)] if isinstance(script, Path) else ["-m", f"benchmarks.contestants.{script}"]
         self._process = subprocess.Popen(
-            [str(python), "-m", f"benchmarks.contestants.{script}", str(folder), *options],
-            cwd=ROOT,
+            [str(python), *what, str(folder), *options],
+            cwd=script.parent if isinstance(script, Path) else ROOT,
+            env=environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,

@@ -36,6 +36,7 @@ from reshelf.errors import InputError
 from reshelf.inference.engines.engine import EngineName
 from reshelf.inference.explanation import Explanation
 from reshelf.inference.reranker import RankedList, Reranker
+from reshelf.modeling.precision import Precision
 
 _FIELDS = ("query", "candidates", "history", "history_items", "scores", "features", "time")
 _BARS = 8
@@ -68,6 +69,9 @@ class RerankConfig:
     """Rank with medians in place of numbers that the model reads and that are missing."""
     engine: EngineName = "auto"
     """auto, transformers or vllm; auto is vLLM where it is installed and there is a GPU, else transformers."""
+    precision: Precision = "auto"
+    """In which numbers scores are computed: float32, bfloat16, or nf4 (the 4 bits it was trained over, least memory);
+    auto is bfloat16 where it was trained in that and the device multiplies it fast, else float32."""
     trust_remote_code: bool = False
     """Run Python code that comes with the model; only for authors you trust. A model cannot ask for it."""
     top: int | None = None
@@ -85,7 +89,7 @@ def rerank(config: RerankConfig) -> None:
     catalogue, lists = _read_data(config)
     request = _request(config, lists)
     with Reranker.from_pretrained(
-        config.model, config.engine, catalogue, trust_remote_code=config.trust_remote_code
+        config.model, config.engine, catalogue, trust_remote_code=config.trust_remote_code, precision=config.precision
     ) as reranker:
         try:
             ranked = reranker.rerank(**request, impute=config.impute, explain=config.explain)

@@ -12,7 +12,7 @@ import logging
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
 from safetensors import SafetensorError
@@ -169,10 +169,13 @@ def keep_four_bit_exact(model: torch.nn.Module, dtype: torch.dtype) -> None:
 
 
 def add_lora(model: Any, config: LoraConfig) -> peft.PeftModel:
-    """Freeze the model and put trainable low-rank updates on its linear layers."""
+    """Freeze the model and put trainable low-rank updates on its linear layers.
+
+    The updates are float32 for the optimizer and compute in the type of the model.
+    """
     import peft
 
-    return peft.get_peft_model(
+    adapted = peft.get_peft_model(
         model,
         peft.LoraConfig(
             r=config.rank,
@@ -182,6 +185,34 @@ def add_lora(model: Any, config: LoraConfig) -> peft.PeftModel:
             task_type="CAUSAL_LM",
         ),
     )
+    compute_in_input_dtype(adapted)
+    return adapted
+
+
+class InputDtypeLinear(torch.nn.Linear):
+    """A linear layer whose weights are cast to the type of its input."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.linear(x, self.weight.to(x.dtype))
+
+
+def compute_in_input_dtype(model: torch.nn.Module) -> None:
+    """Let LoRA's two small matrices follow the activations' type, rather than the activations theirs.
+
+    peft casts the activations of a bfloat16 model to float32 for every adapted layer, and keeps them for the backward
+    pass: most of the memory of a step, and its products in float32.
+    """
+    from peft.tuners.lora import LoraLayer
+
+    for layer in model.modules():
+        if isinstance(layer, LoraLayer):
+            layer.cast_input_dtype_enabled = False
+            for matrices in (layer.lora_A, layer.lora_B):
+                for name, module in matrices.items():
+                    matrix = cast(torch.nn.Linear, module)
+                    small = InputDtypeLinear(matrix.in_features, matrix.out_features, bias=False, device="meta")
+                    small.weight = matrix.weight
+                    matrices[name] = small.train(matrix.training)
 
 
 def check_base_exists(base: str) -> None:

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 
 import reshelf.modeling.attention  # noqa: F401  (registers the attention function)
 from reshelf.errors import InputError
+from reshelf.modeling.last_layer import prune_last_layer
 from reshelf.modeling.packing import PackedBatch
 
 
@@ -33,7 +34,7 @@ class LabelHead(torch.nn.Module):
 
 
 def attach_head(model: Any, positive_id: int, negative_id: int) -> None:
-    """Replace the model's vocabulary head by a `LabelHead`, once.
+    """Replace the model's vocabulary head by a `LabelHead`, once, and let its last layer work for score positions only.
 
     Raises:
         InputError: the head has a bias, which the classifiers of serving engines have no place for.
@@ -44,6 +45,7 @@ def attach_head(model: Any, positive_id: int, negative_id: int) -> None:
     if getattr(head, "bias", None) is not None:
         raise InputError(f"the vocabulary head of {type(model).__name__} has a bias; choose a model without one")
     model.set_output_embeddings(LabelHead(head.weight[[positive_id, negative_id]]))
+    prune_last_layer(model)
 
 
 def logits_at(model: Any, batch: PackedBatch, rows: torch.Tensor) -> torch.Tensor:
@@ -61,8 +63,14 @@ def score(model: Any, batch: PackedBatch) -> torch.Tensor:
     """Raw log-odds of every candidate, float32 [N], lists one after the other.
 
     Args:
-        model: a causal LM (or its peft wrapper) loaded with the shared-prefix attention and a `LabelHead`.
+        model: a causal LM (or its peft wrapper) loaded with the shared-prefix attention, after `attach_head`.
         batch: packed lists on the model's device.
     """
-    logits = logits_at(model, batch, batch.score_positions)
+    logits = model(
+        input_ids=batch.input_ids,
+        position_ids=batch.position_ids,
+        layout=batch.layout,
+        scored_rows=batch.score_positions,
+        use_cache=False,
+    ).logits[0]
     return (logits[:, 0] - logits[:, 1]).float()

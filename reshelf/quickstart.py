@@ -18,7 +18,7 @@ import re
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ from reshelf.config import load_yaml
 from reshelf.data.atomic import atomic
 from reshelf.data.dataset_folder import RankingData, load_dataset_folder
 from reshelf.data.importing.importer import ImportConfig, import_folder
-from reshelf.data.importing.mapping_file import load_mapping
+from reshelf.data.importing.mapping_file import SHIPPED, load_mapping
 from reshelf.demo import one_list
 from reshelf.errors import InputError
 from reshelf.evaluation.config import EvaluateConfig
@@ -128,9 +128,9 @@ class _Plan:
     def begun(cls, config: QuickstartConfig) -> _Plan:
         path = config.out / PLAN
         mapping = load_mapping(config.mapping)
-        text = json.dumps(asdict(mapping), default=str, sort_keys=True)
+        file = Path(config.mapping) if Path(config.mapping).is_file() else SHIPPED / f"{config.mapping}.yaml"
         root = (config.root or Path(mapping.root)).resolve()
-        mine = {"mapping": hashlib.sha256(text.encode()).hexdigest(), "root": str(root)}
+        mine = {"mapping": hashlib.sha256(file.read_bytes()).hexdigest(), "root": str(root)}
         if not path.is_file():
             plan = cls(path, mine)
             config.out.mkdir(parents=True, exist_ok=True)

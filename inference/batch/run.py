@@ -40,6 +40,7 @@ from reshelf.inference.batch.scorer import ShardScorer
 from reshelf.inference.engines.engine import EngineName, choose_engine
 from reshelf.inference.reranker import find_reranker
 from reshelf.modeling.checkpoint import ADAPTER, SPEC_FILE, folder_sha256, read_spec
+from reshelf.modeling.precision import Precision
 
 Results: TypeAlias = Iterator[tuple[Tally | None, int]]
 
@@ -58,6 +59,9 @@ class BatchConfig:
     """Folder for scores and rejected rows; new, or left by the same job."""
     engine: EngineName = "auto"
     """auto, transformers or vllm; auto is vLLM where it is installed and there is a GPU, else transformers."""
+    precision: Precision = "auto"
+    """In which numbers scores are computed: float32, bfloat16, or nf4 (the 4 bits it was trained over, least memory);
+    auto is bfloat16 where it was trained in that and the device multiplies it fast, else float32."""
     trust_remote_code: bool = False
     """Run Python code that comes with the model; only for authors you trust. A model cannot ask for it."""
     shard_lists: int = 1024
@@ -83,6 +87,7 @@ class BatchJob:
     catalogue: Path
     out: Path
     engine: Literal["transformers", "vllm"]
+    precision: Precision
     files: tuple[InputFile, ...]
     shard_lists: int
     item_tokens: Path | None
@@ -96,8 +101,8 @@ class BatchJob:
         """Loads the catalogue and the model."""
         items = read_catalogue(self.catalogue)
         return ShardScorer(
-            self.model, items, self.engine, self.out, self.reader(), self.item_tokens, self.trust_remote_code,
-            self.impute,
+            self.model, items, self.engine, self.precision, self.out, self.reader(), self.item_tokens,
+            self.trust_remote_code, self.impute,
         )  # fmt: skip
 
 
@@ -147,8 +152,8 @@ def make_job(config: BatchConfig) -> BatchJob:
     engine = choose_engine(config.engine)
     tokens = config.item_tokens.absolute() if config.item_tokens else None
     return BatchJob(
-        model.absolute(), items.absolute(), config.out.absolute(), engine, files, config.shard_lists, tokens,
-        config.trust_remote_code, config.impute,
+        model.absolute(), items.absolute(), config.out.absolute(), engine, config.precision, files, config.shard_lists,
+        tokens, config.trust_remote_code, config.impute,
     )  # fmt: skip
 
 
@@ -159,6 +164,7 @@ def manifest_of(job: BatchJob) -> dict[str, Any]:
         "reshelf": __version__,
         "model": folder_sha256(job.model, SPEC_FILE, ADAPTER, FOLDER),
         "engine": job.engine,
+        "precision": job.precision,
         "shard_lists": job.shard_lists,
         "impute": job.impute,
         "catalogue": {"size": stat.st_size, "modified": stat.st_mtime_ns},

@@ -31,6 +31,7 @@ from reshelf.inference.engines.engine import Engine
 from reshelf.inference.engines.start import start_engine
 from reshelf.inference.ranking import NonFiniteScoreError, PreparedList, prepare, rank
 from reshelf.modeling.checkpoint import read_reranker
+from reshelf.modeling.precision import Precision
 from reshelf.prompts.builder import PromptBuilder, Truncated
 from reshelf.prompts.config import PromptConfig
 from reshelf.prompts.item_tokens import ItemTokens, catalogue_tokens
@@ -69,6 +70,7 @@ class ShardScorer:
         model: reranker folder.
         items: the catalogue.
         engine: which to use.
+        precision: in which numbers it computes.
         out: folder of the shards.
         reader: of the job's input.
         item_tokens: file of the catalogue's token ids, made here where it is not there or is stale.
@@ -80,8 +82,9 @@ class ShardScorer:
     """
 
     def __init__(
-        self, model: Path, items: Mapping[str, Item], engine: Literal["transformers", "vllm"], out: Path,
-        reader: ShardReader, item_tokens: Path | None = None, trust_remote_code: bool = False, impute: bool = False,
+        self, model: Path, items: Mapping[str, Item], engine: Literal["transformers", "vllm"],
+        precision: Precision, out: Path, reader: ShardReader, item_tokens: Path | None = None,
+        trust_remote_code: bool = False, impute: bool = False,
     ) -> None:  # fmt: skip
         spec, tokenizer = read_reranker(model, trust_remote_code)
         tokens = None
@@ -89,7 +92,7 @@ class ShardScorer:
             tokens = make_item_tokens(item_tokens, tokenizer, spec.prompt, items)
         self._builder = spec.builder(tokenizer, items, tokens)
         self._signals = open_signals(model / FOLDER)
-        self._engine: Engine = start_engine(model, engine, trust_remote_code=trust_remote_code)
+        self._engine: Engine = start_engine(model, engine, trust_remote_code=trust_remote_code, precision=precision)
         self._tokens = TOKENS_PER_CALL[engine]
         self._out = out
         self._reader = reader

@@ -46,6 +46,8 @@ class Engine(Protocol):
     """
 
     name: Literal["transformers", "vllm"]
+    precision: str
+    """In which numbers it computes: float32, bfloat16 or nf4."""
     takes_adapters: bool
     """Whether it takes those of other rerankers over its base."""
     prompt_tokens: int

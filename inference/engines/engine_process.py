@@ -75,6 +75,7 @@ class EngineProcess:
         ready = self._exchange(start, Ready, _START_S)
         self.name: Literal["transformers", "vllm"] = ready.engine
         self.takes_adapters = ready.takes_adapters
+        self.precision = ready.precision
         self.prompt_tokens = 0
         """Tokens of all lists so far."""
         self.cached_tokens = 0

@@ -24,6 +24,7 @@ import msgspec
 import numpy as np
 
 from reshelf.inference.engines.vllm_settings import VllmSettings
+from reshelf.modeling.precision import Precision
 
 CHUNK = 1 << 20
 """Bytes to take from a stream at once."""
@@ -69,6 +70,8 @@ class Start(Message, frozen=True):
     """Added to the process's niceness."""
     trust_remote_code: bool = False
     """Whether Python code that comes with the model may run."""
+    precision: Precision = "auto"
+    """In which numbers scores are computed."""
 
 
 class StartExported(Message, frozen=True):
@@ -126,6 +129,8 @@ class Ready(Message, frozen=True):
     in_flight: int
     """Lists it should be given at one time."""
     takes_adapters: bool
+    precision: str = ""
+    """In which numbers it computes."""
 
 
 class NotStarted(Message, frozen=True):

@@ -108,7 +108,7 @@ def _serve(
         _not_started(connection, error)
         return
     try:
-        connection.sendall(framed(Ready(engine.name, _IN_FLIGHT[engine.name], engine.takes_adapters)))
+        connection.sendall(framed(Ready(engine.name, _IN_FLIGHT[engine.name], engine.takes_adapters, engine.precision)))
         while messages or (messages := _receive(connection, frames)):
             for reply in _replies(engine, messages):
                 connection.sendall(framed(reply))
@@ -123,15 +123,15 @@ def _load(start: Start) -> Engine:
     from reshelf.inference.engines.engine import choose_engine
     from reshelf.inference.engines.transformers_engine import TransformersEngine
     from reshelf.inference.engines.vllm_engine import VllmEngine
-    from reshelf.inference.engines.vllm_settings import VllmSettings
+    from reshelf.inference.engines.vllm_settings import VllmSettings, with_precision
     from reshelf.modeling.checkpoint import load_reranker
 
-    trained = load_reranker(Path(start.model), start.device, start.trust_remote_code)
     if choose_engine(start.engine) == "transformers":
-        return TransformersEngine(trained.model)
+        return TransformersEngine.load(Path(start.model), start.precision, start.device, start.trust_remote_code)
+    trained = load_reranker(Path(start.model), start.device, start.trust_remote_code)
     # On a GPU one vLLM takes all of the memory: other adapters come into it. On a CPU its kernels for them are slow.
     usual = VllmSettings(lora="by_request" if torch.cuda.is_available() else "merged")
-    return VllmEngine(trained, start.vllm or usual)
+    return VllmEngine(trained, with_precision(start.vllm or usual, start.precision))
 
 
 def _not_started(connection: socket.socket, error: Exception) -> None:

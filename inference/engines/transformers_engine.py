@@ -1,11 +1,15 @@
 """The engine that is always there: transformers, a list as one sequence, the prefix read once.
 
-    engine = TransformersEngine(trained.model)
+    engine = TransformersEngine.load(folder)            # dense weights, the adapter merged
+    engine = TransformersEngine(trained.model)          # or a model as it is
     scores = engine.score(prompts)
 
 Lists are packed into forward passes of bounded size. A list too long for one pass is cut into groups of candidates.
 What a pass over one list computed for its prefix is kept for a while: the list's next group, and the same shopper's
 next request, begin where the part they have in common ends. Scores depend neither on the grouping nor on what is kept.
+
+Other rerankers' adapters over the same base come beside the weights. Where the engine's own adapter is merged into
+them, a list by another one is computed with that one added and the own one taken away again.
 """
 
 from __future__ import annotations
@@ -21,6 +25,7 @@ import torch
 from reshelf.errors import InputError
 from reshelf.modeling.checkpoint import reading_adapter
 from reshelf.modeling.packing import pack
+from reshelf.modeling.precision import Precision
 from reshelf.modeling.prefix_cache import Past, PrefixCache
 from reshelf.modeling.score import score
 from reshelf.prompts.builder import ListPrompt
@@ -43,15 +48,21 @@ class TransformersEngine:
     """Scores with the model in this process.
 
     Args:
-        model: as `load_reranker` gives it, on its device.
+        model: as `load_reranker` or `load_for_scoring` gives it, on its device.
         budget: bounds of memory; speed hardly grows beyond the default.
+        merged: reranker folder whose adapter was merged into the model's weights; None where it is beside them.
+        precision: in which numbers it computes.
     """
 
     name: Literal["transformers", "vllm"] = "transformers"
-    takes_adapters = True
 
-    def __init__(self, model: Any, budget: Budget | None = None) -> None:
+    def __init__(
+        self, model: Any, budget: Budget | None = None, merged: Path | None = None, precision: str = ""
+    ) -> None:
         self._model = model.eval()
+        self._merged = merged
+        self.precision = precision or str(model.dtype).removeprefix("torch.")
+        self.takes_adapters = merged is not None or self._has_adapters()
         self._budget = budget or Budget()
         self._prefixes = PrefixCache(self._budget.prefix_bytes)
         self._adapter = ""
@@ -60,14 +71,21 @@ class TransformersEngine:
         self.cached_tokens = 0
         """Those of them whose keys and values were known."""
 
+    @classmethod
+    def load(
+        cls, folder: Path, precision: Precision = "auto", device: str | None = None, trust_remote_code: bool = False,
+    ) -> TransformersEngine:  # fmt: skip
+        """The engine of a reranker folder; see `load_for_scoring`."""
+        from reshelf.modeling.merge import load_for_scoring  # peft takes seconds to import
+
+        trained, computed = load_for_scoring(folder, precision, device, trust_remote_code)
+        return cls(trained.model, merged=None if computed == "nf4" else folder, precision=computed)
+
     @torch.inference_mode()
     def score(self, prompts: Sequence[ListPrompt], namespace: str = "", adapter: str = "") -> list[np.ndarray]:
         """Raw log-odds of every candidate, float32 [K] per list, in the order of the candidates."""
         if adapter != self._adapter:
-            if adapter not in self._model.peft_config and adapter:
-                raise InputError(f"there is no adapter {adapter!r} in this engine")
-            self._model.set_adapter(adapter or _OWN, inference_mode=True)
-            self._adapter = adapter
+            self._activate(adapter)
         scores: list[list[np.ndarray]] = [[] for _ in prompts]
         for group in self._passes(prompts):
             values = np.split(
@@ -86,7 +104,9 @@ class TransformersEngine:
         """
         try:
             with reading_adapter(folder) as adapter:
-                found = self._model.load_adapter(str(adapter), name)
+                if not self._has_adapters():
+                    self._put_own_beside()
+                found = self._model.load_adapter(str(adapter), name, autocast_adapter_dtype=False)
                 if found.missing_keys:
                     raise ValueError(f"it lacks {found.missing_keys[0]}")
         except Exception:
@@ -95,10 +115,39 @@ class TransformersEngine:
 
     def remove_adapter(self, name: str) -> None:
         """No list will name it any more."""
-        if name in self._model.peft_config:
-            self._model.set_adapter(_OWN, inference_mode=True)
-            self._adapter = ""
+        if self._has_adapters() and name in self._model.peft_config:
+            self._activate("")
             self._model.delete_adapter(name)
+
+    def _has_adapters(self) -> bool:
+        from peft import PeftModel
+
+        return isinstance(self._model, PeftModel)
+
+    def _activate(self, adapter: str) -> None:
+        """Compute by this adapter from now on; by the engine's own where it is empty."""
+        if adapter and not (self._has_adapters() and adapter in self._model.peft_config):
+            raise InputError(f"there is no adapter {adapter!r} in this engine")
+        tuner = self._model.base_model
+        if self._merged is None:
+            tuner.set_adapter(adapter or _OWN, inference_mode=True)
+        else:
+            tuner.set_adapter([adapter, _OWN] if adapter else _OWN, inference_mode=True)
+            tuner.enable_adapter_layers() if adapter else tuner.disable_adapter_layers()
+        self._adapter = adapter
+
+    def _put_own_beside(self) -> None:
+        """Beside dense weights, the adapter that was merged into them, negative: it takes the merged one away."""
+        from peft import PeftModel
+        from peft.tuners.lora import LoraLayer
+
+        assert self._merged is not None, "a model without a merged adapter comes with adapters"
+        with reading_adapter(self._merged) as own:
+            self._model = PeftModel.from_pretrained(self._model, str(own), _OWN, autocast_adapter_dtype=False).eval()
+        for module in self._model.modules():
+            if isinstance(module, LoraLayer):
+                module.scaling[_OWN] *= -1
+        self._activate("")
 
     def forget(self, namespace: str = "") -> None:
         """Drop what is kept of a namespace's prefixes."""
@@ -106,9 +155,11 @@ class TransformersEngine:
 
     def _pass(self, prompts: Sequence[ListPrompt], namespace: str, adapter: str) -> np.ndarray:
         """One forward pass. Alone, a list begins behind what is known of its prefix, and its prefix is kept."""
+        prefix = prompts[0].prefix
         alone = len(prompts) == 1 and self._budget.prefix_bytes > 0
-        past = self._prefixes.find(prompts[0].prefix, namespace, adapter) if alone else None
-        keep = [Past(prompts[0].prefix)] if alone else []
+        past = self._prefixes.find(prefix, namespace, adapter) if alone else None
+        # What is known to its end is kept already: no copies of it.
+        keep = [Past(prefix)] if alone and (past is None or len(past) < len(prefix)) else []
         batch = pack(prompts, past, keep)
         values = score(self._model, batch.to(self._model.device)).cpu().numpy()
         for kept in keep:

@@ -53,6 +53,7 @@ class VllmEngine:
     def __init__(self, trained: TrainedReranker, settings: VllmSettings | None = None) -> None:
         settings = settings or VllmSettings()
         dtype: Dtype = settings.dtype or trained.spec.model.dtype
+        self.precision: str = dtype
         merge = settings.lora == "merged"
         self._files = tempfile.TemporaryDirectory(prefix="reshelf-vllm-")
         weights = Path(self._files.name) / "weights"

@@ -9,6 +9,9 @@ from typing import Literal
 
 import msgspec
 
+from reshelf.errors import InputError
+from reshelf.modeling.precision import Precision
+
 
 class VllmSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How vLLM runs; sent to the engine's process as it is.
@@ -33,3 +36,16 @@ class VllmSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     prompts, or 8 of the longest joint ones, on a CPU."""
     gpu_memory: float = 0.9
     """Share of the GPU's memory that vLLM may take."""
+
+
+def with_precision(settings: VllmSettings, precision: Precision) -> VllmSettings:
+    """The settings, computing in what was asked for.
+
+    Raises:
+        InputError: vLLM does not compute in it.
+    """
+    if precision == "auto":
+        return settings
+    if precision == "nf4":
+        raise InputError("precision is nf4, and vLLM serves dense weights; choose float32 or bfloat16, or transformers")
+    return msgspec.structs.replace(settings, dtype=precision)

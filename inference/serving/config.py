@@ -11,6 +11,7 @@ from typing import Literal
 
 from reshelf.errors import InputError
 from reshelf.inference.engines.engine import EngineName
+from reshelf.modeling.precision import Precision
 
 
 @dataclass
@@ -54,6 +55,9 @@ class ServeConfig:
     """Port to listen on; 0 for any free one."""
     engine: EngineName = "auto"
     """auto is vLLM where it is installed and there is a GPU, else transformers."""
+    precision: Precision = "auto"
+    """In which numbers scores are computed: float32, bfloat16, or nf4 (the 4 bits it was trained over, least memory);
+    auto is bfloat16 where it was trained in that and the device multiplies it fast, else float32."""
     trust_remote_code: bool = False
     """Run Python code that comes with the model; only for authors you trust. A model cannot ask for it."""
     history: str = "reshelf_history.sqlite"

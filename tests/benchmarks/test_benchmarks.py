@@ -43,7 +43,7 @@ def test_the_page_is_made_from_the_result_files() -> None:
     assert README.read_text(encoding="utf-8") == render(read_results())
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", sorted({*NAMES, "against_past"}))
 def test_a_script_says_what_it_can_be_asked_for(name: str, repository: Path) -> None:
     command = [sys.executable, "-m", f"benchmarks.{name}", "--help"]
     done = subprocess.run(command, cwd=repository, capture_output=True, text=True)

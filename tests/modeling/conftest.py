@@ -38,6 +38,7 @@ SHAPE: dict[str, Any] = {
 OWN: dict[str, dict[str, Any]] = {
     "qwen3": {"tie_word_embeddings": True},
     "llama": {},
+    "qwen2": {},
     "mistral": {"sliding_window": 256},
     "gemma": {"num_key_value_heads": 1},
     "gemma2": {"attn_logit_softcapping": None, "final_logit_softcapping": 30.0, "sliding_window": 256},

@@ -66,7 +66,10 @@ class ServedEngine:
     @classmethod
     def of(cls, folder: Path, config: ServeConfig) -> ServedEngine:
         """That of a reranker folder, not yet started."""
-        start = Start(str(folder.absolute()), config.engine, nice=_NICE, trust_remote_code=config.trust_remote_code)
+        start = Start(
+            str(folder.absolute()), config.engine, nice=_NICE, trust_remote_code=config.trust_remote_code,
+            precision=config.precision,
+        )  # fmt: skip
         return cls(start, config.limits.waiting, config.stuck_s)
 
     @property

@@ -152,7 +152,8 @@ class Supervisor:
         self._events.connected(reply, self._send)
         self.ready, self.problem = True, ""
         self._changed.set()
-        logger.info("engine ready", extra={"engine": reply.engine, "starts": self.starts})
+        described = {"engine": reply.engine, "precision": reply.precision, "starts": self.starts}
+        logger.info("engine ready", extra=described)
 
     async def _end(self, said: str, healthy: bool) -> None:
         """No process of the engine's is left, and it is known why."""
