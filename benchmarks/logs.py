@@ -67,7 +67,9 @@ def imported(folder: Path, name: str, events: int, changes: dict[str, Any]) -> d
     """One run of the command, as a process of its own."""
     out = folder / "out"
     command = [sys.executable, "-m", "reshelf.cli", "data", "import", "--mapping", "shop"]
-    command += ["--root", str(folder), "--out", str(out), "--quiet", "--changes", json.dumps(changes)]
+    command += ["--root", str(folder), "--out", str(out), "--quiet"]
+    for key, value in changes.items():
+        command += [f"--changes.{key}", json.dumps(value)]
     start = time.perf_counter()
     process = subprocess.Popen(command)
     _, status, usage = os.wait4(process.pid, 0)

@@ -23,7 +23,7 @@ from reshelf.evaluation.baselines.best_possible import BestPossible
 from reshelf.evaluation.baselines.first_stage import FirstStage
 from reshelf.evaluation.baselines.popularity import FEATURE, Popularity
 from reshelf.evaluation.baselines.popularity import has_feature as has_popularity
-from reshelf.evaluation.baselines.query_clicks import QueryClicks
+from reshelf.evaluation.baselines.query_clicks import ClicksPerQuery
 from reshelf.evaluation.baselines.query_clicks import has_feature as has_query_clicks
 from reshelf.evaluation.baselines.random_order import RandomOrder
 from reshelf.evaluation.config import EvaluateConfig, SystemName
@@ -122,7 +122,7 @@ def baseline(name: str, seed: int, images: Path) -> Any:
         case "popularity":
             return Popularity()
         case "query_clicks":
-            return QueryClicks()
+            return ClicksPerQuery()
         case "best_possible":
             return BestPossible()
         case "bm25":

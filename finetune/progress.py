@@ -74,7 +74,7 @@ class LossProgress(TableProgress):
             self._losses.clear()
 
 
-class Pace(TrainerCallback):
+class StepTimer(TrainerCallback):
     """Measures how long a step takes, and ends the run when it knows.
 
     Args:

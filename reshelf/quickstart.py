@@ -18,7 +18,7 @@ import re
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ from reshelf.config import load_yaml
 from reshelf.data.atomic import atomic
 from reshelf.data.dataset_folder import RankingData, load_dataset_folder
 from reshelf.data.importing.importer import ImportConfig, import_folder
-from reshelf.data.importing.mapping_file import load_mapping
+from reshelf.data.importing.mapping_file import SHIPPED, load_mapping
 from reshelf.demo import one_list
 from reshelf.errors import InputError
 from reshelf.evaluation.config import EvaluateConfig
@@ -39,7 +39,7 @@ from reshelf.evaluation.run import evaluate
 from reshelf.finetune.card import CARD
 from reshelf.finetune.config import FinetuneConfig
 from reshelf.finetune.pretraining.pretrain import PretrainConfig, pretrain
-from reshelf.finetune.progress import Pace
+from reshelf.finetune.progress import StepTimer
 from reshelf.finetune.run import finetune
 from reshelf.modeling.checkpoint import SPEC_FILE, read_spec
 from reshelf.modeling.loading import load_tokenizer
@@ -111,9 +111,11 @@ def quickstart(config: QuickstartConfig, console: Console | None = None) -> None
     console.rule("5. One shopper's list, before and after")
     one_list(data, model, console, split=split)
     lift = read_spec(model).lift
+    what = "Serve it:"
     if lift is not None:
-        console.print(lift.sentence(), highlight=False)
-    console.print(f"\nServe it:\n\n    reshelf serve {model} --data {data}\n", highlight=False, soft_wrap=True)
+        console.print(lift.sentence(), highlight=False, soft_wrap=True)
+        what = what if lift.helps else "To try it all the same, at localhost:8000/ui:"
+    console.print(f"\n{what}\n\n    reshelf serve {model} --data {data}\n", highlight=False, soft_wrap=True)
 
 
 class _Plan:
@@ -125,8 +127,10 @@ class _Plan:
     @classmethod
     def begun(cls, config: QuickstartConfig) -> _Plan:
         path = config.out / PLAN
-        mapping = json.dumps(asdict(load_mapping(config.mapping)), default=str, sort_keys=True)
-        mine = {"mapping": hashlib.sha256(mapping.encode()).hexdigest(), "root": str((config.root or Path()).resolve())}
+        mapping = load_mapping(config.mapping)
+        file = Path(config.mapping) if Path(config.mapping).is_file() else SHIPPED / f"{config.mapping}.yaml"
+        root = (config.root or Path(mapping.root)).resolve()
+        mine = {"mapping": hashlib.sha256(file.read_bytes()).hexdigest(), "root": str(root)}
         if not path.is_file():
             plan = cls(path, mine)
             config.out.mkdir(parents=True, exist_ok=True)
@@ -185,9 +189,9 @@ def _pretrain(run: FinetuneConfig, lists: RankingData, plan: _Plan, end: float) 
 
     def texts() -> int:
         budget = _PRETRAINING * (end - time.monotonic())
-        pace = _paced(lambda out, pace: pretrain(replace(config, out=out), [pace]), run.out.parent, budget)
+        timer = _timed(lambda out, timer: pretrain(replace(config, out=out), [timer]), run.out.parent, budget)
         most = _PASSES * (len(lists.lists["train"]) + len(lists.items)) // config.texts_per_step
-        return config.texts_per_step * max(_FEWEST, min(most, int(budget / pace.step_s)))
+        return config.texts_per_step * max(_FEWEST, min(most, int(budget / timer.step_s)))
 
     config.texts = plan.get("texts", texts)
     pretrain(config)
@@ -200,27 +204,27 @@ def _finetune(run: FinetuneConfig, lists: RankingData, plan: _Plan, end: float) 
     def measured() -> dict[str, Any]:
         budget = _FINETUNING * (end - time.monotonic())
         trial = replace(run, eval_every=10**6, optimizer=replace(run.optimizer, max_steps=10**6))
-        pace = _paced(lambda out, pace: finetune(replace(trial, out=out), callbacks=[pace]), run.out.parent, budget)
-        steps = (budget - (_VALIDATIONS + 1) * pace.validation_s) / pace.step_s
+        timer = _timed(lambda out, timer: finetune(replace(trial, out=out), callbacks=[timer]), run.out.parent, budget)
+        steps = (budget - (_VALIDATIONS + 1) * timer.validation_s) / timer.step_s
         validated = min(_VALID_LISTS, len(lists.lists["valid"]))
-        return {"steps": max(_FEWEST, min(most, int(steps))), "seconds_a_list": pace.validation_s / validated}
+        return {"steps": max(_FEWEST, min(most, int(steps))), "seconds_a_list": timer.validation_s / validated}
 
     steps = plan.get("finetuning", measured)["steps"]
     run.optimizer.max_steps, run.eval_every = steps, max(1, steps // _VALIDATIONS)
     finetune(run)
 
 
-def _paced(train: Callable[[Path, Pace], object], out: Path, budget: float) -> Pace:
+def _timed(train: Callable[[Path, StepTimer], object], out: Path, budget: float) -> StepTimer:
     """Train for a moment in a folder that goes away, and measure."""
-    folder = out / ".pace"
+    folder = out / ".timer"
     shutil.rmtree(folder, ignore_errors=True)
-    pace = Pace(min(10.0, 0.03 * budget))
+    timer = StepTimer(min(10.0, 0.03 * budget))
     try:
         with contextlib.redirect_stdout(io.StringIO()):
-            train(folder, pace)
+            train(folder, timer)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    return pace
+    return timer
 
 
 def _evaluate(run: FinetuneConfig, lists: RankingData, split: Any, plan: _Plan, end: float, console: Console) -> None:

@@ -84,7 +84,7 @@ class QueryPool:
             for item in items.tolist():
                 self.of_item.setdefault(item, []).append(query)
         self.place = {text: query for query, text in reversed(list(enumerate(self.texts)))}
-        self._nearest = lru_cache(maxsize=1024)(self._likeness)
+        self._nearest = lru_cache(maxsize=256)(self._likeness)  # one may hold every query: 200 kB of 50,000
 
     @cached_property
     def _vectors(self) -> tuple[sp.csr_matrix, sp.csr_matrix]:
@@ -92,13 +92,13 @@ class QueryPool:
         vectors = TfidfVectorizer(token_pattern=r"\S+").fit_transform(self.texts).tocsr()
         return vectors, vectors.T.tocsr()
 
-    def _likeness(self, query: int) -> Int64:
+    def _likeness(self, query: int) -> npt.NDArray[np.int32]:
         """The queries that share a word with this one, the most similar first."""
         vectors, by_word = self._vectors
         found = (vectors[query] @ by_word).tocsr()
         found.sort_indices()
         others = found.indices != query
-        rows, likeness = found.indices[others].astype(np.int64), found.data[others]
+        rows, likeness = found.indices[others].astype(np.int32), found.data[others]
         return rows[np.argsort(-likeness, kind="stable")]
 
     def alike(self, query: int) -> Iterator[int]:

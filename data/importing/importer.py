@@ -167,7 +167,7 @@ def _write(work: Work, mapping: Mapping, folder: Path, config: ImportConfig) -> 
         lists=lists, log=log, given=given, items=catalogue, item_ids=pa.array(list(items), pa.string()),
         queries=queries, users=work.texts("SELECT id FROM shopper ORDER BY code"), list_ids=ids,
         own=(own["number"].astype(np.int64), own["event"].astype(np.int64)), mapping=mapping,
-        prices=read_dated_prices(work, len(catalogue)), features=features, sources=sources,
+        prices=read_dated_prices(work, mapping, len(catalogue)), features=features, sources=sources,
     )  # fmt: skip
     material.check_order()
     write_records(folder / "items.parquet", catalogue, ITEM_SCHEMA)

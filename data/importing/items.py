@@ -95,13 +95,14 @@ class DatedPrices:
         return np.where((low < high) & (time != NO_TIME), price, np.nan)
 
 
-def read_dated_prices(work: Work, items: int) -> DatedPrices | None:
-    """What `read_catalogue` found; None where no item has prices over time."""
-    if not work.number("SELECT count(*) FROM duckdb_tables() WHERE table_name = 'price'"):
+def read_dated_prices(work: Work, mapping: Mapping, items: int) -> DatedPrices | None:
+    """What `read_catalogue` found, each price where it begins; None where no item has several over time."""
+    if not mapping.items.valid_from:
         return None
     found = work.arrays(
-        "SELECT code, since, coalesce(price, 'inf'::DOUBLE) AS price FROM price JOIN item USING (id) ORDER BY code, "
-        "since"
+        """SELECT code, since, coalesce(price, 'inf'::DOUBLE) AS price FROM price JOIN item USING (id)
+        WINDOW w AS (PARTITION BY code ORDER BY since)
+        QUALIFY row_number() OVER w = 1 OR price IS DISTINCT FROM lag(price) OVER w ORDER BY code, since"""
     )
     starts = np.searchsorted(found["code"], np.arange(items + 1)).astype(np.int64)
     return DatedPrices(starts, found["since"].astype(np.int64), found["price"]) if len(found["code"]) else None

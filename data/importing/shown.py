@@ -36,8 +36,12 @@ _STAGED = (
     "unread BOOLEAN, local BOOLEAN, query VARCHAR, long BOOLEAN, split TINYINT, item VARCHAR, ord DOUBLE, place "
     "DOUBLE, score DOUBLE, label TINYINT, price DOUBLE, problem VARCHAR"
 )
-_MAPPED = ("user_id", "list_id", "time", "query", "query_id", "history", "history_times", "split")  # of both tables
-_MAPPED += ("candidates", "labels", "target", "scores", "positions", "item_id", "label", "score", "position", "price")
+_MAPPED = (
+    *("user_id", "list_id", "time", "query", "query_id", "history", "history_times", "split"),
+    *("candidates", "labels", "target", "scores", "positions"),
+    *("item_id", "label", "score", "position", "price"),
+)
+"""What a lists or a pairs table may map to columns."""
 ANYONE = "anyone"
 """User id of a list that no particular shopper saw."""
 

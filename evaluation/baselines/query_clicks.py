@@ -1,6 +1,6 @@
 """Clicks per query: what earlier shoppers clicked for the same query, the newest counting most.
 
-QueryClicks().scores(data, lists)
+ClicksPerQuery().scores(data, lists)
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ FEATURE = "query_clicks"
 
 
 @dataclass
-class QueryClicks:
+class ClicksPerQuery:
     """The lists' signal `query_clicks` alone; candidates nobody clicked for the query keep first-stage order."""
 
     name: str = FEATURE

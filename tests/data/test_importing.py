@@ -94,6 +94,10 @@ def test_what_is_dropped_and_repaired_is_counted(shop: Shop) -> None:
         "price above 1e+07, now missing": 1,
         "title missing, now 'untitled'": 1,
     }
+    assert tables["events"]["examples"]["kind not mapped"] == ["wobble: 1"]
+    examples = tables["items"]["examples"]
+    assert examples["price below 0, now missing"] == ["-1.0"]
+    assert examples["title missing, now 'untitled'"] == ["item 003"]
     assert [data.items[f"{n:03d}"].price for n in range(4)] == [None, None, None, 8.0]
     for counts in tables.values():
         assert counts["read"] == counts["kept"] + sum(counts["dropped"].values())

@@ -67,6 +67,18 @@ def _parse(command: str, arguments: str) -> None:
     parse(load(found.config), found.flags(shlex.split(arguments)))
 
 
+def test_no_two_classes_share_a_name() -> None:
+    """In the product and its benchmarks; an underscore makes no difference."""
+    found: dict[str, list[str]] = {}
+    for path in shipped(".py"):
+        if path.relative_to(ROOT).parts[0] != "tests":
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.ClassDef):
+                    found.setdefault(node.name.lstrip("_"), []).append(relative(path))
+    assert len(found) > 200
+    assert {name: paths for name, paths in found.items() if len(paths) > 1} == {}
+
+
 class TestOneWayImports:
     def lint(self, root: Path) -> subprocess.CompletedProcess[str]:
         command = [Path(sys.executable).parent / "lint-imports", "--no-cache"]

@@ -9,6 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 
 from reshelf.cli import main
 from reshelf.data.marketplace import MarketplaceConfig, simulate
@@ -48,6 +49,17 @@ def logs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pq.write_table(pa.Table.from_pylist(events), folder / "events.parquet")
     pq.write_table(pa.Table.from_pylist(shown), folder / "impressions.parquet")
     return folder
+
+
+def test_the_mappings_to_copy_make_the_signals_that_the_recipes_read() -> None:
+    page = (ROOT / "docs/data.md").read_text(encoding="utf-8")
+    mappings = [
+        page.split("```yaml\n")[1].split("```")[0],
+        (ROOT / "data/mappings/shop.yaml").read_text(encoding="utf-8"),
+    ]
+    for recipe in ("shop", "shop_small"):
+        read = yaml.safe_load((ROOT / f"finetune/{recipe}.yaml").read_text(encoding="utf-8"))["prompt"]["features"]
+        assert all(set(read) <= set(yaml.safe_load(mapping)["signals"]["names"]) for mapping in mappings)
 
 
 @pytest.mark.slow
