@@ -204,14 +204,14 @@ def compute_in_input_dtype(model: torch.nn.Module) -> None:
     """
     from peft.tuners.lora import LoraLayer
 
-    for layer in model.modules():
-        if isinstance(layer, LoraLayer):
-            layer.cast_input_dtype_enabled = False
-            for matrices in (layer.lora_A, layer.lora_B):
-                for name, matrix in matrices.items():
-                    small = InputDtypeLinear(matrix.in_features, matrix.out_features, bias=False, device="meta")
-                    small.weight = matrix.weight
-                    matrices[name] = small.train(matrix.training)
+    layers: list[Any] = [layer for layer in model.modules() if isinstance(layer, LoraLayer)]
+    for layer in layers:
+        layer.cast_input_dtype_enabled = False
+        for matrices in (layer.lora_A, layer.lora_B):
+            for name, matrix in matrices.items():
+                small = InputDtypeLinear(matrix.in_features, matrix.out_features, bias=False, device="meta")
+                small.weight = matrix.weight
+                matrices[name] = small.train(matrix.training)
 
 
 def check_base_exists(base: str) -> None:
