@@ -139,7 +139,8 @@ def _overhead(url: str, lists: list[RankingList], count: int) -> list[dict[str, 
         bare.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for n, one in enumerate(lists):
             documents = list(dict.fromkeys([*one.candidates, *every]))[:count]
-            body = _body(one) | {"documents": documents, "scores": None, "features": {}, "deadline_ms": 30_000}
+            changes = {"documents": documents, "scores": None, "features": {}, "impute": True, "deadline_ms": 30_000}
+            body = _body(one) | changes
             sent = json.dumps(body).encode()
             client = "http.client" if n % 2 else "socket"
             start = time.perf_counter()

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 
 import bm25s
 import numpy as np
+import scipy.sparse as sp
 from bm25s.stopwords import STOPWORDS_EN
 
 from reshelf.metrics.ordering import best_first
@@ -71,6 +72,19 @@ class Bm25Index:
         if self._index is None or not known:
             return np.zeros(self._size)
         return self._index.get_scores(known).astype(np.float64)
+
+    @property
+    def weights(self) -> tuple[list[str], sp.csr_matrix]:
+        """Every word, and what it adds to the score of each item that has it: float32 [words, items]."""
+        if self._index is None:
+            return [], sp.csr_matrix((0, self._size), dtype=np.float32)
+        scores = self._index.scores
+        matrix = sp.csr_matrix(
+            (scores["data"], scores["indices"], scores["indptr"]), shape=(len(scores["indptr"]) - 1, self._size)
+        )
+        matrix.sort_indices()
+        words = sorted(self._index.vocab_dict, key=self._index.vocab_dict.__getitem__)
+        return words[: matrix.shape[0]], matrix
 
     def top(self, query: str, count: int) -> list[int]:
         """Numbers of at most `count` items that share a word with the query, best first; equal ones in their order."""

@@ -19,6 +19,7 @@ from reshelf.config import config_text
 from reshelf.data.atomic import atomic, check_writable
 from reshelf.data.dataset_folder import RankingData, load_dataset_folder
 from reshelf.data.propensity.file import read_propensities
+from reshelf.data.signals.kept import FOLDER, copy_signals
 from reshelf.errors import InputError
 from reshelf.finetune.batches import Extras, ListDataset
 from reshelf.finetune.card import METRIC_NAMES, write_card, write_curve
@@ -96,6 +97,7 @@ def finetune(
     gather_adapter(model)
     if main:
         spec = RerankerSpec(config.model, config.prompt, levels, config.candidates, calibration=calibration, lift=lift)
+        computed = copy_signals(config.data / FOLDER, config.out / FOLDER, config.prompt.features)
         save_reranker(config.out, model, tokenizer, spec)
         write_curve(config.out, trainer.state.log_history, config.metric)
         write_card(config.out, config, data, trainer.state, arguments.world_size, calibration, lift)
@@ -103,6 +105,11 @@ def finetune(
         best = trainer.state.best_metric
         name = METRIC_NAMES[config.metric]
         print(f"{config.out}: best valid {name} {best:.4f} at step {trainer.state.best_global_step}")
+        if sent := [name for name in config.prompt.features if name not in computed]:
+            print(
+                f"{config.out}: {config.data} does not keep what {', '.join(sent)} is computed from; requests that do "
+                "not send it stay in first-stage order"
+            )
         if lift is not None:
             print(lift.sentence())
     trainer.accelerator.wait_for_everyone()

@@ -3,7 +3,7 @@
     assembled = assemble(builder, "rain jacket", candidates, history, scores=[2.0, 1.0])
     prepared = prepare(assembled.builder, assembled.ranking)
 
-Batch jobs read whole `RankingList`s and begin at `prepare`.
+Batch jobs read whole `RankingList`s and begin at `with_features`.
 """
 
 from __future__ import annotations
@@ -18,12 +18,30 @@ from pydantic import ValidationError
 
 from reshelf.data.dataset_folder import problem_of
 from reshelf.data.schema import Event, Item, RankingList
+from reshelf.data.signals.kept import FIRST_STAGE, KeptSignals
 from reshelf.errors import InputError
 from reshelf.prompts.builder import PromptBuilder
 from reshelf.prompts.levels import FeatureLevels
 
 REQUEST = "request"
 """Id of the list and of the shopper: neither is in a prompt."""
+
+
+class MissingFeaturesError(InputError):
+    """A list lacks numbers that the model reads.
+
+    Args:
+        ranking: the list.
+        names: what is missing: `scores`, or `features.NAME`.
+    """
+
+    def __init__(self, ranking: RankingList, names: Sequence[str]) -> None:
+        super().__init__(
+            f"list {ranking.list_id}, field {' and '.join(names)}: missing, and the model reads it; send one value per "
+            "candidate, finetune on a data set that keeps its signals, or set impute to rank with medians, which costs "
+            "much of the order's quality"
+        )
+        self.names = tuple(names)
 
 
 @dataclass(frozen=True)
@@ -36,7 +54,7 @@ class AssembledList:
     unknown_events: int = 0
     """History events left out, for nobody said what their item is."""
     imputed: tuple[str, ...] = ()
-    """Features the model reads that were not sent: `scores`, or `features.NAME`."""
+    """Features the model reads that are imputed, of all candidates or of some: `scores`, or `features.NAME`."""
 
 
 def assemble(
@@ -49,7 +67,9 @@ def assemble(
     scores: Sequence[float] | None = None,
     features: Mapping[str, Sequence[float]] | None = None,
     time: datetime | None = None,
+    signals: KeptSignals | None = None,
     impute: bool = False,
+    drop_unknown_events: bool = False,
 ) -> AssembledList:
     """Put the parts of a request together.
 
@@ -62,21 +82,21 @@ def assemble(
         scores: first-stage scores [K], higher is better.
         features: further numbers [K], by name.
         time: now; every event must be earlier.
-        impute: go on with what is there, as a service must: events whose item is unknown are left out, and features
-            the model reads are imputed where they were not sent. Otherwise `ranking.prepare` refuses both.
+        signals: what computes features that the model reads and that were not sent.
+        impute: impute those that are missing still.
+        drop_unknown_events: leave out events whose item is unknown; otherwise `ranking.prepare` refuses them.
 
     Raises:
+        MissingFeaturesError: a feature that the model reads is missing, and `impute` is not set.
         InputError: the parts do not make a valid `RankingList`.
     """
     items = {item.item_id: item for item in history_items}
     items |= {item.item_id: item for item in candidates if isinstance(item, Item)}
     over = builder.with_items(items)
-    events, features = list(history), features or {}
-    missing: tuple[str, ...] = ()
-    if impute:
+    events = list(history)
+    if drop_unknown_events:
         known = ChainMap(items, builder.items)  # type: ignore[arg-type]
         events = [event for event in history if event.item_id is None or event.item_id in known]
-        scores, features, missing = impute_features(builder.levels, len(candidates), scores, features)
     try:
         ranking = RankingList(
             list_id=REQUEST,
@@ -86,33 +106,58 @@ def assemble(
             history=tuple(events),
             candidates=tuple(one if isinstance(one, str) else one.item_id for one in candidates),
             scores=None if scores is None else tuple(scores),
-            features={name: tuple(values) for name, values in features.items()},
+            features={name: tuple(values) for name, values in (features or {}).items()},
         )
     except ValidationError as error:
         raise InputError(f"{REQUEST}, {problem_of(error)}") from error
-    return AssembledList(over, ranking, len(history) - len(events), missing)
+    ranking, imputed = with_features(ranking, builder.levels, impute, signals)
+    return AssembledList(over, ranking, len(history) - len(events), imputed)
 
 
-def impute_features(
-    levels: FeatureLevels, count: int, scores: Sequence[float] | None, features: Mapping[str, Sequence[float]]
-) -> tuple[Sequence[float] | None, dict[str, Sequence[float]], tuple[str, ...]]:
-    """First-stage scores and features for `count` candidates with those the model reads imputed, and their names.
+def with_features(
+    ranking: RankingList, levels: FeatureLevels, impute: bool, signals: KeptSignals | None = None
+) -> tuple[RankingList, tuple[str, ...]]:
+    """A list with every number that the model reads: as sent, or computed, or imputed; and the names of the imputed.
 
-    First-stage scores fall evenly over the levels with the first-stage rank. Any other feature is the middle of its
-    levels for all candidates, so that it favours none.
+    An imputed feature is the middle of its levels, so that it favours none; first-stage scores fall evenly over their
+    levels with the rank. Where a signal is not known of some candidates, only theirs are imputed.
 
-    >>> levels = FeatureLevels({"first_stage": [0.1, 0.4, 0.8], "popularity": [3.0, 20.0, 90.0]})
-    >>> impute_features(levels, 3, None, {})
-    ([0.8, 0.4, 0.1], {'popularity': [20.0, 20.0, 20.0]}, ('scores', 'features.popularity'))
+    Args:
+        ranking: numbers that it carries stay as they are.
+        levels: of the model.
+        impute: whether missing numbers are imputed.
+        signals: the reranker's own; None where it has none.
+
+    Raises:
+        MissingFeaturesError: numbers are missing, and are not to be imputed.
+
+    Examples:
+        >>> levels = FeatureLevels({"first_stage": [0.1, 0.4, 0.8], "popularity": [3.0, 20.0, 90.0]})
+        >>> ranking = RankingList(list_id="l", user_id="u", candidates=("a", "b", "c"))
+        >>> complete, imputed = with_features(ranking, levels, impute=True)
+        >>> complete.scores, complete.features, imputed
+        ((0.8, 0.4, 0.1), {'popularity': (20.0, 20.0, 20.0)}, ('scores', 'features.popularity'))
     """
-    imputed = []
-    complete = dict(features)
-    for name, edges in levels.edges.items():
-        if name == "first_stage" and scores is None:
-            level = np.linspace(len(edges) - 1, 0, count).round().astype(int)
-            scores = [edges[n] for n in level] if edges else [0.0] * count
-            imputed.append("scores")
-        elif name != "first_stage" and name not in complete:
-            complete[name] = [levels.middle(name)] * count
-            imputed.append(f"features.{name}")
-    return scores, complete, tuple(imputed)
+    sent = {*ranking.features, *(() if ranking.scores is None else (FIRST_STAGE,))}
+    wanted = [name for name in levels.edges if name not in sent]
+    if not wanted:
+        return ranking, ()
+    found = {} if signals is None else signals.compute(ranking, wanted)
+    missing = [name for name in wanted if name not in found or np.isnan(found[name]).any()]
+    named = tuple("scores" if name == FIRST_STAGE else f"features.{name}" for name in missing)
+    if missing and not impute:
+        raise MissingFeaturesError(ranking, named)
+    for name in missing:
+        likely = _imputed(levels, name, len(ranking.candidates))
+        found[name] = likely if name not in found else np.where(np.isnan(found[name]), likely, found[name])
+    complete = {name: tuple(values.tolist()) for name, values in found.items()}
+    scores = complete.pop(FIRST_STAGE, ranking.scores)
+    return ranking.model_copy(update={"scores": scores, "features": {**ranking.features, **complete}}), named
+
+
+def _imputed(levels: FeatureLevels, name: str, count: int) -> np.ndarray:
+    """Values for candidates of which a feature is not known, float64 [count]."""
+    edges = levels.edges[name]
+    if name != FIRST_STAGE or not edges:
+        return np.full(count, levels.middle(name))
+    return np.array(edges)[np.linspace(len(edges) - 1, 0, count).round().astype(int)]

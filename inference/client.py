@@ -143,7 +143,7 @@ class Client:
         >>> url = "http://localhost:8000"  # reshelf serve runs/demo/model --data runs/demo/data
         >>> with Client(url) as client:
         ...     stored = client.send_events([SentEvent(user_id="u1", kind="click", item_id="p3")])
-        ...     reply = client.rerank("wool coat", ["p17", "p3", "p8"], user_id="u1", deadline_ms=5000)
+        ...     reply = client.rerank("wool coat", ["p17", "p3", "p8"], user_id="u1", impute=True, deadline_ms=5000)
         >>> stored, reply.meta.fallback, sorted(one.item_id for one in reply.results)
         (1, None, ['p17', 'p3', 'p8'])
     """

@@ -65,6 +65,8 @@ class RerankConfig:
     search:words."""
     scores: list[float] = field(default_factory=list)
     """First-stage scores of `candidates`, higher is better, for models that read them."""
+    impute: bool = False
+    """Rank with medians in place of numbers that the model reads and that are missing."""
     engine: EngineName = "auto"
     """auto, transformers or vllm; auto is vLLM where it is installed and there is a GPU, else transformers."""
     precision: Precision = "auto"
@@ -90,7 +92,7 @@ def rerank(config: RerankConfig) -> None:
         config.model, config.engine, catalogue, trust_remote_code=config.trust_remote_code, precision=config.precision
     ) as reranker:
         try:
-            ranked = reranker.rerank(**request, explain=config.explain)
+            ranked = reranker.rerank(**request, impute=config.impute, explain=config.explain)
         except InputError as error:
             source = f"{config.request}, " if config.request else ""
             raise InputError(f"{source}{error}") from error

@@ -22,8 +22,9 @@ from pydantic import ValidationError
 
 from reshelf.data.dataset_folder import problem_of
 from reshelf.data.schema import Event, Item, RankingList, Record
+from reshelf.data.signals.kept import FOLDER, KeptSignals, open_signals
 from reshelf.errors import InputError
-from reshelf.inference.assembly import assemble
+from reshelf.inference.assembly import assemble, with_features
 from reshelf.inference.engines.engine import Engine, EngineName, choose_engine
 from reshelf.inference.engines.start import start_engine
 from reshelf.inference.engines.vllm_settings import VllmSettings
@@ -97,6 +98,7 @@ class Reranker:
         spec: the reranker's own description.
         catalogue: items by id, for candidates and history events given by id.
         item_tokens: token ids of items, made once.
+        signals: what computes numbers that the model reads and a list does not carry.
 
     Examples:
         >>> from reshelf import load_dataset_folder
@@ -119,11 +121,13 @@ class Reranker:
         spec: RerankerSpec,
         catalogue: Mapping[str, Item] | None = None,
         item_tokens: ItemTokens | None = None,
+        signals: KeptSignals | None = None,
     ) -> None:
         self.engine = engine
         self.spec = spec
         self.catalogue: Mapping[str, Item] = {} if catalogue is None else catalogue
         self._tokenizer = tokenizer
+        self._signals = signals
         self._builder = spec.builder(tokenizer, self.catalogue, item_tokens)
 
     @classmethod
@@ -165,8 +169,9 @@ class Reranker:
         tokens = None
         if item_tokens is not None:
             tokens = catalogue_tokens(item_tokens, tokenizer, spec.prompt, (catalogue or {}).values())
+        signals = open_signals(folder / FOLDER)
         started = start_engine(folder, engine, device, vllm, trust_remote_code, precision)
-        return cls(started, tokenizer, spec, catalogue, tokens)
+        return cls(started, tokenizer, spec, catalogue, tokens, signals)
 
     def rerank(
         self,
@@ -178,6 +183,7 @@ class Reranker:
         scores: Sequence[float] | None = None,
         features: Mapping[str, Sequence[float]] | None = None,
         time: datetime | None = None,
+        impute: bool = False,
         explain: bool = False,
     ) -> RankedList:
         """Reorder candidates for a shopper.
@@ -187,9 +193,11 @@ class Reranker:
             candidates: in first-stage order, best first: items, dicts with an item's fields, or ids in the catalogue.
             history: what the shopper did, oldest first.
             history_items: items that history events name and that are neither candidates nor in the catalogue.
-            scores: first-stage scores, higher is better; needed where the model reads them.
-            features: further numbers per candidate, needed where the model reads them.
+            scores: first-stage scores, higher is better.
+            features: further numbers per candidate, by name. What the model reads and is not sent is computed from the
+                signals that the reranker keeps, as of `time`.
             time: now; every event must be earlier.
+            impute: rank with medians in place of numbers that the model reads and that are missing.
             explain: say of the best few why they stand where they do (`inference.explain`); costs about as many lists
                 as the history has events.
 
@@ -197,7 +205,8 @@ class Reranker:
             Best first; candidates with equal scores keep their first-stage order.
 
         Raises:
-            InputError: a record is invalid, an item is unknown, or a number the model reads is missing.
+            InputError: a record is invalid, an item is unknown, or a number the model reads is missing and `impute` is
+                not set.
         """
         assembled = assemble(
             self._builder,
@@ -211,6 +220,8 @@ class Reranker:
             scores=scores,
             features=features,
             time=time,
+            signals=self._signals,
+            impute=impute,
         )
         prepared = prepare(assembled.builder, assembled.ranking)
         (values,) = score(self.engine, [prepared])
@@ -238,11 +249,18 @@ class Reranker:
         Args:
             lists: any number.
             items: the catalogue of these lists; None is the reranker's own.
+
+        Raises:
+            InputError: a list lacks a number that the model reads, or has an item that is in no catalogue.
         """
         builder = self._builder if items is None or items is self.catalogue else self._builder.over(items)
         scores = []
         for start in range(0, len(lists), _LISTS_AT_ONCE):
-            scores += score(self.engine, [prepare(builder, one) for one in lists[start : start + _LISTS_AT_ONCE]])
+            some = [
+                with_features(one, builder.levels, False, self._signals)[0]
+                for one in lists[start : start + _LISTS_AT_ONCE]
+            ]
+            scores += score(self.engine, [prepare(builder, one) for one in some])
         return scores
 
     def close(self) -> None:

@@ -12,7 +12,7 @@ import logging
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
 from safetensors import SafetensorError
@@ -186,7 +186,7 @@ def add_lora(model: Any, config: LoraConfig) -> peft.PeftModel:
         ),
     )
     compute_in_input_dtype(adapted)
-    return adapted  # type: ignore[return-value]
+    return adapted
 
 
 class InputDtypeLinear(torch.nn.Linear):
@@ -204,14 +204,15 @@ def compute_in_input_dtype(model: torch.nn.Module) -> None:
     """
     from peft.tuners.lora import LoraLayer
 
-    layers: list[Any] = [layer for layer in model.modules() if isinstance(layer, LoraLayer)]
-    for layer in layers:
-        layer.cast_input_dtype_enabled = False
-        for matrices in (layer.lora_A, layer.lora_B):
-            for name, matrix in matrices.items():
-                small = InputDtypeLinear(matrix.in_features, matrix.out_features, bias=False, device="meta")
-                small.weight = matrix.weight
-                matrices[name] = small.train(matrix.training)
+    for layer in model.modules():
+        if isinstance(layer, LoraLayer):
+            layer.cast_input_dtype_enabled = False
+            for matrices in (layer.lora_A, layer.lora_B):
+                for name, module in matrices.items():
+                    matrix = cast(torch.nn.Linear, module)
+                    small = InputDtypeLinear(matrix.in_features, matrix.out_features, bias=False, device="meta")
+                    small.weight = matrix.weight
+                    matrices[name] = small.train(matrix.training)
 
 
 def check_base_exists(base: str) -> None:

@@ -110,6 +110,12 @@ COMMANDS = {
         "serve a reranker over HTTP",
         first="model",
     ),
+    "signals refresh": Command(
+        "reshelf.inference.refresh_signals.RefreshConfig",
+        "reshelf.inference.refresh_signals.refresh",
+        "give a reranker newer counts and texts to compute its numbers from",
+        first="model",
+    ),
     "key": Command(
         "reshelf.inference.serving.tenants.KeyConfig",
         "reshelf.inference.serving.tenants.make_key",

@@ -6,8 +6,9 @@ features.compute(chosen, asks, labels, offsets)[0]["popularity"]       # float64
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -18,10 +19,11 @@ from reshelf.data.importing.lists import Lists
 from reshelf.data.importing.mapping import SignalsConfig
 from reshelf.data.importing.splits import TRAIN
 from reshelf.data.schema import Item
-from reshelf.data.signals import COUNTED, SIGNALS, Ask, Signals, Texts
+from reshelf.data.signals import COUNTED, READS, Ask, Clicks, Signals, Texts
 from reshelf.data.signals.event_log import NO_TIME, EventLog, Int64
+from reshelf.data.signals.kept import keep_signals
 from reshelf.data.signals.list_outcomes import OUTCOMES, Outcomes, Shown
-from reshelf.data.signals.query_clicks import QUERY_CLICKS, QueryClicks
+from reshelf.data.signals.query_clicks import QUERY_CLICKS
 from reshelf.errors import InputError
 
 _DESCRIPTION = 2000
@@ -35,7 +37,6 @@ class Features:
     names: list[str]
     signals: Signals
     outcomes: Outcomes | None
-    clicks: QueryClicks | None
     lists: Lists
 
     def compute(
@@ -47,18 +48,17 @@ class Features:
             chosen: places of the lists.
             labels: of all their candidates, those of list i from `offsets[i]` to `offsets[i + 1]`.
         """
-        values = self.signals.compute(asks, [name for name in self.names if name in SIGNALS])
-        if self.clicks is not None:
-            queries, candidates, moments = zip(*((ask.query, ask.candidates, ask.time) for ask in asks))
-            for name in [name for name in self.names if name in QUERY_CLICKS]:
-                for of_list, found in zip(values, self.clicks.compute(name, queries, candidates, moments)):
-                    of_list[name] = found
+        values = self.signals.compute(asks, [name for name in self.names if name in READS])
         if self.outcomes is not None:
             for i, place in enumerate(chosen.tolist()):
                 wanted = labels[offsets[i] : offsets[i + 1]] > 0
                 one = Shown(str(self.lists.user[place]), asks[i].candidates, wanted)
                 values[i] |= self.outcomes.compute([one], bool(self.lists.split[place] == TRAIN))[0]
         return values
+
+    def keep(self, folder: Path, item_ids: pa.StringArray, first_stage: Mapping[str, float]) -> None:
+        """Write what the signals are computed from, for later lists (`data.signals.kept`)."""
+        keep_signals(folder, self.signals, item_ids, self.names, first_stage)
 
 
 def make_features(
@@ -73,7 +73,7 @@ def make_features(
         InputError: a signal is unknown, or there are no train events, or clicks of queries, to count.
     """
     names = list(dict.fromkeys([*spec.names, *spec.first_stage]))
-    every = SIGNALS + QUERY_CLICKS + OUTCOMES
+    every = (*READS, *OUTCOMES)
     unknown = [n for n in names if n not in every]
     if unknown:
         raise InputError(f"signals: {unknown[0]!r} is unknown; there are {', '.join(every)}")
@@ -91,19 +91,19 @@ def make_features(
     full = [" ".join((text, *item.category)) for text, item in zip(named, items)]
     whole = [" ".join((text, (item.description or "")[:_DESCRIPTION])) for text, item in zip(full, items)]
     texts = Texts(named, full, [item.category for item in items], whole)
-    signals = Signals(texts, log, spec.history, spec.decay, spec.recent_days)
+    by_query = [name for name in names if name in QUERY_CLICKS]
+    clicks = _query_clicks(work, by_query[0], log, lists, queries) if by_query else None
+    signals = Signals.of(texts, log, spec.history, spec.decay, spec.recent_days, clicks)
     outcomes = None
     if any(name in OUTCOMES for name in names):
         outcomes = Outcomes(
             [_shown(lists, place) for place in np.flatnonzero(lists.split == TRAIN).tolist()],
             [item.category for item in items],
         )
-    by_query = [name for name in names if name in QUERY_CLICKS]
-    clicks = _query_clicks(work, by_query[0], log, lists, queries) if by_query else None
-    return Features(names, signals, outcomes, clicks, lists)
+    return Features(names, signals, outcomes, lists)
 
 
-def _query_clicks(work: Work, name: str, log: EventLog | None, lists: Lists, queries: pa.StringArray) -> QueryClicks:
+def _query_clicks(work: Work, name: str, log: EventLog | None, lists: Lists, queries: pa.StringArray) -> Clicks:
     """Clicks and better, of whatever split, with the event's own query, else that of the list it is an outcome of."""
     if log is None or not log.timed or (lists.time == NO_TIME).any():
         raise InputError(f"signals: {name} is counted as of a list's time; map the time of events and lists")
@@ -121,7 +121,8 @@ def _query_clicks(work: Work, name: str, log: EventLog | None, lists: Lists, que
     query = np.concatenate([log.query[event[: len(event) - len(of_lists["event"])]], of_lists["query"]])
     if not len(event):
         raise InputError(f"signals: {name} is counted on clicks with a query, and there are none; map events.query")
-    return QueryClicks(queries.take(pa.array(query)).to_pylist(), log.item[event], moment[event])
+    event, query = (values[np.argsort(moment[event], kind="stable")] for values in (event, query))
+    return Clicks(queries.take(pa.array(query)), log.item[event].astype(np.int64), moment[event])
 
 
 def _shown(lists: Lists, place: int) -> Shown:

@@ -41,6 +41,7 @@ from reshelf.data.importing.shown import read_shown
 from reshelf.data.importing.splits import check_splits, guard_users, split_events, split_lists
 from reshelf.data.importing.writing import Material, write_split
 from reshelf.data.signals.event_log import EventLog
+from reshelf.data.signals.kept import FOLDER
 from reshelf.errors import InputError
 from reshelf.progress import MinuteProgress
 
@@ -110,7 +111,7 @@ def import_folder(config: ImportConfig) -> None:
 def write_folder(
     mapping: Mapping, root: Path, folder: Path, report: ImportReport, config: ImportConfig, memory: str = MEMORY
 ) -> None:
-    """Write `items.parquet` and the lists of every split into a folder.
+    """Write `items.parquet`, the lists of every split, and what their signals are computed from into a folder.
 
     Args:
         memory: what DuckDB may hold, as it writes it: `2GB`.
@@ -171,6 +172,8 @@ def _write(work: Work, mapping: Mapping, folder: Path, config: ImportConfig) -> 
     )  # fmt: skip
     material.check_order()
     write_records(folder / "items.parquet", catalogue, ITEM_SCHEMA)
+    if features is not None:
+        features.keep(folder / FOLDER, material.item_ids, mapping.signals.first_stage)
     for code, split in enumerate(SPLITS):
         if len(chosen := np.flatnonzero(lists.split == code)):
             report.lists[split] = write_split(folder / f"{split}.parquet", chosen, material, work)
@@ -196,7 +199,9 @@ def _prepare(out: Path) -> Path:
     """An empty folder beside `out` to write to."""
     if out.exists() and not out.is_dir():
         raise InputError(f"cannot write {out}: it is a file; choose another output folder")
-    strangers = [p.name for p in out.iterdir() if p.suffix not in (".parquet", ".json")] if out.is_dir() else []
+    strangers = []
+    if out.is_dir():
+        strangers = [p.name for p in out.iterdir() if p.suffix not in (".parquet", ".json") and p.name != FOLDER]
     if strangers:
         raise InputError(
             f"cannot write {out}: it holds {strangers[0]!r}, which is no part of a data set; "

@@ -190,8 +190,8 @@ def _batch(chosen: Int64, material: Material, sums: Counter[str]) -> pa.RecordBa
     rows, _ = ranges(lists.start[chosen], size)
     candidates = {name: values[rows] for name, values in lists.candidates.items()}
     offsets = np.concatenate([[0], np.cumsum(size)])
-    features = _add_features(chosen, candidates, offsets, material)
     past, begins = material.past(chosen, max(mapping.max_history, 0))
+    features = _add_features(chosen, candidates, offsets, (past, begins), material)
     sums["candidates"] += len(rows)
     sums["events"] += len(past)
     sums["empty_histories"] += int((np.diff(begins) == 0).sum())
@@ -275,12 +275,14 @@ def _events(rows: Int64, material: Material) -> pa.StructArray:
     return pa.StructArray.from_arrays(columns, fields=list(_HISTORY.value_type))
 
 
-def _add_features(chosen: Int64, candidates: Columns, offsets: Int64, material: Material) -> pa.Array:
+def _add_features(
+    chosen: Int64, candidates: Columns, offsets: Int64, past: tuple[Int64, Int64], material: Material
+) -> pa.Array:
     """Signals as features; where they make the first stage, the candidates are put into its order."""
     spec, features = material.mapping.signals, material.features
     if features is None:
         return pa.array([[]] * len(chosen), LIST_SCHEMA.field("features").type)
-    values = features.compute(chosen, _asks(chosen, candidates, offsets, material), candidates["label"], offsets)
+    values = features.compute(chosen, _asks(chosen, candidates, offsets, past, material), candidates["label"], offsets)
     if spec.first_stage:
         for i, of_list in enumerate(values):
             span = slice(offsets[i], offsets[i + 1])
@@ -294,18 +296,17 @@ def _add_features(chosen: Int64, candidates: Columns, offsets: Int64, material: 
     return pa.array(rows, LIST_SCHEMA.field("features").type)
 
 
-def _asks(chosen: Int64, candidates: Columns, offsets: Int64, material: Material) -> list[Ask]:
-    """What signals are computed for: the latest items of each history, searches passed over."""
+def _asks(
+    chosen: Int64, candidates: Columns, offsets: Int64, past: tuple[Int64, Int64], material: Material
+) -> list[Ask]:
+    """What signals are computed for: of each list's history as it is written, the items; searches are passed over."""
     log, lists = material.log, material.lists
-    wanted, most = material.mapping.signals.history, material.mapping.max_history
-    everything = material.bounds[1] - material.bounds[0]
-    rows, begins = material.past(chosen, 4 * wanted if wanted > 0 else int(everything.max(initial=0)))
+    rows, begins = past
+    items = material.of_events("item", rows).astype(np.int64)
     asks = []
     for i, place in enumerate(chosen.tolist()):
-        past = material.of_events("item", rows[begins[i] : begins[i + 1]])
-        if wanted > 0 and (past >= 0).sum() < wanted and len(past) < everything[place]:  # many searches: all of it
-            past = material.of_events("item", material.past(chosen[i : i + 1], int(everything[place]))[0])
-        history = past[past >= 0].astype(np.int64) if most else np.zeros(0, dtype=np.int64)
+        history = items[begins[i] : begins[i + 1]]
+        history = history[history >= 0]
         user = int(lists.user[place])
         leave_out = user if user < log.users and lists.split[place] == TRAIN else -1
         query = material.queries[int(lists.query[place])].as_py()

@@ -1,6 +1,6 @@
 """What earlier shoppers clicked for the same query, as of each list's moment: the strongest signal a search log has.
 
-    clicks = QueryClicks(queries, items, times)                 # every click of the log, in any order
+    clicks = QueryClicks(pa.array(queries), items, times)       # every click of the log, in any order
     values = clicks.compute("query_clicks", asked, candidates, moments)
 
 query_clicks          log(1 + clicks on the product for the same query), each later click of the query fading the
@@ -25,12 +25,14 @@ from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 import scipy.sparse as sp
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 QUERY_CLICKS = (
     "query_clicks", "query_share", "joined_clicks", "similar_query_clicks", "clicks_7d", "click_age",
 )  # fmt: skip
+CLICK_TABLES = ("click_queries", "click_items", "click_times")
 _FADE = 0.98
 _REACH = 512
 """Clicks of a query that are looked back on: the one before has 0.98 ** 512 < 0.0001 of the latest one's weight."""
@@ -62,16 +64,17 @@ class QueryClicks:
         times: when it was clicked, microseconds since 1970 UTC, int64 [C].
 
     Example:
-        >>> clicks = QueryClicks(["xbox", "XBOX!", "xbox"], np.array([0, 1, 1]), np.array([1, 2, 3]))
+        >>> queries = pa.array(["xbox", "XBOX!", "xbox"])
+        >>> clicks = QueryClicks(queries, np.array([0, 1, 1]), np.array([1, 2, 3]))
         >>> [values] = clicks.compute("query_share", ["Xbox"], [np.array([0, 1])], [3])
         >>> values.round(3).tolist()
         [0.495, 0.505]
     """
 
-    def __init__(self, queries: Sequence[str], items: npt.NDArray[np.integer], times: Int64) -> None:
+    def __init__(self, queries: pa.StringArray, items: npt.NDArray[np.integer], times: Int64) -> None:
         order = np.argsort(times, kind="stable")
         self._items, self._times = np.asarray(items)[order].astype(np.int64), np.asarray(times)[order]
-        texts = [queries[k] for k in order.tolist()]
+        texts = queries.take(pa.array(order)).to_pylist()
         self._by_key = _grouped([query_key(text) for text in texts])
         self._by_joined = _grouped([joined_key(text) for text in texts])
         by_item = np.argsort(self._items, kind="stable")

@@ -39,10 +39,12 @@ SCORES_SCHEMA = pa.schema(
         ("candidates", pa.list_(pa.string())),
         ("scores", pa.list_(pa.float32())),
         ("ranked", pa.list_(pa.string())),
+        ("fallback", pa.string()),
         *((f"truncated_{count.name}", pa.int32()) for count in fields(Truncated)),
     ]
 )
-"""`scores` run parallel to `candidates`; `ranked` are the candidates, best first; file and row are of the input."""
+"""`scores` run parallel to `candidates`; `ranked` are the candidates, best first; file and row are of the input.
+`fallback` says why a list has no scores and is in first-stage order: features_missing."""
 
 _SHARD = re.compile(r"(scores|rejected)-(\d{5,})\.(parquet|jsonl)")
 _PARTIAL = re.compile(rf"\.({MANIFEST}|{REPORT}|{_SHARD.pattern})(\.\w+)?\.partial")
@@ -54,6 +56,8 @@ class Tally:
     """What became of the rows of one or more shards."""
 
     lists: int = 0
+    fallbacks: int = 0
+    """Those of the lists that are in first-stage order, for numbers that the model reads are missing."""
     rejected: dict[str, dict[str, Any]] = field(default_factory=dict)
     """By field: `rows`, and `example`, one of them in words."""
 
@@ -63,6 +67,7 @@ class Tally:
 
     def add(self, other: Tally) -> None:
         self.lists += other.lists
+        self.fallbacks += other.fallbacks
         for name, found in other.rejected.items():
             mine = self.rejected.setdefault(name, {"rows": 0, "example": found["example"]})
             mine["rows"] += found["rows"]
@@ -153,7 +158,7 @@ def write_shard(out: Path, shard: int, columns: Mapping[str, Sequence[Any]], rej
         columns: of `SCORES_SCHEMA`, in the order of the input.
         rejects: in the order of the input.
     """
-    tally = Tally(len(columns["row"]))
+    tally = Tally(len(columns["row"]), sum(why is not None for why in columns["fallback"]))
     for one in rejects:
         words = f"{one.file} row {one.row}, {one.reason}"
         tally.add(Tally(rejected={one.field: {"rows": 1, "example": words}}))

@@ -3,10 +3,11 @@
     reshelf batch --model runs/demo/model --lists runs/demo/data/test.parquet --catalogue runs/demo/data \\
         --out runs/demo/scores
 
-Leaves in `out`: `scores-00000.parquet`, … with one row per list; `rejected-00000.jsonl`, … with every row that could
-not be scored and why; `manifest.json` with what the job was made of; `report.json` with what came of it. A row is
-known by its file and its number in it, so list ids need not be unique. A job that was cut short goes on where it was
-when the command is repeated; one that differs in input, catalogue, model, engine or shard size is refused there.
+Leaves in `out`: `scores-00000.parquet`, … with one row per list, in first-stage order and marked as a `fallback` where
+numbers that the model reads are missing; `rejected-00000.jsonl`, … with every row that could not be scored and why;
+`manifest.json` with what the job was made of; `report.json` with what came of it. A row is known by its file and its
+number in it, so list ids need not be unique. A job that was cut short goes on where it was when the command is
+repeated; one that differs in input, catalogue, model, engine or shard size is refused there.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.text import Text
 
 from reshelf import __version__
+from reshelf.data.signals.kept import FOLDER
 from reshelf.errors import InputError
 from reshelf.inference.batch.input import InputFile, ShardReader, find_files, inspect_file
 from reshelf.inference.batch.output import (
@@ -67,6 +69,9 @@ class BatchConfig:
     item_tokens: Path | None = None
     """File of the catalogue's token ids, made first on all cores where it is not there or is stale, for this job and
     the next; where not given, items are tokenised as they come."""
+    impute: bool = False
+    """Rank with medians in place of numbers that the model reads and a list lacks; else that list is in first-stage
+    order, and counted."""
     ray: bool = False
     """Run on Ray: on the cluster of RAY_ADDRESS or the one this machine belongs to, else on this machine. All
     machines must see the same files."""
@@ -87,6 +92,7 @@ class BatchJob:
     shard_lists: int
     item_tokens: Path | None
     trust_remote_code: bool
+    impute: bool
 
     def reader(self) -> ShardReader:
         return ShardReader(self.files, self.shard_lists)
@@ -96,7 +102,7 @@ class BatchJob:
         items = read_catalogue(self.catalogue)
         return ShardScorer(
             self.model, items, self.engine, self.precision, self.out, self.reader(), self.item_tokens,
-            self.trust_remote_code,
+            self.trust_remote_code, self.impute,
         )  # fmt: skip
 
 
@@ -147,7 +153,7 @@ def make_job(config: BatchConfig) -> BatchJob:
     tokens = config.item_tokens.absolute() if config.item_tokens else None
     return BatchJob(
         model.absolute(), items.absolute(), config.out.absolute(), engine, config.precision, files, config.shard_lists,
-        tokens, config.trust_remote_code,
+        tokens, config.trust_remote_code, config.impute,
     )  # fmt: skip
 
 
@@ -156,10 +162,11 @@ def manifest_of(job: BatchJob) -> dict[str, Any]:
     stat = job.catalogue.stat()
     return {
         "reshelf": __version__,
-        "model": folder_sha256(job.model, SPEC_FILE, ADAPTER),
+        "model": folder_sha256(job.model, SPEC_FILE, ADAPTER, FOLDER),
         "engine": job.engine,
         "precision": job.precision,
         "shard_lists": job.shard_lists,
+        "impute": job.impute,
         "catalogue": {"size": stat.st_size, "modified": stat.st_mtime_ns},
         "files": [{k: v for k, v in asdict(file).items() if k != "path"} for file in job.files],
     }
@@ -202,6 +209,7 @@ def _results(job: BatchJob, config: BatchConfig, remaining: list[int], console: 
 def _finish(out: Path, done: Tally, rows: int, seconds: float, console: Console) -> dict[str, Any]:
     report = {
         "lists": done.lists,
+        "fallbacks": done.fallbacks,
         "rejected": sum(found["rows"] for found in done.rejected.values()),
         "rejected_by_field": done.rejected,
         "rows_of_this_run": rows,
@@ -214,6 +222,12 @@ def _finish(out: Path, done: Tally, rows: int, seconds: float, console: Console)
         console.print(speed, highlight=False)
     write_json(out / REPORT, report)
     console.print(f"{done.lists:,} lists scored: {out}/scores-*.parquet", highlight=False, soft_wrap=True)
+    if done.fallbacks:
+        console.print(
+            f"[yellow]{done.fallbacks:,} of them are in first-stage order: they lack numbers that the model reads; add "
+            "them, or give --impute[/yellow]",
+            highlight=False, soft_wrap=True,
+        )  # fmt: skip
     if report["rejected"]:
         console.print(
             f"[yellow]{report['rejected']:,} rows rejected: {out}/rejected-*.jsonl[/yellow]",

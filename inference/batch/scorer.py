@@ -21,7 +21,9 @@ from typing import Any, Literal
 import numpy as np
 
 from reshelf.data.schema import Item
+from reshelf.data.signals.kept import FOLDER, KeptSignals, open_signals
 from reshelf.errors import InputError
+from reshelf.inference.assembly import MissingFeaturesError, with_features
 from reshelf.inference.batch.input import ShardReader
 from reshelf.inference.batch.output import SCORES_SCHEMA, Tally, write_shard
 from reshelf.inference.batch.rows import Reject, Row, read_rows, reject
@@ -30,7 +32,7 @@ from reshelf.inference.engines.start import start_engine
 from reshelf.inference.ranking import NonFiniteScoreError, PreparedList, prepare, rank
 from reshelf.modeling.checkpoint import read_reranker
 from reshelf.modeling.precision import Precision
-from reshelf.prompts.builder import PromptBuilder
+from reshelf.prompts.builder import PromptBuilder, Truncated
 from reshelf.prompts.config import PromptConfig
 from reshelf.prompts.item_tokens import ItemTokens, catalogue_tokens
 
@@ -45,7 +47,8 @@ class Shard:
     number: int
     rows: int
     rejects: list[Reject] = field(default_factory=list)
-    scored: list[tuple[Row, PreparedList, np.ndarray]] = field(default_factory=list)
+    scored: list[tuple[Row, Truncated, np.ndarray | None]] = field(default_factory=list)
+    """With its scores, float32 [K]; None for a list that stays in first-stage order."""
 
 
 @dataclass
@@ -72,6 +75,7 @@ class ShardScorer:
         reader: of the job's input.
         item_tokens: file of the catalogue's token ids, made here where it is not there or is stale.
         trust_remote_code: whether Python code that comes with the base may run.
+        impute: whether numbers that the model reads and a list lacks are imputed; else it stays in first-stage order.
 
     Raises:
         InputError: as `start_engine` and `catalogue_tokens`, or the engine cannot serve this model.
@@ -80,17 +84,19 @@ class ShardScorer:
     def __init__(
         self, model: Path, items: Mapping[str, Item], engine: Literal["transformers", "vllm"],
         precision: Precision, out: Path, reader: ShardReader, item_tokens: Path | None = None,
-        trust_remote_code: bool = False,
+        trust_remote_code: bool = False, impute: bool = False,
     ) -> None:  # fmt: skip
         spec, tokenizer = read_reranker(model, trust_remote_code)
         tokens = None
         if item_tokens is not None:
             tokens = make_item_tokens(item_tokens, tokenizer, spec.prompt, items)
         self._builder = spec.builder(tokenizer, items, tokens)
+        self._signals = open_signals(model / FOLDER)
         self._engine: Engine = start_engine(model, engine, trust_remote_code=trust_remote_code, precision=precision)
         self._tokens = TOKENS_PER_CALL[engine]
         self._out = out
         self._reader = reader
+        self._impute = impute
 
     def run(self, shards: Iterable[int]) -> Iterator[tuple[Tally | None, int]]:
         """Score and write shards. After every call of the engine: the shard's tally if it is now finished, and how
@@ -126,7 +132,7 @@ class ShardScorer:
                 good, bad = read_rows(batch, file, first)
                 rows += good
                 shard.rejects += bad
-            yield from engine_calls(shard, arrange(rows), self._builder, self._tokens)
+            yield from engine_calls(shard, arrange(rows), self._builder, self._tokens, self._impute, self._signals)
 
     def _run_call(self, call: EngineCall) -> Tally | None:
         shard = call.shard
@@ -135,7 +141,7 @@ class ShardScorer:
                 shard.rejects.append(_reject(row, str(values), "prompt"))
                 continue
             try:
-                shard.scored.append((row, prepared, prepared.scores(values)))
+                shard.scored.append((row, prepared.truncated, prepared.scores(values)))
             except NonFiniteScoreError:
                 shard.rejects.append(_reject(row, "the model gave a score that is not a number", "score"))
         if not call.last:
@@ -183,15 +189,26 @@ def arrange(rows: Sequence[Row]) -> list[Row]:
     return sorted(rows, key=place)
 
 
-def engine_calls(shard: Shard, rows: Sequence[Row], builder: PromptBuilder, tokens: int) -> Iterator[EngineCall]:
-    """The rows with their prompts, in calls of about `tokens`; a row that cannot be a prompt goes to the rejects."""
+def engine_calls(
+    shard: Shard, rows: Sequence[Row], builder: PromptBuilder, tokens: int, impute: bool = False,
+    signals: KeptSignals | None = None,
+) -> Iterator[EngineCall]:  # fmt: skip
+    """The rows with their prompts, in calls of about `tokens`.
+
+    A row that cannot be a prompt goes to the rejects; one that lacks numbers the model reads has no scores, unless they
+    are imputed.
+    """
     handled = shard.rows - len(rows)
     group: list[Row] = []
     lists: list[PreparedList] = []
     used = 0
     for row in rows:
         try:
-            prepared = prepare(builder, row.ranking)
+            prepared = prepare(builder, with_features(row.ranking, builder.levels, impute, signals)[0])
+        except MissingFeaturesError:
+            shard.scored.append((row, Truncated(), None))
+            handled += 1
+            continue
         except InputError as error:
             shard.rejects.append(_reject(row, str(error)))
             handled += 1
@@ -205,15 +222,16 @@ def engine_calls(shard: Shard, rows: Sequence[Row], builder: PromptBuilder, toke
     yield EngineCall(shard, group, lists, handled + len(group), last=True)
 
 
-def columns(scored: Sequence[tuple[Row, PreparedList, np.ndarray]]) -> dict[str, list[Any]]:
-    """Columns of `SCORES_SCHEMA`; equal scores keep first-stage order."""
+def columns(scored: Sequence[tuple[Row, Truncated, np.ndarray | None]]) -> dict[str, list[Any]]:
+    """Columns of `SCORES_SCHEMA`; equal scores, and lists without scores, keep first-stage order."""
     made: dict[str, list[Any]] = {name: [] for name in SCORES_SCHEMA.names}
-    for row, prepared, values in scored:
+    for row, truncated, values in scored:
         candidates = row.ranking.candidates
+        ranked = candidates if values is None else [candidates[k] for k in rank(values).order]
         line = (
-            *(row.file, row.row, row.ranking.list_id, row.ranking.user_id, candidates, values),
-            [candidates[k] for k in rank(values).order],
-            *vars(prepared.truncated).values(),
+            *(row.file, row.row, row.ranking.list_id, row.ranking.user_id, candidates, values, ranked),
+            "features_missing" if values is None else None,
+            *vars(truncated).values(),
         )
         for name, value in zip(made, line, strict=True):
             made[name].append(value)

@@ -70,7 +70,7 @@ async def rerank_texts(
     request: Request, body: TeiRequest, tenant: Admitted, service: Served, response: Response
 ) -> list[TeiRank]:
     """Put texts in order, as Text Embeddings Inference does."""
-    ranking = RerankRequest(query=body.query, documents=list(body.texts), user_id=body.user_id)
+    ranking = RerankRequest(query=body.query, documents=list(body.texts), user_id=body.user_id, impute=body.impute)
     reply = await _ranked(request, ranking, tenant, service, response)
     return [
         TeiRank(

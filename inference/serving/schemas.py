@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
-from reshelf.data.schema import Event, Finite, Id, Item
+from reshelf.data.schema import Event, Finite, Id, Item, Time
 from reshelf.inference.explanation import Explanation
 
 MOST = 10_000
@@ -91,6 +91,11 @@ class RerankRequest(Sent):
     """First-stage scores, one per document, higher is better."""
     features: Annotated[dict[str, Numbers], BeforeValidator(_few_features)] = {}
     """Further numbers, one per document, that the model reads."""
+    time: Time | None = None
+    """When the list is shown, where that is not now: numbers are computed as of then, and events must be earlier."""
+    impute: bool = False
+    """Rank with medians in place of numbers that the model reads and that are missing; else the reply is first-stage
+    order."""
     deadline_ms: Annotated[Finite, Field(gt=0)] | None = None
     """Milliseconds until the reply is due; past it, the reply is first-stage order."""
     strict: bool = False
@@ -127,7 +132,8 @@ class Meta(BaseModel):
     """transformers or vllm; none while a tenant's own model is not ready."""
     fallback: str | None = None
     """Why this is first-stage order; None where it is the model's. deadline: the scores did not come in time;
-    queue_full: they would not have, for too many lists wait; engine_down, engine_error: as it says."""
+    queue_full: they would not have, for too many lists wait; engine_down, engine_error: as it says; features_missing:
+    the model reads the numbers that `missing` names."""
     ms: dict[str, float] = {}
     """Milliseconds by stage: read, history, prompt, wait, engine, explain, total."""
     unexplained: str | None = None
@@ -140,9 +146,10 @@ class Meta(BaseModel):
     """What did not fit the prompt's budgets: events, event_tokens, item_tokens, list_tokens, query_tokens."""
     history: dict[str, Any] = {}
     """events read; unknown: events left out because nobody said what their item is; unavailable: the store failed."""
+    missing: Annotated[list[str], Field(exclude_if=not_)] = []
+    """With features_missing: what the model reads and is missing, `scores` or `features.NAME`."""
     imputed: list[str] = []
-    """Features the model reads that the request did not carry: all candidates got the middle level, and first-stage
-    scores were made from the order."""
+    """With `impute`: what was missing. All candidates got the middle level; first-stage scores come from the order."""
     unknown: Annotated[list[str], Field(exclude_if=not_)] = []
     """Documents that are no ids of the catalogue though they look like ids: they were read as titles."""
     ignored: Annotated[list[str], Field(exclude_if=not_)] = []
@@ -174,6 +181,8 @@ class TeiRequest(Sent):
     return_text: bool = False
     user_id: Id | None = None
     """Not TEI's: rank for this shopper."""
+    impute: bool = False
+    """Not TEI's: as in `RerankRequest`."""
 
 
 class TeiRank(BaseModel):

@@ -16,7 +16,7 @@ import numpy as np
 
 from reshelf.data.schema import Item
 from reshelf.errors import InputError
-from reshelf.inference.assembly import assemble
+from reshelf.inference.assembly import MissingFeaturesError, assemble
 from reshelf.inference.explain import leave_one_out
 from reshelf.inference.explanation import Explanation
 from reshelf.inference.ranking import NonFiniteScoreError, PreparedList, Ranked, prepare, rank
@@ -106,6 +106,8 @@ class Service:
             meta.fallback = error.reason
         except NonFiniteScoreError:
             meta.fallback = "engine_error"
+        except MissingFeaturesError as error:
+            meta.fallback, meta.missing = "features_missing", list(error.names)
         results = self._results(request, items, ranked)
         if request.explain and ranked is None:
             meta.unexplained = meta.fallback
@@ -202,7 +204,10 @@ class Service:
                 history_items=[one.item for one in history if one.item is not None],
                 scores=request.scores,
                 features=request.features,
-                impute=True,
+                time=request.time,
+                signals=model.signals,
+                impute=request.impute,
+                drop_unknown_events=True,
             )
             meta.imputed = list(assembled.imputed)
             meta.history |= {"events": len(assembled.ranking.history), "unknown": assembled.unknown_events}
@@ -211,6 +216,8 @@ class Service:
             else:
                 loop = asyncio.get_running_loop()
                 prepared = await loop.run_in_executor(model.writing, prepare, assembled.builder, assembled.ranking)
+        except MissingFeaturesError:
+            raise
         except InputError as error:
             raise RefusedError(
                 str(error).removeprefix("list ").removeprefix("request, "), "query" if "query" in str(error) else None

@@ -277,7 +277,7 @@ def signals_of(people: list[list[int]]) -> Signals:
         value=np.full(n, np.nan),
         split=np.zeros(n, dtype=np.int8),
     )
-    return Signals(Texts([""] * 9, [""] * 9, [()] * 9, [""] * 9), log)
+    return Signals.of(Texts([""] * 9, [""] * 9, [()] * 9, [""] * 9), log)
 
 
 @given(st.lists(st.lists(st.integers(0, 8), min_size=3, max_size=7, unique=True), min_size=2, max_size=8))

@@ -13,10 +13,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from safetensors.numpy import load_file, save_file
 
 from reshelf.data.dataset_folder import RankingData, save_dataset_folder
+from reshelf.data.schema import RankingList
+from reshelf.data.signals import Signals, Texts
+from reshelf.data.signals.kept import FOLDER, keep_signals, open_signals
 from reshelf.errors import InputError
 from reshelf.finetune.config import FinetuneConfig
 from reshelf.finetune.run import finetune
@@ -175,3 +179,33 @@ def test_an_unwritable_folder_is_refused_before_training(config: FinetuneConfig,
     locked.mkdir(mode=0o500)
     with pytest.raises(InputError, match="cannot write"):
         finetune(replace(config, out=locked / "model"))
+
+
+def test_what_the_prompts_numbers_are_counted_from_goes_into_the_reranker(
+    config: FinetuneConfig, data: RankingData, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    titles = [item.title for item in data.items.values()]
+    signals = Signals.of(Texts(titles, titles, [()] * len(titles), titles), None)
+    folder = tmp_path / "shop"
+    folder.mkdir()
+    keep_signals(folder / FOLDER, signals, pa.array(list(data.items)), ["match", "bm25"])
+    kept = open_signals(folder / FOLDER)
+    assert kept is not None
+
+    def counted(one: RankingList) -> RankingList:
+        numbers = {"bm25": tuple(kept.compute(one, ["bm25"])["bm25"].tolist()), "teacher": one.scores}
+        return one.model_copy(update={"features": numbers})
+
+    save_dataset_folder(folder, RankingData(data.items, {k: [*map(counted, v)] for k, v in data.lists.items()}))
+    finetune(
+        replace(
+            config, data=folder, prompt=replace(config.prompt, features=["bm25", "teacher"]),
+            optimizer=replace(config.optimizer, max_steps=1), eval_every=1,
+        )
+    )  # fmt: skip
+    found = open_signals(config.out / FOLDER)
+    assert found is not None
+    assert found.names == ("bm25",)
+    assert "does not keep what teacher is computed from" in capsys.readouterr().out
+    one = data.lists["test"][0]
+    np.testing.assert_array_equal(found.compute(one, ["bm25"])["bm25"], kept.compute(one, ["bm25"])["bm25"])

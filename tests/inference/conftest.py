@@ -69,8 +69,13 @@ def lists(catalogue: dict[str, Item]) -> list[RankingList]:
 @pytest.fixture(scope="session")
 def reranker_folder(tmp_path_factory: pytest.TempPathFactory, catalogue: dict[str, Item]) -> Path:
     """A reranker folder as finetuning leaves it."""
-    folder = tmp_path_factory.mktemp("inference")
-    _tiny_base(folder / "base", [item.title for item in catalogue.values()])
+    levels = FeatureLevels({"first_stage": [0.1, 0.4, 0.8]})
+    return make_reranker(tmp_path_factory.mktemp("inference"), [item.title for item in catalogue.values()], levels)
+
+
+def make_reranker(folder: Path, titles: list[str], levels: FeatureLevels) -> Path:
+    """A reranker that reads these features, in `folder / "model"`."""
+    _tiny_base(folder / "base", titles)
     model_config = ModelConfig(base=str(folder / "base"), dtype="float32")
     model, tokenizer = load_base(model_config, "cpu")
     torch.manual_seed(3)
@@ -78,8 +83,7 @@ def reranker_folder(tmp_path_factory: pytest.TempPathFactory, catalogue: dict[st
     for name, parameter in model.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(parameter, std=0.1)
-    prompt = PromptConfig(template="plain", features=["first_stage"], history_tokens=160, item_tokens=48)
-    levels = FeatureLevels({"first_stage": [0.1, 0.4, 0.8]})
+    prompt = PromptConfig(template="plain", features=list(levels.edges), history_tokens=160, item_tokens=48)
     attach_head(model.get_base_model(), *PromptBuilder(tokenizer, prompt, {}, levels).label_ids)
     calibration = Calibration("platt", slope=0.8, intercept=-0.3)
     spec = RerankerSpec(model_config, prompt, levels, calibration=calibration)

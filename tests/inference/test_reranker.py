@@ -131,7 +131,7 @@ def test_a_score_that_is_no_number_is_a_failure(reranker: Reranker, lists: list[
         ({"candidates": [{"item_id": "x"}]}, r"candidates\[0\], field title"),
         ({"candidates": ["p1"], "scores": [float("nan")]}, "field scores.0: value is NaN"),
         ({"candidates": ["p1"]}, "scores: 12 values for 1 candidates"),
-        ({"scores": None}, "field scores: missing, but the prompt's features name 'first_stage'"),
+        ({"scores": None}, "field scores: missing, and the model reads it; send one value per candidate"),
         ({"history": [{"kind": "glance", "item_id": "p1"}]}, r"history\[0\], field kind"),
         ({"history": [{"kind": "click", "item_id": "nope"}]}, "field history: item 'nope' is not in the catalogue"),
         (
@@ -145,6 +145,12 @@ def test_mistakes_are_named(
 ) -> None:
     with pytest.raises(InputError, match=message):
         ask(reranker, lists[0], **changes)
+
+
+def test_missing_numbers_are_imputed_where_that_is_asked_for(reranker: Reranker, lists: list[RankingList]) -> None:
+    assert len(ask(reranker, lists[0], scores=None, impute=True)) == len(lists[0].candidates)
+    with pytest.raises(InputError, match="list l0, field scores: missing, and the model reads it"):
+        reranker.score_lists([lists[0].model_copy(update={"scores": None})])
 
 
 def test_other_catalogues_do_not_mix(reranker: Reranker, lists: list[RankingList], catalogue: dict[str, Item]) -> None:

@@ -26,6 +26,7 @@ from itertools import count
 from pathlib import Path
 
 from reshelf.data.schema import Item
+from reshelf.data.signals.kept import DESCRIPTION, FIRST_STAGE, FOLDER, open_signals
 from reshelf.errors import InputError
 from reshelf.inference.serving.config import ServeConfig
 from reshelf.inference.serving.engine.queue import ListScores
@@ -71,6 +72,8 @@ class ServedModel:
         if self.warning:
             logger.warning("model does not beat first-stage order", extra={"model": self.name, "found": self.warning})
         self.builder = self.spec.builder(tokenizer, catalogue)
+        self._signals_version = file_version(folder / FOLDER / DESCRIPTION)
+        self.signals = open_signals(folder / FOLDER)
         # Tokenizing takes long and lets go of the interpreter; two at a time would only tokenize an item twice.
         self.writing = ThreadPoolExecutor(1, "prompt")
         self.engine: ServedEngine
@@ -96,12 +99,30 @@ class ServedModel:
             InputError: the engine does not start, or does not take the adapter.
         """
         self.engine.users += 1
+        known = () if self.signals is None else self.signals.names
+        missing = [name for name in self.spec.levels.edges if name not in known]
+        if missing:
+            fields = ["scores" if name == FIRST_STAGE else f"features.{name}" for name in missing]
+            problem = "the model reads numbers that cannot be computed here: requests without them are not reranked"
+            logger.warning(problem, extra={"model": self.name, "missing": fields})
         if self.adapter:
             await self.engine.load(self.adapter, self.folder)
             return
         self.engine.start()
         if not await self.engine.wait_ready():
             raise InputError(f"the engine does not start: {self.engine.problem}")
+
+    async def refresh_signals(self) -> None:
+        """Read its signals anew where they were refreshed; what cannot be read changes nothing."""
+        version = file_version(self.folder / FOLDER / DESCRIPTION)
+        if version in (self._signals_version, (0, 0)):
+            return
+        self._signals_version = version
+        try:
+            self.signals = await asyncio.to_thread(open_signals, self.folder / FOLDER)
+            logger.info("signals refreshed", extra={"model": self.name})
+        except InputError as error:
+            logger.error("signals not refreshed", extra={"model": self.name, "problem": str(error)})
 
     def score(self, prompt: ListPrompt, namespace: str) -> asyncio.Future[ListScores]:
         """`ServedEngine.score`, by this reranker."""
@@ -226,6 +247,8 @@ class Models:
             for folder in self._served.keys() - wanted:
                 self._tried.pop(folder, None)
                 self._retire(self._served.pop(folder))
+            for model in list(self._served.values()):
+                await model.refresh_signals()
             await asyncio.sleep(_LOOK_S)
 
     async def _load(self, folder: Path) -> None:

@@ -9,9 +9,14 @@ import numpy as np
 import pytest
 
 from reshelf.data.signals import Ask, Signals, Texts
+from reshelf.data.signals.making import TrainEvents, make_tables
 from reshelf.data.signals.query_text import QUERY_SIGNALS, QuerySignals
 
 TITLES = ["steel travel mug", "travel pillow", "garden hose", "mug", ""]
+
+
+def signals_of(titles: list[str], texts: list[str]) -> QuerySignals:
+    return QuerySignals(make_tables(Texts(titles, titles, [()] * len(titles), texts), TrainEvents(None, len(titles))))
 
 
 def trigrams(text: str) -> Counter[str]:
@@ -40,12 +45,12 @@ def slow(query: str) -> dict[str, list[float]]:
 @pytest.mark.parametrize("name", ["query_chars", "query_cover"])
 @pytest.mark.parametrize("query", ["travel mug", "travle mugs", "hose", ""])
 def test_trigrams_against_counting_by_hand(name: str, query: str) -> None:
-    found = QuerySignals(TITLES, TITLES).compute(name, [query], [np.arange(5)])[0]
+    found = signals_of(TITLES, TITLES).compute(name, [query], [np.arange(5)])[0]
     np.testing.assert_allclose(found, slow(query)[name], atol=1e-12)
 
 
 def test_a_misspelt_query_still_finds_and_an_empty_one_finds_nothing() -> None:
-    signals = QuerySignals(TITLES, TITLES)
+    signals = signals_of(TITLES, TITLES)
     for name in QUERY_SIGNALS:
         misspelt, empty = signals.compute(name, ["gardn hose", ""], [np.arange(5), np.arange(5)])
         assert misspelt.argmax() == 2
@@ -54,13 +59,13 @@ def test_a_misspelt_query_still_finds_and_an_empty_one_finds_nothing() -> None:
 
 def test_topics_join_words_that_stand_together() -> None:
     texts = ["tv television screen"] * 4 + ["television remote"] * 4 + ["apple pie"] * 4 + ["pie dish"] * 4
-    found = QuerySignals(texts, texts).compute("query_topic", ["tv"], [np.array([4, 12])])[0]
+    found = signals_of(texts, texts).compute("query_topic", ["tv"], [np.array([4, 12])])[0]
     assert found[0] > found[1]
 
 
 def test_signals_hands_them_on_and_history_shares_categories() -> None:
     categories = [("a", "b"), ("a", "c"), ("d",), (), ("a", "b")]
-    signals = Signals(Texts(TITLES, TITLES, categories, TITLES), None)
+    signals = Signals.of(Texts(TITLES, TITLES, categories, TITLES), None)
     history = np.array([0, 1, 2])
     ask = Ask(history, np.arange(5, dtype=np.int32), "travel mug")
     short = Ask(np.zeros(0, dtype=np.int64), ask.candidates, "mug")

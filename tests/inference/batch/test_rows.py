@@ -84,7 +84,6 @@ BAD: dict[str, tuple[dict[str, Any], str, str]] = {
     "a NaN score": ({"scores": [float("nan"), 1.0]}, "scores", "field scores.0: value is NaN or infinite"),
     "a null score": ({"scores": [1.0, None]}, "scores", "field scores.1"),
     "too few scores": ({"scores": [1.0]}, "scores", "1 values for 2 candidates"),
-    "no feature that the model reads": ({"scores": None}, "scores", "missing, but the prompt's features name"),
     "a label out of range": ({"labels": [0, 9]}, "labels", "less than or equal to 3"),
     "a position of 0": ({"positions": [0, 1]}, "positions", "greater than or equal to 1"),
     "a feature of another length": ({"features": [{"name": "x", "values": [1.0]}]}, "features", "x: 1 values for 2"),
@@ -119,6 +118,22 @@ class TestBadRows:
         assert f"{len(bad)} rows rejected" in said
         assert "in.parquet row 5, field list_id: String should have at least 1 character" not in said  # not the first
         assert "in.parquet row 3, field list_id: is missing" in said
+
+    def test_lists_without_a_number_that_the_model_reads_fall_back_and_are_counted(
+        self, run: Any, tmp_path: Path, good: dict[str, Any]
+    ) -> None:
+        path = write(tmp_path / "in.parquet", [good, good | {"scores": None}])
+        report, said = run(path)
+        scored, fallen = scores_of(tmp_path / "out")
+        assert (scored["fallback"], fallen["fallback"]) == (None, "features_missing")
+        assert len(scored["scores"]) == 2
+        assert fallen["scores"] is None
+        assert fallen["ranked"] == list(good["candidates"])
+        assert (report["lists"], report["fallbacks"], report["rejected"]) == (2, 1, 0)
+        assert "1 of them are in first-stage order" in said
+        report, _ = run(path, tmp_path / "imputed", impute=True)
+        assert report["fallbacks"] == 0
+        assert all(row["scores"] is not None for row in scores_of(tmp_path / "imputed"))
 
     def test_values_that_python_cannot_hold(self, run: Any, tmp_path: Path, good: dict[str, Any]) -> None:
         table = pa.Table.from_pylist([good] * 4, schema=LIST_SCHEMA)

@@ -2,15 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+import pytest
 from langchain_cohere import CohereRerank as LangChainRerank
 from langchain_core.documents import Document
 from llama_index.core.schema import NodeWithScore, QueryBundle, TextNode
 from llama_index.postprocessor.cohere_rerank import CohereRerank as LlamaIndexRerank
 from pydantic import SecretStr
 
+from reshelf.prompts.levels import FeatureLevels
+from tests.inference.conftest import make_reranker
 from tests.inference.serving.server import Server
 
 TEXTS = ["red mug", "blue wool coat", "steel bottle", "soft wool jacket"]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """With a model that reads no numbers, which these clients have no field for."""
+    folder = tmp_path_factory.mktemp("adapters")
+    model = make_reranker(folder, TEXTS, FeatureLevels())
+    running = Server(
+        folder / "server.log", "--model", model, "--engine", "transformers", "--history", folder / "history.sqlite"
+    )
+    yield running
+    assert running.close() == 0
 
 
 def test_langchain(server: Server) -> None:

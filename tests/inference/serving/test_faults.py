@@ -29,7 +29,7 @@ def test_the_engine_is_killed_under_load(serve: Any, tmp_path: Path) -> None:
     def load() -> None:
         with Client(server.url, retries=0, timeout_s=40) as client:
             while not stop.is_set():
-                said.append(client.rerank("coat", DOCUMENTS, deadline_ms=30_000).model_dump())
+                said.append(client.rerank("coat", DOCUMENTS, impute=True, deadline_ms=30_000).model_dump())
 
     threads = [threading.Thread(target=load) for _ in range(4)]
     for thread in threads:

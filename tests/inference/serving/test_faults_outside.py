@@ -147,7 +147,7 @@ def test_the_clock_jumps(
             for _ in range(3):
                 assert send(client, n)
                 n += 1
-            reply = client.rerank("coat", DOCUMENTS, user_id="u", deadline_ms=30_000)
+            reply = client.rerank("coat", DOCUMENTS, user_id="u", impute=True, deadline_ms=30_000)
             assert reply.meta.fallback is None
             assert reply.meta.history["events"] == n
     times = {line["time"][:10] for line in server.lines()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from typing import Any
 
 import cohere
@@ -15,7 +16,7 @@ from reshelf.data.schema import Item, RankingList
 from reshelf.inference.client import AsyncClient, Client, ServiceError
 from reshelf.inference.reranker import Reranker
 from reshelf.inference.serving.schemas import RerankReply, RerankRequest
-from tests.inference.serving.server import Server
+from tests.inference.serving.server import Server, until
 
 
 def body(ranking: RankingList, **changes: Any) -> dict[str, Any]:
@@ -72,7 +73,10 @@ def test_items_as_objects_are_those_of_the_catalogue(
 def test_cohere_s_clients_work_unchanged(server: Server) -> None:
     texts = ["red mug", "blue wool coat", "steel bottle"]
     for client in (cohere.Client("any", base_url=server.url), cohere.ClientV2("any", base_url=server.url)):
-        reply = client.rerank(model="rerank-v3.5", query="blue coat", documents=texts, top_n=2)
+        reply = client.rerank(
+            model="rerank-v3.5", query="blue coat", documents=texts, top_n=2,
+            request_options={"additional_body_parameters": {"impute": True}},
+        )  # fmt: skip
         scores = [one.relevance_score for one in reply.results]
         assert len(scores) == 2
         assert scores == sorted(scores, reverse=True)
@@ -81,7 +85,7 @@ def test_cohere_s_clients_work_unchanged(server: Server) -> None:
 
 def test_tei_s_shape(server: Server) -> None:
     texts = ["red mug", "blue wool coat"]
-    asked = {"query": "blue coat", "texts": texts, "return_text": True, "raw_scores": True}
+    asked = {"query": "blue coat", "texts": texts, "return_text": True, "raw_scores": True, "impute": True}
     ranks = server.http.post("/rerank", json=asked).json()
     assert sorted(one["index"] for one in ranks) == [0, 1]
     assert ranks[0]["score"] > ranks[1]["score"]
@@ -100,9 +104,33 @@ def test_documents_come_back_when_asked_for(server: Server) -> None:
     assert found[2]["text"] == "Hat"
 
 
-def test_numbers_that_are_not_sent_are_made_and_named(server: Server) -> None:
-    reply = server.rerank(query="coat", documents=["p1", "p2", "p3"])
-    assert reply.json()["meta"]["imputed"] == ["scores"]
+def fallbacks(server: Server) -> float:
+    """How many lists the server left in first-stage order because numbers were missing."""
+    found = re.search(
+        r'^reshelf_fallbacks_total\{reason="features_missing"\} (.*)$', server.http.get("/metrics").text, re.M
+    )
+    return float(found[1]) if found else 0.0
+
+
+@pytest.mark.parametrize("route", ["/v1/rerank", "/v2/rerank", "/rerank"])
+def test_a_list_without_numbers_that_the_model_reads_stays_in_first_stage_order(server: Server, route: str) -> None:
+    before = fallbacks(server)
+    texts = {"texts" if route == "/rerank" else "documents": ["p1", "p2", "p3"]}
+    reply = server.http.post(route, json={"query": "coat", **texts})
+    assert reply.status_code == 200
+    assert reply.headers["X-Reshelf-Fallback"] == "features_missing"
+    results = reply.json() if route == "/rerank" else reply.json()["results"]
+    assert [one["index"] for one in results] == [0, 1, 2]
+    if route != "/rerank":
+        assert reply.json()["meta"]["missing"] == ["scores"]
+    until(lambda: fallbacks(server) == before + 1, 5)
+    assert any(line.get("missing") == ["scores"] for line in server.lines()), "it was said at start"
+
+
+def test_numbers_that_are_not_sent_are_imputed_on_request_and_named(server: Server) -> None:
+    meta = server.rerank(query="coat", documents=["p1", "p2", "p3"], impute=True).json()["meta"]
+    assert meta["imputed"] == ["scores"]
+    assert "fallback" not in meta
 
 
 def test_fields_and_ids_that_mean_nothing_are_named_or_refused(server: Server, catalogue: dict[str, Item]) -> None:

@@ -30,17 +30,18 @@ def test_tenants_are_apart(serve: Any, tmp_path: Path, capsys: pytest.CaptureFix
     server: Server = serve(tmp_path, "--tenants", file)
     with Client(server.url, keys["a"]) as a, Client(server.url, keys["b"]) as b:
         a.send_events([SentEvent(user_id="u", kind="click", item_id="p5")])
-        seen = {who: c.rerank("coat", DOCUMENTS, user_id="u", deadline_ms=30_000) for who, c in (("a", a), ("b", b))}
+        mine = {"user_id": "u", "impute": True, "deadline_ms": 30_000}
+        seen = {who: c.rerank("coat", DOCUMENTS, **mine) for who, c in (("a", a), ("b", b))}
         assert seen["a"].meta.history["events"] == 1
         assert seen["b"].meta.history["events"] == 0
         b.forget("u")
         # A prefix that a has been ranked with is found again by a, and not by b.
         history = [{"kind": "click", "item_id": f"p{n}"} for n in range(20)]
-        ask = {"history": history, "deadline_ms": 30_000}
+        ask = {"history": history, "impute": True, "deadline_ms": 30_000}
         a.rerank("coat", DOCUMENTS, **ask)
         assert a.rerank("coat", DOCUMENTS, **ask).meta.cached_tokens > 0
         assert b.rerank("coat", DOCUMENTS, **ask).meta.cached_tokens == 0
-        assert a.rerank("coat", DOCUMENTS, user_id="u", deadline_ms=30_000).meta.history["events"] == 1
+        assert a.rerank("coat", DOCUMENTS, **mine).meta.history["events"] == 1
     for header, status in (
         ({}, 401),
         ({"Authorization": "Bearer wrong"}, 401),

@@ -1,0 +1,234 @@
+"""The signals that a data set folder, and the reranker finetuned on it, keep to compute numbers for later lists.
+
+    keep_signals(out / "signals", signals, item_ids, ["popularity", "bm25"])         # at import
+    copy_signals(data / "signals", model / "signals", ["bm25"])                      # at finetuning
+    kept = open_signals(model / "signals");  kept.compute(ranking, ["bm25"])         # for a request
+
+A folder holds one file per table (`data.signals.tables`) and `signals.json`: which signals it has, how they are
+counted, when it was made, and the fingerprint of its files. What is computed for a list is what the import computes
+for a list of valid or test with the same time, history, query and candidates.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from pydantic import TypeAdapter, ValidationError
+
+from reshelf.data.dataset_folder import problem_of
+from reshelf.data.schema import RankingList
+from reshelf.data.signals import READS, Ask, Signals
+from reshelf.data.signals.tables import Tables, read_tables, write_tables
+from reshelf.errors import InputError
+
+FOLDER = "signals"
+"""Its name in a data set folder and in a reranker's."""
+DESCRIPTION = "signals.json"
+FIRST_STAGE = "first_stage"
+FORMAT = 1
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_ITEMS = "items"
+"""The table of item ids, in catalogue order."""
+
+
+@dataclass(frozen=True)
+class Description:
+    """What `signals.json` says."""
+
+    names: list[str]
+    """The signals that can be computed."""
+    history: int
+    """As in `Signals`, and so `decay` and `recent_days`."""
+    decay: float
+    recent_days: float
+    first_stage: dict[str, float] = field(default_factory=dict)
+    """Signal to weight, where first-stage scores are a weighted sum of signals."""
+    made: str = ""
+    """When the tables were made, ISO 8601."""
+    fingerprint: dict[str, str] = field(default_factory=dict)
+    """SHA-256 of every table's file, by its name."""
+
+    @property
+    def computed(self) -> tuple[str, ...]:
+        """What can be computed: names of signals, and `first_stage` where its scores are a sum of signals."""
+        return (*self.names, *((FIRST_STAGE,) if self.first_stage else ()))
+
+
+class KeptSignals:
+    """Signals that were kept, for later lists.
+
+    Args:
+        description: what they are.
+        tables: what they are computed from.
+    """
+
+    def __init__(self, description: Description, tables: Tables) -> None:
+        self.description = description
+        self._signals = Signals(tables, description.history, description.decay, description.recent_days)
+        self._row = {item_id: row for row, item_id in enumerate(tables[_ITEMS].to_pylist())}  # type: ignore[union-attr]
+
+    @property
+    def item_ids(self) -> tuple[str, ...]:
+        """The products that are known, in catalogue order."""
+        return tuple(self._row)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What can be computed."""
+        return self.description.computed
+
+    def compute(self, ranking: RankingList, names: Iterable[str]) -> dict[str, npt.NDArray[np.float64]]:
+        """Signals of a list's candidates as of its time, or as of now, by name; those that are not kept are left out.
+
+        Returns:
+            float64 [K] each; NaN for candidates that the tables do not know.
+        """
+        wanted = [name for name in names if name in self.names]
+        weights = self.description.first_stage if FIRST_STAGE in wanted else {}
+        needed = list(dict.fromkeys([*(name for name in wanted if name != FIRST_STAGE), *weights]))
+        rows = np.array([self._row.get(item_id, -1) for item_id in ranking.candidates], dtype=np.int32)
+        known = rows >= 0
+        found = dict.fromkeys(needed, np.zeros(0))
+        if known.any():
+            past = [self._row[e.item_id] for e in ranking.history if e.item_id is not None and e.item_id in self._row]
+            moment = ((ranking.time or datetime.now(UTC)) - _EPOCH) // timedelta(microseconds=1)
+            ask = Ask(np.array(past, dtype=np.int64), rows[known], ranking.query, moment)
+            (found,) = self._signals.compute([ask], needed)
+        if weights:
+            found[FIRST_STAGE] = sum((w * found[name] for name, w in weights.items()), np.zeros(int(known.sum())))
+        return {name: _spread(found[name], known) for name in wanted}
+
+
+def _spread(values: npt.NDArray[np.float64], known: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
+    whole = np.full(len(known), np.nan)
+    whole[known] = values
+    return whole
+
+
+def keep_signals(
+    folder: Path, signals: Signals, item_ids: pa.StringArray, names: Sequence[str],
+    first_stage: Mapping[str, float] | None = None,
+) -> None:  # fmt: skip
+    """Write the tables of those of the named signals that can be computed later: all but those of list outcomes.
+
+    Args:
+        folder: to be made.
+        item_ids: in catalogue order.
+        first_stage: weights of the signals that first-stage scores are a sum of.
+    """
+    names, first_stage = [name for name in names if name in READS], dict(first_stage or {})
+    if not set(first_stage) <= set(READS):
+        first_stage = {}
+    if not names and not first_stage:
+        return
+    folder.mkdir()
+    tables = _tables_of([*names, *first_stage])
+    write_tables(folder, signals.tables, tables)
+    write_tables(folder, {_ITEMS: item_ids}, [_ITEMS])
+    made = datetime.now(UTC).isoformat(timespec="seconds")
+    about = Description(names, signals.history, signals.decay, signals.recent_days, first_stage, made)
+    _describe(folder, about, [_ITEMS, *tables])
+
+
+def copy_signals(source: Path, target: Path, names: Iterable[str], at_least: Path | None = None) -> tuple[str, ...]:
+    """Copy what the named signals are computed from; what was in `target` goes when the copy is whole.
+
+    Args:
+        source: kept signals; may be missing.
+        names: of a reranker's features; those that `source` cannot compute are passed over.
+        at_least: kept signals, all of which the copy must be able to compute.
+
+    Returns:
+        The names that can be computed from `target`, which is not there if there are none.
+
+    Raises:
+        InputError: `source` cannot be read, or lacks one of `at_least`.
+    """
+    about = _read_description(source) if source.is_dir() else Description([], 0, 0.0, 0.0)
+    wanted = set(names)
+    changed = {
+        "names": [name for name in about.names if name in wanted],
+        "first_stage": about.first_stage if FIRST_STAGE in wanted else {},
+    }
+    kept = Description(**{**asdict(about), **changed})
+    if at_least is not None and at_least.is_dir():
+        lost = [name for name in _read_description(at_least).computed if name not in kept.computed]
+        if lost:
+            raise InputError(f"{source} does not keep {lost[0]!r}, which {at_least} has; import by the same mapping")
+    partial, old = (target.with_name(f".{target.name}.{what}") for what in ("partial", "old"))
+    for path in (partial, old):
+        shutil.rmtree(path, ignore_errors=True)
+    if kept.computed:
+        partial.mkdir(parents=True)
+        tables = [_ITEMS, *_tables_of([*kept.names, *kept.first_stage])]
+        for name in tables:
+            shutil.copyfile(source / f"{name}.arrow", partial / f"{name}.arrow")
+        _describe(partial, kept, tables)
+    if target.exists():
+        target.rename(old)
+    if kept.computed:
+        partial.rename(target)
+    shutil.rmtree(old, ignore_errors=True)
+    return kept.computed
+
+
+def open_signals(folder: Path) -> KeptSignals | None:
+    """Map kept signals into memory; None where the folder is not there.
+
+    Raises:
+        InputError: a file is missing or broken.
+    """
+    if not folder.is_dir():
+        return None
+    about = _read_description(folder)
+    tables = read_tables(folder, [_ITEMS, *_tables_of([*about.names, *about.first_stage])])
+    try:
+        kept = KeptSignals(about, tables)
+        if some := kept.item_ids[:1]:
+            # What is made of tables at first use (dicts of words, …) is made now, not while a request waits.
+            kept.compute(RankingList(list_id="-", user_id="-", query="-", candidates=some), kept.names)
+    except (ValueError, IndexError, TypeError, AttributeError) as error:
+        raise InputError(f"{folder}: its tables do not fit together ({error}); finetune again") from error
+    return kept
+
+
+def _tables_of(names: Sequence[str]) -> list[str]:
+    return list(dict.fromkeys(table for name in names for table in READS[name]))
+
+
+def _describe(folder: Path, about: Description, tables: Sequence[str]) -> None:
+    """Write `signals.json`, which comes last."""
+    fingerprint = {}
+    for name in tables:
+        with (folder / f"{name}.arrow").open("rb") as file:
+            fingerprint[name] = hashlib.file_digest(file, "sha256").hexdigest()
+    stored = {**asdict(about), "fingerprint": fingerprint, "format": FORMAT}
+    (folder / DESCRIPTION).write_text(json.dumps(stored, indent=2) + "\n", encoding="utf-8")
+
+
+def _read_description(folder: Path) -> Description:
+    path = folder / DESCRIPTION
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+        if raw.pop("format") != FORMAT:
+            raise InputError(f"{path}, field format: this version of reshelf reads format {FORMAT}")
+        about = TypeAdapter(Description).validate_python(raw)
+    except ValidationError as error:
+        raise InputError(f"{path}, {problem_of(error)}") from error
+    except (OSError, ValueError, KeyError, AttributeError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{path} cannot be read: {error!r}; restore the file or finetune again") from error
+    unknown = [name for name in (*about.names, *about.first_stage) if name not in READS]
+    if unknown:
+        raise InputError(f"{path}, field names: there is no signal {unknown[0]!r}; finetune again")
+    return about

@@ -1,0 +1,42 @@
+"""`reshelf signals refresh`: newer tables for a reranker's signals, which running servers read within a second.
+
+reshelf data import --mapping shop.yaml --root /logs --out runs/shop/tonight
+reshelf signals refresh runs/shop/model --data runs/shop/tonight
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from reshelf.data.atomic import check_writable
+from reshelf.data.signals.kept import FOLDER, copy_signals
+from reshelf.errors import InputError
+from reshelf.modeling.checkpoint import read_spec
+
+
+@dataclass
+class RefreshConfig:
+    """Replace what a reranker's signals are computed from."""
+
+    model: Path
+    """Reranker folder; its weights and prompt stay as they are."""
+    data: Path
+    """Data set folder of a newer import, by the mapping of the data set that the reranker was finetuned on."""
+
+
+def refresh(config: RefreshConfig) -> None:
+    """Copy the newer tables; the reranker has the old ones or the new ones at any moment.
+
+    Raises:
+        InputError: the model reads no signals, or the data set does not keep all of those that it computed before.
+    """
+    features = read_spec(config.model).prompt.features
+    check_writable(config.model)
+    computed = copy_signals(config.data / FOLDER, config.model / FOLDER, features, at_least=config.model / FOLDER)
+    if not computed:
+        raise InputError(
+            f"{config.data / FOLDER} has nothing that {config.model} reads ({', '.join(features) or 'no numbers'}); "
+            "import with a mapping whose `signals` name it"
+        )
+    print(f"{config.model / FOLDER}: {', '.join(computed)} are computed from {config.data} now")

@@ -1,0 +1,173 @@
+"""Numbers computed for a request are those of the import, value for value; and broken tables are refused."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from shop_tables import write_table
+
+from reshelf.data.dataset_folder import RankingData, load_dataset_folder
+from reshelf.data.importing.import_report import ImportReport
+from reshelf.data.importing.importer import ImportConfig, write_folder
+from reshelf.data.importing.mapping import BuildConfig, EventsTable, ItemsTable, Mapping, SignalsConfig, SplitConfig
+from reshelf.data.schema import RankingList
+from reshelf.data.signals import READS
+from reshelf.data.signals.kept import FIRST_STAGE, FOLDER, copy_signals, open_signals
+from reshelf.data.signals.query_clicks import QUERY_CLICKS
+from reshelf.errors import InputError
+
+HOUR, START = 3600, 1_700_000_000
+WORDS = ("red mug", "steel mug", "garden hose", "red hose", "travel pillow", "pillow", "mug rack", "steel rack", "lamp")
+ITEMS = [
+    {
+        "id": f"p{n}",
+        "title": title,
+        "leaf": f"leaf {n % 3}",
+        "brand": "nord" if n % 2 else None,
+        "about": f"for {title}",
+    }
+    for n, title in enumerate(WORDS)
+]
+WEIGHTS = {"bm25": 1.0, "popularity": 0.5}
+event = st.tuples(
+    st.integers(0, 5), st.integers(0, 8), st.integers(0, 200).map(lambda k: k * HOUR // 2),
+    st.sampled_from(("search", "click", "purchase")),
+)  # fmt: skip
+
+
+def shop(folder: Path, log: list[tuple[int, int, int, str]], timed: bool, split: str) -> RankingData:
+    """The data set of a small shop with every signal there is."""
+    write_table(folder / "items.jsonl", ITEMS)
+    rows = [
+        {
+            "user": f"u{u}",
+            "item": f"p{i}",
+            "time": START + t,
+            "kind": kind,
+            "query": WORDS[i].split()[-1] + "s" * (n % 2),
+            "n": n,
+        }
+        for n, (u, i, t, kind) in enumerate(log)
+    ]
+    write_table(folder / "events.jsonl", rows)
+    names = [name for name in READS if timed or name not in QUERY_CLICKS]
+    mapping = Mapping(
+        items=ItemsTable(
+            file="items.jsonl", item_id="id", title="title", category="leaf", brand="brand", description="about"
+        ),
+        events=[
+            EventsTable(
+                file="events.jsonl", user_id="user", item_id="item", kind_column="kind", query="query",
+                time="time" if timed else None, order=None if timed else "n",
+            )
+        ],
+        build=BuildConfig(candidates=5, per_user=3, query="search", window_hours=200.0),
+        split=SplitConfig(by=split, valid=0.3, test=0.3),
+        signals=SignalsConfig(names=names, first_stage=WEIGHTS, history=4, recent_days=1.0),
+    )  # fmt: skip
+    out = folder / "data"
+    out.mkdir()
+    write_folder(mapping, folder, out, ImportReport(), ImportConfig(mapping="-", quiet=True))
+    return load_dataset_folder(out)
+
+
+def bare(ranking: RankingList) -> RankingList:
+    """What a request says of a list: ids only."""
+    return ranking.model_copy(update={"features": {}, "scores": None, "labels": None})
+
+
+KINDS = ("click", "search", "purchase") * 4
+LOG = [(u, (3 * u + k) % 9, 10 * HOUR * k + u * HOUR, kind) for u in range(6) for k, kind in enumerate(KINDS)]
+
+
+@given(st.lists(event, min_size=20, max_size=80), st.booleans(), st.sampled_from(["time", "user", "leave_one_out"]))
+@settings(suppress_health_check=[HealthCheck.too_slow], max_examples=8, deadline=None)
+def test_a_request_gets_the_numbers_of_the_import(
+    log: list[tuple[int, int, int, str]], timed: bool, split: str
+) -> None:
+    if split == "time" and not timed:
+        split = "user"
+    with tempfile.TemporaryDirectory() as name:
+        try:
+            data = shop(Path(name), log, timed, split)
+        except InputError:  # nothing to rank, or to count
+            return
+        kept = open_signals(Path(name) / "data" / FOLDER)
+        assert kept is not None
+        for ranking in [*data.lists.get("valid", []), *data.lists.get("test", [])]:
+            found = kept.compute(bare(ranking), [*ranking.features, FIRST_STAGE, "teacher"])
+            assert set(found) == {*ranking.features, FIRST_STAGE}
+            for signal, values in ranking.features.items():
+                assert found[signal].tolist() == list(values), signal
+            assert found[FIRST_STAGE].tolist() == list(ranking.scores or ())
+
+
+def test_what_the_property_is_about_is_there(tmp_path: Path) -> None:
+    """The log above has signals that tell candidates apart, and later events change what a later request reads."""
+    data = shop(tmp_path, LOG, True, "time")
+    kept = open_signals(tmp_path / "data" / FOLDER)
+    assert kept is not None
+    lists = [*data.lists["valid"], *data.lists["test"]]
+    for name in READS:
+        assert any(len(set(one.features[name])) > 1 for one in lists), name
+    later = lists[0].model_copy(update={"time": datetime.fromtimestamp(START, UTC) + timedelta(days=90)})
+    assert not np.array_equal(kept.compute(bare(later), ["clicks_7d"])["clicks_7d"], lists[0].features["clicks_7d"])
+
+
+def test_a_copy_has_what_was_asked_for_and_unknown_products_have_no_numbers(tmp_path: Path) -> None:
+    data = shop(tmp_path, LOG, True, "time")
+    source, target = tmp_path / "data" / FOLDER, tmp_path / "model" / FOLDER
+    assert copy_signals(source, target, ["popularity", "teacher", "match"]) == ("popularity", "match")
+    assert {path.name for path in target.iterdir()} == {
+        "signals.json", "items.arrow", "counts.arrow", "title_words.arrow"
+    }  # fmt: skip
+    kept = open_signals(target)
+    assert kept is not None
+    assert kept.names == ("popularity", "match")
+    assert datetime.fromisoformat(kept.description.made).tzinfo is not None
+    one = data.lists["test"][0]
+    strange = bare(one).model_copy(update={"candidates": (*one.candidates, "p77")})
+    found = kept.compute(strange, ["popularity", "bm25"])
+    assert found.keys() == {"popularity"}
+    assert found["popularity"].tolist()[:-1] == list(one.features["popularity"])
+    assert np.isnan(found["popularity"][-1])
+    nothing = bare(one).model_copy(update={"candidates": ("p77",)})
+    assert np.isnan(kept.compute(nothing, ["match"])["match"]).all()
+    assert copy_signals(tmp_path / "nowhere", target, ["popularity"]) == ()
+    assert open_signals(target) is None
+
+
+@pytest.mark.parametrize("what", ["missing", "cut", "an index beyond the columns", "another format", "another signal"])
+def test_broken_tables_are_refused_by_name(tmp_path: Path, what: str) -> None:
+    shop(tmp_path, LOG, True, "time")
+    folder = tmp_path / "data" / FOLDER
+    path = folder / "title_words.arrow"
+    if what == "missing":
+        path.unlink()
+    elif what == "cut":
+        path.write_bytes(path.read_bytes()[:-40])
+    elif what == "an index beyond the columns":
+        with pa.ipc.open_file(pa.memory_map(str(path))) as reader:
+            batch = reader.get_batch(0)
+        index = batch.column(0)
+        values = pa.array(np.full(len(index.values), 10**8, dtype=np.int32))
+        wrong = batch.set_column(0, "index", pa.LargeListArray.from_arrays(index.offsets, values))
+        path.unlink()
+        with pa.ipc.new_file(str(path), wrong.schema) as writer:
+            writer.write_batch(wrong)
+    else:
+        path = folder / "signals.json"
+        said: dict[str, Any] = json.loads(path.read_text())
+        said |= {"format": 9} if what == "another format" else {"names": ["price"]}
+        path.write_text(json.dumps(said))
+    with pytest.raises(InputError, match=path.name):
+        open_signals(folder)

@@ -1,0 +1,207 @@
+"""Requests with ids only get the scores of the lists that the import counted signals for, through every door."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from rich.console import Console
+
+from reshelf.data.dataset_folder import LIST_SCHEMA, RankingData, write_records
+from reshelf.data.importing.importer import ImportConfig, import_logs
+from reshelf.data.schema import RankingList
+from reshelf.data.signals.kept import FOLDER, copy_signals
+from reshelf.errors import InputError
+from reshelf.inference.batch.run import BatchConfig, batch
+from reshelf.inference.client import Client
+from reshelf.inference.refresh_signals import RefreshConfig, refresh
+from reshelf.inference.reranker import Reranker
+from reshelf.prompts.levels import fit_levels
+from tests.inference.conftest import make_reranker
+from tests.inference.serving.server import Server, until
+
+READ = ["first_stage", "popularity", "recent", "cobought", "match", "bm25", "query_clicks"]
+DAY = 86_400
+MAPPING = {
+    "items": {"file": "items.jsonl", "item_id": "id", "title": "title", "category": "leaf"},
+    "events": {
+        "file": "events.jsonl", "user_id": "user", "item_id": "item", "time": "time", "kind_column": "kind",
+        "query": "query",
+    },
+    "build": {"candidates": 12, "per_user": 3, "query": "search", "window_hours": 48.0},
+    "split": {"by": "time", "valid": 0.2, "test": 0.3},
+    "signals": {"names": READ[1:], "first_stage": {"bm25": 1.0, "popularity": 0.3}},
+}  # fmt: skip
+
+
+@dataclass
+class Shop:
+    """A data set with signals, and a reranker that reads them."""
+
+    folder: Path
+    data: RankingData
+    model: Path
+
+    @property
+    def lists(self) -> list[RankingList]:
+        return self.data.lists["test"]
+
+    def scores(self) -> list[np.ndarray]:
+        """Of the lists with the numbers of the import."""
+        with Reranker.from_pretrained(self.model, "transformers", self.data.items, device="cpu") as reranker:
+            return reranker.score_lists(self.lists)
+
+
+def tables(root: Path, shoppers: int) -> list[str]:
+    """Write a small shop's tables; returns its titles. More shoppers are more events on the same items."""
+    rng = np.random.default_rng(0)
+    words = ["red", "blue", "steel", "oak", "mug", "lamp", "coat", "chair"]
+    items = [
+        {"id": f"p{n}", "title": " ".join(rng.choice(words, 3, replace=False)), "leaf": f"leaf {n % 4}"}
+        for n in range(30)
+    ]
+    events = []
+    for user in range(shoppers):
+        for k in range(4):
+            item, now = int(rng.integers(30) * rng.random()), (20_000 + user + 5 * k) * DAY
+            query = items[item]["title"].split()[0]
+            events += [
+                {"user": f"u{user}", "time": now, "kind": "search", "query": query},
+                {"user": f"u{user}", "time": now + 60, "kind": "click", "item": f"p{item}", "query": query},
+            ]
+    for name, rows in (("items", items), ("events", events)):
+        (root / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (root / "shop.yaml").write_text(yaml.safe_dump(MAPPING))
+    return [item["title"] for item in items]
+
+
+def import_tables(root: Path, out: Path) -> RankingData:
+    return import_logs(ImportConfig(mapping=str(root / "shop.yaml"), root=root, out=out, quiet=True))
+
+
+@pytest.fixture(scope="module")
+def shop_with_signals(tmp_path_factory: pytest.TempPathFactory) -> Shop:
+    root = tmp_path_factory.mktemp("signals")
+    titles = tables(root, shoppers=40)
+    data = import_tables(root, root / "data")
+    model = make_reranker(root, titles, fit_levels(data.lists["train"], READ))
+    assert copy_signals(root / "data" / FOLDER, model / FOLDER, READ) == (*READ[1:], READ[0])
+    return Shop(root, data, model)
+
+
+@pytest.fixture(scope="module")
+def shop_server(shop_with_signals: Shop) -> Iterator[Server]:
+    shop = shop_with_signals
+    running = Server(
+        shop.folder / "server.log", "--model", shop.model, "--data", shop.folder / "data", "--engine", "transformers",
+        "--history", shop.folder / "history.sqlite",
+    )  # fmt: skip
+    yield running
+    assert running.close() == 0
+
+
+def ids_only(ranking: RankingList, **changes: Any) -> dict[str, Any]:
+    history = [event.model_dump(mode="json", exclude_none=True) for event in ranking.history]
+    assert ranking.time is not None
+    return {
+        "query": ranking.query, "documents": list(ranking.candidates), "history": history,
+        "time": ranking.time.isoformat(), "deadline_ms": 30_000,
+    } | changes  # fmt: skip
+
+
+def test_the_service_computes_what_the_import_counted(shop_with_signals: Shop, shop_server: Server) -> None:
+    with Client(shop_server.url) as client:
+        for ranking, scores in zip(shop_with_signals.lists, shop_with_signals.scores(), strict=True):
+            reply = client.rerank(**ids_only(ranking))
+            assert (reply.meta.fallback, reply.meta.imputed) == (None, [])
+            assert [one.index for one in reply.results] == np.argsort(-scores, kind="stable").tolist()
+            assert [one.score for one in reply.results] == pytest.approx(sorted(scores.tolist())[::-1], abs=1e-4)
+    assert not any("missing" in line for line in shop_server.lines()), "nothing to warn of"
+
+
+def test_a_product_that_nothing_is_known_of_keeps_the_list_as_it_is(
+    shop_with_signals: Shop, shop_server: Server
+) -> None:
+    asked = ids_only(shop_with_signals.lists[0])
+    asked["documents"] = [*asked["documents"], {"id": "new", "title": "Red mug"}]
+    meta = shop_server.rerank(**asked, impute=False).json()["meta"]
+    fields = {"scores" if name == "first_stage" else f"features.{name}" for name in READ}
+    assert (meta["fallback"], set(meta["missing"])) == ("features_missing", fields)
+    reply = shop_server.rerank(**asked, impute=True).json()
+    assert "fallback" not in reply["meta"]
+    assert set(reply["meta"]["imputed"]) == fields
+    # The numbers of the known products are theirs still.
+    known = shop_server.rerank(**ids_only(shop_with_signals.lists[0])).json()["results"]
+    scores = {one["index"]: one["score"] for one in reply["results"]}
+    for one in known:
+        assert one["score"] == pytest.approx(scores[one["index"]], abs=1e-4)
+
+
+def test_python_and_batch_jobs_compute_the_same(shop_with_signals: Shop, tmp_path: Path) -> None:
+    shop = shop_with_signals
+    bare = [one.model_copy(update={"features": {}, "scores": None}) for one in shop.lists]
+    write_records(tmp_path / "lists.parquet", bare, LIST_SCHEMA)
+    config = BatchConfig(
+        str(shop.model), str(tmp_path / "lists.parquet"), shop.folder / "data", tmp_path / "out", "transformers"
+    )
+    report = batch(config, Console(quiet=True))
+    assert (report["lists"], report["fallbacks"]) == (len(bare), 0)
+    scored = pq.read_table(tmp_path / "out" / "scores-00000.parquet").to_pylist()
+    wanted = shop.scores()
+    for row, scores in zip(scored, wanted, strict=True):
+        np.testing.assert_allclose(row["scores"], scores, atol=1e-4)
+    with Reranker.from_pretrained(shop.model, "transformers", shop.data.items, device="cpu") as reranker:
+        for one, scores in zip(bare, wanted, strict=True):
+            ranked = reranker.rerank(one.query, list(one.candidates), list(one.history), time=one.time)
+            found = {entry.first_stage_rank - 1: entry.score for entry in ranked}
+            assert [found[k] for k in range(len(scores))] == pytest.approx(scores.tolist(), abs=1e-4)
+
+
+def test_without_the_tables_the_missing_numbers_are_named(shop_with_signals: Shop, tmp_path: Path) -> None:
+    shutil.copytree(shop_with_signals.model, tmp_path / "model")
+    shutil.rmtree(tmp_path / "model" / FOLDER)
+    one = shop_with_signals.lists[0]
+    with Reranker.from_pretrained(
+        tmp_path / "model", "transformers", shop_with_signals.data.items, device="cpu"
+    ) as reranker:
+        with pytest.raises(InputError, match=r"field scores and features.popularity.*: missing, and the model reads"):
+            reranker.rerank(one.query, list(one.candidates), list(one.history))
+        assert len(reranker.rerank(one.query, list(one.candidates), list(one.history), impute=True)) == len(
+            one.candidates
+        )
+
+
+def test_a_running_server_reads_refreshed_signals(shop_with_signals: Shop, shop_server: Server, tmp_path: Path) -> None:
+    shop = shop_with_signals
+    tables(tmp_path, shoppers=60)
+    newer = Shop(tmp_path, import_tables(tmp_path, tmp_path / "data"), shop.model)
+    asked = [ids_only(one) for one in newer.lists]
+    before = [sorted(one["score"] for one in shop_server.rerank(**one).json()["results"]) for one in asked]
+    refresh(RefreshConfig(shop.model, tmp_path / "data"))
+    try:
+        until(lambda: any(line["message"] == "signals refreshed" for line in shop_server.lines()), 20)
+        after = [sorted(one["score"] for one in shop_server.rerank(**one).json()["results"]) for one in asked]
+        for found, wanted in zip(after, newer.scores(), strict=True):
+            assert found == pytest.approx(sorted(wanted.tolist()), abs=1e-4)
+        assert any(one != pytest.approx(other, abs=1e-3) for one, other in zip(before, after, strict=True))
+    finally:
+        refresh(RefreshConfig(shop.model, shop.folder / "data"))
+
+
+def test_a_refresh_that_would_lose_a_signal_changes_nothing(shop_with_signals: Shop, tmp_path: Path) -> None:
+    shop = shop_with_signals
+    before = (shop.model / FOLDER / "signals.json").read_text()
+    with pytest.raises(InputError, match="does not keep 'popularity'"):
+        refresh(RefreshConfig(shop.model, tmp_path))
+    copy_signals(shop.folder / "data" / FOLDER, tmp_path / FOLDER, ["popularity", "match"])
+    with pytest.raises(InputError, match="does not keep 'recent'"):
+        refresh(RefreshConfig(shop.model, tmp_path))
+    assert (shop.model / FOLDER / "signals.json").read_text() == before
