@@ -1,6 +1,6 @@
 """Scores whole shards: read, validate, sort, build prompts, score, write.
 
-    scorer = ShardScorer(model_folder, items, "transformers", out, reader)
+    scorer = ShardScorer(model_folder, items, "transformers", "auto", out, reader)
     for tally_or_none, rows in scorer.run([0, 1, 2]): ...      # progress after every call of the engine
 
 Within a shard the lists of a shopper stand together, oldest first, and shoppers by the length of their lists, so that
