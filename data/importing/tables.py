@@ -19,11 +19,11 @@ import duckdb
 from reshelf.data.importing.casts import RANGES, Column, chosen_by, id_of
 from reshelf.data.importing.database import Work, named, quoted
 from reshelf.data.importing.mapping import Columns, Table
+from reshelf.data.importing.sql_text import kinds, located, rooted
 from reshelf.data.importing.text_files import ENCODINGS, JSON, TEXT, ending_of, line_of, opened, records
 from reshelf.errors import InputError
 
 _LINE_LIMIT = 1 << 24
-_READS = re.compile(rb"(read|sniff)_\w+|\w+_scan|glob")
 
 
 @dataclass(frozen=True)
@@ -201,65 +201,18 @@ def _from_sql(work: Work, sql: str, part: str, names: list[str]) -> tuple[str, d
     try:
         statements = work.base.extract_statements(sql)
     except duckdb.Error as error:
-        raise InputError(f"{where}: {_located(error)}; correct the mapping") from error
+        raise InputError(f"{where}: {located(error)}; correct the mapping") from error
     if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
-        raise InputError(f"{where}: expected one SELECT, found {_kinds(statements)}; give one SELECT")
-    query, added = _rooted(statements[0].query.strip().rstrip(";"), work.root)
+        raise InputError(f"{where}: expected one SELECT, found {kinds(statements)}; give one SELECT")
+    query, added = rooted(statements[0].query.strip().rstrip(";"), work.root)
     added = [(1, 0, len("DESCRIBE ")), *added]
     try:
         there = {str(name): str(kind) for name, kind, *_ in work.fetch(f"DESCRIBE {query}")}
     except duckdb.Error as error:
-        raise InputError(f"{where}: {_located(error, added)}; correct the mapping") from error
+        raise InputError(f"{where}: {located(error, added)}; correct the mapping") from error
     expressions = [f"{_nested(name, there, where, part)} AS {named(name)}" for name in names]
     inner = f"(SELECT {', '.join(expressions) or '1 AS one'} FROM (\n{query}\n))"
     return inner, _typed(work, inner, names)
-
-
-def _kinds(statements: Sequence[duckdb.Statement]) -> str:
-    return " and ".join(str(one.type).rsplit(".", 1)[-1] for one in statements) or "nothing"
-
-
-def _located(error: duckdb.Error, added: Sequence[tuple[int, int, int]] = ()) -> str:
-    """DuckDB's message in one line, with line and column of the SQL before anything was `added` (see `_rooted`)."""
-    text = str(error)
-    message = " ".join(text.split("\n\nLINE ")[0].split())
-    found = re.search(r"\nLINE (\d+): (.*)\n( *)\^", text)
-    if not found:
-        return message
-    line, column = int(found[1]), len(found[3]) - len(f"LINE {found[1]}: ") + 1
-    before = sum(length for at, start, length in added if at == line and start < column)
-    return f"line {line}, column {max(column - before, 1)}: {message}"
-
-
-def _rooted(sql: str, root: Path) -> tuple[str, list[tuple[int, int, int]]]:
-    """A SELECT whose relative paths start from the root; and where what was added stands: line, column, length.
-
-    A path is a text that is read from (`FROM 'a.csv'`), or the first argument of a function that reads
-    (`read_csv('a.csv')`, `read_parquet(['a.parquet', 'b.parquet'])`).
-    """
-    code = sql.encode()  # tokens are counted in bytes
-    tokens = duckdb.tokenize(sql)
-    ends = [at for at, _ in tokens[1:]] + [len(code)]
-    added: list[tuple[int, int, int]] = []
-    result, done, before, reads, listed = "", 0, b"", False, False
-    for (at, kind), end in zip(tokens, ends):
-        word = code[at:end].strip().lower()
-        if kind == duckdb.token_type.comment:
-            continue
-        if kind == duckdb.token_type.string_const and (reads or before in (b"from", b"join")):
-            path = code[at + 1 : end].decode()
-            if not re.match(r"/|[a-zA-Z0-9]+:", path):
-                result += code[done : at + 1].decode()
-                lines = result.split("\n")
-                added.append((len(lines), len(lines[-1]), len(str(root)) + 1))
-                result, done = result + quoted(f"{root}/")[1:-1], at + 1
-        elif word == b"(":
-            reads, listed = bool(_READS.fullmatch(before)), False
-        else:
-            listed = word == b"[" or (listed and word == b",")
-            reads = reads and listed
-        before = word
-    return result + code[done:].decode(), added
 
 
 def _json(work: Work, spec: Table, files: list[Path], part: str, names: list[str]) -> tuple[str, dict[str, Column]]:
