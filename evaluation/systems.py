@@ -83,6 +83,8 @@ def choose(config: EvaluateConfig, lists: Sequence[RankingList]) -> tuple[list[S
                 raise InputError(f"systems: {name} is not possible here: {left_out[name]}")
         return [name for name in NAMES if name in config.systems], {}
     wanted = [name for name in NAMES if config.systems == "all" or name not in LEARNED]
+    if "query_clicks" in left_out:  # a signal few logs have: not worth a line where nobody asked for it
+        wanted.remove("query_clicks")
     left_out = {name: why for name, why in left_out.items() if name in wanted}
     return [name for name in wanted if name not in left_out], left_out
 
