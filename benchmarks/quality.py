@@ -24,7 +24,7 @@ from rich.console import Console
 from benchmarks import quality_marketplace
 from benchmarks.quality_recipe import REAL, SMALL, MarketplaceRecipe, Recipe
 from benchmarks.quality_slices import other_histories, paired_by_slice
-from benchmarks.quality_systems import Made, baseline_system, no_valid, reranker_system, scored, zero_shot_system
+from benchmarks.quality_systems import Made, baseline_system, no_valid, reranker_system, scored
 from benchmarks.quality_tables import differences, relevance_of, rmse, show, table, write
 from reshelf.config import load_yaml, parse
 from reshelf.data.atomic import atomic
@@ -33,6 +33,7 @@ from reshelf.data.importing.importer import ImportConfig, import_folder
 from reshelf.data.schema import RankingList
 from reshelf.errors import InputError
 from reshelf.evaluation.baselines.numbers import TEACHER
+from reshelf.evaluation.reranker_system import untrained_base
 from reshelf.evaluation.teacher import TeachConfig, teach, with_teacher
 from reshelf.finetune.pretraining.pretrain import pretrain
 from reshelf.finetune.run import finetune
@@ -82,10 +83,10 @@ def compare(recipe: Recipe, run: Path, root: Path, console: Console, base: str |
     for name, model in models.items():
         made[name] = scored(run / "scores" / f"{name}.npz", shown, partial(reranker_system, model, data))
     if REAL in models:
-        untrained = partial(zero_shot_system, models[REAL], data)
+        untrained = partial(untrained_base, models[REAL], data.items)
         made["zero_shot"] = scored(run / "scores" / "zero_shot.npz", shown, untrained)
+    strangers = RankingData(data.items, {"test": other_histories(data.lists["test"])})
     for name, model in models.items() if recipe.slices else ():
-        strangers = RankingData(data.items, {"test": other_histories(data.lists["test"])})
         row = f"{name}_other_history"
         made[row] = scored(run / "scores" / f"{row}.npz", strangers, partial(reranker_system, model, strangers))
     for name in recipe.systems:

@@ -11,11 +11,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from benchmarks.quality_systems import Made
+from benchmarks.quality_tables import RESAMPLES
 from reshelf.data.schema import RankingList
+from reshelf.evaluation.baselines.numbers import every_list_has
 from reshelf.evaluation.measure import Truth, measure
 from reshelf.metrics.bootstrap import interval, resample
 
-RESAMPLES = 2000
 LONG = 5
 """Events from which on a history is long."""
 
@@ -28,7 +29,7 @@ def slices(lists: Sequence[RankingList]) -> dict[str, np.ndarray]:
         f"1 to {LONG - 1} events": (events > 0) & (events < LONG),
         f"{LONG} events or more": events >= LONG,
     }
-    if all("query_clicks" in one.features for one in lists):
+    if every_list_has("query_clicks", lists):
         seen = np.array([any(one.features["query_clicks"]) for one in lists])
         found |= {"query clicked before": seen, "query never clicked": ~seen}
     return {name: mask for name, mask in found.items() if mask.any()}

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,9 @@ from reshelf.data.atomic import atomic
 from reshelf.data.dataset_folder import RankingData
 from reshelf.data.schema import RankingList
 from reshelf.evaluation.baselines.numbers import TEACHER
-from reshelf.evaluation.reranker_system import RerankerSystem
+from reshelf.evaluation.reranker_system import finetuned
 from reshelf.evaluation.run import check_scores
-from reshelf.evaluation.systems import System, baseline
-from reshelf.inference.engines.transformers_engine import TransformersEngine
-from reshelf.inference.reranker import Reranker
-from reshelf.modeling.checkpoint import load_reranker
+from reshelf.evaluation.systems import SystemContext, baseline
 
 
 @dataclass
@@ -65,21 +63,22 @@ def no_valid(data: RankingData) -> RankingData:
     return RankingData(data.items, {name: lists for name, lists in data.lists.items() if name != "valid"})
 
 
-def scored(path: Path, data: RankingData, make: Callable[[], System]) -> Made:
+def scored(path: Path, data: RankingData, make: Callable[[], SystemContext]) -> Made:
     """A system's scores of the valid and test lists, read from `path` where they are there.
 
     Args:
-        make: gives the system ready to score.
+        make: gives the system ready to score, whose models are freed afterwards.
     """
     if path.exists():
         return Made.read(path, data)
     print(f"{path.stem} …", flush=True)
     started = time.perf_counter()
-    system = make()
     scores = {}
-    for split in splits(data):
-        scores[split] = [np.asarray(values, dtype=np.float64) for values in system.scores(data, data.lists[split])]
-        check_scores(path.stem, data.lists[split], scores[split])
+    with make() as system:
+        for split in splits(data):
+            values = system.scores(data, data.lists[split])
+            scores[split] = [np.asarray(one, dtype=np.float64) for one in values]
+            check_scores(path.stem, data.lists[split], scores[split])
     made = Made(scores, dict(getattr(system, "chosen", {})), time.perf_counter() - started)
     made.write(path)
     return made
@@ -94,24 +93,16 @@ class Teacher:
         return [np.asarray(one.features[TEACHER]) for one in lists]
 
 
-def baseline_system(name: str, data: RankingData, images: Path, seed: int = 0) -> System:
+def baseline_system(name: str, data: RankingData, images: Path, seed: int = 0) -> SystemContext:
     """A system other than the reranker, trained on the train lists where it learns."""
     if name == TEACHER:
-        return Teacher()
+        return nullcontext(Teacher())
     system = baseline(name, seed, images)
     if hasattr(system, "fit"):
         system.fit(data)
-    return system
+    return nullcontext(system)
 
 
-def zero_shot_system(model: Path, data: RankingData) -> System:
-    """The base of a reranker folder, not finetuned, over the same prompts."""
-    trained = load_reranker(model)
-    trained.model.disable_adapter_layers()
-    engine = TransformersEngine(trained.model)
-    return RerankerSystem(Reranker(engine, trained.tokenizer, trained.spec, data.items), "zero_shot")
-
-
-def reranker_system(model: Path, data: RankingData) -> System:
+def reranker_system(model: Path, data: RankingData) -> SystemContext:
     """A reranker folder, scored by the transformers engine."""
-    return RerankerSystem(Reranker.from_pretrained(model, "transformers", catalogue=data.items), "reshelf")
+    return finetuned(model, data.items, "transformers")

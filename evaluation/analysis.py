@@ -13,7 +13,8 @@ import numpy as np
 from reshelf.data.dataset_folder import RankingData
 from reshelf.data.schema import RankingList
 from reshelf.evaluation.baselines.first_stage import FirstStage
-from reshelf.evaluation.baselines.popularity import Popularity, has_feature
+from reshelf.evaluation.baselines.numbers import every_list_has
+from reshelf.evaluation.baselines.popularity import FEATURE, Popularity
 from reshelf.evaluation.beyond_accuracy import top_k_quality
 from reshelf.evaluation.config import EvaluateConfig
 from reshelf.evaluation.measure import Measurement, Truth
@@ -58,7 +59,7 @@ def analyse(
     if main == "finetuned" and "without_history" in scored:
         compared["without_history"] = list(scored["without_history"])
     step = np.unique(moves(scored[main], first), return_counts=True)
-    counted = has_feature(lists) or bool(data.lists.get("train"))
+    counted = every_list_has(FEATURE, lists) or bool(data.lists.get("train"))
     popularity = Popularity().scores(data, lists) if counted else None
     return {
         "main": main,

@@ -21,7 +21,8 @@ from reshelf.data.atomic import check_writable
 from reshelf.data.dataset_folder import SPLITS, RankingData, load_dataset_folder
 from reshelf.data.schema import RankingList
 from reshelf.errors import InputError
-from reshelf.evaluation.baselines.popularity import has_feature
+from reshelf.evaluation.baselines.numbers import every_list_has
+from reshelf.evaluation.baselines.popularity import FEATURE
 from reshelf.evaluation.config import EvaluateConfig
 from reshelf.evaluation.systems import LEARNED, MODEL_SYSTEMS, NAMES, Advance, System, choose, make_system
 from reshelf.progress import MinuteProgress
@@ -113,7 +114,7 @@ def check(config: EvaluateConfig) -> None:
 def splits_needed(config: EvaluateConfig, names: Sequence[str], lists: Sequence[RankingList]) -> list[str]:
     """Splits to read besides the one that is evaluated: to learn from, and to count popularity in."""
     needed = ["train", "valid"] if any(name in LEARNED for name in names) else []
-    if not needed and not has_feature(lists) and (config.data / "train.parquet").exists():
+    if not needed and not every_list_has(FEATURE, lists) and (config.data / "train.parquet").exists():
         needed = ["train"]
     return [split for split in needed if split != config.split]
 

@@ -21,10 +21,9 @@ from reshelf.data.schema import RankingList
 from reshelf.errors import InputError
 from reshelf.evaluation.baselines.best_possible import BestPossible
 from reshelf.evaluation.baselines.first_stage import FirstStage
+from reshelf.evaluation.baselines.numbers import every_list_has
 from reshelf.evaluation.baselines.popularity import FEATURE, Popularity
-from reshelf.evaluation.baselines.popularity import has_feature as has_popularity
 from reshelf.evaluation.baselines.query_clicks import ClicksPerQuery
-from reshelf.evaluation.baselines.query_clicks import has_feature as has_query_clicks
 from reshelf.evaluation.baselines.random_order import RandomOrder
 from reshelf.evaluation.config import EvaluateConfig, SystemName
 
@@ -63,9 +62,9 @@ def choose(config: EvaluateConfig, lists: Sequence[RankingList]) -> tuple[list[S
     left_out: dict[str, str] = {}
     if any(one.utility is None for one in lists):
         left_out["best_possible"] = "the lists have no true utility"
-    if not has_query_clicks(lists):
+    if not every_list_has("query_clicks", lists):
         left_out["query_clicks"] = "not every list has that signal"
-    if not has_popularity(lists) and not (config.data / "train.parquet").exists():
+    if not every_list_has(FEATURE, lists) and not (config.data / "train.parquet").exists():
         left_out["popularity"] = f"there is no train.parquet to count in and no feature {FEATURE!r} in every list"
     if config.model is None:
         left_out |= dict.fromkeys(MODEL_SYSTEMS, "no model was given")

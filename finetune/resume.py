@@ -16,9 +16,9 @@ from transformers.utils import cached_file
 
 from reshelf.config import config_text
 from reshelf.data.atomic import atomic
+from reshelf.data.hashes import file_sha256
 from reshelf.errors import InputError
 from reshelf.finetune.config import FinetuneConfig
-from reshelf.modeling.checkpoint import file_sha256
 
 BEGUN = "begun.json"
 

@@ -31,6 +31,7 @@ from transformers import PreTrainedTokenizerBase
 
 from reshelf.data.atomic import as_readable_as_others, atomic
 from reshelf.data.dataset_folder import problem_of
+from reshelf.data.hashes import folder_sha256
 from reshelf.data.schema import Item
 from reshelf.errors import InputError
 from reshelf.modeling.artefact import CODE, PICKLES, check_artefact, check_base_name
@@ -203,21 +204,6 @@ def base_identity(spec: RerankerSpec) -> str:
     if base.is_dir():  # the same base is in another place in every reranker folder
         model["base"] = spec.base_sha256 or folder_sha256(base)
     return hashlib.sha256(json.dumps([model, spec.fingerprint.get("labels")], sort_keys=True).encode()).hexdigest()
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's contents."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def folder_sha256(folder: Path, *parts: str) -> str:
-    """SHA-256 of the names and contents of all files of a folder, or of its files and folders `parts` alone."""
-    whole = hashlib.sha256()
-    found = [folder / part for part in parts] or [folder]
-    for path in sorted(one for top in found for one in (top, *top.rglob("*")) if one.is_file()):
-        whole.update(str(path.relative_to(folder)).encode() + bytes.fromhex(file_sha256(path)))
-    return whole.hexdigest()
 
 
 def read_reranker(folder: Path, trust_remote_code: bool = False) -> tuple[RerankerSpec, PreTrainedTokenizerBase]:

@@ -11,7 +11,6 @@ after a crash and it goes on where it was, with the settings it began with (`OUT
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import io
 import json
 import re
@@ -29,8 +28,9 @@ from rich.console import Console
 from reshelf.config import load_yaml
 from reshelf.data.atomic import atomic
 from reshelf.data.dataset_folder import RankingData, load_dataset_folder
+from reshelf.data.hashes import file_sha256
 from reshelf.data.importing.importer import ImportConfig, import_folder
-from reshelf.data.importing.mapping_file import SHIPPED, load_mapping
+from reshelf.data.importing.mapping_file import find_mapping, load_mapping
 from reshelf.demo import one_list
 from reshelf.errors import InputError
 from reshelf.evaluation.config import EvaluateConfig
@@ -128,9 +128,8 @@ class _Plan:
     def begun(cls, config: QuickstartConfig) -> _Plan:
         path = config.out / PLAN
         mapping = load_mapping(config.mapping)
-        file = Path(config.mapping) if Path(config.mapping).is_file() else SHIPPED / f"{config.mapping}.yaml"
         root = (config.root or Path(mapping.root)).resolve()
-        mine = {"mapping": hashlib.sha256(file.read_bytes()).hexdigest(), "root": str(root)}
+        mine = {"mapping": file_sha256(find_mapping(config.mapping)), "root": str(root)}
         if not path.is_file():
             plan = cls(path, mine)
             config.out.mkdir(parents=True, exist_ok=True)

@@ -42,6 +42,19 @@ def shipped() -> dict[str, str]:
     }
 
 
+def find_mapping(path: Path | str) -> Path:
+    """The mapping file of that path, or the shipped one of that bare name.
+
+    Raises:
+        InputError: there is none.
+    """
+    for file in (Path(path), SHIPPED / f"{path}.yaml"):
+        if file.is_file():
+            return file
+    names = ", ".join(sorted(p.stem for p in SHIPPED.glob("*.yaml")))
+    raise InputError(f"mapping {str(path)!r} is neither a file nor one of the shipped mappings ({names})")
+
+
 def load_mapping(path: Path | str, changes: dict[str, Any] | None = None) -> Mapping:
     """Read a mapping file, or one of the shipped ones by its bare name (`amazon_beauty_search`).
 
@@ -50,12 +63,7 @@ def load_mapping(path: Path | str, changes: dict[str, Any] | None = None) -> Map
     Raises:
         InputError: no such file, not YAML, or a key or value that is not understood; names the key.
     """
-    file = Path(path)
-    if not file.is_file() and (SHIPPED / f"{path}.yaml").is_file():
-        file = SHIPPED / f"{path}.yaml"
-    if not file.is_file():
-        names = ", ".join(sorted(p.stem for p in SHIPPED.glob("*.yaml")))
-        raise InputError(f"mapping {str(path)!r} is neither a file nor one of the shipped mappings ({names})")
+    file = find_mapping(path)
     try:
         tree = yaml.load(file.read_text(encoding="utf-8-sig"), _Loader)
     except (yaml.YAMLError, UnicodeDecodeError, ValueError) as error:

@@ -11,7 +11,6 @@ for a list of valid or test with the same time, history, query and candidates.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
@@ -25,6 +24,7 @@ import pyarrow as pa
 from pydantic import TypeAdapter, ValidationError
 
 from reshelf.data.dataset_folder import problem_of
+from reshelf.data.hashes import file_sha256
 from reshelf.data.schema import RankingList
 from reshelf.data.signals import READS, Ask, Signals
 from reshelf.data.signals.tables import Tables, read_tables, write_tables
@@ -207,10 +207,7 @@ def _tables_of(names: Sequence[str]) -> list[str]:
 
 def _describe(folder: Path, about: Description, tables: Sequence[str]) -> None:
     """Write `signals.json`, which comes last."""
-    fingerprint = {}
-    for name in tables:
-        with (folder / f"{name}.arrow").open("rb") as file:
-            fingerprint[name] = hashlib.file_digest(file, "sha256").hexdigest()
+    fingerprint = {name: file_sha256(folder / f"{name}.arrow") for name in tables}
     stored = {**asdict(about), "fingerprint": fingerprint, "format": FORMAT}
     (folder / DESCRIPTION).write_text(json.dumps(stored, indent=2) + "\n", encoding="utf-8")
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -116,9 +116,9 @@ class TrainEvents:
 
 def make_tables(texts: Texts, events: TrainEvents, clicks: Clicks | None = None) -> LazyTables:
     """All tables that signals read (`data.signals.READS`)."""
-    words = _Lazy(partial(_words, texts.full))
-    trigrams = _Lazy(partial(_trigrams, texts.full))
-    topics = _Lazy(partial(_topics, texts.whole))
+    words = cache(partial(_words, texts.full))
+    trigrams = cache(partial(_trigrams, texts.full))
+    topics = cache(partial(_topics, texts.whole))
     makers: dict[str, Any] = {
         "counts": lambda: events.counts,
         "takers": lambda: events.takers,
@@ -136,27 +136,14 @@ def make_tables(texts: Texts, events: TrainEvents, clicks: Clicks | None = None)
             "click_times": lambda: clicks.times,
         }
     for made, names in ((words, BM25), (trigrams, CHARS), (topics, TOPICS)):
-        makers |= {name: partial(made.get, name) for name in names}
+        # Made together: the first of them that is read makes all.
+        makers |= {name: lambda made=made, name=name: made()[name] for name in names}
     return LazyTables(makers)
 
 
 BM25 = ("bm25_words", "bm25_weights")
 CHARS = ("trigrams", "trigram_idf", "title_trigrams")
 TOPICS = ("topic_words", "topic_idf", "topic_weights", "topics")
-
-
-class _Lazy:
-    """Tables that are made together."""
-
-    def __init__(self, make: Any) -> None:
-        self._make = make
-
-    @cached_property
-    def _tables(self) -> dict[str, Table]:
-        return self._make()
-
-    def get(self, name: str) -> Table:
-        return self._tables[name]
 
 
 def item_factors(taken: sp.csr_matrix) -> Float64:

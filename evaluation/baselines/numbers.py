@@ -9,7 +9,7 @@ Missing is NaN.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +21,11 @@ TEACHER = "teacher"
 """The feature that `reshelf teach` writes: for training rerankers, never an input of a system."""
 ITEM_NUMBERS = ("price", "price_level", "rating", "rating_count")
 REQUEST_NUMBERS = ("history_length", "query_words", "candidates")
+
+
+def every_list_has(feature: str, lists: Iterable[RankingList]) -> bool:
+    """Whether every list brings its own values of a feature."""
+    return all(feature in one.features for one in lists)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ import numpy as np
 from reshelf.data.dataset_folder import RankingData
 from reshelf.data.schema import EventKind, RankingList
 from reshelf.errors import InputError
+from reshelf.evaluation.baselines.numbers import every_list_has
 
 FEATURE = "popularity"
 EVENT_GRADES = {EventKind.VIEW: 1, EventKind.CLICK: 1, EventKind.CART: 2, EventKind.PURCHASE: 3, EventKind.RATING: 3}
@@ -31,7 +32,7 @@ class Popularity:
         Raises:
             InputError: the lists have no such feature and there is no training split.
         """
-        if has_feature(lists):
+        if every_list_has(FEATURE, lists):
             return [np.asarray(one.features[FEATURE], dtype=np.float64) for one in lists]
         if not data.lists.get("train"):
             raise InputError(
@@ -40,11 +41,6 @@ class Popularity:
             )
         counts = count(data.lists["train"])
         return [np.array([counts[item] for item in one.candidates], dtype=np.float64) for one in lists]
-
-
-def has_feature(lists: Iterable[RankingList]) -> bool:
-    """Whether every list brings its own popularity."""
-    return all(FEATURE in one.features for one in lists)
 
 
 def count(lists: Iterable[RankingList]) -> Counter[str]:

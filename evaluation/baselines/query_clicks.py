@@ -5,7 +5,7 @@ ClicksPerQuery().scores(data, lists)
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +13,7 @@ import numpy as np
 from reshelf.data.dataset_folder import RankingData
 from reshelf.data.schema import RankingList
 from reshelf.errors import InputError
+from reshelf.evaluation.baselines.numbers import every_list_has
 
 FEATURE = "query_clicks"
 
@@ -29,7 +30,7 @@ class ClicksPerQuery:
         Raises:
             InputError: a list lacks the signal.
         """
-        if not has_feature(lists):
+        if not every_list_has(FEATURE, lists):
             raise InputError(
                 f"{FEATURE} needs that signal in every list; add it to the mapping's signals, or leave out the system"
             )
@@ -37,8 +38,3 @@ class ClicksPerQuery:
         return [
             np.asarray(one.features[FEATURE], dtype=np.float64) - 1e-9 * np.arange(len(one.candidates)) for one in lists
         ]
-
-
-def has_feature(lists: Iterable[RankingList]) -> bool:
-    """Whether every list brings the signal."""
-    return all(FEATURE in one.features for one in lists)

@@ -24,6 +24,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.text import Text
 
 from reshelf import __version__
+from reshelf.data.hashes import folder_sha256
 from reshelf.data.signals.kept import FOLDER
 from reshelf.errors import InputError
 from reshelf.inference.batch.input import InputFile, ShardReader, find_files, inspect_file
@@ -39,7 +40,7 @@ from reshelf.inference.batch.rows import read_catalogue
 from reshelf.inference.batch.scorer import ShardScorer
 from reshelf.inference.engines.engine import EngineName, choose_engine
 from reshelf.inference.reranker import find_reranker
-from reshelf.modeling.checkpoint import ADAPTER, SPEC_FILE, folder_sha256, read_spec
+from reshelf.modeling.checkpoint import ADAPTER, SPEC_FILE, read_spec
 from reshelf.modeling.precision import Precision
 
 Results: TypeAlias = Iterator[tuple[Tally | None, int]]

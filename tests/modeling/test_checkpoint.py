@@ -13,6 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from reshelf.data.hashes import folder_sha256
 from reshelf.data.schema import Item, RankingList
 from reshelf.errors import InputError
 from reshelf.finetune.pretraining.tokenizer import train_tokenizer
@@ -20,7 +21,6 @@ from reshelf.modeling.checkpoint import (
     RerankerSpec,
     base_identity,
     fingerprint,
-    folder_sha256,
     load_reranker,
     read_spec,
     save_reranker,

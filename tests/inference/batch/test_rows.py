@@ -19,10 +19,10 @@ from safetensors.torch import load_file, save_file
 
 from reshelf.cli import main
 from reshelf.data.dataset_folder import ITEM_SCHEMA, LIST_SCHEMA, to_row, write_records
+from reshelf.data.hashes import folder_sha256
 from reshelf.data.schema import Item, RankingList
 from reshelf.inference.batch.run import BatchConfig, batch
 from reshelf.inference.reranker import Reranker
-from reshelf.modeling.checkpoint import folder_sha256
 
 
 @pytest.fixture(scope="module")

@@ -16,12 +16,13 @@ import yaml
 from safetensors.torch import load_file, save_file
 
 from reshelf.data.atomic import atomic
+from reshelf.data.hashes import folder_sha256
 from reshelf.data.schema import Item, RankingList
 from reshelf.inference.client import Client, ServiceError
 from reshelf.inference.reranker import Reranker
 from reshelf.inference.serving.config import ServeConfig
 from reshelf.inference.serving.engine.models import ServedModel
-from reshelf.modeling.checkpoint import BASE, SPEC_FILE, folder_sha256
+from reshelf.modeling.checkpoint import BASE, SPEC_FILE
 from tests.inference.serving.server import Server, until
 from tests.inference.serving.test_tenants import DOCUMENTS, make_key
 
