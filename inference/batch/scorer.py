@@ -204,7 +204,7 @@ def engine_calls(
     used = 0
     for row in rows:
         try:
-            prepared = prepare(builder, with_features(row.ranking, builder.levels, impute, signals)[0])
+            prepared = prepare(builder, with_features(row.ranking, builder.levels, impute, signals).ranking)
         except MissingFeaturesError:
             shard.scored.append((row, Truncated(), None))
             handled += 1

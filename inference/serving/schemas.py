@@ -147,7 +147,8 @@ class Meta(BaseModel):
     history: dict[str, Any] = {}
     """events read; unknown: events left out because nobody said what their item is; unavailable: the store failed."""
     missing: Annotated[list[str], Field(exclude_if=not_)] = []
-    """With features_missing: what the model reads and is missing, `scores` or `features.NAME`."""
+    """What the model reads and is missing, of all candidates or of some: `scores` or `features.NAME`. A model trained on
+    lists that lack numbers ranks without them; else, and where nearly all are missing, `fallback` is features_missing."""
     imputed: list[str] = []
     """With `impute`: what was missing. All candidates got the middle level; first-stage scores come from the order."""
     unknown: Annotated[list[str], Field(exclude_if=not_)] = []

@@ -209,7 +209,7 @@ class Service:
                 impute=request.impute,
                 drop_unknown_events=True,
             )
-            meta.imputed = list(assembled.imputed)
+            meta.imputed, meta.missing = list(assembled.imputed), list(assembled.missing)
             meta.history |= {"events": len(assembled.ranking.history), "unknown": assembled.unknown_events}
             if assembled.builder.has_read(assembled.ranking):
                 prepared = prepare(assembled.builder, assembled.ranking)
