@@ -176,8 +176,7 @@ def leave_one_out(prepared: PreparedList, scores: np.ndarray) -> LeaveOneOut:
 def _changes(
     builder: PromptBuilder, ranking: RankingList, item: Item, k: int
 ) -> list[tuple[Literal["field", "feature"], str, Item, RankingList]]:
-    """A product without each of its fields, and without each feature (`FeatureLevels.absent`): the item, and a list of it
-    alone."""
+    """A product without each of its fields and features (`FeatureLevels.absent`): the item, and a list of it alone."""
     found: list[tuple[Literal["field", "feature"], str, Item, RankingList]] = []
     alone = ranking.only([k])
     for name in builder.config.fields:

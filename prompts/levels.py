@@ -64,7 +64,8 @@ def values_of(ranking: RankingList, name: str) -> np.ndarray:
     """Raw values of one feature, float64 [K]; `first_stage` means the first-stage scores."""
     values = ranking.scores if name == "first_stage" else ranking.features.get(name)
     if values is None:
-        raise InputError(f"list {ranking.list_id}, field {field_of(name)}: missing, but the prompt's features name {name!r}")
+        where = f"list {ranking.list_id}, field {field_of(name)}"
+        raise InputError(f"{where}: missing, but the prompt's features name {name!r}")
     return np.asarray(values, dtype=np.float64)
 
 

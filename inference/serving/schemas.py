@@ -147,8 +147,8 @@ class Meta(BaseModel):
     history: dict[str, Any] = {}
     """events read; unknown: events left out because nobody said what their item is; unavailable: the store failed."""
     missing: Annotated[list[str], Field(exclude_if=not_)] = []
-    """What the model reads and is missing, of all candidates or of some: `scores` or `features.NAME`. A model trained on
-    lists that lack numbers ranks without them; else, and where nearly all are missing, `fallback` is features_missing."""
+    """What the model reads and is missing, of all candidates or of some: `scores` or `features.NAME`. A model
+    finetuned with feature dropout ranks without; else, or where nearly all are missing, there is a fallback."""
     imputed: list[str] = []
     """With `impute`: what was missing. All candidates got the middle level; first-stage scores come from the order."""
     unknown: Annotated[list[str], Field(exclude_if=not_)] = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,14 @@ from rich.console import Console
 from reshelf.data.dataset_folder import LIST_SCHEMA, RankingData, write_records
 from reshelf.data.importing.importer import ImportConfig, import_logs
 from reshelf.data.schema import RankingList
-from reshelf.data.signals.kept import FOLDER, copy_signals
+from reshelf.data.signals.kept import FOLDER, copy_signals, open_signals
 from reshelf.errors import InputError
+from reshelf.inference.assembly import MissingFeaturesError, with_features
 from reshelf.inference.batch.run import BatchConfig, batch
 from reshelf.inference.client import Client
 from reshelf.inference.refresh_signals import RefreshConfig, refresh
 from reshelf.inference.reranker import Reranker
+from reshelf.modeling.checkpoint import read_reranker
 from reshelf.prompts.levels import fit_levels
 from tests.inference.conftest import make_reranker
 from tests.inference.serving.server import Server, until
@@ -92,7 +94,7 @@ def shop_with_signals(tmp_path_factory: pytest.TempPathFactory) -> Shop:
     root = tmp_path_factory.mktemp("signals")
     titles = tables(root, shoppers=40)
     data = import_tables(root, root / "data")
-    model = make_reranker(root, titles, fit_levels(data.lists["train"], READ))
+    model = make_reranker(root, titles, fit_levels(data.lists["train"], READ, missing=True))
     assert copy_signals(root / "data" / FOLDER, model / FOLDER, READ) == (*READ[1:], READ[0])
     return Shop(root, data, model)
 
@@ -127,22 +129,59 @@ def test_the_service_computes_what_the_import_counted(shop_with_signals: Shop, s
     assert not any("missing" in line for line in shop_server.lines()), "nothing to warn of"
 
 
-def test_a_product_that_nothing_is_known_of_keeps_the_list_as_it_is(
-    shop_with_signals: Shop, shop_server: Server
+FIELDS = {"scores" if name == "first_stage" else f"features.{name}" for name in READ}
+NEW = {"id": "new", "title": "Red mug"}
+
+
+@pytest.mark.parametrize("impute", [False, True])
+def test_a_product_that_nothing_is_known_of_is_ranked_with_the_others(
+    shop_with_signals: Shop, shop_server: Server, impute: bool
 ) -> None:
     asked = ids_only(shop_with_signals.lists[0])
-    asked["documents"] = [*asked["documents"], {"id": "new", "title": "Red mug"}]
-    meta = shop_server.rerank(**asked, impute=False).json()["meta"]
-    fields = {"scores" if name == "first_stage" else f"features.{name}" for name in READ}
-    assert (meta["fallback"], set(meta["missing"])) == ("features_missing", fields)
-    reply = shop_server.rerank(**asked, impute=True).json()
-    assert "fallback" not in reply["meta"]
-    assert set(reply["meta"]["imputed"]) == fields
+    asked["documents"] = [*asked["documents"], NEW]
+    reply = shop_server.rerank(**asked, impute=impute).json()
+    meta = reply["meta"]
+    assert "fallback" not in meta
+    assert set(meta["imputed"]) == (FIELDS if impute else set())
+    assert set(meta.get("missing", [])) == (set() if impute else FIELDS)
     # The numbers of the known products are theirs still.
     known = shop_server.rerank(**ids_only(shop_with_signals.lists[0])).json()["results"]
     scores = {one["index"]: one["score"] for one in reply["results"]}
     for one in known:
         assert one["score"] == pytest.approx(scores[one["index"]], abs=1e-4)
+    assert len(scores) == len(known) + 1
+
+
+def test_a_list_of_which_nearly_nothing_is_known_stays_as_it_is(shop_with_signals: Shop, shop_server: Server) -> None:
+    new = [NEW | {"id": f"new{n}"} for n in range(30)]
+    asked = ids_only(shop_with_signals.lists[0])
+    for known, fallback in ((0, True), (1, True), (4, False)):
+        documents = [*new, *asked["documents"][:known]]
+        reply = shop_server.rerank(**asked | {"documents": documents}, impute=False).json()
+        assert (reply["meta"].get("fallback") == "features_missing") is fallback
+        assert set(reply["meta"]["missing"]) == FIELDS
+        if fallback:
+            assert [one["index"] for one in reply["results"]] == list(range(30 + known))
+
+
+def test_a_model_that_never_saw_a_number_missing_leaves_such_a_list_as_it_is(shop_with_signals: Shop) -> None:
+    shop = shop_with_signals
+    spec, _ = read_reranker(shop.model)
+    old = replace(spec.levels, missing=False)
+    one = shop.lists[0].model_copy(update={"features": {}, "scores": None})
+    stranger = one.model_copy(update={"candidates": (*one.candidates, "new")})
+    signals = open_signals(shop.model / FOLDER)
+    for levels in (old, spec.levels):
+        complete = with_features(one, levels, False, signals)
+        assert (complete.imputed, complete.missing) == ((), ())
+    with pytest.raises(MissingFeaturesError) as caught:
+        with_features(stranger, old, False, signals)
+    assert set(caught.value.names) == FIELDS
+    complete = with_features(stranger, spec.levels, False, signals)
+    assert set(complete.missing) == FIELDS
+    assert [np.isnan(values).tolist() for values in complete.ranking.features.values()] == (
+        [[False] * len(one.candidates) + [True]] * (len(READ) - 1)
+    )
 
 
 def test_python_and_batch_jobs_compute_the_same(shop_with_signals: Shop, tmp_path: Path) -> None:
@@ -172,6 +211,8 @@ def test_without_the_tables_the_missing_numbers_are_named(shop_with_signals: Sho
     with Reranker.from_pretrained(
         tmp_path / "model", "transformers", shop_with_signals.data.items, device="cpu"
     ) as reranker:
+        match = reranker.rerank(one.query, list(one.candidates), features={"match": one.features["match"]})
+        assert set(match.missing) == FIELDS - {"features.match"}, "one of seven is more than a tenth"
         with pytest.raises(InputError, match=r"field scores and features.popularity.*: missing, and the model reads"):
             reranker.rerank(one.query, list(one.candidates), list(one.history))
         assert len(reranker.rerank(one.query, list(one.candidates), list(one.history), impute=True)) == len(
