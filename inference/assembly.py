@@ -12,6 +12,7 @@ from collections import ChainMap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -19,7 +20,7 @@ from pydantic import ValidationError
 
 from reshelf.data.dataset_folder import problem_of
 from reshelf.data.schema import Event, Item, RankingList
-from reshelf.data.signals.kept import FIRST_STAGE, KeptSignals
+from reshelf.data.signals.kept import FIRST_STAGE, KeptSignals, NewEvents
 from reshelf.errors import InputError
 from reshelf.prompts.builder import PromptBuilder
 from reshelf.prompts.levels import FeatureLevels, field_of
@@ -74,6 +75,7 @@ def assemble(
     features: Mapping[str, Sequence[float]] | None = None,
     time: datetime | None = None,
     signals: KeptSignals | None = None,
+    new: Mapping[str, NewEvents] = MappingProxyType({}),
     impute: bool = False,
     drop_unknown_events: bool = False,
 ) -> AssembledList:
@@ -89,6 +91,7 @@ def assemble(
         features: further numbers [K], by name.
         time: now; every event must be earlier.
         signals: what computes features that the model reads and that were not sent.
+        new: what happened to candidates since the tables of `signals` were made.
         impute: impute those that are missing still.
         drop_unknown_events: leave out events whose item is unknown; otherwise `ranking.prepare` refuses them.
 
@@ -116,7 +119,7 @@ def assemble(
         )
     except ValidationError as error:
         raise InputError(f"{REQUEST}, {problem_of(error)}") from error
-    ranking, imputed, missing = with_features(ranking, builder.levels, impute, signals)
+    ranking, imputed, missing = with_features(ranking, builder.levels, impute, signals, new)
     return AssembledList(over, ranking, len(history) - len(events), imputed, missing)
 
 
@@ -131,8 +134,9 @@ class Completed(NamedTuple):
 
 
 def with_features(
-    ranking: RankingList, levels: FeatureLevels, impute: bool, signals: KeptSignals | None = None
-) -> Completed:
+    ranking: RankingList, levels: FeatureLevels, impute: bool, signals: KeptSignals | None = None,
+    new: Mapping[str, NewEvents] = MappingProxyType({}),
+) -> Completed:  # fmt: skip
     """A list with every number that the model reads: as sent, or computed, or imputed, or missing.
 
     An imputed feature is the middle of its levels, so that it favours none; first-stage scores fall evenly over their
@@ -144,6 +148,7 @@ def with_features(
         levels: of the model.
         impute: whether missing numbers are imputed.
         signals: the reranker's own; None where it has none.
+        new: see `KeptSignals.compute`.
 
     Raises:
         MissingFeaturesError: numbers are missing, are not to be imputed, and the model has not been trained on lists
@@ -160,7 +165,7 @@ def with_features(
     wanted = [name for name in levels.edges if name not in sent]
     if not wanted:
         return Completed(ranking)
-    found = {} if signals is None else signals.compute(ranking, wanted)
+    found = {} if signals is None else signals.compute(ranking, wanted, new)
     count = len(ranking.candidates)
     found = {name: found.get(name, np.full(count, np.nan)) for name in wanted}
     missing = [name for name in wanted if np.isnan(found[name]).any()]

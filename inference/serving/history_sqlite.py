@@ -6,13 +6,16 @@ store = await SqliteHistory.open("history.sqlite", kept=500)
 from __future__ import annotations
 
 import asyncio
+import json
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from typing import TypeVar
 
+from reshelf.data.signals.kept import NewEvents
 from reshelf.errors import InputError
-from reshelf.inference.serving.history import StoredEvent, StoreError, stored
+from reshelf.inference.serving.history import COUNTED_HOURS, StoredEvent, StoreError, hour_of, mention_of, stored
 from reshelf.inference.serving.schemas import SentEvent
 
 R = TypeVar("R")
@@ -24,12 +27,28 @@ CREATE TABLE IF NOT EXISTS events (
     tenant TEXT NOT NULL, user_id TEXT NOT NULL, event_id TEXT, body TEXT NOT NULL
 );
 CREATE INDEX IF NOT EXISTS of_shopper ON events (tenant, user_id, number);
+CREATE TABLE IF NOT EXISTS counts (
+    tenant TEXT NOT NULL, item_id TEXT NOT NULL, hour INTEGER NOT NULL, shoppers INTEGER NOT NULL,
+    events INTEGER NOT NULL, PRIMARY KEY (tenant, item_id, hour)
+) WITHOUT ROWID;
 CREATE UNIQUE INDEX IF NOT EXISTS once ON events (tenant, user_id, event_id) WHERE event_id IS NOT NULL;
 """
 _PRUNE = """
 DELETE FROM events WHERE tenant = ? AND user_id = ? AND number <= (
     SELECT number FROM events WHERE tenant = ? AND user_id = ? ORDER BY number DESC LIMIT 1 OFFSET ?
 )"""
+
+_IS_KNOWN = "SELECT EXISTS (SELECT 1 FROM events WHERE tenant = ? AND user_id = ? AND instr(body, ?))"
+_RAISE = """
+INSERT INTO counts VALUES (?, ?, ?, ?, 1)
+ON CONFLICT DO UPDATE SET shoppers = shoppers + excluded.shoppers, events = events + 1
+"""
+_COUNTS = """
+SELECT item_id, sum(iif(hour >= :shoppers_from, shoppers, 0)), sum(iif(hour >= :events_from, events, 0))
+FROM counts WHERE tenant = :tenant AND item_id IN (SELECT value FROM json_each(:item_ids))
+    AND hour BETWEEN min(:shoppers_from, :events_from) AND :until
+GROUP BY item_id
+"""
 
 
 class SqliteHistory:
@@ -66,16 +85,16 @@ class SqliteHistory:
         connection.execute("PRAGMA synchronous = FULL")  # a commit is on the disk when it returns
         connection.execute("PRAGMA secure_delete = ON")  # forgotten is forgotten
         connection.executescript(_SCHEMA)
+        connection.execute("DELETE FROM counts WHERE hour < ?", (hour_of(datetime.now(UTC)) - COUNTED_HOURS,))
         return connection
 
-    async def append(self, tenant: str, events: Sequence[SentEvent]) -> int:
+    async def append(self, tenant: str, events: Sequence[SentEvent], counted: Container[str] = ()) -> int:
         def write() -> int:
             new = 0
             self._writer.execute("BEGIN IMMEDIATE")
             try:
                 for event in events:
-                    row = (tenant, event.user_id, event.event_id, stored(event).model_dump_json(exclude_none=True))
-                    new += self._writer.execute("INSERT OR IGNORE INTO events VALUES (NULL, ?, ?, ?, ?)", row).rowcount
+                    new += self._insert(tenant, event, counted)
                 for user_id in {event.user_id for event in events}:
                     self._writer.execute(_PRUNE, (tenant, user_id, tenant, user_id, self._kept))
                 self._writer.execute("COMMIT")
@@ -86,6 +105,32 @@ class SqliteHistory:
             return new
 
         return await self._on(self._writing, write)
+
+    def _insert(self, tenant: str, event: SentEvent, counted: Container[str]) -> int:
+        """Keep one event, and count it; returns 0 where it was there."""
+        kept, item_id, known = stored(event), event.item_id, True
+        counts = item_id is not None and item_id in counted
+        if item_id is not None and counts:
+            (known,) = self._writer.execute(_IS_KNOWN, (tenant, event.user_id, mention_of(item_id))).fetchone()
+        row = (tenant, event.user_id, event.event_id, kept.model_dump_json(exclude_none=True))
+        new = self._writer.execute("INSERT OR IGNORE INTO events VALUES (NULL, ?, ?, ?, ?)", row).rowcount
+        if new and counts and kept.event.time is not None:
+            self._writer.execute(_RAISE, (tenant, item_id, hour_of(kept.event.time), int(not known)))
+        return new
+
+    async def counts(
+        self, tenant: str, item_ids: Sequence[str], shoppers_from: int, events_from: int, until: int
+    ) -> dict[str, NewEvents]:
+        asked = {
+            "tenant": tenant, "item_ids": json.dumps(item_ids), "shoppers_from": shoppers_from,
+            "events_from": events_from, "until": until,
+        }  # fmt: skip
+
+        def read() -> dict[str, NewEvents]:
+            rows = self._reader.execute(_COUNTS, asked).fetchall()
+            return {item_id: NewEvents(*values) for item_id, *values in rows if any(values)}
+
+        return await self._on(self._reading, read)
 
     async def read(self, tenant: str, user_id: str) -> list[StoredEvent]:
         def read() -> list[StoredEvent]:

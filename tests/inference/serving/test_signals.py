@@ -6,10 +6,13 @@ import json
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
@@ -18,7 +21,14 @@ from rich.console import Console
 from reshelf.data.dataset_folder import LIST_SCHEMA, RankingData, write_records
 from reshelf.data.importing.importer import ImportConfig, import_logs
 from reshelf.data.schema import RankingList
-from reshelf.data.signals.kept import FOLDER, copy_signals, open_signals
+from reshelf.data.signals.kept import (
+    FOLDER,
+    Description,
+    KeptSignals,
+    NewEvents,
+    copy_signals,
+    open_signals,
+)
 from reshelf.errors import InputError
 from reshelf.inference.assembly import MissingFeaturesError, with_features
 from reshelf.inference.batch.run import BatchConfig, batch
@@ -129,6 +139,10 @@ def test_the_service_computes_what_the_import_counted(shop_with_signals: Shop, s
     assert not any("missing" in line for line in shop_server.lines()), "nothing to warn of"
 
 
+def by_index(reply: httpx.Response) -> dict[int, float]:
+    return {one["index"]: one["score"] for one in reply.json()["results"]}
+
+
 FIELDS = {"scores" if name == "first_stage" else f"features.{name}" for name in READ}
 NEW = {"id": "new", "title": "Red mug"}
 
@@ -218,6 +232,37 @@ def test_without_the_tables_the_missing_numbers_are_named(shop_with_signals: Sho
         assert len(reranker.rerank(one.query, list(one.candidates), list(one.history), impute=True)) == len(
             one.candidates
         )
+
+
+def test_events_raise_what_later_requests_read(shop_with_signals: Shop, shop_server: Server) -> None:
+    one = shop_with_signals.lists[0].model_copy(update={"time": None, "features": {}, "scores": None})
+    asked = ids_only(shop_with_signals.lists[0])
+    del asked["time"]
+    before = by_index(shop_server.rerank(**asked))
+    events = [{"user_id": f"new{n}", "kind": "view", "item_id": one.candidates[2]} for n in range(50)]
+    again = [events[0] | {"event_id": "again"}]  # the same shopper once more: an event, but nobody new
+    for some in (events, again, again):
+        assert shop_server.http.post("/v1/events", json={"events": some}).status_code == 200
+    kept = open_signals(shop_with_signals.model / FOLDER)
+    assert kept is not None
+    found = kept.compute(one, READ, {one.candidates[2]: NewEvents(50, 51)})
+    was = kept.compute(one, READ)
+    assert {name for name in READ if (found[name] != was[name]).any()} == {"first_stage", "popularity", "recent"}
+    sent = {name: values.tolist() for name, values in found.items()}
+    expected = by_index(shop_server.rerank(**asked, scores=sent.pop("first_stage"), features=sent))
+    after = by_index(shop_server.rerank(**asked))
+    assert after == pytest.approx(expected, abs=1e-4)
+    assert after[2] != pytest.approx(before[2], abs=1e-3)
+    earlier = by_index(shop_server.rerank(**asked, time="2026-01-01T00:00:00Z"))
+    assert earlier == pytest.approx(before, abs=1e-4), "a list of an earlier moment knows nothing of it"
+
+
+def test_newer_tables_hold_what_was_counted_until_they_were_made() -> None:
+    moments = [datetime(2026, 5, day, tzinfo=UTC) for day in (1, 20, 21)]
+    for until, made, end in ((moments[0], moments[1], moments[0]), ("", moments[1], moments[1])):
+        about = Description(["popularity"], 10, 0.8, 7.0, made=made.isoformat(), until=str(until))
+        kept = KeptSignals(about, {"items": pa.array(["p1"]), "counts": np.ones(1)})
+        assert kept.windows(moments[2]) == (end, max(end, moments[2] - timedelta(days=7)))
 
 
 def test_a_running_server_reads_refreshed_signals(shop_with_signals: Shop, shop_server: Server, tmp_path: Path) -> None:
