@@ -6,8 +6,9 @@
 
 `append` returns when the events are safe: on disk, or in Redis. A store that cannot answer raises StoreError.
 
-Beside the events of shoppers lie counts of items by the hour, which are nobody's: how many events there were, and how
-many shoppers took the item for the first time, as far as their kept events go.
+Beside the events of shoppers lie counts of items, which are nobody's: how many events there were, and how many shoppers
+took the item for the first time, as far as their kept events go. They are kept as totals up to each hour that had any,
+so that a sum over hours is the difference of two, however busy the item was.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from reshelf.data.signals.kept import NewEvents
 from reshelf.inference.serving.schemas import SentEvent
 
 COUNTED_HOURS = 24 * 60
-"""How long counts are kept."""
+"""How far back counts tell hours apart."""
 
 
 class StoreError(Exception):
@@ -55,7 +56,7 @@ class HistoryStore(Protocol):
     async def counts(
         self, tenant: str, item_ids: Sequence[str], shoppers_from: int, events_from: int, until: int
     ) -> dict[str, NewEvents]:
-        """What was counted of items; those with nothing are left out.
+        """What was counted of items; those with nothing are left out. Hours before the last `COUNTED_HOURS` are not.
 
         Args:
             shoppers_from: the first hour since 1970 of which shoppers count.

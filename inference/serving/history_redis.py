@@ -50,22 +50,41 @@ redis.call('LTRIM', KEYS[1], -kept, -1)
 redis.call('EXPIRE', KEYS[2], remembered_s)
 return new
 """
-# Sums over the hours of each item's hash, whose fields are the hour after s (shoppers) or e (events); too old ones go.
-_COUNTS = """
-local from = {s = tonumber(ARGV[1]), e = tonumber(ARGV[2])}
-local till, oldest, sums = tonumber(ARGV[3]), tonumber(ARGV[4]), {}
-for _, key in ipairs(KEYS) do
-    local found, fields = {s = 0, e = 0}, redis.call('HGETALL', key)
-    for i = 1, #fields, 2 do
-        local kind, hour = string.sub(fields[i], 1, 1), tonumber(string.sub(fields[i], 2))
-        if hour < oldest then
-            redis.call('HDEL', key, fields[i])
-        elseif hour >= from[kind] and hour <= till then
-            found[kind] = found[kind] + tonumber(fields[i + 1])
-        end
+# An item's totals are a sorted set of `hour:shoppers:events` by hour. An event is its item's key, its hour, and 1 where
+# the shopper is new to the item. The last total before the oldest hour stays, for later ones are subtracted from it.
+_LAST = """
+local function last(key, till)
+    local member = redis.call('ZREVRANGEBYSCORE', key, till, '-inf', 'LIMIT', 0, 1)[1]
+    if not member then return -1, 0, 0 end
+    local hour, shoppers, events = string.match(member, '(-?%d+):(%d+):(%d+)')
+    return tonumber(hour), tonumber(shoppers), tonumber(events), member
+end
+"""
+_RAISE = f"""{_LAST}
+local expires_s, oldest = tonumber(ARGV[1]), tonumber(ARGV[2])
+for i, key in ipairs(KEYS) do
+    local hour, new = tonumber(ARGV[2 * i + 1]), tonumber(ARGV[2 * i + 2])
+    local later = redis.call('ZRANGEBYSCORE', key, hour, '+inf')
+    local begun, shoppers, events = last(key, hour)
+    if begun ~= hour then table.insert(later, hour .. ':' .. shoppers .. ':' .. events) end
+    for _, member in ipairs(later) do
+        local h, s, e = string.match(member, '(-?%d+):(%d+):(%d+)')
+        redis.call('ZREM', key, member)
+        redis.call('ZADD', key, h, h .. ':' .. (s + new) .. ':' .. (e + 1))
     end
-    table.insert(sums, found.s)
-    table.insert(sums, found.e)
+    local kept = last(key, '(' .. oldest)
+    redis.call('ZREMRANGEBYSCORE', key, '-inf', '(' .. kept)
+    redis.call('EXPIRE', key, expires_s)
+end
+"""
+_COUNTS = f"""{_LAST}
+local sums = {{}}
+for _, key in ipairs(KEYS) do
+    local _, shoppers, events = last(key, ARGV[3])
+    local _, shoppers_before = last(key, '(' .. ARGV[1])
+    local _, _, events_before = last(key, '(' .. ARGV[2])
+    table.insert(sums, shoppers - shoppers_before)
+    table.insert(sums, events - events_before)
 end
 return sums
 """
@@ -73,7 +92,7 @@ return sums
 
 class RedisHistory:
     """Two keys per shopper, a list of events and a sorted set of event ids by time; both carry a digest of the
-    shopper's id, not the id. Counts are a hash per item. What Redis appended to its file stays there until it next
+    shopper's id, not the id. A sorted set of counts per item. What Redis appended to its file stays there until it next
     rewrites it (`BGREWRITEAOF`).
 
     Args:
@@ -97,6 +116,7 @@ class RedisHistory:
         except ValueError as error:
             raise InputError(f"history {address!r}: {error}; give redis://host:port/database") from error
         self._append = self._redis.register_script(_APPEND)
+        self._raise_counts = self._redis.register_script(_RAISE)
         self._counts = self._redis.register_script(_COUNTS)
 
     async def append(self, tenant: str, events: Sequence[SentEvent], counted: Container[str] = ()) -> int:
@@ -125,30 +145,28 @@ class RedisHistory:
     async def _raise(self, tenant: str, events: Sequence[tuple[Event, bool]]) -> None:
         """Count events that are kept already: where that fails they stay uncounted, for sent again they would be
         kept twice."""
+        arguments: list[str | int] = []
+        for event, is_new in events:
+            assert event.time is not None
+            arguments += (hour_of(event.time), int(is_new))
         if not events:
             return
-        async with self._redis.pipeline(transaction=False) as commands:
-            for event, is_first in events:
-                assert event.item_id is not None
-                assert event.time is not None
-                key, hour = _count_key(tenant, event.item_id), hour_of(event.time)
-                commands.hincrby(key, f"e{hour}", 1)
-                if is_first:
-                    commands.hincrby(key, f"s{hour}", 1)
-                commands.expire(key, 3600 * COUNTED_HOURS)
-            try:
-                await self._ask(commands.execute())
-            except StoreError as error:
-                log_once_a_minute("events not counted", error=type(error).__name__, problem=str(error))
+        keys = [_count_key(tenant, str(event.item_id)) for event, _ in events]
+        limits = (3600 * COUNTED_HOURS, hour_of(datetime.now(UTC)) - COUNTED_HOURS)
+        try:
+            await self._ask(self._raise_counts(keys=keys, args=[*limits, *arguments]))
+        except StoreError as error:
+            log_once_a_minute("events not counted", error=type(error).__name__, problem=str(error))
 
     async def counts(
         self, tenant: str, item_ids: Sequence[str], shoppers_from: int, events_from: int, until: int
     ) -> dict[str, NewEvents]:
         oldest = hour_of(datetime.now(UTC)) - COUNTED_HOURS
         keys = [_count_key(tenant, item_id) for item_id in item_ids]
-        sums = await self._ask(self._counts(keys=keys, args=[shoppers_from, events_from, until, oldest]))
+        limits = (max(shoppers_from, oldest), max(events_from, oldest), until)
+        sums = await self._ask(self._counts(keys=keys, args=limits))
         found = {item_id: NewEvents(*sums[2 * n : 2 * n + 2]) for n, item_id in enumerate(item_ids)}
-        return {item_id: one for item_id, one in found.items() if any(one)}
+        return {item_id: one for item_id, one in found.items() if max(one) > 0}
 
     async def read(self, tenant: str, user_id: str) -> list[StoredEvent]:
         bodies = await self._ask(self._redis.lrange(_keys(tenant, user_id)[0], -self._kept, -1))

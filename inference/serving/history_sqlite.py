@@ -28,8 +28,9 @@ CREATE TABLE IF NOT EXISTS events (
 );
 CREATE INDEX IF NOT EXISTS of_shopper ON events (tenant, user_id, number);
 CREATE TABLE IF NOT EXISTS counts (
-    tenant TEXT NOT NULL, item_id TEXT NOT NULL, hour INTEGER NOT NULL, shoppers INTEGER NOT NULL,
-    events INTEGER NOT NULL, PRIMARY KEY (tenant, item_id, hour)
+    tenant TEXT NOT NULL, item_id TEXT NOT NULL, hour INTEGER NOT NULL,
+    shoppers INTEGER NOT NULL, events INTEGER NOT NULL,  -- in all hours up to this one
+    PRIMARY KEY (tenant, item_id, hour)
 ) WITHOUT ROWID;
 CREATE UNIQUE INDEX IF NOT EXISTS once ON events (tenant, user_id, event_id) WHERE event_id IS NOT NULL;
 """
@@ -39,15 +40,31 @@ DELETE FROM events WHERE tenant = ? AND user_id = ? AND number <= (
 )"""
 
 _IS_KNOWN = "SELECT EXISTS (SELECT 1 FROM events WHERE tenant = ? AND user_id = ? AND instr(body, ?))"
-_RAISE = """
-INSERT INTO counts VALUES (?, ?, ?, ?, 1)
-ON CONFLICT DO UPDATE SET shoppers = shoppers + excluded.shoppers, events = events + 1
+_BEGIN_HOUR = """
+INSERT OR IGNORE INTO counts
+SELECT :tenant, :item_id, :hour, coalesce(max(shoppers), 0), coalesce(max(events), 0)
+FROM counts WHERE tenant = :tenant AND item_id = :item_id AND hour < :hour
 """
-_COUNTS = """
-SELECT item_id, sum(iif(hour >= :shoppers_from, shoppers, 0)), sum(iif(hour >= :events_from, events, 0))
-FROM counts WHERE tenant = :tenant AND item_id IN (SELECT value FROM json_each(:item_ids))
-    AND hour BETWEEN min(:shoppers_from, :events_from) AND :until
-GROUP BY item_id
+_RAISE = """
+UPDATE counts SET shoppers = shoppers + :new, events = events + 1
+WHERE tenant = :tenant AND item_id = :item_id AND hour >= :hour
+"""
+_TOTAL = """
+coalesce((SELECT {what} FROM counts WHERE tenant = :tenant AND item_id = value AND hour {till}
+    ORDER BY hour DESC LIMIT 1), 0)
+"""
+_COUNTS = f"""
+SELECT value,
+    {_TOTAL.format(what="shoppers", till="<= :until")} - {_TOTAL.format(what="shoppers", till="< :shoppers_from")},
+    {_TOTAL.format(what="events", till="<= :until")} - {_TOTAL.format(what="events", till="< :events_from")}
+FROM json_each(:item_ids)
+"""
+# The last total before it stays, for later ones are subtracted from it.
+_PRUNE_COUNTS = """
+DELETE FROM counts WHERE hour < (
+    SELECT max(hour) FROM counts AS other
+    WHERE other.tenant = counts.tenant AND other.item_id = counts.item_id AND other.hour < ?
+)
 """
 
 
@@ -85,7 +102,7 @@ class SqliteHistory:
         connection.execute("PRAGMA synchronous = FULL")  # a commit is on the disk when it returns
         connection.execute("PRAGMA secure_delete = ON")  # forgotten is forgotten
         connection.executescript(_SCHEMA)
-        connection.execute("DELETE FROM counts WHERE hour < ?", (hour_of(datetime.now(UTC)) - COUNTED_HOURS,))
+        connection.execute(_PRUNE_COUNTS, (hour_of(datetime.now(UTC)) - COUNTED_HOURS,))
         return connection
 
     async def append(self, tenant: str, events: Sequence[SentEvent], counted: Container[str] = ()) -> int:
@@ -115,20 +132,23 @@ class SqliteHistory:
         row = (tenant, event.user_id, event.event_id, kept.model_dump_json(exclude_none=True))
         new = self._writer.execute("INSERT OR IGNORE INTO events VALUES (NULL, ?, ?, ?, ?)", row).rowcount
         if new and counts and kept.event.time is not None:
-            self._writer.execute(_RAISE, (tenant, item_id, hour_of(kept.event.time), int(not known)))
+            counted_at = {"tenant": tenant, "item_id": item_id, "hour": hour_of(kept.event.time), "new": not known}
+            self._writer.execute(_BEGIN_HOUR, counted_at)
+            self._writer.execute(_RAISE, counted_at)
         return new
 
     async def counts(
         self, tenant: str, item_ids: Sequence[str], shoppers_from: int, events_from: int, until: int
     ) -> dict[str, NewEvents]:
+        oldest = hour_of(datetime.now(UTC)) - COUNTED_HOURS
         asked = {
-            "tenant": tenant, "item_ids": json.dumps(item_ids), "shoppers_from": shoppers_from,
-            "events_from": events_from, "until": until,
+            "tenant": tenant, "item_ids": json.dumps(item_ids), "until": until,
+            "shoppers_from": max(shoppers_from, oldest), "events_from": max(events_from, oldest),
         }  # fmt: skip
 
         def read() -> dict[str, NewEvents]:
             rows = self._reader.execute(_COUNTS, asked).fetchall()
-            return {item_id: NewEvents(*values) for item_id, *values in rows if any(values)}
+            return {item_id: NewEvents(*values) for item_id, *values in rows if max(values) > 0}
 
         return await self._on(self._reading, read)
 

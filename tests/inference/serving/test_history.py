@@ -18,7 +18,7 @@ import redis
 
 from reshelf.data.schema import Item
 from reshelf.errors import InputError
-from reshelf.inference.serving.history import COUNTED_HOURS, HistoryStore, StoreError, hour_of, open_store
+from reshelf.inference.serving.history import HistoryStore, StoreError, hour_of, open_store
 from reshelf.inference.serving.schemas import SentEvent
 from tests.inference.serving.server import free_port
 
@@ -132,6 +132,8 @@ def at(hours: float, item_id: str, user_id: str, event_id: str | None = None) ->
 def test_counts_rise_by_shopper_and_by_event_and_outlive_both(address: str) -> None:
     catalogue = {"p1", 'p"2', "p3"}
 
+    first = hour_of(NOW)
+
     async def work(store: HistoryStore) -> None:
         events = [
             at(0, "p1", "u", "a"), at(1, "p1", "u"), at(1, "p1", "v"), at(2, 'p"2', "v"), at(2, "gone", "v"),
@@ -140,12 +142,14 @@ def test_counts_rise_by_shopper_and_by_event_and_outlive_both(address: str) -> N
         await store.append("t", events, catalogue)
         await store.append("t", [at(0, "p1", "u", "a"), at(3, "p1", "v")], catalogue)  # the first was there already
         await store.append("other", [at(0, "p1", "u")], catalogue)
+        await store.append("t", [at(-5, "p3", "y"), at(-9, "p3", "y")], catalogue)  # as they came late
+        assert await store.counts("t", ["p3"], first - 9, first - 9, first + 1) == {"p3": (1, 2)}
+        assert await store.counts("t", ["p3"], first - 8, first - 5, first + 1) == {"p3": (1, 1)}
         await store.append("t", [at(0, "p3", "x")])  # of an item that is not counted here
-        expected = {"p1": (2, 4), 'p"2': (1, 1), "p3": (1, 1)}
+        expected = {"p1": (2, 4), 'p"2': (1, 1), "p3": (2, 3)}
         assert await store.counts("t", [*catalogue, "gone", "p9"], *EVER) == expected
         assert await store.counts("other", sorted(catalogue), *EVER) == {"p1": (1, 1)}
         # Hours: shoppers from one, events from another, both up to a third.
-        first = hour_of(NOW)
         assert await store.counts("t", ["p1"], first + 1, first + 3, 10**9) == {"p1": (1, 1)}
         assert await store.counts("t", ["p1"], first, first, first) == {"p1": (1, 1)}
         assert await store.counts("t", ["p1"], first + 9, first + 9, 10**9) == {}
@@ -156,12 +160,20 @@ def test_counts_rise_by_shopper_and_by_event_and_outlive_both(address: str) -> N
     assert use(address, lambda store: store.counts("t", ["p1"], *EVER)) == {"p1": (2, 4)}
 
 
-def test_counts_of_long_ago_go(address: str) -> None:
-    old = NOW - timedelta(hours=COUNTED_HOURS + 48)
-    events = [SentEvent(user_id="u", kind="view", item_id="p1", time=old)]
-    use(address, lambda store: store.append("t", events, {"p1"}))
-    for _ in range(2):  # read, and opened again
-        assert use(address, lambda store: store.counts("t", ["p1"], *EVER)) == {}
+def test_counts_of_long_ago_are_no_news(address: str) -> None:
+    def seen(days: float, user_id: str) -> SentEvent:
+        return at(-24 * days, "p1", user_id)
+
+    async def work(store: HistoryStore) -> None:
+        await store.append("t", [seen(days, f"u{days}") for days in (90, 80, 70, 1)], {"p1"})
+        assert await store.counts("t", ["p1"], *EVER) == {"p1": (1, 1)}
+
+    use(address, work)
+    use(address, lambda store: store.append("t", [seen(2, "late")], {"p1"}))
+    assert use(address, lambda store: store.counts("t", ["p1"], *EVER)) == {"p1": (2, 2)}
+    if not address.startswith("redis://"):
+        (rows,) = sqlite3.connect(address).execute("SELECT count(*) FROM counts").fetchone()
+        assert rows == 3, "the total of the last old hour, and two new ones"
 
 
 def everything_in(address: str) -> bytes:
@@ -172,10 +184,7 @@ def everything_in(address: str) -> bytes:
     held = b""
     for key in client.scan_iter():
         kind = client.type(key)
-        if kind == b"hash":
-            held += key + b"".join(b"".join(pair) for pair in client.hgetall(key).items())
-        else:
-            held += key + b"".join(client.zrange(key, 0, -1) if kind == b"zset" else client.lrange(key, 0, -1))
+        held += key + b"".join(client.zrange(key, 0, -1) if kind == b"zset" else client.lrange(key, 0, -1))
     return held
 
 

@@ -259,8 +259,8 @@ def test_events_raise_what_later_requests_read(shop_with_signals: Shop, shop_ser
 
 def test_newer_tables_hold_what_was_counted_until_they_were_made() -> None:
     moments = [datetime(2026, 5, day, tzinfo=UTC) for day in (1, 20, 21)]
-    for until, made, end in ((moments[0], moments[1], moments[0]), ("", moments[1], moments[1])):
-        about = Description(["popularity"], 10, 0.8, 7.0, made=made.isoformat(), until=str(until))
+    for last, made, end in ((str(moments[0]), moments[1], moments[0]), ("", moments[1], moments[1])):
+        about = Description(["popularity"], 10, 0.8, 7.0, made=str(made), until=last)
         kept = KeptSignals(about, {"items": pa.array(["p1"]), "counts": np.ones(1)})
         assert kept.windows(moments[2]) == (end, max(end, moments[2] - timedelta(days=7)))
 
