@@ -71,8 +71,8 @@ class BatchConfig:
     """File of the catalogue's token ids, made first on all cores where it is not there or is stale, for this job and
     the next; where not given, items are tokenised as they come."""
     impute: bool = False
-    """Rank with medians in place of numbers that the model reads and a list lacks; else that list is in first-stage
-    order, and counted."""
+    """Rank with medians in place of numbers that the model reads and a list lacks; else, where the model cannot do
+    without, that list is in first-stage order, and counted."""
     ray: bool = False
     """Run on Ray: on the cluster of RAY_ADDRESS or the one this machine belongs to, else on this machine. All
     machines must see the same files."""

@@ -75,7 +75,8 @@ class ShardScorer:
         reader: of the job's input.
         item_tokens: file of the catalogue's token ids, made here where it is not there or is stale.
         trust_remote_code: whether Python code that comes with the base may run.
-        impute: whether numbers that the model reads and a list lacks are imputed; else it stays in first-stage order.
+        impute: whether numbers that the model reads and a list lacks are imputed; else it stays in first-stage order,
+            where the model cannot do without.
 
     Raises:
         InputError: as `start_engine` and `catalogue_tokens`, or the engine cannot serve this model.

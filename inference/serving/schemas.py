@@ -94,8 +94,8 @@ class RerankRequest(Sent):
     time: Time | None = None
     """When the list is shown, where that is not now: numbers are computed as of then, and events must be earlier."""
     impute: bool = False
-    """Rank with medians in place of numbers that the model reads and that are missing; else the reply is first-stage
-    order."""
+    """Rank with medians in place of numbers that the model reads and that are missing; else the reply's `meta.missing`
+    names them, or it is first-stage order."""
     deadline_ms: Annotated[Finite, Field(gt=0)] | None = None
     """Milliseconds until the reply is due; past it, the reply is first-stage order."""
     strict: bool = False
