@@ -40,7 +40,7 @@ from reshelf.metrics.ndcg import ndcg
 from reshelf.prompts.levels import FeatureLevels, values_of
 
 READ = ["teacher", "first_stage", "popularity", "brand_match", "category_match", "level_fit", "asked"]
-SHARES = (0.05, 0.2, 0.5, 0.8, 0.9, 0.95)
+SHARES = (0.1, 0.5, 0.9)
 """Of the products of a list that are new."""
 _BASE = Path(__file__).parents[1] / "finetune"
 
@@ -49,7 +49,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dropout", type=float, nargs="+", default=[0.0, AugmentConfig().feature_dropout])
     parser.add_argument("--train", type=int, default=1600, help="lists that each model is trained on")
-    parser.add_argument("--test", type=int, default=300, help="lists that it is measured on")
+    parser.add_argument("--test", type=int, default=200, help="lists that it is measured on")
     args = parser.parse_args()
     data = shop(args.train, args.test)
     test = data.lists["test"]

@@ -211,6 +211,7 @@ def _finish(out: Path, done: Tally, rows: int, seconds: float, console: Console)
     report = {
         "lists": done.lists,
         "fallbacks": done.fallbacks,
+        "incomplete": done.incomplete,
         "rejected": sum(found["rows"] for found in done.rejected.values()),
         "rejected_by_field": done.rejected,
         "rows_of_this_run": rows,
@@ -227,6 +228,12 @@ def _finish(out: Path, done: Tally, rows: int, seconds: float, console: Console)
         console.print(
             f"[yellow]{done.fallbacks:,} of them are in first-stage order: they lack numbers that the model reads; add "
             "them, or give --impute[/yellow]",
+            highlight=False, soft_wrap=True,
+        )  # fmt: skip
+    if done.incomplete:
+        console.print(
+            f"[yellow]{done.incomplete:,} of them were ranked without some numbers that the model reads (column "
+            "missing)[/yellow]",
             highlight=False, soft_wrap=True,
         )  # fmt: skip
     if report["rejected"]:

@@ -18,9 +18,9 @@ import pytest
 import yaml
 from rich.console import Console
 
-from reshelf.data.dataset_folder import LIST_SCHEMA, RankingData, write_records
+from reshelf.data.dataset_folder import ITEM_SCHEMA, LIST_SCHEMA, RankingData, write_records
 from reshelf.data.importing.importer import ImportConfig, import_logs
-from reshelf.data.schema import RankingList
+from reshelf.data.schema import Item, RankingList
 from reshelf.data.signals.kept import (
     FOLDER,
     Description,
@@ -201,13 +201,17 @@ def test_a_model_that_never_saw_a_number_missing_leaves_such_a_list_as_it_is(sho
 def test_python_and_batch_jobs_compute_the_same(shop_with_signals: Shop, tmp_path: Path) -> None:
     shop = shop_with_signals
     bare = [one.model_copy(update={"features": {}, "scores": None}) for one in shop.lists]
-    write_records(tmp_path / "lists.parquet", bare, LIST_SCHEMA)
+    stranger = bare[0].model_copy(update={"list_id": "stranger", "candidates": (*bare[0].candidates, "stranger")})
+    write_records(tmp_path / "lists.parquet", [*bare, stranger], LIST_SCHEMA)
+    items = [*shop.data.items.values(), Item(item_id="stranger", title="Red mug")]
+    write_records(tmp_path / "items.parquet", items, ITEM_SCHEMA)
     config = BatchConfig(
-        str(shop.model), str(tmp_path / "lists.parquet"), shop.folder / "data", tmp_path / "out", "transformers"
+        str(shop.model), str(tmp_path / "lists.parquet"), tmp_path / "items.parquet", tmp_path / "out", "transformers"
     )
     report = batch(config, Console(quiet=True))
-    assert (report["lists"], report["fallbacks"]) == (len(bare), 0)
-    scored = pq.read_table(tmp_path / "out" / "scores-00000.parquet").to_pylist()
+    assert (report["lists"], report["fallbacks"], report["incomplete"]) == (len(bare) + 1, 0, 1)
+    *scored, odd = pq.read_table(tmp_path / "out" / "scores-00000.parquet").to_pylist()
+    assert (set(odd["missing"]), {tuple(row["missing"]) for row in scored}) == (FIELDS, {()})
     wanted = shop.scores()
     for row, scores in zip(scored, wanted, strict=True):
         np.testing.assert_allclose(row["scores"], scores, atol=1e-4)
