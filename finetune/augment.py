@@ -18,8 +18,9 @@ from reshelf.data.schema import Item, RankingList
 from reshelf.data.signals import PERSONAL
 from reshelf.errors import InputError
 from reshelf.prompts.builder import ListPrompt, PromptBuilder
+from reshelf.prompts.levels import values_of
 
-_COLD, _EVENTS, _ORDER, _ITEMS = 1, 2, 3, 4
+_COLD, _EVENTS, _ORDER, _ITEMS, _NUMBERS = 1, 2, 3, 4, 5
 """Behind the seed of a list: what is drawn. 0 would be the seed that `finetune.batches.thin` draws with."""
 _OPTIONAL: tuple[dict[str, object], ...] = (
     {"brand": None},
@@ -48,6 +49,10 @@ class AugmentConfig:
     """Probability of each optional field of a candidate (brand, price, category, …) to be missing."""
     word_dropout: float = 0.0
     """Probability of each word of a candidate's title to be left out; one word always stays."""
+    feature_dropout: float = 0.1
+    """Probability of each number of `prompt.features` to be missing for a whole list, of each candidate to lack all of
+    its numbers, as a product does that is new, and of a list to lack all. A model that was trained so ranks what lacks
+    some numbers; with 0, such lists stay in first-stage order. Means nothing where the prompt reads no numbers."""
 
     def __post_init__(self) -> None:
         for one in fields(self):
@@ -69,6 +74,26 @@ def augmented(ranking: RankingList, config: AugmentConfig, seed: Sequence[int]) 
     return ranking
 
 
+def without_features(
+    ranking: RankingList, names: Sequence[str], config: AugmentConfig, seed: Sequence[int]
+) -> RankingList:
+    """The list with NaN for the numbers that are missing.
+
+    Args:
+        names: of the features that the prompt reads; others stay as they are, for a teacher's may be among them.
+    """
+    draws = _draws(seed, _NUMBERS)
+    # Always as many draws, so that one kind of loss says nothing of another.
+    whole, columns = draws.random() < config.feature_dropout, draws.random(len(names)) < config.feature_dropout
+    lost = draws.random(len(ranking.candidates)) < config.feature_dropout
+    changed = {}
+    for name, column in zip(names, columns, strict=True):
+        values = np.where(lost | column | whole, np.nan, values_of(ranking, name))
+        changed[name] = tuple(values.tolist())
+    scores = changed.pop("first_stage", ranking.scores)
+    return ranking.model_copy(update={"scores": scores, "features": {**ranking.features, **changed}})
+
+
 def without_history(ranking: RankingList) -> RankingList:
     """The list as it would be for a shopper without history: `data.signals.PERSONAL` numbers are 0."""
     zeros = (0.0,) * len(ranking.candidates)
@@ -79,13 +104,16 @@ def without_history(ranking: RankingList) -> RankingList:
 def build_augmented(
     builder: PromptBuilder, ranking: RankingList, config: AugmentConfig, seed: Sequence[int]
 ) -> ListPrompt:
-    """`builder.build(ranking)`, with candidates that lack fields and words.
+    """`builder.build(ranking)`, with candidates that lack fields, words and, where the model is to know of that
+    (`FeatureLevels.missing`), numbers.
 
     The history keeps its items whole. Changed items are tokenised every time, which costs some milliseconds a list.
 
     Raises:
         InputError: as `PromptBuilder.build`.
     """
+    if config.feature_dropout and builder.levels.missing:
+        ranking = without_features(ranking, builder.config.features, config, seed)
     prompt = builder.build(ranking)
     if not config.field_dropout and not config.word_dropout:
         return prompt

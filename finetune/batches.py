@@ -48,8 +48,8 @@ class Extras:
     """Probability of each shown place to be examined; None for no correction (`data.propensity.file`)."""
     max_inverse_propensity: float = 10.0
     """Where 1 / probability is cut off."""
-    augment: AugmentConfig = field(default_factory=AugmentConfig)
-    """Random changes."""
+    augment: AugmentConfig = field(default_factory=lambda: AugmentConfig(feature_dropout=0.0))
+    """Random changes; none by default."""
     hard_negatives: float = 0.0
     """See `thin`."""
 

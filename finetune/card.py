@@ -77,7 +77,10 @@ def _correction(config: FinetuneConfig) -> str:
 
 
 def _changes(config: FinetuneConfig) -> str:
-    return ", ".join(f"{name} {value}" for name, value in asdict(config.augment).items() if value) or "none"
+    made = {name: value for name, value in asdict(config.augment).items() if value}
+    if not config.prompt.features:
+        made.pop("feature_dropout", None)
+    return ", ".join(f"{name} {value}" for name, value in made.items()) or "none"
 
 
 def _calibrated(config: FinetuneConfig, calibration: Calibration | None) -> str:

@@ -108,7 +108,7 @@ def finetune(
         if sent := [name for name in config.prompt.features if name not in computed]:
             print(
                 f"{config.out}: {config.data} does not keep what {', '.join(sent)} is computed from; requests that do "
-                "not send it stay in first-stage order"
+                f"not send it {'are ranked without it' if levels.missing else 'stay in first-stage order'}"
             )
         if lift is not None:
             print(lift.sentence())
@@ -139,7 +139,8 @@ def _prepare(
     set_seed(config.seed)
     model, tokenizer = load_base(config.model, str(arguments.device), is_spread())
     try:
-        levels = fit_levels(data.lists["train"], config.prompt.features, config.prompt.levels)
+        dropout = config.augment.feature_dropout > 0
+        levels = fit_levels(data.lists["train"], config.prompt.features, config.prompt.levels, missing=dropout)
     except InputError as error:
         cure = "add it to signals.names in the mapping and import again, or leave it out of prompt.features"
         raise InputError(f"{config.data}: {error}; {cure}") from error

@@ -12,17 +12,22 @@ from collections import ChainMap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from types import MappingProxyType
+from typing import NamedTuple
 
 import numpy as np
 from pydantic import ValidationError
 
 from reshelf.data.dataset_folder import problem_of
 from reshelf.data.schema import Event, Item, RankingList
-from reshelf.data.signals.kept import FIRST_STAGE, KeptSignals
+from reshelf.data.signals.kept import FIRST_STAGE, KeptSignals, NewEvents
 from reshelf.errors import InputError
 from reshelf.prompts.builder import PromptBuilder
-from reshelf.prompts.levels import FeatureLevels
+from reshelf.prompts.levels import FeatureLevels, field_of
 
+LEAST_KNOWN = 0.1
+"""Share of the numbers that a list must have to be ranked by a model that has seen missing ones; below it, first-stage
+order is better (`benchmarks/feature_dropout.py`)."""
 REQUEST = "request"
 """Id of the list and of the shopper: neither is in a prompt."""
 
@@ -55,6 +60,8 @@ class AssembledList:
     """History events left out, for nobody said what their item is."""
     imputed: tuple[str, ...] = ()
     """Features the model reads that are imputed, of all candidates or of some: `scores`, or `features.NAME`."""
+    missing: tuple[str, ...] = ()
+    """Those that are written as missing."""
 
 
 def assemble(
@@ -68,6 +75,7 @@ def assemble(
     features: Mapping[str, Sequence[float]] | None = None,
     time: datetime | None = None,
     signals: KeptSignals | None = None,
+    new: Mapping[str, NewEvents] = MappingProxyType({}),
     impute: bool = False,
     drop_unknown_events: bool = False,
 ) -> AssembledList:
@@ -83,11 +91,12 @@ def assemble(
         features: further numbers [K], by name.
         time: now; every event must be earlier.
         signals: what computes features that the model reads and that were not sent.
+        new: what happened to candidates since the tables of `signals` were made.
         impute: impute those that are missing still.
         drop_unknown_events: leave out events whose item is unknown; otherwise `ranking.prepare` refuses them.
 
     Raises:
-        MissingFeaturesError: a feature that the model reads is missing, and `impute` is not set.
+        MissingFeaturesError: as `with_features`.
         InputError: the parts do not make a valid `RankingList`.
     """
     items = {item.item_id: item for item in history_items}
@@ -110,49 +119,68 @@ def assemble(
         )
     except ValidationError as error:
         raise InputError(f"{REQUEST}, {problem_of(error)}") from error
-    ranking, imputed = with_features(ranking, builder.levels, impute, signals)
-    return AssembledList(over, ranking, len(history) - len(events), imputed)
+    ranking, imputed, missing = with_features(ranking, builder.levels, impute, signals, new)
+    return AssembledList(over, ranking, len(history) - len(events), imputed, missing)
+
+
+class Completed(NamedTuple):
+    """A list with every number that the model reads, and what of them was not to be had."""
+
+    ranking: RankingList
+    imputed: tuple[str, ...] = ()
+    """Fields with medians: `scores`, or `features.NAME`."""
+    missing: tuple[str, ...] = ()
+    """Fields with NaN, for all candidates or for some."""
 
 
 def with_features(
-    ranking: RankingList, levels: FeatureLevels, impute: bool, signals: KeptSignals | None = None
-) -> tuple[RankingList, tuple[str, ...]]:
-    """A list with every number that the model reads: as sent, or computed, or imputed; and the names of the imputed.
+    ranking: RankingList, levels: FeatureLevels, impute: bool, signals: KeptSignals | None = None,
+    new: Mapping[str, NewEvents] = MappingProxyType({}),
+) -> Completed:  # fmt: skip
+    """A list with every number that the model reads: as sent, or computed, or imputed, or missing.
 
     An imputed feature is the middle of its levels, so that it favours none; first-stage scores fall evenly over their
-    levels with the rank. Where a signal is not known of some candidates, only theirs are imputed.
+    levels with the rank. Where a signal is not known of some candidates, only theirs are imputed. A model that was
+    trained on missing numbers (`levels.missing`) is told that they are missing, as NaN, unless nearly all are.
 
     Args:
         ranking: numbers that it carries stay as they are.
         levels: of the model.
         impute: whether missing numbers are imputed.
         signals: the reranker's own; None where it has none.
+        new: see `KeptSignals.compute`.
 
     Raises:
-        MissingFeaturesError: numbers are missing, and are not to be imputed.
+        MissingFeaturesError: numbers are missing, are not to be imputed, and the model has not been trained on lists
+            that lack them, or fewer than `LEAST_KNOWN` of all its numbers are known.
 
     Examples:
         >>> levels = FeatureLevels({"first_stage": [0.1, 0.4, 0.8], "popularity": [3.0, 20.0, 90.0]})
         >>> ranking = RankingList(list_id="l", user_id="u", candidates=("a", "b", "c"))
-        >>> complete, imputed = with_features(ranking, levels, impute=True)
+        >>> complete, imputed, _ = with_features(ranking, levels, impute=True)
         >>> complete.scores, complete.features, imputed
         ((0.8, 0.4, 0.1), {'popularity': (20.0, 20.0, 20.0)}, ('scores', 'features.popularity'))
     """
     sent = {*ranking.features, *(() if ranking.scores is None else (FIRST_STAGE,))}
     wanted = [name for name in levels.edges if name not in sent]
     if not wanted:
-        return ranking, ()
-    found = {} if signals is None else signals.compute(ranking, wanted)
-    missing = [name for name in wanted if name not in found or np.isnan(found[name]).any()]
-    named = tuple("scores" if name == FIRST_STAGE else f"features.{name}" for name in missing)
+        return Completed(ranking)
+    found = {} if signals is None else signals.compute(ranking, wanted, new)
+    count = len(ranking.candidates)
+    found = {name: found.get(name, np.full(count, np.nan)) for name in wanted}
+    missing = [name for name in wanted if np.isnan(found[name]).any()]
+    fields = tuple(map(field_of, missing))
     if missing and not impute:
-        raise MissingFeaturesError(ranking, named)
-    for name in missing:
-        likely = _imputed(levels, name, len(ranking.candidates))
-        found[name] = likely if name not in found else np.where(np.isnan(found[name]), likely, found[name])
+        lacking = sum(int(np.isnan(found[name]).sum()) for name in missing)
+        if not levels.missing or lacking > (1 - LEAST_KNOWN) * count * len(levels.edges):
+            raise MissingFeaturesError(ranking, fields)
+    if impute:
+        for name in missing:
+            found[name] = np.where(np.isnan(found[name]), _imputed(levels, name, count), found[name])
     complete = {name: tuple(values.tolist()) for name, values in found.items()}
     scores = complete.pop(FIRST_STAGE, ranking.scores)
-    return ranking.model_copy(update={"scores": scores, "features": {**ranking.features, **complete}}), named
+    ranking = ranking.model_copy(update={"scores": scores, "features": {**ranking.features, **complete}})
+    return Completed(ranking, fields, ()) if impute else Completed(ranking, (), fields)
 
 
 def _imputed(levels: FeatureLevels, name: str, count: int) -> np.ndarray:

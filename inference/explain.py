@@ -26,6 +26,7 @@ from reshelf.inference.ranking import PreparedList, prepare
 from reshelf.metrics.ordering import best_first, ranks
 from reshelf.prompts.builder import PromptBuilder
 from reshelf.prompts.fields import field_text
+from reshelf.prompts.levels import values_of
 
 EXPLAINED = 5
 """Products, the best ones."""
@@ -175,7 +176,7 @@ def leave_one_out(prepared: PreparedList, scores: np.ndarray) -> LeaveOneOut:
 def _changes(
     builder: PromptBuilder, ranking: RankingList, item: Item, k: int
 ) -> list[tuple[Literal["field", "feature"], str, Item, RankingList]]:
-    """A product without each of its fields, and with each feature the middle one: the item, and a list of it alone."""
+    """A product without each of its fields and features (`FeatureLevels.absent`): the item, and a list of it alone."""
     found: list[tuple[Literal["field", "feature"], str, Item, RankingList]] = []
     alone = ranking.only([k])
     for name in builder.config.fields:
@@ -186,12 +187,14 @@ def _changes(
             one = alone.model_copy(update={"candidates": (less.item_id,)})
             found.append(("field", f"{name.replace('_', ' ')} {_short(text)}", less, one))
     for name in builder.config.features:
-        middle = (builder.levels.middle(name),)
+        if np.isnan(values_of(alone, name)[0]):
+            continue  # it is left out already
+        absent = (builder.levels.absent(name),)
         same = item.model_copy(update={"item_id": f"{item.item_id}\0\0{name}"})
-        middle_value: dict[str, Any] = (
-            {"scores": middle} if name == "first_stage" else {"features": alone.features | {name: middle}}
+        value: dict[str, Any] = (
+            {"scores": absent} if name == "first_stage" else {"features": alone.features | {name: absent}}
         )
-        one = alone.model_copy(update=middle_value | {"candidates": (same.item_id,)})
+        one = alone.model_copy(update=value | {"candidates": (same.item_id,)})
         found.append(("feature", name.replace("_", " "), same, one))
     return found
 

@@ -117,6 +117,7 @@ def as_json(ranked: RankedList, top: int | None = None) -> dict[str, Any]:
             for entry in ranked.entries[:top]
         ],
         "truncated": vars(ranked.truncated),
+        "missing": list(ranked.missing),
     }
 
 
@@ -169,6 +170,8 @@ def show(
     ):
         if count:
             console.print(Text(f"  the {count} {what}" if what.startswith("oldest") else f"  {count} {what}", "dim"))
+    if ranked.missing:
+        console.print(Text(f"  not known of some products: {', '.join(ranked.missing)}", "dim"))
     for entry in ranked.entries[:top]:
         if entry.explanation is not None:
             show_explanation(entry.item, entry.explanation, console)

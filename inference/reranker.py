@@ -74,6 +74,8 @@ class RankedList:
     entries: tuple[RankedItem, ...]
     truncated: Truncated
     """What of the history, the items and the list did not fit the prompt's budgets."""
+    missing: tuple[str, ...] = ()
+    """Numbers that the model reads and did not have, of all candidates or of some: `scores`, or `features.NAME`."""
 
     @property
     def item_ids(self) -> tuple[str, ...]:
@@ -205,8 +207,8 @@ class Reranker:
             Best first; candidates with equal scores keep their first-stage order.
 
         Raises:
-            InputError: a record is invalid, an item is unknown, or a number the model reads is missing and `impute` is
-                not set.
+            InputError: a record is invalid, an item is unknown, or numbers the model reads are missing, `impute` is not
+                set, and the model cannot do without them (`inference.assembly.with_features`).
         """
         assembled = assemble(
             self._builder,
@@ -241,7 +243,7 @@ class Reranker:
             )
             for place, k in enumerate(ranked.order.tolist(), start=1)
         )
-        return RankedList(entries, prepared.truncated)
+        return RankedList(entries, prepared.truncated, assembled.missing)
 
     def score_lists(self, lists: Sequence[RankingList], items: Mapping[str, Item] | None = None) -> list[np.ndarray]:
         """Raw log-odds of every candidate of every list, float32 [K] per list.
@@ -257,7 +259,7 @@ class Reranker:
         scores = []
         for start in range(0, len(lists), _LISTS_AT_ONCE):
             some = [
-                with_features(one, builder.levels, False, self._signals)[0]
+                with_features(one, builder.levels, False, self._signals).ranking
                 for one in lists[start : start + _LISTS_AT_ONCE]
             ]
             scores += score(self.engine, [prepare(builder, one) for one in some])

@@ -29,7 +29,7 @@ from reshelf.prompts.config import PromptConfig
 from reshelf.prompts.fields import gap_days, number
 from reshelf.prompts.item_tokens import ItemTokens
 from reshelf.prompts.items import ItemIds, ItemWriter
-from reshelf.prompts.levels import FeatureLevels, values_of
+from reshelf.prompts.levels import MISSING, FeatureLevels, values_of
 from reshelf.prompts.parts import Parts
 
 EVENTS_KEPT = 65_536
@@ -182,7 +182,7 @@ class PromptBuilder:
         query = max(len(own("query", "")) + config.query_tokens, len(own("no_query")))
         fixed = [len(self._parts.encoder.start), len(own("head")), query, len(own("item"))]
         # Not every level is as many tokens as the highest.
-        levels = [max(len(ids) for ids in self._feature_ids[name][: config.levels + 1]) for name in config.features]
+        levels = [max(map(len, self._feature_ids[name])) for name in config.features]
         return sum(fixed + levels) + len(self._answer) + config.history_tokens + listed + config.item_tokens
 
     def build(self, ranking: RankingList) -> ListPrompt:
@@ -359,11 +359,12 @@ class PromptBuilder:
 
     @cached_property
     def _feature_ids(self) -> dict[str, list[np.ndarray]]:
-        """Ids of every level of every feature, int32."""
+        """Ids of every level of every feature, int32; those of a missing number come last."""
         result = {}
         for name in self.config.features:
             highest = self.config.levels
             top = max(highest, len(self.levels.edges[name]))
-            ids = self._parts.ids([("feature", name, level, highest) for level in range(top + 1)])
+            levels = [*range(top + 1), *([MISSING] if self.levels.missing else [])]
+            ids = self._parts.ids([("feature", name, level, highest) for level in levels])
             result[name] = [np.array(one, dtype=np.int32) for one in ids]
         return result

@@ -15,6 +15,8 @@ from reshelf.data.schema import RankingList
 from reshelf.errors import InputError
 
 TOP = 20
+MISSING = "?"
+"""What is written in place of a level where the number is not known."""
 
 
 @dataclass
@@ -22,33 +24,54 @@ class FeatureLevels:
     """Edges between levels by feature name, as found on the training lists. Level 0 is the lowest value seen."""
 
     edges: dict[str, list[float]] = field(default_factory=dict)
+    missing: bool = False
+    """Whether the model was trained on numbers that are missing (NaN), which are written as `MISSING`."""
 
     def of(self, ranking: RankingList) -> dict[str, np.ndarray]:
-        """Levels of every feature, int64 [K] each.
+        """Levels of every feature, int64 [K] each; -1 where a number is missing.
 
         Raises:
-            InputError: the list does not carry a feature that the model reads.
+            InputError: the list does not carry a feature that the model reads, or lacks a number of a candidate and
+                the model has never seen that.
         """
-        return {
-            name: np.searchsorted(edges, values_of(ranking, name), side="left") for name, edges in self.edges.items()
-        }
+        found = {}
+        for name, edges in self.edges.items():
+            values = values_of(ranking, name)
+            unknown = np.isnan(values)
+            if unknown.any() and not self.missing:
+                row = int(unknown.argmax())
+                raise InputError(f"list {ranking.list_id}, field {field_of(name)}[{row}]: NaN; give a number")
+            found[name] = np.where(unknown, -1, np.searchsorted(edges, values, side="left"))
+        return found
+
+    def absent(self, name: str) -> float:
+        """What stands for a feature's value where it is left out: NaN, or a value in the middle of its levels where
+        the model has never seen that one was missing."""
+        return float("nan") if self.missing else self.middle(name)
 
     def middle(self, name: str) -> float:
-        """A value in the middle of a feature's levels: for candidates of which it is not known."""
+        """A value in the middle of a feature's levels, which favours no candidate."""
         edges = self.edges[name]
         return edges[len(edges) // 2] if edges else 0.0
+
+
+def field_of(name: str) -> str:
+    """Where a list carries a feature: `scores` for first_stage, else `features.NAME`."""
+    return "scores" if name == "first_stage" else f"features.{name}"
 
 
 def values_of(ranking: RankingList, name: str) -> np.ndarray:
     """Raw values of one feature, float64 [K]; `first_stage` means the first-stage scores."""
     values = ranking.scores if name == "first_stage" else ranking.features.get(name)
     if values is None:
-        where = "scores" if name == "first_stage" else f"features.{name}"
-        raise InputError(f"list {ranking.list_id}, field {where}: missing, but the prompt's features name {name!r}")
+        where = f"list {ranking.list_id}, field {field_of(name)}"
+        raise InputError(f"{where}: missing, but the prompt's features name {name!r}")
     return np.asarray(values, dtype=np.float64)
 
 
-def fit_levels(lists: Iterable[RankingList], names: Sequence[str], top: int = TOP) -> FeatureLevels:
+def fit_levels(
+    lists: Iterable[RankingList], names: Sequence[str], top: int = TOP, missing: bool = False
+) -> FeatureLevels:
     """Edges of every feature's levels 0 … `top`, from training lists only.
 
     Half of them are quantiles of the values above the lowest one, half lie evenly over the whole range: quantiles alone
@@ -64,4 +87,4 @@ def fit_levels(lists: Iterable[RankingList], names: Sequence[str], top: int = TO
         quantiles = np.quantile(above, np.arange(1, half + 1) / (half + 1)) if len(above) else []
         even = np.linspace(low, values.max(), half + 1)[:-1]
         edges[name] = [float(e) for e in np.unique([*even, *quantiles])]
-    return FeatureLevels(edges)
+    return FeatureLevels(edges, missing and bool(names))

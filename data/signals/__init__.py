@@ -26,7 +26,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -48,11 +48,13 @@ READS: dict[str, tuple[str, ...]] = {
 """Every signal here, and the tables that it is computed from."""
 PERSONAL = ("cobought", "taste", "match", "category_match")
 """Those that are 0 for a shopper without history."""
+FOLLOWING = ("popularity", "recent")
+"""Those that rise with events since the tables were made (`Ask.new_shoppers`, `Ask.new_events`)."""
 COUNTED = ("popularity", "recent", "cobought", "taste")
 """Those that need events."""
 _FOLDS = 5
 _DAY = 86_400_000_000
-Float64 = npt.NDArray[np.float64]
+Float64: TypeAlias = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,10 @@ class Ask:
     """Microseconds since 1970 UTC."""
     leave_out: int = -1
     """Code of the shopper whose own events are not counted: that of a train list; -1 for nobody."""
+    new_shoppers: Float64 | float = 0.0
+    """Shoppers who took each candidate since the tables were made, [K]."""
+    new_events: Float64 | float = 0.0
+    """Events on each candidate since then, of late, [K]."""
 
 
 class Signals:
@@ -104,6 +110,11 @@ class Signals:
         events = TrainEvents(log, len(texts.named))
         return cls(make_tables(texts, events, clicks), history, decay, recent_days, events)
 
+    @property
+    def counted_until(self) -> int | None:
+        """Time of the last event of an import that counts, microseconds since 1970 UTC; None where no log says."""
+        return None if self._events is None else self._events.end
+
     def compute(self, asks: Sequence[Ask], names: Iterable[str]) -> list[dict[str, Float64]]:
         """For every list, its signals by name, float64 [K] each."""
         columns = {name: self._one(name, asks) for name in names} if asks else {}
@@ -111,7 +122,8 @@ class Signals:
 
     def _one(self, name: str, asks: Sequence[Ask]) -> list[Float64]:
         if name == "popularity":
-            return [np.log1p(self.tables["counts"][a.candidates] - self._own(a, a.candidates)) for a in asks]
+            counts = self.tables["counts"]
+            return [np.log1p(counts[a.candidates] - self._own(a, a.candidates) + a.new_shoppers) for a in asks]
         if name in QUERY_CLICKS:
             queries, candidates, moments = zip(*((a.query, a.candidates, a.time) for a in asks), strict=True)
             return self._clicks.compute(name, queries, candidates, moments)
@@ -149,7 +161,7 @@ class Signals:
         counts, result = self.tables["last_counts"], []
         for ask in asks:
             own = self._events.last[ask.leave_out] if self._events is not None and ask.leave_out >= 0 else -1
-            result.append(np.log1p(counts[ask.candidates] - (ask.candidates == own)))
+            result.append(np.log1p(counts[ask.candidates] - (ask.candidates == own) + ask.new_shoppers))
         return result
 
     def _recent_by_time(self, asks: Sequence[Ask]) -> list[Float64]:
@@ -161,7 +173,8 @@ class Signals:
         low, high = times.starts[items], times.starts[items + 1]
         window = int(self.recent_days * _DAY)
         counts = lower_bound(times.values, low, high, now) - lower_bound(times.values, low, high, now - window)
-        return np.split(np.log1p(counts.astype(np.float64)), np.cumsum(sizes)[:-1])
+        parts = np.split(counts.astype(np.float64), np.cumsum(sizes)[:-1])
+        return [np.log1p(part + ask.new_events) for part, ask in zip(parts, asks, strict=True)]
 
     @cached_property
     def _end(self) -> int:

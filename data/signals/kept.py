@@ -17,6 +17,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import MappingProxyType
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -26,7 +28,7 @@ from pydantic import TypeAdapter, ValidationError
 from reshelf.data.dataset_folder import problem_of
 from reshelf.data.hashes import file_sha256
 from reshelf.data.schema import RankingList
-from reshelf.data.signals import READS, Ask, Signals
+from reshelf.data.signals import FOLLOWING, READS, Ask, Signals
 from reshelf.data.signals.tables import Tables, read_tables, write_tables
 from reshelf.errors import InputError
 
@@ -54,6 +56,9 @@ class Description:
     """Signal to weight, where first-stage scores are a weighted sum of signals."""
     made: str = ""
     """When the tables were made, ISO 8601."""
+    until: str = ""
+    """Time of the last event that is counted in them, ISO 8601; empty where the log does not say, as if that were
+    `made`."""
     fingerprint: dict[str, str] = field(default_factory=dict)
     """SHA-256 of every table's file, by its name."""
 
@@ -61,6 +66,15 @@ class Description:
     def computed(self) -> tuple[str, ...]:
         """What can be computed: names of signals, and `first_stage` where its scores are a sum of signals."""
         return (*self.names, *((FIRST_STAGE,) if self.first_stage else ()))
+
+
+class NewEvents(NamedTuple):
+    """What shoppers did with a product since tables were made."""
+
+    shoppers: int
+    """Who took it."""
+    events: int
+    """How often it was taken of late: within `recent_days`."""
 
 
 class KeptSignals:
@@ -86,8 +100,24 @@ class KeptSignals:
         """What can be computed."""
         return self.description.computed
 
-    def compute(self, ranking: RankingList, names: Iterable[str]) -> dict[str, npt.NDArray[np.float64]]:
+    @property
+    def follows(self) -> bool:
+        """Whether something that is computed rises with new events."""
+        return any(name in FOLLOWING for name in (*self.description.names, *self.description.first_stage))
+
+    def windows(self, now: datetime) -> tuple[datetime, datetime]:
+        """From when on new shoppers count, and from when on new events do."""
+        said = self.description.until or self.description.made
+        end = datetime.fromisoformat(said) if said else now
+        return end, max(end, now - timedelta(days=self.description.recent_days))
+
+    def compute(
+        self, ranking: RankingList, names: Iterable[str], new: Mapping[str, NewEvents] = MappingProxyType({})
+    ) -> dict[str, npt.NDArray[np.float64]]:
         """Signals of a list's candidates as of its time, or as of now, by name; those that are not kept are left out.
+
+        Args:
+            new: by item, what happened since the tables were made, as far as `windows` say.
 
         Returns:
             float64 [K] each; NaN for candidates that the tables do not know.
@@ -101,11 +131,17 @@ class KeptSignals:
         if known.any():
             past = [self._row[e.item_id] for e in ranking.history if e.item_id is not None and e.item_id in self._row]
             moment = ((ranking.time or datetime.now(UTC)) - _EPOCH) // timedelta(microseconds=1)
-            ask = Ask(np.array(past, dtype=np.int64), rows[known], ranking.query, moment)
+            since = [new.get(i, _NOTHING) for i, is_known in zip(ranking.candidates, known, strict=True) if is_known]
+            shoppers, events = np.array(since, dtype=np.float64).T
+            history = np.array(past, dtype=np.int64)
+            ask = Ask(history, rows[known], ranking.query, moment, new_shoppers=shoppers, new_events=events)
             (found,) = self._signals.compute([ask], needed)
         if weights:
             found[FIRST_STAGE] = sum((w * found[name] for name, w in weights.items()), np.zeros(int(known.sum())))
         return {name: _spread(found[name], known) for name in wanted}
+
+
+_NOTHING = NewEvents(0, 0)
 
 
 def _spread(values: npt.NDArray[np.float64], known: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
@@ -135,7 +171,9 @@ def keep_signals(
     write_tables(folder, signals.tables, tables)
     write_tables(folder, {_ITEMS: item_ids}, [_ITEMS])
     made = datetime.now(UTC).isoformat(timespec="seconds")
-    about = Description(names, signals.history, signals.decay, signals.recent_days, first_stage, made)
+    end = signals.counted_until
+    until = "" if end is None else (_EPOCH + timedelta(microseconds=end)).isoformat(timespec="seconds")
+    about = Description(names, signals.history, signals.decay, signals.recent_days, first_stage, made, until)
     _describe(folder, about, [_ITEMS, *tables])
 
 

@@ -82,6 +82,13 @@ class TrainEvents:
         self.taken.data[:] = 1.0
 
     @cached_property
+    def end(self) -> int | None:
+        """Time of the last one; None for a log without times."""
+        if self._log is None or not self._log.timed or not len(self._rows):
+            return None
+        return int(self._log.key[self._rows].max())
+
+    @cached_property
     def counts(self) -> Float64:
         """Shoppers who took each item."""
         return np.asarray(self.taken.sum(axis=0), dtype=np.float64).ravel()

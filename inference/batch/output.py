@@ -40,11 +40,13 @@ SCORES_SCHEMA = pa.schema(
         ("scores", pa.list_(pa.float32())),
         ("ranked", pa.list_(pa.string())),
         ("fallback", pa.string()),
+        ("missing", pa.list_(pa.string())),
         *((f"truncated_{count.name}", pa.int32()) for count in fields(Truncated)),
     ]
 )
 """`scores` run parallel to `candidates`; `ranked` are the candidates, best first; file and row are of the input.
-`fallback` says why a list has no scores and is in first-stage order: features_missing."""
+`fallback` says why a list has no scores and is in first-stage order: features_missing. `missing` names numbers that the
+model reads and did not have, of all candidates or of some: scores, features.NAME."""
 
 _SHARD = re.compile(r"(scores|rejected)-(\d{5,})\.(parquet|jsonl)")
 _PARTIAL = re.compile(rf"\.({MANIFEST}|{REPORT}|{_SHARD.pattern})(\.\w+)?\.partial")
@@ -58,6 +60,8 @@ class Tally:
     lists: int = 0
     fallbacks: int = 0
     """Those of the lists that are in first-stage order, for numbers that the model reads are missing."""
+    incomplete: int = 0
+    """Those that were ranked without some of these numbers."""
     rejected: dict[str, dict[str, Any]] = field(default_factory=dict)
     """By field: `rows`, and `example`, one of them in words."""
 
@@ -68,6 +72,7 @@ class Tally:
     def add(self, other: Tally) -> None:
         self.lists += other.lists
         self.fallbacks += other.fallbacks
+        self.incomplete += other.incomplete
         for name, found in other.rejected.items():
             mine = self.rejected.setdefault(name, {"rows": 0, "example": found["example"]})
             mine["rows"] += found["rows"]
@@ -158,7 +163,8 @@ def write_shard(out: Path, shard: int, columns: Mapping[str, Sequence[Any]], rej
         columns: of `SCORES_SCHEMA`, in the order of the input.
         rejects: in the order of the input.
     """
-    tally = Tally(len(columns["row"]), sum(why is not None for why in columns["fallback"]))
+    fallbacks = sum(why is not None for why in columns["fallback"])
+    tally = Tally(len(columns["row"]), fallbacks, sum(map(bool, columns["missing"])) - fallbacks)
     for one in rejects:
         words = f"{one.file} row {one.row}, {one.reason}"
         tally.add(Tally(rejected={one.field: {"rows": 1, "example": words}}))

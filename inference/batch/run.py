@@ -71,8 +71,8 @@ class BatchConfig:
     """File of the catalogue's token ids, made first on all cores where it is not there or is stale, for this job and
     the next; where not given, items are tokenised as they come."""
     impute: bool = False
-    """Rank with medians in place of numbers that the model reads and a list lacks; else that list is in first-stage
-    order, and counted."""
+    """Rank with medians in place of numbers that the model reads and a list lacks; else, where the model cannot do
+    without, that list is in first-stage order, and counted."""
     ray: bool = False
     """Run on Ray: on the cluster of RAY_ADDRESS or the one this machine belongs to, else on this machine. All
     machines must see the same files."""
@@ -211,6 +211,7 @@ def _finish(out: Path, done: Tally, rows: int, seconds: float, console: Console)
     report = {
         "lists": done.lists,
         "fallbacks": done.fallbacks,
+        "incomplete": done.incomplete,
         "rejected": sum(found["rows"] for found in done.rejected.values()),
         "rejected_by_field": done.rejected,
         "rows_of_this_run": rows,
@@ -227,6 +228,12 @@ def _finish(out: Path, done: Tally, rows: int, seconds: float, console: Console)
         console.print(
             f"[yellow]{done.fallbacks:,} of them are in first-stage order: they lack numbers that the model reads; add "
             "them, or give --impute[/yellow]",
+            highlight=False, soft_wrap=True,
+        )  # fmt: skip
+    if done.incomplete:
+        console.print(
+            f"[yellow]{done.incomplete:,} of them were ranked without some numbers that the model reads (column "
+            "missing)[/yellow]",
             highlight=False, soft_wrap=True,
         )  # fmt: skip
     if report["rejected"]:

@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -40,6 +40,17 @@ TOKENS_PER_CALL = {"transformers": 1 << 15, "vllm": 1 << 19}
 """Prefixes and items handed to the engine at once. vLLM needs many requests to stay busy."""
 
 
+class ScoredRow(NamedTuple):
+    """A list that was scored, or that stays in first-stage order."""
+
+    row: Row
+    truncated: Truncated
+    missing: tuple[str, ...]
+    """Numbers that the model reads and did not have."""
+    scores: np.ndarray | None
+    """float32 [K]; None for first-stage order."""
+
+
 @dataclass
 class Shard:
     """A shard at work."""
@@ -47,8 +58,7 @@ class Shard:
     number: int
     rows: int
     rejects: list[Reject] = field(default_factory=list)
-    scored: list[tuple[Row, Truncated, np.ndarray | None]] = field(default_factory=list)
-    """With its scores, float32 [K]; None for a list that stays in first-stage order."""
+    scored: list[ScoredRow] = field(default_factory=list)
 
 
 @dataclass
@@ -58,6 +68,8 @@ class EngineCall:
     shard: Shard
     rows: list[Row]
     lists: list[PreparedList]
+    missing: list[tuple[str, ...]]
+    """By list, as `ScoredRow.missing`."""
     handled: int
     """Rows of the input this stands for, rejected ones included."""
     last: bool = False
@@ -75,7 +87,8 @@ class ShardScorer:
         reader: of the job's input.
         item_tokens: file of the catalogue's token ids, made here where it is not there or is stale.
         trust_remote_code: whether Python code that comes with the base may run.
-        impute: whether numbers that the model reads and a list lacks are imputed; else it stays in first-stage order.
+        impute: whether numbers that the model reads and a list lacks are imputed; else it stays in first-stage order,
+            where the model cannot do without.
 
     Raises:
         InputError: as `start_engine` and `catalogue_tokens`, or the engine cannot serve this model.
@@ -136,17 +149,17 @@ class ShardScorer:
 
     def _run_call(self, call: EngineCall) -> Tally | None:
         shard = call.shard
-        for row, prepared, values in zip(call.rows, call.lists, self._score(call.lists)):
+        for row, prepared, missing, values in zip(call.rows, call.lists, call.missing, self._score(call.lists)):
             if isinstance(values, InputError):
                 shard.rejects.append(_reject(row, str(values), "prompt"))
                 continue
             try:
-                shard.scored.append((row, prepared.truncated, prepared.scores(values)))
+                shard.scored.append(ScoredRow(row, prepared.truncated, missing, prepared.scores(values)))
             except NonFiniteScoreError:
                 shard.rejects.append(_reject(row, "the model gave a score that is not a number", "score"))
         if not call.last:
             return None
-        shard.scored.sort(key=lambda one: (one[0].file, one[0].row))
+        shard.scored.sort(key=lambda one: (one.row.file, one.row.row))
         shard.rejects.sort(key=lambda one: (one.file, one.row))
         tally = write_shard(self._out, shard.number, columns(shard.scored), shard.rejects)
         assert tally.rows == shard.rows, "a row was lost or doubled"
@@ -195,18 +208,19 @@ def engine_calls(
 ) -> Iterator[EngineCall]:  # fmt: skip
     """The rows with their prompts, in calls of about `tokens`.
 
-    A row that cannot be a prompt goes to the rejects; one that lacks numbers the model reads has no scores, unless they
-    are imputed.
+    A row that cannot be a prompt goes to the rejects; one that lacks numbers the model cannot do without has no scores.
     """
     handled = shard.rows - len(rows)
     group: list[Row] = []
     lists: list[PreparedList] = []
+    missing: list[tuple[str, ...]] = []
     used = 0
     for row in rows:
         try:
-            prepared = prepare(builder, with_features(row.ranking, builder.levels, impute, signals)[0])
-        except MissingFeaturesError:
-            shard.scored.append((row, Truncated(), None))
+            complete = with_features(row.ranking, builder.levels, impute, signals)
+            prepared = prepare(builder, complete.ranking)
+        except MissingFeaturesError as error:
+            shard.scored.append(ScoredRow(row, Truncated(), error.names, None))
             handled += 1
             continue
         except InputError as error:
@@ -214,23 +228,25 @@ def engine_calls(
             handled += 1
             continue
         if group and used + prepared.prompt.tokens > tokens:
-            yield EngineCall(shard, group, lists, handled + len(group))
-            group, lists, used, handled = [], [], 0, 0
+            yield EngineCall(shard, group, lists, missing, handled + len(group))
+            group, lists, missing, used, handled = [], [], [], 0, 0
         group.append(row)
         lists.append(prepared)
+        missing.append(complete.missing)
         used += prepared.prompt.tokens
-    yield EngineCall(shard, group, lists, handled + len(group), last=True)
+    yield EngineCall(shard, group, lists, missing, handled + len(group), last=True)
 
 
-def columns(scored: Sequence[tuple[Row, Truncated, np.ndarray | None]]) -> dict[str, list[Any]]:
+def columns(scored: Sequence[ScoredRow]) -> dict[str, list[Any]]:
     """Columns of `SCORES_SCHEMA`; equal scores, and lists without scores, keep first-stage order."""
     made: dict[str, list[Any]] = {name: [] for name in SCORES_SCHEMA.names}
-    for row, truncated, values in scored:
+    for row, truncated, missing, values in scored:
         candidates = row.ranking.candidates
         ranked = candidates if values is None else [candidates[k] for k in rank(values).order]
         line = (
             *(row.file, row.row, row.ranking.list_id, row.ranking.user_id, candidates, values, ranked),
             "features_missing" if values is None else None,
+            missing,
             *vars(truncated).values(),
         )
         for name, value in zip(made, line, strict=True):

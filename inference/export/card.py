@@ -16,6 +16,7 @@ from reshelf.data.schema import Event, EventKind, Item, RankingList
 from reshelf.inference.engines.dense import Dtype
 from reshelf.inference.export.verify import Agreement, TextList, text_of
 from reshelf.modeling.checkpoint import TrainedReranker
+from reshelf.prompts.levels import MISSING
 
 
 @dataclass(frozen=True)
@@ -133,11 +134,12 @@ def _levels(trained: TrainedReranker) -> str:
     edges = trained.spec.levels.edges
     if not edges:
         return ""
+    missing = f" A number that is not known is written `{MISSING}`." if trained.spec.levels.missing else ""
     rows = "\n".join(f"| {name} | {', '.join(f'{edge:.6g}' for edge in values)} |" for name, values in edges.items())
     return f"""## Numbers of a product
 
 An item's text holds its numbers as levels: how many of these edges are below the number
-(`numpy.searchsorted(edges, number, side="left")`). The exact edges are in `levels.json`.
+(`numpy.searchsorted(edges, number, side="left")`). The exact edges are in `levels.json`.{missing}
 
 | number | edges |
 | --- | --- |

@@ -5,18 +5,27 @@
     history = await store.read("tenant", "u1")                  # oldest first, in the order they arrived
 
 `append` returns when the events are safe: on disk, or in Redis. A store that cannot answer raises StoreError.
+
+Beside the events of shoppers lie counts of items, which are nobody's: how many events there were, and how many shoppers
+took the item for the first time, as far as their kept events go. They are kept as totals up to each hour that had any,
+so that a sum over hours is the difference of two, however busy the item was.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from datetime import UTC, datetime
 from typing import Protocol
 
 from pydantic import BaseModel, ConfigDict
+from pydantic_core import to_json
 
 from reshelf.data.schema import Event, Item
+from reshelf.data.signals.kept import NewEvents
 from reshelf.inference.serving.schemas import SentEvent
+
+COUNTED_HOURS = 24 * 60
+"""How far back counts tell hours apart."""
 
 
 class StoreError(Exception):
@@ -35,8 +44,25 @@ class StoredEvent(BaseModel):
 class HistoryStore(Protocol):
     """Both stores."""
 
-    async def append(self, tenant: str, events: Sequence[SentEvent]) -> int:
-        """Keep events; returns how many were new."""
+    async def append(self, tenant: str, events: Sequence[SentEvent], counted: Container[str] = ()) -> int:
+        """Keep events; returns how many were new.
+
+        Args:
+            counted: ids of the items whose counts the new ones raise. No other id is in a count, for a count outlives
+                its shoppers.
+        """
+        ...
+
+    async def counts(
+        self, tenant: str, item_ids: Sequence[str], shoppers_from: int, events_from: int, until: int
+    ) -> dict[str, NewEvents]:
+        """What was counted of items; those with nothing are left out. Hours before the last `COUNTED_HOURS` are not.
+
+        Args:
+            shoppers_from: the first hour since 1970 of which shoppers count.
+            events_from: the same of events.
+            until: the last hour of both.
+        """
         ...
 
     async def read(self, tenant: str, user_id: str) -> list[StoredEvent]:
@@ -48,6 +74,16 @@ class HistoryStore(Protocol):
         ...
 
     async def close(self) -> None: ...
+
+
+def hour_of(time: datetime) -> int:
+    """Since 1970 UTC."""
+    return int(time.timestamp() // 3600)
+
+
+def mention_of(item_id: str) -> str:
+    """What the stored form of every event on an item holds, and that of no other event."""
+    return f'"item_id":{to_json(item_id).decode()}'
 
 
 def stored(sent: SentEvent) -> StoredEvent:

@@ -94,8 +94,8 @@ class RerankRequest(Sent):
     time: Time | None = None
     """When the list is shown, where that is not now: numbers are computed as of then, and events must be earlier."""
     impute: bool = False
-    """Rank with medians in place of numbers that the model reads and that are missing; else the reply is first-stage
-    order."""
+    """Rank with medians in place of numbers that the model reads and that are missing; else the reply's `meta.missing`
+    names them, or it is first-stage order."""
     deadline_ms: Annotated[Finite, Field(gt=0)] | None = None
     """Milliseconds until the reply is due; past it, the reply is first-stage order."""
     strict: bool = False
@@ -147,7 +147,8 @@ class Meta(BaseModel):
     history: dict[str, Any] = {}
     """events read; unknown: events left out because nobody said what their item is; unavailable: the store failed."""
     missing: Annotated[list[str], Field(exclude_if=not_)] = []
-    """With features_missing: what the model reads and is missing, `scores` or `features.NAME`."""
+    """What the model reads and is missing, of all candidates or of some: `scores` or `features.NAME`. A model
+    finetuned with feature dropout ranks without; else, or where nearly all are missing, there is a fallback."""
     imputed: list[str] = []
     """With `impute`: what was missing. All candidates got the middle level; first-stage scores come from the order."""
     unknown: Annotated[list[str], Field(exclude_if=not_)] = []

@@ -9,12 +9,14 @@ import asyncio
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
+from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
 
 import numpy as np
 
 from reshelf.data.schema import Item
+from reshelf.data.signals.kept import KeptSignals, NewEvents
 from reshelf.errors import InputError
 from reshelf.inference.assembly import MissingFeaturesError, assemble
 from reshelf.inference.explain import leave_one_out
@@ -24,7 +26,7 @@ from reshelf.inference.serving.config import ServeConfig
 from reshelf.inference.serving.documents import check_lengths, items_of, unknown_ids
 from reshelf.inference.serving.engine.models import Models, ServedModel
 from reshelf.inference.serving.engine.queue import ListScores, UnservedError
-from reshelf.inference.serving.history import HistoryStore, StoredEvent, StoreError
+from reshelf.inference.serving.history import HistoryStore, StoredEvent, StoreError, hour_of
 from reshelf.inference.serving.log import log_once_a_minute
 from reshelf.inference.serving.metrics import Metrics
 from reshelf.inference.serving.refusals import RefusedError
@@ -84,14 +86,17 @@ class Service:
             raise RefusedError(f"{what}; correct it, or send strict: false", field)
         meta.unknown = [str(request.documents[n]) for n in unknown]
         watch.end("read")
-        history = await self._history(tenant, request, due, meta)
+        signals = None if model is None else model.signals
+        history, new = await asyncio.gather(
+            self._history(tenant, request, due, meta), self._new_events(tenant, request, items, signals, due)
+        )
         watch.end("history")
         ranked: Ranked | None = None
         try:
             if model is None:
                 raise UnservedError("engine_down")
             model.engine.admit(due - time.perf_counter())
-            prepared = await _before(due, self._prepare(model, request, items, history, meta))
+            prepared = await _before(due, self._prepare(model, request, items, history, new, meta))
             watch.end("prompt")
             pending = model.score(prepared.prompt, tenant.name)
             done: ListScores = await _before(due, pending)
@@ -132,7 +137,7 @@ class Service:
             RefusedError: the store does not answer; nothing was acknowledged and the same may be sent again.
         """
         try:
-            return await self.store.append(tenant.name, request.events)
+            return await self.store.append(tenant.name, request.events, counted=self.catalogue)
         except StoreError as error:
             self._count_store_error(error)
             raise RefusedError("events cannot be kept now; send them again", status=503, wait_s=1) from error
@@ -191,9 +196,27 @@ class Service:
             meta.history["unavailable"] = True
             return []
 
+    async def _new_events(
+        self, tenant: Tenant, request: RerankRequest, items: Sequence[Item], signals: KeptSignals | None, due: float
+    ) -> Mapping[str, NewEvents]:
+        """What happened to the documents since the model's tables were made; nothing where the store has no answer."""
+        if signals is None or not signals.follows:
+            return {}
+        now = request.time or datetime.now(UTC)
+        shoppers_from, events_from = map(hour_of, signals.windows(now))
+        half = time.perf_counter() + _HISTORY_SHARE * (due - time.perf_counter())
+        ids = [item.item_id for item in items]
+        try:
+            counts = self.store.counts(tenant.name, ids, shoppers_from, events_from, hour_of(now))
+            found: dict[str, NewEvents] = await _before(half, counts)
+        except (StoreError, TimeoutError) as error:
+            self._count_store_error(error)
+            return {}
+        return found
+
     async def _prepare(
         self, model: ServedModel, request: RerankRequest, items: Sequence[Item], history: Sequence[StoredEvent],
-        meta: Meta,
+        new: Mapping[str, NewEvents], meta: Meta,
     ) -> PreparedList:  # fmt: skip
         try:
             assembled = assemble(
@@ -206,10 +229,11 @@ class Service:
                 features=request.features,
                 time=request.time,
                 signals=model.signals,
+                new=new,
                 impute=request.impute,
                 drop_unknown_events=True,
             )
-            meta.imputed = list(assembled.imputed)
+            meta.imputed, meta.missing = list(assembled.imputed), list(assembled.missing)
             meta.history |= {"events": len(assembled.ranking.history), "unknown": assembled.unknown_events}
             if assembled.builder.has_read(assembled.ranking):
                 prepared = prepare(assembled.builder, assembled.ranking)

@@ -9,14 +9,15 @@ from reshelf.data.dataset_folder import RankingData
 from reshelf.data.schema import Event, EventKind, Item, RankingList
 from reshelf.data.signals import PERSONAL
 from reshelf.errors import InputError
-from reshelf.finetune.augment import AugmentConfig, augmented, build_augmented, drop_fields
+from reshelf.finetune.augment import AugmentConfig, augmented, build_augmented, drop_fields, without_features
 from reshelf.finetune.batches import Extras, ListDataset
 from reshelf.finetune.pretraining.session_text import LoggedSource, vocabulary_text
 from reshelf.finetune.pretraining.tokenizer import train_tokenizer
 from reshelf.prompts.builder import PromptBuilder
 from reshelf.prompts.config import PromptConfig
+from reshelf.prompts.levels import FeatureLevels, fit_levels
 
-EVERYTHING = AugmentConfig(0.5, 0.5, True, 0.5, 0.5)
+EVERYTHING = AugmentConfig(0.5, 0.5, True, 0.5, 0.5, 0.5)
 
 
 @pytest.fixture(scope="module")
@@ -107,6 +108,40 @@ def test_changed_candidates_are_written_as_such_and_the_history_whole(
     assert np.array_equal(prompt.prefix, plain.prefix)
     again = builder.build(one)
     assert all(np.array_equal(a, b) for a, b in zip(again.items, plain.items, strict=True)), "the cache is untouched"
+
+
+def test_numbers_go_missing_by_feature_by_candidate_and_by_list() -> None:
+    read = ["first_stage", "popularity"]
+    config, whole = AugmentConfig(feature_dropout=0.2), ranking()
+    lost = []
+    for n in range(2000):
+        changed = without_features(whole, read, config, [0, 0, n])
+        assert changed.features[PERSONAL[0]] == whole.features[PERSONAL[0]], "what is not read stays, as a teacher's"
+        rows = np.array([changed.scores, changed.features["popularity"]])
+        assert ((rows == np.arange(10)) | np.isnan(rows)).all()
+        lost.append(np.isnan(rows))
+    found = np.array(lost)  # [lists, features, candidates]
+    assert found.all(axis=(1, 2)).mean() == pytest.approx(0.2 + 0.8 * 0.04, abs=0.03)
+    assert found[:, 0].all(axis=1).mean() == pytest.approx(1 - 0.8 * 0.8, abs=0.03)
+    assert found[:, 0, 3].mean() == pytest.approx(1 - 0.8**3, abs=0.03)
+    assert (found[:, 0] & found[:, 1]).any(axis=1).mean() > found[:, 0].all(axis=1).mean(), "new products lack both"
+
+
+def test_only_a_model_that_knows_of_missing_numbers_trains_on_them(data: RankingData, builder: PromptBuilder) -> None:
+    one = data.lists["train"][0]
+    config, seed = AugmentConfig(feature_dropout=1.0), [0, 0, 0]
+
+    def texts(levels: FeatureLevels) -> list[str]:
+        tokenizer = builder._parts.encoder.tokenizer
+        prompt = PromptConfig(template="plain", features=["first_stage"])
+        made = PromptBuilder(tokenizer, prompt, data.items, levels)
+        dataset = ListDataset([one], made)  # validation lists: nothing is taken away
+        assert all(np.array_equal(a, b) for a, b in zip(dataset[0].prompt.items, made.build(one).items, strict=True))
+        return [tokenizer.decode(ids) for ids in build_augmented(made, one, config, seed).items]
+
+    known, unknown = (texts(fit_levels([one], ["first_stage"], missing=missing)) for missing in (True, False))
+    assert all(text.rstrip().endswith("first_stage ? =>") for text in known)
+    assert not any("?" in text.rsplit("first_stage", 1)[1] for text in unknown)
 
 
 def test_a_data_set_draws_by_seed_epoch_and_list(data: RankingData, builder: PromptBuilder) -> None:

@@ -109,6 +109,21 @@ def test_a_numbers_change_is_that_of_the_middle_one(reranker: Reranker, lists: l
         assert reason.change == pytest.approx(entry.score - after.score, abs=1e-4)
 
 
+def test_a_number_is_left_out_as_missing_where_the_model_knows_that(
+    reranker: Reranker, lists: list[RankingList], catalogue: dict[str, Item]
+) -> None:
+    levels = replace(reranker.spec.levels, missing=True)
+    knows = Reranker(reranker.engine, reranker._tokenizer, replace(reranker.spec, levels=levels), catalogue)
+    ranking = lists[0]
+    assert ranking.scores is not None
+    ranked = ask(knows, ranking, explain=True)
+    for entry, explanation in explained(ranked):
+        k = entry.first_stage_rank - 1
+        less = ranking.model_copy(update={"scores": (*ranking.scores[:k], float("nan"), *ranking.scores[k + 1 :])})
+        reason = next(r for r in explanation.reasons if r.kind == "feature")
+        assert reason.change == pytest.approx(entry.score - knows.score_lists([less])[0][k], abs=1e-4)
+
+
 def test_the_contrast_is_above_without_that_event(reranker: Reranker, lists: list[RankingList]) -> None:
     found = 0
     for ranking in (lists[0], lists[4], lists[5]):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +140,16 @@ class TestFingerprint:
 
     def test_other_levels(self, folder: Path) -> None:
         change(folder, "levels", "edges", "first_stage", to=[1.5, 3.6])
+        refused(folder, "the prompt is not what")
+
+    def test_one_that_never_saw_missing_numbers_is_what_it_was_before_there_were_any(
+        self, folder: Path, saved: tuple[Path, np.ndarray]
+    ) -> None:
+        prompt = json.dumps([asdict(PROMPT), {"edges": LEVELS.edges}], sort_keys=True)
+        assert read_spec(folder).fingerprint["prompt"] == hashlib.sha256(prompt.encode()).hexdigest()
+        change(folder, "levels", to={"edges": LEVELS.edges})
+        assert load(folder).tolist() == saved[1].tolist()
+        change(folder, "levels", "missing", to=True)
         refused(folder, "the prompt is not what")
 
     def test_another_template(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

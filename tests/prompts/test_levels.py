@@ -89,6 +89,24 @@ def test_a_missing_feature_is_named(name: str, where: str, bytes_tokenizer: PreT
         PromptBuilder(bytes_tokenizer, config, items)
 
 
+def test_a_missing_number_is_a_question_mark_to_models_that_know_it(bytes_tokenizer: PreTrainedTokenizerFast) -> None:
+    items = {f"p{n}": Item(item_id=f"p{n}", title="oak") for n in range(3)}
+    config = PromptConfig(template="plain", features=["popularity"])
+    ranking = listed([0.0, 2.0]).model_copy(update={"features": {"popularity": (0.0, float("nan"))}})
+    old, new = (FeatureLevels({"popularity": [1.0]}, missing=known) for known in (False, True))
+    texts = [
+        bytes_tokenizer.decode(ids) for ids in PromptBuilder(bytes_tokenizer, config, items, new).build(ranking).items
+    ]
+    assert [text.split("popularity ")[1].split()[0] for text in texts] == ["0", "?"]
+    with pytest.raises(InputError, match=r"list l1, field features\.popularity\[1\]: NaN"):
+        PromptBuilder(bytes_tokenizer, config, items, old).build(ranking)
+    # Where no number is missing both write the same, and the longest prompt has room for what is longer.
+    whole = listed([0.0, 2.0])
+    written = [PromptBuilder(bytes_tokenizer, config, items, one).build(whole).items for one in (old, new)]
+    assert all(np.array_equal(a, b) for a, b in zip(*written, strict=True))
+    assert not fit_levels([whole], [], missing=True).missing, "a model that reads no numbers stays what it was"
+
+
 @pytest.mark.parametrize(
     ("value", "expected"),
     [(0, "0"), (4.99, "4.99"), (9.999, "10"), (39.94, "39.9"), (99.96, "100"), (12345.6, "12346"), (1e7, "10000000")],

@@ -103,7 +103,8 @@ class ServedModel:
         missing = [name for name in self.spec.levels.edges if name not in known]
         if missing:
             fields = ["scores" if name == FIRST_STAGE else f"features.{name}" for name in missing]
-            problem = "the model reads numbers that cannot be computed here: requests without them are not reranked"
+            problem = "the model reads numbers that cannot be computed here: requests without them are "
+            problem += "ranked without" if self.spec.levels.missing else "not reranked"
             logger.warning(problem, extra={"model": self.name, "missing": fields})
         if self.adapter:
             await self.engine.load(self.adapter, self.folder)

@@ -126,6 +126,7 @@ class TestBadRows:
         report, said = run(path)
         scored, fallen = scores_of(tmp_path / "out")
         assert (scored["fallback"], fallen["fallback"]) == (None, "features_missing")
+        assert (scored["missing"], fallen["missing"]) == ([], ["scores"])
         assert len(scored["scores"]) == 2
         assert fallen["scores"] is None
         assert fallen["ranked"] == list(good["candidates"])

@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import redis
 
 from reshelf.data.schema import Item
 from reshelf.errors import InputError
-from reshelf.inference.serving.history import HistoryStore, StoreError, open_store
+from reshelf.inference.serving.history import HistoryStore, StoreError, hour_of, open_store
 from reshelf.inference.serving.schemas import SentEvent
 from tests.inference.serving.server import free_port
 
@@ -119,6 +120,62 @@ def test_many_at_once_lose_nothing(address: str) -> None:
     use(address, work)
 
 
+NOW = datetime.now(UTC).replace(minute=30) - timedelta(days=2)
+EVER = (0, 0, 10**9)
+
+
+def at(hours: float, item_id: str, user_id: str, event_id: str | None = None) -> SentEvent:
+    when = NOW + timedelta(hours=hours)
+    return SentEvent(user_id=user_id, kind="view", item_id=item_id, time=when, event_id=event_id)
+
+
+def test_counts_rise_by_shopper_and_by_event_and_outlive_both(address: str) -> None:
+    catalogue = {"p1", 'p"2', "p3"}
+
+    first = hour_of(NOW)
+
+    async def work(store: HistoryStore) -> None:
+        events = [
+            at(0, "p1", "u", "a"), at(1, "p1", "u"), at(1, "p1", "v"), at(2, 'p"2', "v"), at(2, "gone", "v"),
+            SentEvent(user_id="w", kind="search", query='"item_id":"p3"'), at(2, "p3", "w"),
+        ]  # fmt: skip
+        await store.append("t", events, catalogue)
+        await store.append("t", [at(0, "p1", "u", "a"), at(3, "p1", "v")], catalogue)  # the first was there already
+        await store.append("other", [at(0, "p1", "u")], catalogue)
+        await store.append("t", [at(-5, "p3", "y"), at(-9, "p3", "y")], catalogue)  # as they came late
+        assert await store.counts("t", ["p3"], first - 9, first - 9, first + 1) == {"p3": (1, 2)}
+        assert await store.counts("t", ["p3"], first - 8, first - 5, first + 1) == {"p3": (1, 1)}
+        await store.append("t", [at(0, "p3", "x")])  # of an item that is not counted here
+        expected = {"p1": (2, 4), 'p"2': (1, 1), "p3": (2, 3)}
+        assert await store.counts("t", [*catalogue, "gone", "p9"], *EVER) == expected
+        assert await store.counts("other", sorted(catalogue), *EVER) == {"p1": (1, 1)}
+        # Hours: shoppers from one, events from another, both up to a third.
+        assert await store.counts("t", ["p1"], first + 1, first + 3, 10**9) == {"p1": (1, 1)}
+        assert await store.counts("t", ["p1"], first, first, first) == {"p1": (1, 1)}
+        assert await store.counts("t", ["p1"], first + 9, first + 9, 10**9) == {}
+        await store.forget("t", "u")
+
+    use(address, work)
+    # Nobody can say any more which of them were the forgotten shopper's.
+    assert use(address, lambda store: store.counts("t", ["p1"], *EVER)) == {"p1": (2, 4)}
+
+
+def test_counts_of_long_ago_are_no_news(address: str) -> None:
+    def seen(days: float, user_id: str) -> SentEvent:
+        return at(-24 * days, "p1", user_id)
+
+    async def work(store: HistoryStore) -> None:
+        await store.append("t", [seen(days, f"u{days}") for days in (90, 80, 70, 1)], {"p1"})
+        assert await store.counts("t", ["p1"], *EVER) == {"p1": (1, 1)}
+
+    use(address, work)
+    use(address, lambda store: store.append("t", [seen(2, "late")], {"p1"}))
+    assert use(address, lambda store: store.counts("t", ["p1"], *EVER)) == {"p1": (2, 2)}
+    if not address.startswith("redis://"):
+        (rows,) = sqlite3.connect(address).execute("SELECT count(*) FROM counts").fetchone()
+        assert rows == 3, "the total of the last old hour, and two new ones"
+
+
 def everything_in(address: str) -> bytes:
     """All bytes of a SQLite database's files, or all keys and values of a Redis."""
     if not address.startswith("redis://"):
@@ -126,7 +183,8 @@ def everything_in(address: str) -> bytes:
     client = redis.Redis.from_url(address)
     held = b""
     for key in client.scan_iter():
-        held += key + b"".join(client.zrange(key, 0, -1) if client.type(key) == b"zset" else client.lrange(key, 0, -1))
+        kind = client.type(key)
+        held += key + b"".join(client.zrange(key, 0, -1) if kind == b"zset" else client.lrange(key, 0, -1))
     return held
 
 
@@ -141,7 +199,8 @@ def test_nothing_in_the_store_names_a_forgotten_shopper(address: str) -> None:
         ]
         for n in range(30):  # among other shoppers' events, and more than are kept
             own = [event.model_copy(update={"event_id": f"{event.event_id}{n}"}) for event in mine]
-            await store.append("t", [click(n, f"other{n % 7}"), *own, click(n, f"another{n}")])
+            # Its item is none of the catalogue's, and what is counted names products of the catalogue only.
+            await store.append("t", [click(n, f"other{n % 7}"), *own, click(n, f"another{n}")], {"p1", "p2"})
         before = everything_in(address)
         # Redis is told a digest of the shopper's id, never the id.
         assert [secret for secret in secrets if secret not in before] in ([], [b"privateshopper"])

@@ -5,25 +5,37 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
 from rich.console import Console
 
-from reshelf.data.dataset_folder import LIST_SCHEMA, RankingData, write_records
+from reshelf.data.dataset_folder import ITEM_SCHEMA, LIST_SCHEMA, RankingData, write_records
 from reshelf.data.importing.importer import ImportConfig, import_logs
-from reshelf.data.schema import RankingList
-from reshelf.data.signals.kept import FOLDER, copy_signals
+from reshelf.data.schema import Item, RankingList
+from reshelf.data.signals.kept import (
+    FOLDER,
+    Description,
+    KeptSignals,
+    NewEvents,
+    copy_signals,
+    open_signals,
+)
 from reshelf.errors import InputError
+from reshelf.inference.assembly import MissingFeaturesError, with_features
 from reshelf.inference.batch.run import BatchConfig, batch
 from reshelf.inference.client import Client
 from reshelf.inference.refresh_signals import RefreshConfig, refresh
 from reshelf.inference.reranker import Reranker
+from reshelf.modeling.checkpoint import read_reranker
 from reshelf.prompts.levels import fit_levels
 from tests.inference.conftest import make_reranker
 from tests.inference.serving.server import Server, until
@@ -92,7 +104,7 @@ def shop_with_signals(tmp_path_factory: pytest.TempPathFactory) -> Shop:
     root = tmp_path_factory.mktemp("signals")
     titles = tables(root, shoppers=40)
     data = import_tables(root, root / "data")
-    model = make_reranker(root, titles, fit_levels(data.lists["train"], READ))
+    model = make_reranker(root, titles, fit_levels(data.lists["train"], READ, missing=True))
     assert copy_signals(root / "data" / FOLDER, model / FOLDER, READ) == (*READ[1:], READ[0])
     return Shop(root, data, model)
 
@@ -127,34 +139,79 @@ def test_the_service_computes_what_the_import_counted(shop_with_signals: Shop, s
     assert not any("missing" in line for line in shop_server.lines()), "nothing to warn of"
 
 
-def test_a_product_that_nothing_is_known_of_keeps_the_list_as_it_is(
-    shop_with_signals: Shop, shop_server: Server
+def by_index(reply: httpx.Response) -> dict[int, float]:
+    return {one["index"]: one["score"] for one in reply.json()["results"]}
+
+
+FIELDS = {"scores" if name == "first_stage" else f"features.{name}" for name in READ}
+NEW = {"id": "new", "title": "Red mug"}
+
+
+@pytest.mark.parametrize("impute", [False, True])
+def test_a_product_that_nothing_is_known_of_is_ranked_with_the_others(
+    shop_with_signals: Shop, shop_server: Server, impute: bool
 ) -> None:
     asked = ids_only(shop_with_signals.lists[0])
-    asked["documents"] = [*asked["documents"], {"id": "new", "title": "Red mug"}]
-    meta = shop_server.rerank(**asked, impute=False).json()["meta"]
-    fields = {"scores" if name == "first_stage" else f"features.{name}" for name in READ}
-    assert (meta["fallback"], set(meta["missing"])) == ("features_missing", fields)
-    reply = shop_server.rerank(**asked, impute=True).json()
-    assert "fallback" not in reply["meta"]
-    assert set(reply["meta"]["imputed"]) == fields
+    asked["documents"] = [*asked["documents"], NEW]
+    reply = shop_server.rerank(**asked, impute=impute).json()
+    meta = reply["meta"]
+    assert "fallback" not in meta
+    assert set(meta["imputed"]) == (FIELDS if impute else set())
+    assert set(meta.get("missing", [])) == (set() if impute else FIELDS)
     # The numbers of the known products are theirs still.
     known = shop_server.rerank(**ids_only(shop_with_signals.lists[0])).json()["results"]
     scores = {one["index"]: one["score"] for one in reply["results"]}
     for one in known:
         assert one["score"] == pytest.approx(scores[one["index"]], abs=1e-4)
+    assert len(scores) == len(known) + 1
+
+
+def test_a_list_of_which_nearly_nothing_is_known_stays_as_it_is(shop_with_signals: Shop, shop_server: Server) -> None:
+    new = [NEW | {"id": f"new{n}"} for n in range(30)]
+    asked = ids_only(shop_with_signals.lists[0])
+    for known, fallback in ((0, True), (1, True), (4, False)):
+        documents = [*new, *asked["documents"][:known]]
+        reply = shop_server.rerank(**asked | {"documents": documents}, impute=False).json()
+        assert (reply["meta"].get("fallback") == "features_missing") is fallback
+        assert set(reply["meta"]["missing"]) == FIELDS
+        if fallback:
+            assert [one["index"] for one in reply["results"]] == list(range(30 + known))
+
+
+def test_a_model_that_never_saw_a_number_missing_leaves_such_a_list_as_it_is(shop_with_signals: Shop) -> None:
+    shop = shop_with_signals
+    spec, _ = read_reranker(shop.model)
+    old = replace(spec.levels, missing=False)
+    one = shop.lists[0].model_copy(update={"features": {}, "scores": None})
+    stranger = one.model_copy(update={"candidates": (*one.candidates, "new")})
+    signals = open_signals(shop.model / FOLDER)
+    for levels in (old, spec.levels):
+        complete = with_features(one, levels, False, signals)
+        assert (complete.imputed, complete.missing) == ((), ())
+    with pytest.raises(MissingFeaturesError) as caught:
+        with_features(stranger, old, False, signals)
+    assert set(caught.value.names) == FIELDS
+    complete = with_features(stranger, spec.levels, False, signals)
+    assert set(complete.missing) == FIELDS
+    assert [np.isnan(values).tolist() for values in complete.ranking.features.values()] == (
+        [[False] * len(one.candidates) + [True]] * (len(READ) - 1)
+    )
 
 
 def test_python_and_batch_jobs_compute_the_same(shop_with_signals: Shop, tmp_path: Path) -> None:
     shop = shop_with_signals
     bare = [one.model_copy(update={"features": {}, "scores": None}) for one in shop.lists]
-    write_records(tmp_path / "lists.parquet", bare, LIST_SCHEMA)
+    stranger = bare[0].model_copy(update={"list_id": "stranger", "candidates": (*bare[0].candidates, "stranger")})
+    write_records(tmp_path / "lists.parquet", [*bare, stranger], LIST_SCHEMA)
+    items = [*shop.data.items.values(), Item(item_id="stranger", title="Red mug")]
+    write_records(tmp_path / "items.parquet", items, ITEM_SCHEMA)
     config = BatchConfig(
-        str(shop.model), str(tmp_path / "lists.parquet"), shop.folder / "data", tmp_path / "out", "transformers"
+        str(shop.model), str(tmp_path / "lists.parquet"), tmp_path / "items.parquet", tmp_path / "out", "transformers"
     )
     report = batch(config, Console(quiet=True))
-    assert (report["lists"], report["fallbacks"]) == (len(bare), 0)
-    scored = pq.read_table(tmp_path / "out" / "scores-00000.parquet").to_pylist()
+    assert (report["lists"], report["fallbacks"], report["incomplete"]) == (len(bare) + 1, 0, 1)
+    *scored, odd = pq.read_table(tmp_path / "out" / "scores-00000.parquet").to_pylist()
+    assert (set(odd["missing"]), {tuple(row["missing"]) for row in scored}) == (FIELDS, {()})
     wanted = shop.scores()
     for row, scores in zip(scored, wanted, strict=True):
         np.testing.assert_allclose(row["scores"], scores, atol=1e-4)
@@ -172,11 +229,44 @@ def test_without_the_tables_the_missing_numbers_are_named(shop_with_signals: Sho
     with Reranker.from_pretrained(
         tmp_path / "model", "transformers", shop_with_signals.data.items, device="cpu"
     ) as reranker:
+        match = reranker.rerank(one.query, list(one.candidates), features={"match": one.features["match"]})
+        assert set(match.missing) == FIELDS - {"features.match"}, "one of seven is more than a tenth"
         with pytest.raises(InputError, match=r"field scores and features.popularity.*: missing, and the model reads"):
             reranker.rerank(one.query, list(one.candidates), list(one.history))
         assert len(reranker.rerank(one.query, list(one.candidates), list(one.history), impute=True)) == len(
             one.candidates
         )
+
+
+def test_events_raise_what_later_requests_read(shop_with_signals: Shop, shop_server: Server) -> None:
+    one = shop_with_signals.lists[0].model_copy(update={"time": None, "features": {}, "scores": None})
+    asked = ids_only(shop_with_signals.lists[0])
+    del asked["time"]
+    before = by_index(shop_server.rerank(**asked))
+    events = [{"user_id": f"new{n}", "kind": "view", "item_id": one.candidates[2]} for n in range(50)]
+    again = [events[0] | {"event_id": "again"}]  # the same shopper once more: an event, but nobody new
+    for some in (events, again, again):
+        assert shop_server.http.post("/v1/events", json={"events": some}).status_code == 200
+    kept = open_signals(shop_with_signals.model / FOLDER)
+    assert kept is not None
+    found = kept.compute(one, READ, {one.candidates[2]: NewEvents(50, 51)})
+    was = kept.compute(one, READ)
+    assert {name for name in READ if (found[name] != was[name]).any()} == {"first_stage", "popularity", "recent"}
+    sent = {name: values.tolist() for name, values in found.items()}
+    expected = by_index(shop_server.rerank(**asked, scores=sent.pop("first_stage"), features=sent))
+    after = by_index(shop_server.rerank(**asked))
+    assert after == pytest.approx(expected, abs=1e-4)
+    assert after[2] != pytest.approx(before[2], abs=1e-3)
+    earlier = by_index(shop_server.rerank(**asked, time="2026-01-01T00:00:00Z"))
+    assert earlier == pytest.approx(before, abs=1e-4), "a list of an earlier moment knows nothing of it"
+
+
+def test_newer_tables_hold_what_was_counted_until_they_were_made() -> None:
+    moments = [datetime(2026, 5, day, tzinfo=UTC) for day in (1, 20, 21)]
+    for last, made, end in ((str(moments[0]), moments[1], moments[0]), ("", moments[1], moments[1])):
+        about = Description(["popularity"], 10, 0.8, 7.0, made=str(made), until=last)
+        kept = KeptSignals(about, {"items": pa.array(["p1"]), "counts": np.ones(1)})
+        assert kept.windows(moments[2]) == (end, max(end, moments[2] - timedelta(days=7)))
 
 
 def test_a_running_server_reads_refreshed_signals(shop_with_signals: Shop, shop_server: Server, tmp_path: Path) -> None:
