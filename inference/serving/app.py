@@ -5,21 +5,26 @@ app = make_app(service, tenants)
 
 from __future__ import annotations
 
+import asyncio
+
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.responses import PlainTextResponse
 from starlette.convertors import PathConvertor, register_url_convertor
 
 from reshelf import __version__
+from reshelf.inference.serving.admission import Admission
 from reshelf.inference.serving.dependencies import Admitted, Operator, Served
 from reshelf.inference.serving.documents import check_lengths
 from reshelf.inference.serving.json_body import JsonRoute
-from reshelf.inference.serving.log import hashed
+from reshelf.inference.serving.log import audit, hashed
 from reshelf.inference.serving.middleware import RequestMiddleware
 from reshelf.inference.serving.page import PageSearch, page_routes
+from reshelf.inference.serving.rates import Rates
 from reshelf.inference.serving.refusals import REFUSALS, RefusedError, add_refusals
 from reshelf.inference.serving.schemas import (
     EventsReply,
     EventsRequest,
+    ExportReply,
     ForgetReply,
     HealthReply,
     ReadyReply,
@@ -43,13 +48,14 @@ register_url_convertor("any_text", _AnyTextConvertor())
 router = APIRouter(route_class=JsonRoute)
 
 
-def make_app(service: Service, tenants: Tenants) -> FastAPI:
+def make_app(service: Service, tenants: Tenants, rates: Rates) -> FastAPI:
     """The application over one service."""
     app = FastAPI(title="Reshelf", version=__version__, description="Personalised reranking of shop search.")
-    app.state.service, app.state.tenants = service, tenants
+    admission = Admission(service.config.limits.requests, rates)
+    app.state.service, app.state.tenants, app.state.admission = service, tenants, admission
     # Lists to pick are what shoppers did: not for every tenant to see.
     app.state.shop = PageSearch(service.catalogue, service.config.data if tenants.path is None else None)
-    app.add_middleware(RequestMiddleware, service=service, tenants=tenants)
+    app.add_middleware(RequestMiddleware, service=service, tenants=tenants, admission=admission)
     add_refusals(app)
     app.include_router(router)
     app.include_router(page_routes)
@@ -88,6 +94,9 @@ async def _ranked(
     """The reply, and what log, metrics and headers say of it."""
     state = request.state
     state.log |= {"documents": len(body.documents), "user": hashed(body.user_id)}
+    await request.app.state.admission.within_candidates(tenant, len(body.documents))
+    # Who hangs up gives up its places, in the queues too (`BoundedProtocol`).
+    state.cancel_when_hung_up = asyncio.current_task()
     reply = await service.rerank(tenant, body, state.started, state.request_id)
     state.meta = meta = reply.meta
     meta.half_surrogates = state.half_surrogates
@@ -108,9 +117,19 @@ async def send_events(request: Request, body: EventsRequest, tenant: Admitted, s
 
 
 @router.delete("/v1/users/{user_id:any_text}", responses=REFUSALS)
-async def forget(user_id: str, tenant: Admitted, service: Served) -> ForgetReply:
+async def forget(request: Request, user_id: str, tenant: Admitted, service: Served) -> ForgetReply:
     """Forget a shopper."""
-    return ForgetReply(forgotten=await service.forget(tenant, user_id))
+    forgotten = await service.forget(tenant, user_id)
+    _audit(request, "forget", tenant, user_id, forgotten)
+    return ForgetReply(forgotten=forgotten)
+
+
+@router.get("/v1/users/{user_id:any_text}/export", responses=REFUSALS, response_model_exclude_none=True)
+async def export(request: Request, user_id: str, tenant: Admitted, service: Served) -> ExportReply:
+    """All that is kept of a shopper."""
+    reply = await service.export(tenant, user_id)
+    _audit(request, "export", tenant, user_id, len(reply.events))
+    return reply
 
 
 @router.get("/health")
@@ -131,6 +150,11 @@ async def ready(service: Served, response: Response) -> ReadyReply:
 async def metrics(_: Operator, service: Served) -> Response:
     """For Prometheus; with tenants, for an operator's key."""
     return Response(service.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+def _audit(request: Request, action: str, tenant: Tenant, user_id: str, events: int) -> None:
+    """The request's id is in the reply too: so the shop finds whom it was about, and nobody else does."""
+    audit(action, request_id=request.state.request_id, tenant=tenant.name, user=hashed(user_id), events=events)
 
 
 def _check_event(event: SentEvent, field: str, service: Service) -> None:

@@ -11,6 +11,7 @@ from typing import Literal
 
 from reshelf.errors import InputError
 from reshelf.inference.engines.engine import EngineName
+from reshelf.inference.serving.rates import duration_s
 from reshelf.modeling.precision import Precision
 
 
@@ -27,7 +28,10 @@ class LimitsConfig:
     history: int = 1000
     """Events of a request."""
     requests: int = 256
-    """Requests in the house at one time; more are answered 429 with Retry-After."""
+    """Requests in the house at one time; more are answered 429 with Retry-After, but for a tenant with less than its
+    even share of them."""
+    deadline_ms: float = 60_000.0
+    """The largest deadline that a request may ask for."""
     connections: int = 1024
     """Connections at one time; above it the one that has waited longest without a whole request is closed."""
     read_s: float = 10.0
@@ -68,6 +72,8 @@ class ServeConfig:
     """A reply is due this long after the request where the request does not say; then it is first-stage order."""
     kept_events: int = 500
     """Latest events kept of a shopper."""
+    keep: str = ""
+    """How long an event is kept, as in 400d; empty for as long as it is among the latest."""
     limits: LimitsConfig = field(default_factory=LimitsConfig)
     """Sizes and load."""
     stuck_s: float = 30.0
@@ -83,6 +89,11 @@ class ServeConfig:
         for name in ("deadline_ms", "stuck_s", "shutdown_s", "keep_alive_s"):
             if not 0 < getattr(self, name) < float("inf"):
                 raise InputError(f"{name} is {getattr(self, name)}; give a number above 0")
+        if self.keep:
+            try:
+                duration_s(self.keep)
+            except ValueError as error:
+                raise InputError(f"keep {self.keep!r}: {error}") from error
         if self.kept_events < 1:
             raise InputError(f"kept_events is {self.kept_events}; give a number of at least 1")
         if self.tenants is None and self.host not in ("127.0.0.1", "localhost", "::1"):

@@ -32,6 +32,9 @@ class Metrics:
             "reshelf_fallbacks", "Replies in first-stage order.", ["reason"], registry=self.registry
         )
         self.store_errors = Counter("reshelf_store_errors", "History store gave no answer.", registry=self.registry)
+        self.unreadable_events = Counter(
+            "reshelf_unreadable_events", "Stored events that were no events.", registry=self.registry
+        )
         self._depth = Gauge("reshelf_queue_depth", "Lists waiting or being scored.", registry=self.registry)
         self._ready = Gauge("reshelf_engine_ready", "1 where the engine is ready.", registry=self.registry)
         self._starts = Gauge("reshelf_engine_starts", "How often the engine was started.", registry=self.registry)

@@ -145,7 +145,8 @@ class Meta(BaseModel):
     truncated: dict[str, int] = {}
     """What did not fit the prompt's budgets: events, event_tokens, item_tokens, list_tokens, query_tokens."""
     history: dict[str, Any] = {}
-    """events read; unknown: events left out because nobody said what their item is; unavailable: the store failed."""
+    """events read; unknown: events left out because nobody said what their item is; unavailable: the store failed;
+    unreadable: stored events that are none."""
     missing: Annotated[list[str], Field(exclude_if=not_)] = []
     """With features_missing: what the model reads and is missing, `scores` or `features.NAME`."""
     imputed: list[str] = []
@@ -208,6 +209,15 @@ class SentEvent(Event):
     """The same id of the same shopper twice is one event, so that a request can be sent again."""
 
 
+class StoredEvent(BaseModel):
+    """An event as it is kept and, where the shop sent it, its item."""
+
+    model_config = ConfigDict(frozen=True)
+
+    event: Event
+    item: Item | None = None
+
+
 class EventsRequest(Sent):
     """Events, oldest first, of one shopper or of several."""
 
@@ -229,6 +239,16 @@ class ForgetReply(BaseModel):
 
     forgotten: int
     """Events that were removed."""
+
+
+class ExportReply(BaseModel):
+    """All that is kept of a shopper."""
+
+    user_id: str
+    events: list[StoredEvent]
+    """Oldest first."""
+    unreadable: int = 0
+    """Stored events that cannot be read; they count for nothing."""
 
 
 class HealthReply(BaseModel):

@@ -24,11 +24,19 @@ from reshelf.inference.serving.config import ServeConfig
 from reshelf.inference.serving.documents import check_lengths, items_of, unknown_ids
 from reshelf.inference.serving.engine.models import Models, ServedModel
 from reshelf.inference.serving.engine.queue import ListScores, UnservedError
-from reshelf.inference.serving.history import HistoryStore, StoredEvent, StoreError
+from reshelf.inference.serving.history import History, HistoryStore, StoreError
 from reshelf.inference.serving.log import log_once_a_minute
 from reshelf.inference.serving.metrics import Metrics
 from reshelf.inference.serving.refusals import RefusedError
-from reshelf.inference.serving.schemas import EventsRequest, Meta, RankedDocument, RerankReply, RerankRequest
+from reshelf.inference.serving.schemas import (
+    EventsRequest,
+    ExportReply,
+    Meta,
+    RankedDocument,
+    RerankReply,
+    RerankRequest,
+    StoredEvent,
+)
 from reshelf.inference.serving.tenants import Tenant
 
 _HISTORY_SHARE = 0.5
@@ -90,8 +98,8 @@ class Service:
         try:
             if model is None:
                 raise UnservedError("engine_down")
-            model.engine.admit(due - time.perf_counter())
-            prepared = await _before(due, self._prepare(model, request, items, history, meta))
+            model.engine.admit(tenant.name, len(items), due - time.perf_counter())
+            prepared = await _before(due, self._prepare(model, tenant, request, items, history, meta))
             watch.end("prompt")
             pending = model.score(prepared.prompt, tenant.name)
             done: ListScores = await _before(due, pending)
@@ -137,6 +145,21 @@ class Service:
             self._count_store_error(error)
             raise RefusedError("events cannot be kept now; send them again", status=503, wait_s=1) from error
 
+    async def export(self, tenant: Tenant, user_id: str) -> ExportReply:
+        """All that is kept of a shopper.
+
+        Raises:
+            RefusedError: the store does not answer.
+        """
+        try:
+            history = await self.store.read(tenant.name, user_id)
+        except StoreError as error:
+            self._count_store_error(error)
+            raise RefusedError("the shopper cannot be read now; ask again", status=503, wait_s=1) from error
+        if history.unreadable:
+            self._count_unreadable(history)
+        return ExportReply(user_id=user_id, events=list(history.events), unreadable=history.unreadable)
+
     async def forget(self, tenant: Tenant, user_id: str) -> int:
         """Remove a shopper.
 
@@ -152,6 +175,10 @@ class Service:
         await self.models.forget(tenant.name)
         return forgotten
 
+    def _count_unreadable(self, history: History) -> None:
+        self.metrics.unreadable_events.inc(history.unreadable)
+        log_once_a_minute("stored events cannot be read", events=history.unreadable)
+
     def _count_store_error(self, error: Exception) -> None:
         self.metrics.store_errors.inc()
         log_once_a_minute("history store failed", error=type(error).__name__, problem=str(error))
@@ -165,6 +192,8 @@ class Service:
         ):
             if count > most:
                 raise RefusedError(f"{count} entries; send at most {most}", field)
+        if request.deadline_ms is not None and request.deadline_ms > limits.deadline_ms:
+            raise RefusedError(f"{request.deadline_ms:g} ms; ask for at most {limits.deadline_ms:g}", "deadline_ms")
         texts = {"query": request.query, "user_id": request.user_id}
         texts |= {f"history[{n}].query": event.query for n, event in enumerate(request.history or ())}
         for field, text in texts.items():
@@ -176,7 +205,7 @@ class Service:
             if values is not None and len(values) != len(request.documents):
                 raise RefusedError(f"{len(values)} values for {len(request.documents)} documents", field)
 
-    async def _history(self, tenant: Tenant, request: RerankRequest, due: float, meta: Meta) -> list[StoredEvent]:
+    async def _history(self, tenant: Tenant, request: RerankRequest, due: float, meta: Meta) -> Sequence[StoredEvent]:
         """What the shopper did: as sent, or as stored; nothing where the store does not answer in time."""
         if request.history is not None:
             named = {item.item_id: item for item in request.history_items}
@@ -185,15 +214,19 @@ class Service:
             return []
         half = time.perf_counter() + _HISTORY_SHARE * (due - time.perf_counter())
         try:
-            return await _before(half, self.store.read(tenant.name, request.user_id))
+            history: History = await _before(half, self.store.read(tenant.name, request.user_id))
+            if history.unreadable:
+                meta.history["unreadable"] = history.unreadable
+                self._count_unreadable(history)
+            return history.events
         except (StoreError, TimeoutError) as error:
             self._count_store_error(error)
             meta.history["unavailable"] = True
             return []
 
     async def _prepare(
-        self, model: ServedModel, request: RerankRequest, items: Sequence[Item], history: Sequence[StoredEvent],
-        meta: Meta,
+        self, model: ServedModel, tenant: Tenant, request: RerankRequest, items: Sequence[Item],
+        history: Sequence[StoredEvent], meta: Meta,
     ) -> PreparedList:  # fmt: skip
         try:
             assembled = assemble(
@@ -214,8 +247,9 @@ class Service:
             if assembled.builder.has_read(assembled.ranking):
                 prepared = prepare(assembled.builder, assembled.ranking)
             else:
-                loop = asyncio.get_running_loop()
-                prepared = await loop.run_in_executor(model.writing, prepare, assembled.builder, assembled.ranking)
+                prepared = await model.writing.run(
+                    tenant.name, len(items), prepare, assembled.builder, assembled.ranking
+                )
         except MissingFeaturesError:
             raise
         except InputError as error:
@@ -229,9 +263,9 @@ class Service:
         self, model: ServedModel, tenant: Tenant, prepared: PreparedList, scores: np.ndarray, due: float, meta: Meta
     ) -> dict[int, Explanation]:
         """Why the best few stand where they do; nothing where that takes too long, for the order is there."""
-        loop = asyncio.get_running_loop()
         try:
-            ablations = await _before(due, loop.run_in_executor(model.writing, leave_one_out, prepared, scores))
+            writing = model.writing.run(tenant.name, len(scores), leave_one_out, prepared, scores)
+            ablations = await _before(due, writing)
             # One after the other: an explanation does not fill the queue that orders wait in.
             found = [
                 one.scores((await _before(due, model.score(one.prompt, tenant.name))).scores) for one in ablations.lists

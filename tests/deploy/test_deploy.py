@@ -15,6 +15,7 @@ from reshelf.config import parse
 from reshelf.inference.serving.app import make_app
 from reshelf.inference.serving.config import ServeConfig
 from reshelf.inference.serving.metrics import Metrics
+from reshelf.inference.serving.rates import Rates
 from reshelf.inference.serving.tenants import Tenants
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -44,7 +45,7 @@ def routes() -> set[str]:
         catalogue: ClassVar[dict[str, Any]] = {}
         metrics = Metrics()
 
-    app = make_app(Bare(), Tenants())  # type: ignore[arg-type]
+    app = make_app(Bare(), Tenants(), Rates())  # type: ignore[arg-type]
     return set(app.openapi()["paths"])
 
 

@@ -104,9 +104,9 @@ class ServedEngine:
         """True once it is ready, False where its first start failed (`problem` says why)."""
         return await self._supervisor.wait_ready()
 
-    def admit(self, within_s: float) -> None:
+    def admit(self, namespace: str, candidates: int, within_s: float) -> None:
         """`ScoringQueue.admit`."""
-        self._queue.admit(within_s)
+        self._queue.admit(namespace, candidates, within_s)
 
     def score(self, prompt: ListPrompt, namespace: str, adapter: str = "") -> asyncio.Future[ListScores]:
         """`ScoringQueue.put`."""

@@ -83,9 +83,18 @@ def test_a_new_key_is_seen_without_a_restart_and_a_rate_is_kept(
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("", "not a file of tenants"),
-        ("tenants: [{name: a}]", "key_sha256"),
-        ("tenants: [{name: 'a b', key_sha256: x}]", "name"),
+        ("", "content"),
+        ("tenants: {", "not a file of tenants"),
+        ("- a", "content"),
+        ("tenants: [{name: a}]", "tenants[0].keys"),
+        ("tenants: [{name: 'a b', keys: []}]", "tenants[0].name"),
+        ("tenants: [{name: 2026-01-01, keys: []}]", "tenants[0].name"),
+        ("tenants: [{name: a, keys: [], operator: 'false'}]", "tenants[0].operator"),
+        ("tenants: [{name: a, keys: [], modle: m}]", "tenants[0].modle"),
+        ("tenants: [{name: a, keys: [{sha256: x}]}]", "tenants[0].keys[0].sha256"),
+        (f"tenants: [{{name: a, keys: [{{sha256: {'a' * 64}, expires: soon}}]}}]", "tenants[0].keys[0].expires"),
+        (f"tenants: [{{name: a, keys: [{{sha256: {'a' * 64}, expires: 2026-01-01}}]}}]", "tenants[0].keys[0].expires"),
+        ("[" * 2000, "not a file of tenants"),
         (
             yaml.safe_dump(
                 {"tenants": [{"name": "a", "key_sha256": hashlib.sha256(b"k").hexdigest(), "rate": "often"}]}
