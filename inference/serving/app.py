@@ -139,11 +139,18 @@ async def health() -> HealthReply:
 
 
 @router.get("/ready", responses={503: {"model": ReadyReply}})
-async def ready(service: Served, response: Response) -> ReadyReply:
-    """200 where the engine is ready; 503 where replies would be first-stage order."""
+async def ready(request: Request, service: Served, response: Response) -> ReadyReply:
+    """200 where the engine is ready; 503 where replies would be first-stage order, or the server is about to end."""
     own = service.models.own
-    response.status_code = 200 if own.engine.ready else 503
-    return ReadyReply(ready=own.engine.ready, engine=own.engine.name, model=own.name, warning=own.warning)
+    response.status_code = 200 if own.engine.ready and not service.draining else 503
+    return ReadyReply(
+        ready=response.status_code == 200,
+        engine=own.engine.name,
+        model=own.name,
+        warning=own.warning,
+        draining=service.draining,
+        tenants=request.app.state.tenants.problem,
+    )
 
 
 @router.get("/metrics", response_class=PlainTextResponse, responses=REFUSALS)

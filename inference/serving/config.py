@@ -77,18 +77,26 @@ class ServeConfig:
     limits: LimitsConfig = field(default_factory=LimitsConfig)
     """Sizes and load."""
     stuck_s: float = 30.0
-    """An engine silent for so many seconds while a list waits is killed and started again."""
+    """An engine that gets no further for so many seconds while a list waits is killed and started again; for long lists
+    it has more time, by its own pace."""
+    start_s: float = 1800.0
+    """An engine that has not started after so long is killed and started again."""
     keep_alive_s: float = 75.0
     """An idle connection is kept so long: longer than the load balancer before it does, many of which keep it 60 s."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """What is logged of the service; a line per request at info."""
+    drain_s: float = 0.0
+    """After SIGTERM, /ready says 503 for so long while everything is served still: longer than a load balancer takes to
+    see it. A second signal ends that."""
     shutdown_s: float = 10.0
-    """Requests already accepted have so long to finish at the end."""
+    """After that, requests already accepted have so long to finish."""
 
     def __post_init__(self) -> None:
-        for name in ("deadline_ms", "stuck_s", "shutdown_s", "keep_alive_s"):
+        for name in ("deadline_ms", "stuck_s", "start_s", "shutdown_s", "keep_alive_s"):
             if not 0 < getattr(self, name) < float("inf"):
                 raise InputError(f"{name} is {getattr(self, name)}; give a number above 0")
+        if not 0 <= self.drain_s < float("inf"):
+            raise InputError(f"drain_s is {self.drain_s}; give a number of at least 0")
         if self.keep:
             try:
                 duration_s(self.keep)

@@ -41,7 +41,9 @@ async def running(config: ServeConfig, engine: ServedEngine) -> AsyncIterator[Fa
     tenants = Tenants(config.tenants)
     metrics = Metrics()
     models = Models(config, catalogue, tenants, engine)
-    metrics.watch(lambda: models.depth, lambda: models.own.engine.ready, lambda: models.starts)
+    metrics.watch(
+        lambda: models.depth, lambda: models.own.engine.ready, lambda: models.starts, lambda: not tenants.problem
+    )
     keep_s = duration_s(config.keep) if config.keep else None
     store = await open_store(config.history, config.kept_events, keep_s)
     purging = asyncio.create_task(_purge(store)) if keep_s is not None else None

@@ -266,6 +266,10 @@ class ReadyReply(BaseModel):
     model: str
     warning: Annotated[str | None, Field(exclude_if=not_)] = None
     """What finetuning found where this model does not beat first-stage order, and what to do."""
+    draining: Annotated[bool, Field(exclude_if=not_)] = False
+    """The server is about to end, and takes no new work soon."""
+    tenants: Annotated[str, Field(exclude_if=not_)] = ""
+    """Why the tenants file as it is now cannot be used; the keys of before go on working."""
 
 
 class Refusal(BaseModel):

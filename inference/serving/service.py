@@ -62,6 +62,12 @@ class Service:
         self.models = models
         self.store = store
         self.metrics = metrics
+        self.draining = False
+        """Whether the server is about to end."""
+
+    def drain(self) -> None:
+        """Say in /ready that no more work should come."""
+        self.draining = True
 
     async def rerank(self, tenant: Tenant, request: RerankRequest, started: float, request_id: str) -> RerankReply:
         """Put a list in order.

@@ -31,6 +31,7 @@ from reshelf.inference.serving.config import ServeConfig
 from reshelf.inference.serving.engine.queue import ListScores
 from reshelf.inference.serving.engine.served_engine import ServedEngine
 from reshelf.inference.serving.engine.turns import ThreadInTurns
+from reshelf.inference.serving.log import log_once_a_minute
 from reshelf.inference.serving.tenants import Tenant, Tenants, file_version
 from reshelf.modeling.checkpoint import SPEC_FILE, base_identity, read_reranker
 from reshelf.prompts.builder import ListPrompt
@@ -238,20 +239,26 @@ class Models:
         await asyncio.gather(*(model.close() for model in self._served.values()))
 
     async def _watch(self) -> None:
-        """Load what changed, and end what nobody names any more."""
+        """Load what changed, and end what nobody names any more; whatever fails is tried again."""
         while True:
-            wanted = {self._config.model} | {Path(name) for name in self._tenants.models()}
-            for folder in wanted - self._loading.keys():
-                version = file_version(folder / SPEC_FILE)
-                if version != self._tried.get(folder):
-                    self._tried[folder] = version
-                    self._loading[folder] = asyncio.create_task(self._load(folder))
-            for folder in self._served.keys() - wanted:
-                self._tried.pop(folder, None)
-                self._retire(self._served.pop(folder))
-            for model in list(self._served.values()):
-                await model.refresh_signals()
+            try:
+                await self._reload()
+            except Exception as error:
+                log_once_a_minute("models not reloaded", error=type(error).__name__, problem=str(error))
             await asyncio.sleep(_LOOK_S)
+
+    async def _reload(self) -> None:
+        wanted = {self._config.model} | {Path(name) for name in self._tenants.models()}
+        for folder in wanted - self._loading.keys():
+            version = file_version(folder / SPEC_FILE)
+            if version != self._tried.get(folder):
+                self._tried[folder] = version
+                self._loading[folder] = asyncio.create_task(self._load(folder))
+        for folder in self._served.keys() - wanted:
+            self._tried.pop(folder, None)
+            self._retire(self._served.pop(folder))
+        for model in list(self._served.values()):
+            await model.refresh_signals()
 
     async def _load(self, folder: Path) -> None:
         """A reranker beside those there are; it takes over when its engine is ready."""

@@ -42,7 +42,8 @@ _MEMORY = 0.95
 """What the engine's pace a list ago still counts now."""
 _CARE = 0.8
 """Share of the time left in which the engine is expected to be done: lists before this one may take longer."""
-
+_SLOW = 1000
+"""Tokens a second of an engine that is hardly worth serving with."""
 _DRAIN_S = 0.01
 
 
@@ -115,7 +116,7 @@ class ScoringQueue:
         self._pace = Pace()
         self._numbers = 0
         self._errors = 0
-        self._heard = 0.0
+        self._heard = self._progressed = 0.0
 
     @property
     def depth(self) -> int:
@@ -124,8 +125,19 @@ class ScoringQueue:
 
     @property
     def silent_s(self) -> float:
-        """Seconds since the engine last gave scores, while it has lists to score; 0 where it has none."""
-        return asyncio.get_running_loop().time() - self._heard if self._in_flight else 0.0
+        """Seconds since the engine last got further, while it has lists to score; 0 where it has none."""
+        since = max(self._heard, self._progressed)
+        return asyncio.get_running_loop().time() - since if self._in_flight else 0.0
+
+    @property
+    def expected_s(self) -> float:
+        """Seconds that the lists in flight take by the engine's pace, or by a slow one's while that is not known."""
+        tokens = sum(entry.prompt.tokens for entry in self._in_flight.values())
+        return self._pace.seconds(tokens) or tokens / _SLOW
+
+    def progressed(self) -> None:
+        """The engine got further with what is in flight."""
+        self._progressed = asyncio.get_running_loop().time()
 
     def connect(self, send: Callable[[ToEngine], None], in_flight: int) -> None:
         """An engine is ready.

@@ -34,10 +34,10 @@ def shop(tmp_path_factory: pytest.TempPathFactory, catalogue: dict[str, Item]) -
 
 @pytest.fixture(scope="session")
 def serve(reranker_folder: Path, shop: Path) -> Callable[..., Server]:
-    def start(folder: Path, *flags: Any) -> Server:
+    def start(folder: Path, *flags: Any, wait: bool = True) -> Server:
         return Server(
             folder / "server.log", "--model", reranker_folder, "--data", shop, "--engine", "transformers",
-            "--history", folder / "history.sqlite", *flags,
+            "--history", folder / "history.sqlite", *flags, wait=wait,
         )  # fmt: skip
 
     return start

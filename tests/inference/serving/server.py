@@ -24,12 +24,16 @@ class Server:
     running: ClassVar[set[Server]] = set()
     """Those of this test session; `stop_after` ends what a failed test left."""
 
-    def __init__(self, log: Path, *flags: Any) -> None:
+    def __init__(self, log: Path, *flags: Any, wait: bool = True) -> None:
         self.log = log
         with log.open("wb") as stderr:
             command = [sys.executable, "-m", "reshelf.cli", "serve", *map(str, flags), "--port", "0"]
             self.process = subprocess.Popen(command, stderr=stderr, env=os.environ | {"OMP_NUM_THREADS": "1"})
         Server.running.add(self)
+        if wait:
+            self.wait_started()
+
+    def wait_started(self) -> None:
         until(lambda: "http://" in self.said() or self.process.poll() is not None, 300)
         found = re.search(r"http://[\d.]+:\d+", self.said())
         assert found is not None, self.said()

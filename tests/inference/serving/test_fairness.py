@@ -201,7 +201,8 @@ def test_who_hangs_up_frees_the_place(serve: Any, tmp_path: Path) -> None:
     os.kill(engine, signal.SIGSTOP)
     try:
         body = json.dumps({"query": "coat", "documents": ["red", "blue"], "impute": True, "deadline_ms": 30_000})
-        sent = f"POST /v1/rerank HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode()
+        header = f"Host: localhost\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
+        sent = f"POST /v1/rerank HTTP/1.1\r\n{header}\r\n\r\n{body}".encode()
         address = ("127.0.0.1", int(server.url.rsplit(":", 1)[1]))
         for _ in range(4):  # more than there are places, lists in flight and lists waiting
             held = [socket.create_connection(address) for _ in range(3)]

@@ -142,12 +142,30 @@ def test_a_namespace_is_drained_when_none_of_its_lists_can_reach_the_engine() ->
         queue.put(PROMPT, "another")
         await asyncio.wait_for(queue.drain("nobody"), 1)
         drained = asyncio.create_task(queue.drain("shop"))
-        for number in (1, 2):
+        for number in (1, 3, 2):  # in turns
             await asyncio.sleep(0.05)
             assert not drained.done()
             queue.take(Scored(number, (SCORES,)))
         await asyncio.wait_for(drained, 1)
         assert waiting.done()
-        assert queue.depth == 1
+        assert queue.depth == 0
 
     asyncio.run(drain())
+
+
+def test_an_engine_that_gets_further_is_not_silent_and_has_time_by_its_pace() -> None:
+    async def wait() -> None:
+        queue = ScoringQueue(4)
+        queue.connect(lambda message: None, in_flight=2)
+        assert queue.silent_s == queue.expected_s == 0
+        queue.put(PROMPT, "shop")
+        assert queue.expected_s == PROMPT.tokens / 1000, "while nothing is known"
+        await asyncio.sleep(0.05)
+        assert queue.silent_s >= 0.05
+        queue.progressed()
+        assert queue.silent_s < 0.05
+        queue.put(PROMPT, "shop")
+        queue._pace.learn(3.0, PROMPT.tokens, 1)
+        assert queue.expected_s == pytest.approx(6.0)
+
+    asyncio.run(wait())
