@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import asyncio
 
+import numpy as np
 from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import PlainTextResponse
 from starlette.convertors import PathConvertor, register_url_convertor
 
 from reshelf import __version__
 from reshelf.inference.serving.admission import Admission
 from reshelf.inference.serving.dependencies import Admitted, Operator, Served
+from reshelf.inference.serving.docs import docs_routes
 from reshelf.inference.serving.documents import check_lengths
 from reshelf.inference.serving.json_body import JsonRoute
 from reshelf.inference.serving.log import audit, hashed
@@ -27,6 +30,7 @@ from reshelf.inference.serving.schemas import (
     ExportReply,
     ForgetReply,
     HealthReply,
+    RankedDocument,
     ReadyReply,
     RerankReply,
     RerankRequest,
@@ -50,15 +54,24 @@ router = APIRouter(route_class=JsonRoute)
 
 def make_app(service: Service, tenants: Tenants, rates: Rates) -> FastAPI:
     """The application over one service."""
-    app = FastAPI(title="Reshelf", version=__version__, description="Personalised reranking of shop search.")
-    admission = Admission(service.config.limits.requests, rates)
+    config = service.config
+    app = FastAPI(
+        title="Reshelf", version=__version__, description="Personalised reranking of shop search.", docs_url=None,
+        redoc_url=None, openapi_url="/openapi.json" if config.docs else None,
+    )  # fmt: skip
+    admission = Admission(config.limits.requests, rates)
     app.state.service, app.state.tenants, app.state.admission = service, tenants, admission
     # Lists to pick are what shoppers did: not for every tenant to see.
-    app.state.shop = PageSearch(service.catalogue, service.config.data if tenants.path is None else None)
+    app.state.shop = PageSearch(service.catalogue, config.data if tenants.path is None else None)
     app.add_middleware(RequestMiddleware, service=service, tenants=tenants, admission=admission)
     add_refusals(app)
     app.include_router(router)
-    app.include_router(page_routes)
+    if config.ui:
+        app.include_router(page_routes)
+    if config.docs:
+        app.include_router(docs_routes)
+    if config.origins:
+        app.add_middleware(CORSMiddleware, allow_origins=config.origins, allow_methods=["*"], allow_headers=["*"])
     return app
 
 
@@ -81,11 +94,18 @@ async def rerank_texts(
     return [
         TeiRank(
             index=one.index,
-            score=one.score if body.raw_scores and one.score is not None else one.relevance_score,
+            score=_tei_score(one, bool(body.raw_scores and not reply.meta.fallback)),
             text=body.texts[one.index] if body.return_text else None,
         )
         for one in reply.results
     ]
+
+
+def _tei_score(one: RankedDocument, raw: bool) -> float:
+    """Of what has no raw score, in a list that has them, the lowest."""
+    if not raw:
+        return one.relevance_score
+    return float(np.finfo(np.float32).min) if one.score is None else one.score
 
 
 async def _ranked(

@@ -66,6 +66,15 @@ class ServeConfig:
     """Run Python code that comes with the model; only for authors you trust. A model cannot ask for it."""
     history: str = "reshelf_history.sqlite"
     """Where shoppers' events are kept: a SQLite file, or the redis:// address of a Redis that servers share."""
+    hosts: list[str] = field(default_factory=list)
+    """Names that it is called by (`Host`); any where there are tenants and none are given, else this machine's own: a
+    web page that resolves its own name to this machine is not served."""
+    origins: list[str] = field(default_factory=list)
+    """Other sites, as https://shop.example, whose pages may call it from a browser."""
+    ui: bool = True
+    """Serve the page at /ui."""
+    docs: bool = True
+    """Serve the description of the routes, at /docs and /openapi.json."""
     tenants: Path | None = None
     """YAML file of keys (`reshelf key`); without one, who reaches the port is served."""
     deadline_ms: float = 1000.0

@@ -23,6 +23,7 @@ from reshelf.inference.serving.tenants import Tenants
 logger = logging.getLogger("reshelf.serving")
 _NO_ROUTE = "other"
 _UNLIMITED = ("/health", "/ready", "/metrics")
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _HUNG_UP = 499
 """In log and metrics, as nginx has it."""
 
@@ -42,7 +43,9 @@ class RequestMiddleware:
 
     def __init__(self, app: ASGIApp, service: Service, tenants: Tenants, admission: Admission) -> None:
         self._app, self._metrics, self._tenants, self._admission = app, service.metrics, tenants, admission
-        self._limits = service.config.limits
+        config = service.config
+        self._limits, self._origins = config.limits, frozenset(config.origins)
+        self._hosts = frozenset(config.hosts or (() if config.tenants else (*_LOOPBACK, config.host)))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -84,6 +87,7 @@ class RequestMiddleware:
         Raises:
             RefusedError: it is not.
         """
+        self._check_origin(request)
         tenant = self._tenants.of(request.headers.get("authorization"))
         if tenant is None or request.url.path in _UNLIMITED:
             await self._app(request.scope, request.receive, send)
@@ -101,6 +105,16 @@ class RequestMiddleware:
 
         with self._admission.place(tenant):
             await self._app(request.scope, receive, send)
+
+    def _check_origin(self, request: Request) -> None:
+        """Whether a browser may have been told by anybody to send this."""
+        named = request.headers.get("host", "")
+        host = named.rpartition(":")[0] if named.rpartition(":")[2].isdigit() else named
+        if named and self._hosts and host.strip("[]") not in self._hosts:
+            raise RefusedError("not called by this name; see --hosts", status=403)
+        origin = request.headers.get("origin")
+        if origin is not None and origin not in self._origins and origin.partition("://")[2] != named:
+            raise RefusedError("not for pages of this origin; see --origins", status=403)
 
     async def _body(self, request: Request) -> bytes:
         body, most = bytearray(), self._limits.body_bytes

@@ -77,6 +77,8 @@ class RerankRequest(Sent):
     """What the shopper searches for; empty for a recommendation slot."""
     documents: Annotated[list[Document], Field(min_length=1, max_length=MOST, fail_fast=True)]
     """In first-stage order, best first: texts; ids of the catalogue's items; or objects with an item's fields."""
+    rank_fields: Annotated[list[str], Field(max_length=MOST_FIELDS)] | None = None
+    """Which fields of objects are read, as `title` and `text`; all where not given."""
     top_n: Annotated[int, Field(ge=1)] | None = None
     """Return only so many, best first."""
     return_documents: bool = False
@@ -99,7 +101,7 @@ class RerankRequest(Sent):
     deadline_ms: Annotated[Finite, Field(gt=0)] | None = None
     """Milliseconds until the reply is due; past it, the reply is first-stage order."""
     strict: bool = False
-    """Refuse what would otherwise be named in `meta.ignored` and `meta.unknown`."""
+    """Refuse what would otherwise be named in `meta.ignored`, `meta.unknown` and `meta.invalid`, or be cut off a query."""
     explain: bool = False
     """Say of the best few why they stand where they do; within the deadline, so give more of it."""
 
@@ -143,7 +145,8 @@ class Meta(BaseModel):
     cached_tokens: int = 0
     """Those of them that the engine had read before."""
     truncated: dict[str, int] = {}
-    """What did not fit the prompt's budgets: events, event_tokens, item_tokens, list_tokens, query_tokens."""
+    """What did not fit the prompt's budgets: events, event_tokens, item_tokens, list_tokens, query_tokens; and
+    query_characters of a query above the server's limit."""
     history: dict[str, Any] = {}
     """events read; unknown: events left out because nobody said what their item is; unavailable: the store failed;
     unreadable: stored events that are none."""
@@ -153,6 +156,8 @@ class Meta(BaseModel):
     """With `impute`: what was missing. All candidates got the middle level; first-stage scores come from the order."""
     unknown: Annotated[list[str], Field(exclude_if=not_)] = []
     """Documents that are no ids of the catalogue though they look like ids: they were read as titles."""
+    invalid: Annotated[dict[str, str], Field(exclude_if=not_)] = {}
+    """Documents that are none, as `documents[3].price`, and why. They stand at the end, with a relevance of 0."""
     ignored: Annotated[list[str], Field(exclude_if=not_)] = []
     """Fields of the request that mean nothing here, perhaps misspelt."""
     warning: str | None = None

@@ -90,13 +90,19 @@ class Service:
         meta = Meta(engine="none" if model is None else model.engine.name, ignored=request.ignored)
         meta.warning = None if model is None else model.warning
         watch = Stages(meta, started)
-        items = items_of(request.documents, self.catalogue, self.config.limits.text)
+        limits = self.config.limits
+        items, invalid = items_of(request.documents, self.catalogue, limits.text, request.rank_fields)
         unknown = unknown_ids(request.documents, self.catalogue)
+        if invalid and (request.strict or not items):
+            raise next(iter(invalid.values()))
         if request.strict and (meta.ignored or unknown):
             field = meta.ignored[0] if meta.ignored else f"documents[{unknown[0]}]"
             what = "no field of a request" if meta.ignored else "an id that the catalogue does not have"
             raise RefusedError(f"{what}; correct it, or send strict: false", field)
         meta.unknown = [str(request.documents[n]) for n in unknown]
+        meta.invalid = {error.field or f"documents[{n}]": str(error.detail) for n, error in invalid.items()}
+        if (cut := len(request.query) - limits.text) > 0:
+            meta.truncated["query_characters"] = cut
         watch.end("read")
         history = await self._history(tenant, request, due, meta)
         watch.end("history")
@@ -127,8 +133,10 @@ class Service:
             meta.unexplained = meta.fallback
         elif request.explain and model is not None and ranked is not None:
             explanations = await self._explain(model, tenant, prepared, ranked.scores, due, meta)
+            places = dict(enumerate(items))
+            by_index = {places[k]: one for k, one in explanations.items()}
             for one in results:
-                one.explanation = explanations.get(one.index)
+                one.explanation = by_index.get(one.index)
             watch.end("explain")
         meta.ms["total"] = 1000 * (time.perf_counter() - started)
         return RerankReply(
@@ -200,7 +208,9 @@ class Service:
                 raise RefusedError(f"{count} entries; send at most {most}", field)
         if request.deadline_ms is not None and request.deadline_ms > limits.deadline_ms:
             raise RefusedError(f"{request.deadline_ms:g} ms; ask for at most {limits.deadline_ms:g}", "deadline_ms")
-        texts = {"query": request.query, "user_id": request.user_id}
+        if request.strict:
+            check_lengths(request.query, "query", limits.text)
+        texts = {"user_id": request.user_id}
         texts |= {f"history[{n}].query": event.query for n, event in enumerate(request.history or ())}
         for field, text in texts.items():
             check_lengths(text, field, limits.text)
@@ -231,18 +241,18 @@ class Service:
             return []
 
     async def _prepare(
-        self, model: ServedModel, tenant: Tenant, request: RerankRequest, items: Sequence[Item],
+        self, model: ServedModel, tenant: Tenant, request: RerankRequest, items: Mapping[int, Item],
         history: Sequence[StoredEvent], meta: Meta,
     ) -> PreparedList:  # fmt: skip
         try:
             assembled = assemble(
                 model.builder,
-                request.query,
-                items,
+                request.query[: self.config.limits.text],
+                list(items.values()),
                 [one.event for one in history],
                 history_items=[one.item for one in history if one.item is not None],
-                scores=request.scores,
-                features=request.features,
+                scores=None if request.scores is None else [request.scores[n] for n in items],
+                features={name: [values[n] for n in items] for name, values in request.features.items()},
                 time=request.time,
                 signals=model.signals,
                 impute=request.impute,
@@ -262,7 +272,7 @@ class Service:
             raise RefusedError(
                 str(error).removeprefix("list ").removeprefix("request, "), "query" if "query" in str(error) else None
             ) from error
-        meta.truncated = dict(vars(prepared.truncated))
+        meta.truncated |= vars(prepared.truncated)
         return prepared
 
     async def _explain(
@@ -285,12 +295,14 @@ class Service:
             meta.unexplained = "engine_error"
         return {}
 
-    def _results(self, request: RerankRequest, items: Sequence[Item], ranked: Ranked | None) -> list[RankedDocument]:
-        """Best first; in first-stage order where there are no scores."""
-        count = len(items)
-        order: Iterable[int] = range(count)
-        relevance = [1 / (1 + index) for index in order]
-        scores: Sequence[float | None] = [None] * count
+    def _results(
+        self, request: RerankRequest, items: Mapping[int, Item], ranked: Ranked | None
+    ) -> list[RankedDocument]:
+        """Best first; in first-stage order where there are no scores. Documents that are none come last."""
+        places = list(items)
+        order: Iterable[int] = range(len(places))
+        relevance = [1 / (1 + k) for k in order]
+        scores: Sequence[float | None] = [None] * len(places)
         probabilities = scores
         if ranked is not None:
             order = ranked.order.tolist()
@@ -298,18 +310,23 @@ class Service:
             scores = ranked.scores.tolist()
             probabilities = probabilities if ranked.probabilities is None else ranked.probabilities.tolist()
         results = []
-        for index in islice(order, request.top_n):
+        for k in islice(order, request.top_n):
+            index = places[k]
             sent, item = request.documents[index], items[index]
             results.append(
                 RankedDocument(
                     index=index,
-                    relevance_score=relevance[index],
-                    score=scores[index],
-                    probability=probabilities[index],
+                    relevance_score=relevance[k],
+                    score=scores[k],
+                    probability=probabilities[k],
                     item_id=item.item_id if item.item_id == sent or not isinstance(sent, str) else None,
-                    document=_document(sent, item) if request.return_documents else None,
+                    document=_document(sent, item.title) if request.return_documents else None,
                 )
             )
+        rest = (n for n in range(len(request.documents)) if n not in items)
+        for index in islice(rest, None if request.top_n is None else request.top_n - len(results)):
+            document = _document(request.documents[index], "") if request.return_documents else None
+            results.append(RankedDocument(index=index, relevance_score=0.0, document=document))
         return results
 
 
@@ -332,7 +349,8 @@ async def _before(due: float, work: Any) -> Any:
         return await work
 
 
-def _document(sent: str | Mapping[str, Any], item: Item) -> dict[str, Any]:
+def _document(sent: str | Mapping[str, Any], title: str) -> dict[str, Any]:
+    """As the clients of others expect it, with a `text`."""
     if isinstance(sent, str):
-        return {"text": sent if item.item_id != sent else item.title}
-    return {"text": item.title, **sent}
+        return {"text": title or sent}
+    return {"text": title, **sent}

@@ -150,6 +150,65 @@ def test_fields_and_ids_that_mean_nothing_are_named_or_refused(server: Server, c
     assert server.http.post("/v1/events", json={"events": [event], "evnts": []}).json()["ignored"] == ["evnts"]
 
 
+def test_documents_that_are_none_come_last_and_are_named(server: Server) -> None:
+    documents = ["red mug", {"price": 3}, "p1", {"title": "coat", "price": -1}, "p1", " ", "blue coat"]
+    good = [n for n, one in enumerate(documents) if n in (0, 2, 6)]
+    only = server.rerank(query="coat", documents=[documents[n] for n in good], scores=[3.0, 2.0, 1.0]).json()
+    for changes in ({}, {"top_n": 4}, {"deadline_ms": 0.001}):
+        scores = [3.0, 9.0, 2.0, 9.0, 9.0, 9.0, 1.0]
+        said = server.rerank(query="coat", documents=documents, scores=scores, return_documents=True, **changes).json()
+        assert list(said["meta"]["invalid"]) == [
+            "documents[1].title",
+            "documents[3].price",
+            "documents[4]",
+            "documents[5]",
+        ]
+        order = [one["index"] for one in said["results"]]
+        ranked = good if "deadline_ms" in changes else [good[one["index"]] for one in only["results"]]
+        assert order == [*ranked, 1, 3, 4, 5][: changes.get("top_n", 7)]
+        assert [one["relevance_score"] for one in said["results"]][3:] == [0.0] * (len(order) - 3)
+    assert server.rerank(query="coat", documents=[" ", {}]).json()["field"] == "documents[0]"
+    ranks = server.http.post("/rerank", json={"query": "a", "texts": ["", "mug"], "raw_scores": True, "impute": True})
+    assert [one["index"] for one in ranks.json()] == [1, 0]
+
+
+def test_a_title_and_a_text_are_both_read_whatever_their_order(server: Server) -> None:
+    def score(document: dict[str, Any], **fields: Any) -> float:
+        said = server.rerank(query="coat", documents=[document, "mug"], scores=[2.0, 1.0], **fields).json()
+        return next(float(one["score"]) for one in said["results"] if one["index"] == 0)
+
+    both = score({"title": "blue coat", "description": "soft wool"})
+    assert score({"title": "blue coat", "text": "soft wool"}) == pytest.approx(both, abs=1e-5)
+    assert score({"text": "soft wool", "title": "blue coat"}) == pytest.approx(both, abs=1e-5)
+    title, text = score({"title": "blue coat"}), score({"title": "soft wool"})
+    assert both != pytest.approx(title, abs=1e-5)
+    fields = {"title": "blue coat", "text": "soft wool", "brand": "Nord"}
+    assert score(fields, rank_fields=["title"]) == pytest.approx(title, abs=1e-5)
+    assert score(fields, rank_fields=["text"]) == pytest.approx(text, abs=1e-5)
+    assert score(fields, rank_fields=["title", "text"]) == pytest.approx(both, abs=1e-5)
+
+
+def test_a_query_above_the_limit_is_cut_and_counted(server: Server) -> None:
+    reply = server.rerank(query="coat " * 4001, documents=["mug", "coat"])
+    assert reply.json()["meta"]["truncated"]["query_characters"] == 5
+    assert "fallback" not in reply.json()["meta"]
+
+
+def test_a_browser_is_not_told_by_another_site_what_to_send(server: Server) -> None:
+    body = {"documents": ["mug"], "impute": True}
+    port = server.url.rsplit(":", 1)[1]
+    for header, value, status in (
+        ("Host", "evil.example", 403), ("Host", f"evil.example:{port}", 403), ("Host", f"localhost:{port}", 200),
+        ("Host", f"[::1]:{port}", 200), ("Origin", "https://evil.example", 403), ("Origin", "null", 403),
+        ("Origin", server.url, 200),
+    ):  # fmt: skip
+        assert server.http.post("/v1/rerank", json=body, headers={header: value}).status_code == status, value
+    docs = server.http.get("/docs")
+    assert docs.status_code == 200
+    assert "/v1/rerank" in docs.text
+    assert not re.search(r"""(src|href)=|url\(|@import""", docs.text)
+
+
 def test_a_deadline_that_cannot_be_held_gives_first_stage_order(server: Server, lists: list[RankingList]) -> None:
     reply = server.rerank(**body(lists[1], deadline_ms=0.01))
     assert reply.status_code == 200
@@ -182,7 +241,7 @@ def test_a_deadline_that_cannot_be_held_gives_first_stage_order(server: Server, 
 def test_what_cannot_be_served_is_refused_with_its_field(
     server: Server, changes: dict[str, Any], status: int, field: str
 ) -> None:
-    reply = server.rerank(**{"query": "coat", "documents": ["red mug", "blue coat"]} | changes)
+    reply = server.rerank(**{"query": "coat", "documents": ["red mug", "blue coat"], "strict": True} | changes)
     assert reply.status_code == status
     assert reply.json()["field"] == field
     assert reply.json()["message"]
@@ -269,7 +328,7 @@ def test_the_async_client_keeps_the_order_of_its_requests(server: Server) -> Non
 def test_the_clients_say_what_is_wrong(server: Server) -> None:
     with Client(server.url) as client:
         with pytest.raises(ServiceError, match=r"documents\[1\]") as refused:
-            client.rerank("coat", ["p1", "p1"])
+            client.rerank("coat", ["p1", "p1"], strict=True)
         assert refused.value.status == 422
         assert refused.value.request_id
         with pytest.raises(TypeError, match="top_k"):
