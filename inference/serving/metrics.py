@@ -31,6 +31,7 @@ class Metrics:
         self.fallbacks = Counter(
             "reshelf_fallbacks", "Replies in first-stage order.", ["reason"], registry=self.registry
         )
+        self.rules = Counter("reshelf_rules", "Documents that rules moved.", ["action"], registry=self.registry)
         self.store_errors = Counter("reshelf_store_errors", "History store gave no answer.", registry=self.registry)
         self.unreadable_events = Counter(
             "reshelf_unreadable_events", "Stored events that were no events.", registry=self.registry
@@ -57,6 +58,8 @@ class Metrics:
         for stage, ms in meta.ms.items():
             if stage != "total":
                 self.stages.labels(stage).observe(ms / 1000)
+        for action, count in meta.rules.items():
+            self.rules.labels(action).inc(count)
         if meta.fallback:
             self.fallbacks.labels(meta.fallback).inc()
         else:

@@ -14,6 +14,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSche
 
 from reshelf.data.schema import Event, Finite, Id, Item, Time
 from reshelf.inference.explanation import Explanation
+from reshelf.inference.rules import Rules
 
 MOST = 10_000
 """Entries of any list of a request, whatever a server's own limits are."""
@@ -98,10 +99,14 @@ class RerankRequest(Sent):
     impute: bool = False
     """Rank with medians in place of numbers that the model reads and that are missing; else the reply is first-stage
     order."""
+    personalization: Annotated[Finite, Field(ge=0, le=1)] | None = None
+    """How much of the order is the model's, from 0 (first-stage order) to 1; the tenant's where not given."""
+    rules: Annotated[Rules, Bounded] | None = None
+    """What a merchandiser asks for, after the tenant's own: only, never, pins, boosts, limits."""
     deadline_ms: Annotated[Finite, Field(gt=0)] | None = None
     """Milliseconds until the reply is due; past it, the reply is first-stage order."""
     strict: bool = False
-    """Refuse what would otherwise be named in `meta.ignored`, `meta.unknown` and `meta.invalid`, or be cut off a query."""
+    """Refuse what would otherwise be named in `meta.ignored`, `.unknown` and `.invalid`, or be cut off a query."""
     explain: bool = False
     """Say of the best few why they stand where they do; within the deadline, so give more of it."""
 
@@ -116,7 +121,8 @@ class RankedDocument(BaseModel):
     index: int
     """Its place in the request, from 0."""
     relevance_score: float
-    """In [0, 1], falling: the sigmoid of `score`; in a fallback, 1 / (1 + index)."""
+    """In [0, 1], falling but for what rules moved: the sigmoid of `score`, or of what the first stage was blended into;
+    in a fallback, 1 / (1 + index)."""
     score: float | None = None
     """Raw log-odds; None in a fallback."""
     probability: float | None = None
@@ -125,6 +131,8 @@ class RankedDocument(BaseModel):
     document: dict[str, Any] | None = None
     explanation: Explanation | None = None
     """Why it stands here, where the request asked and it is one of the best few."""
+    rules: Annotated[list[str], Field(exclude_if=not_)] = []
+    """What rules did with it."""
 
 
 class Meta(BaseModel):
@@ -154,6 +162,10 @@ class Meta(BaseModel):
     """With features_missing: what the model reads and is missing, `scores` or `features.NAME`."""
     imputed: list[str] = []
     """With `impute`: what was missing. All candidates got the middle level; first-stage scores come from the order."""
+    personalization: float | None = None
+    """How much of the order is the model's; None for all of it."""
+    rules: Annotated[dict[str, int], Field(exclude_if=not_)] = {}
+    """Documents that rules removed, pinned, boosted, and limited (put off, for too many were alike)."""
     unknown: Annotated[list[str], Field(exclude_if=not_)] = []
     """Documents that are no ids of the catalogue though they look like ids: they were read as titles."""
     invalid: Annotated[dict[str, str], Field(exclude_if=not_)] = {}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from itertools import islice
 from typing import Any
@@ -20,6 +20,7 @@ from reshelf.inference.assembly import MissingFeaturesError, assemble
 from reshelf.inference.explain import leave_one_out
 from reshelf.inference.explanation import Explanation
 from reshelf.inference.ranking import NonFiniteScoreError, PreparedList, Ranked, prepare, rank
+from reshelf.inference.rules import Arranged
 from reshelf.inference.serving.config import ServeConfig
 from reshelf.inference.serving.documents import check_lengths, items_of, unknown_ids
 from reshelf.inference.serving.engine.models import Models, ServedModel
@@ -106,6 +107,10 @@ class Service:
         watch.end("read")
         history = await self._history(tenant, request, due, meta)
         watch.end("history")
+        rules = tenant.rules if request.rules is None else request.rules.after(tenant.rules)
+        weight = tenant.personalization if request.personalization is None else request.personalization
+        meta.personalization = None if weight == 1 else weight
+        candidates = list(items.values())
         ranked: Ranked | None = None
         try:
             if model is None:
@@ -119,7 +124,7 @@ class Service:
             meta.ms["engine"] = done.ms
             meta.ms["wait"] = max(0.0, meta.ms["wait"] - done.ms)
             meta.prompt_tokens, meta.cached_tokens = done.prompt_tokens, done.cached_tokens
-            ranked = rank(prepared.scores(done.scores), model.spec.calibration)
+            ranked = rank(prepared.scores(done.scores), model.spec.calibration, weight, rules, candidates)
         except TimeoutError:
             meta.fallback = "deadline"
         except UnservedError as error:
@@ -128,7 +133,14 @@ class Service:
             meta.fallback = "engine_error"
         except MissingFeaturesError as error:
             meta.fallback, meta.missing = "features_missing", list(error.names)
-        results = self._results(request, items, ranked)
+        if ranked is not None:
+            arranged = ranked.arranged
+        else:
+            arranged = rules.arrange_first_stage(candidates) if rules else Arranged(np.arange(len(candidates)))
+        meta.rules = arranged.counts
+        results = self._results(request, items, ranked, arranged)
+        if not rules or not (rules.only or rules.never):  # nobody knows what the others are
+            results += self._invalid_results(request, items, len(results))
         if request.explain and ranked is None:
             meta.unexplained = meta.fallback
         elif request.explain and model is not None and ranked is not None:
@@ -296,21 +308,19 @@ class Service:
         return {}
 
     def _results(
-        self, request: RerankRequest, items: Mapping[int, Item], ranked: Ranked | None
+        self, request: RerankRequest, items: Mapping[int, Item], ranked: Ranked | None, arranged: Arranged
     ) -> list[RankedDocument]:
-        """Best first; in first-stage order where there are no scores. Documents that are none come last."""
+        """Best first; in first-stage order where there are no scores."""
         places = list(items)
-        order: Iterable[int] = range(len(places))
-        relevance = [1 / (1 + k) for k in order]
+        relevance = [1 / (1 + k) for k in range(len(places))]
         scores: Sequence[float | None] = [None] * len(places)
         probabilities = scores
         if ranked is not None:
-            order = ranked.order.tolist()
-            relevance = (0.5 * (1 + np.tanh(0.5 * ranked.scores.astype(float)))).tolist()
+            relevance = (0.5 * (1 + np.tanh(0.5 * ranked.values.astype(float)))).tolist()
             scores = ranked.scores.tolist()
             probabilities = probabilities if ranked.probabilities is None else ranked.probabilities.tolist()
         results = []
-        for k in islice(order, request.top_n):
+        for k in arranged.order[: request.top_n].tolist():
             index = places[k]
             sent, item = request.documents[index], items[index]
             results.append(
@@ -321,13 +331,22 @@ class Service:
                     probability=probabilities[k],
                     item_id=item.item_id if item.item_id == sent or not isinstance(sent, str) else None,
                     document=_document(sent, item.title) if request.return_documents else None,
+                    rules=arranged.notes.get(k, []),
                 )
             )
-        rest = (n for n in range(len(request.documents)) if n not in items)
-        for index in islice(rest, None if request.top_n is None else request.top_n - len(results)):
-            document = _document(request.documents[index], "") if request.return_documents else None
-            results.append(RankedDocument(index=index, relevance_score=0.0, document=document))
         return results
+
+    def _invalid_results(self, request: RerankRequest, items: Mapping[int, Item], before: int) -> list[RankedDocument]:
+        """Documents that are none, behind those that are."""
+        rest = (n for n in range(len(request.documents)) if n not in items)
+        return [
+            RankedDocument(
+                index=index,
+                relevance_score=0.0,
+                document=_document(request.documents[index], "") if request.return_documents else None,
+            )
+            for index in islice(rest, None if request.top_n is None else request.top_n - before)
+        ]
 
 
 class Stages:

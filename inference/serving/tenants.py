@@ -25,6 +25,7 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 
 from reshelf.data.atomic import atomic
 from reshelf.errors import InputError
+from reshelf.inference.rules import Rules
 from reshelf.inference.serving.log import audit, log_once_a_minute
 from reshelf.inference.serving.rates import Rate, duration_s
 from reshelf.inference.serving.refusals import field_name
@@ -68,6 +69,10 @@ class Tenant(BaseModel):
     """Requests at one time; None for its share of `limits.requests`."""
     model: str = ""
     """Reranker folder that its lists are ranked by; empty for the server's own."""
+    personalization: Annotated[float, Field(ge=0, le=1)] = 1.0
+    """How much of an order is the model's, where a request does not say."""
+    rules: Rules | None = None
+    """What its merchandisers ask for, in every list."""
     operator: bool = False
     """May read /metrics, and nothing else."""
 
@@ -143,13 +148,14 @@ def make_key(config: KeyConfig) -> None:
             "model": "" if config.model is None else str(config.model), "operator": config.operator,
         }  # fmt: skip
         before = old.model_dump() if old else {}
-        settings = {name: value or before.get(name, value) for name, value in settings.items()}
+        settings = {name: value for name, value in settings.items() if value or name not in before}
         try:
-            made = Tenant.model_validate({"name": config.name, "keys": keys, **settings})
+            made = Tenant.model_validate({**before, "name": config.name, "keys": keys, **settings})
         except ValidationError as error:
             raise InputError(f"tenant {config.name}, {_problem(error)}") from error
         entries = [*(one for one in tenants.values() if one.name != config.name), made]
-        text = yaml.safe_dump({"tenants": [one.model_dump(mode="json") for one in entries]}, sort_keys=False)
+        written = [one.model_dump(mode="json", exclude_none=True, exclude_defaults=True) for one in entries]
+        text = yaml.safe_dump({"tenants": written}, sort_keys=False)
         with atomic(config.tenants) as partial:
             partial.write_text(text, encoding="utf-8")
     if old:

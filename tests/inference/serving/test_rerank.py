@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 from reshelf.data.schema import Item, RankingList
+from reshelf.errors import InputError
 from reshelf.inference.client import AsyncClient, Client, ServiceError
 from reshelf.inference.reranker import Reranker
 from reshelf.inference.serving.schemas import RerankReply, RerankRequest
@@ -186,6 +187,49 @@ def test_a_title_and_a_text_are_both_read_whatever_their_order(server: Server) -
     assert score(fields, rank_fields=["title"]) == pytest.approx(title, abs=1e-5)
     assert score(fields, rank_fields=["text"]) == pytest.approx(text, abs=1e-5)
     assert score(fields, rank_fields=["title", "text"]) == pytest.approx(both, abs=1e-5)
+
+
+def test_an_order_is_blended_and_arranged_as_offline(
+    server: Server, reranker_folder: Any, catalogue: dict[str, Item], lists: list[RankingList]
+) -> None:
+    ranking = lists[1]
+    brands = {catalogue[one].brand for one in ranking.candidates}
+    assert len(brands) > 1
+    rules = {
+        "never": [{"item_id": [ranking.candidates[2]]}], "pins": [{"item_id": ranking.candidates[30], "place": 1}],
+        "boosts": [{"where": {"brand": ["Nord"]}, "by": 0.5}], "limits": [{"per": "brand", "at_most": 2, "first": 8}],
+    }  # fmt: skip
+    with Reranker.from_pretrained(reranker_folder, "transformers", catalogue, device="cpu") as reranker:
+        for personalization, asked in ((0.0, None), (0.4, None), (0.4, rules), (1.0, rules)):
+            offline = reranker.rerank(
+                ranking.query, ranking.candidates, ranking.history, scores=ranking.scores, time=ranking.time,
+                personalization=personalization, rules=asked,
+            )  # fmt: skip
+            said = server.rerank(**body(ranking, personalization=personalization, rules=asked)).json()
+            assert [one["item_id"] for one in said["results"]] == list(offline.item_ids)
+            assert [one.get("rules", []) for one in said["results"]] == [list(one.rules) for one in offline]
+            if personalization == 0:
+                assert list(offline.item_ids) == list(ranking.candidates)
+        with pytest.raises(InputError, match="personalization"):
+            reranker.rerank("", ranking.candidates[:2], scores=[2.0, 1.0], personalization=1.5)
+        with pytest.raises(InputError, match="rules, field pins"):
+            reranker.rerank("", ranking.candidates[:2], scores=[2.0, 1.0], rules={"pins": [{"place": 1}]})
+    assert said["meta"]["rules"] == {"removed": 1, "pinned": 1} | {
+        name: said["meta"]["rules"][name] for name in ("boosted", "limited")
+    }
+    assert said["results"][0]["rules"] == ["pinned to place 1"]
+    late = server.rerank(**body(ranking, rules={**rules, "boosts": []}, deadline_ms=0.001)).json()
+    assert late["meta"]["fallback"] == "deadline"
+    assert late["results"][0]["index"] == 30
+    assert 2 not in [one["index"] for one in late["results"]]
+    mixed = server.rerank(query="a", documents=["p1", " "], scores=[1.0, 2.0], rules={"never": [{"brand": ["x"]}]})
+    assert [one["index"] for one in mixed.json()["results"]] == [0], "of a document that is none, nobody knows"
+    text = server.http.get("/metrics").text
+    assert re.search(r'^reshelf_rules_total\{action="pinned"\} [1-9]', text, re.M)
+    for changes, field in (
+        ({"personalization": 2}, "personalization"), ({"rules": {"limits": [{"per": "x"}]}}, "rules.limits[0].per"),
+    ):  # fmt: skip
+        assert server.rerank(**body(ranking, **changes)).json()["field"] == field
 
 
 def test_a_query_above_the_limit_is_cut_and_counted(server: Server) -> None:
