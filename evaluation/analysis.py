@@ -17,8 +17,9 @@ from reshelf.evaluation.baselines.numbers import every_list_has
 from reshelf.evaluation.baselines.popularity import FEATURE, Popularity
 from reshelf.evaluation.beyond_accuracy import top_k_quality
 from reshelf.evaluation.config import EvaluateConfig
-from reshelf.evaluation.measure import Measurement, Truth
+from reshelf.evaluation.measure import Measurement, Truth, ndcg_per_list
 from reshelf.evaluation.movement import movement, moves
+from reshelf.evaluation.personalization import personalization_curve
 from reshelf.evaluation.slices import slice_rows, slices
 from reshelf.evaluation.worst_lists import worst_lists
 from reshelf.metrics.bootstrap import resample
@@ -45,6 +46,7 @@ def analyse(
         slices: rows of `slices.slice_rows`;
         top_k: system -> `beyond_accuracy.top_k_quality`;
         movement: what main is compared with (first_stage, without_history) -> `movement.movement`;
+        personalization: `personalization.personalization_curve` of main; None where main is the first stage;
         moves: how many candidates went up by how many places from the first stage, as [[places, candidates], …];
         calibration: of main's probabilities, None where it gives none;
         worst: rows of `worst.worst_lists`.
@@ -74,6 +76,15 @@ def analyse(
             for name, scores in scored.items()
         },
         "movement": {name: movement(scored[main], other, config.k) for name, other in compared.items()},
+        "personalization": None
+        if main == "first_stage"
+        else personalization_curve(
+            scored[main],
+            first,
+            np.array([bool(one.history) for one in lists]),
+            lambda scores: ndcg_per_list(scores, truth, config.k),
+            config.k,
+        ),
         "moves": [[int(places), int(n)] for places, n in zip(*step)],
         "calibration": calibration(config, main, scored[main], truth),
         "worst": []

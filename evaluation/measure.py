@@ -122,6 +122,14 @@ def measure(scores: Sequence[np.ndarray], truth: Truth, k: int) -> Measurement:
     return result
 
 
+def ndcg_per_list(scores: Sequence[np.ndarray], truth: Truth, k: int) -> np.ndarray:
+    """The report's main metric, float64 [n_lists]; NaN where a list has nothing to find."""
+    if truth.utility is not None:
+        return _over(scores, truth.utility, lambda own, utility: ndcg(own, utility, k))
+    assert truth.labels is not None
+    return _over(scores, truth.labels, lambda own, labels: ndcg(own, exponential_gains(labels), k))
+
+
 def _over(
     scores: Sequence[np.ndarray], truth: Sequence[np.ndarray], metric: Callable[[np.ndarray, np.ndarray], float]
 ) -> np.ndarray:

@@ -20,6 +20,7 @@ def sections(report: Mapping[str, Any]) -> list[str]:
         *_slices(main, report),
         *_top_k(report),
         *_movement(main, report),
+        *_personalization(main, report),
         *_calibration(report),
         *_worst(main, report),
     ]
@@ -120,6 +121,33 @@ def _movement(main: str, report: Mapping[str, Any]) -> list[str]:
             "",
         ]
     return [*lines, "![Places moved](moves.png)", ""]
+
+
+def _personalization(main: str, report: Mapping[str, Any]) -> list[str]:
+    found = report["personalization"]
+    if found is None:
+        return []
+    rows = [
+        (
+            f"**{row['weight']:.1f}**" if row["weight"] == found["recommended"] else f"{row['weight']:.1f}",
+            *("–" if row[name] is None else f"{row[name]:.3f}" for name in ("ndcg", "warm", "cold")),
+            f"{row['lists_changed']:.0%}",
+            f"{row['replaced']:.0%}",
+        )
+        for row in found["rows"]
+    ]
+    k = report["k"]
+    head = ("personalization", f"nDCG@{k}", "with a history", "without", f"lists whose first {k} changed",
+            f"first {k} replaced")  # fmt: skip
+    return [
+        f"## How much of the order should be {main}'s?",
+        "",
+        "0 is first-stage order, 1 the model's. Bold: the smallest weight within one standard error of the best, to "
+        "begin with.",
+        "",
+        *grid(head, rows),
+        "",
+    ]
 
 
 def _calibration(report: Mapping[str, Any]) -> list[str]:

@@ -26,7 +26,15 @@ from urllib.parse import quote, urlsplit
 from pydantic import BaseModel, ValidationError
 from pydantic_core import to_jsonable_python
 
-from reshelf.inference.serving.schemas import EventsReply, EventsRequest, RerankReply, RerankRequest, SentEvent
+from reshelf.inference.serving.schemas import (
+    EventsReply,
+    EventsRequest,
+    ExportReply,
+    RerankReply,
+    RerankRequest,
+    SentEvent,
+    StoredEvent,
+)
 from reshelf.unicode import replace_half_surrogates
 
 if TYPE_CHECKING:
@@ -173,6 +181,11 @@ class Client:
         response = self._send("POST", "/v1/events", _events_request(events), self._connections.call())
         return _read(EventsReply, response).stored
 
+    def export(self, user_id: str) -> list[StoredEvent]:
+        """All that is kept of a shopper, oldest first. Raises ServiceError."""
+        response = self._send("GET", f"{_user_path(user_id)}/export", None, self._connections.call())
+        return _read(ExportReply, response).events
+
     def forget(self, user_id: str) -> None:
         """Remove all that is known of a shopper. Raises ServiceError."""
         self._send("DELETE", _user_path(user_id), None, self._connections.call())
@@ -274,6 +287,11 @@ class AsyncClient:
         response = await self._send("POST", "/v1/events", _events_request(events), self._connections.call())
         return _read(EventsReply, response).stored
 
+    async def export(self, user_id: str) -> list[StoredEvent]:
+        """As `Client.export`."""
+        response = await self._send("GET", f"{_user_path(user_id)}/export", None, self._connections.call())
+        return _read(ExportReply, response).events
+
     async def forget(self, user_id: str) -> None:
         """Remove all that is known of a shopper. Raises ServiceError."""
         await self._send("DELETE", _user_path(user_id), None, self._connections.call())
@@ -348,7 +366,8 @@ def _plain(value: Any) -> Any:
 
 
 def _user_path(user_id: str) -> str:
-    return f"/v1/users/{quote(replace_half_surrogates(user_id)[0], safe='')}"
+    # A dot too: `/v1/users/..` is another place.
+    return f"/v1/users/{quote(replace_half_surrogates(user_id)[0], safe='').replace('.', '%2E')}"
 
 
 def _read(kind: type[M], response: httpx.Response) -> M:

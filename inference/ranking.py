@@ -2,7 +2,7 @@
 
     prepared = prepare(builder, ranking)                   # the prompt, equal candidates once
     (values,) = engine.score([prepared.prompt])            # at once, among many, or awaited: the caller's
-    ranked = rank(prepared.scores(values), calibration)    # scores, order, probabilities
+    ranked = rank(prepared.scores(values), calibration)    # scores, order, probabilities; rules and blending with it
     [ranking.candidates[k] for k in ranked.order]
 
 What comes before the engine and what comes after it are plain functions: a caller awaits a queue, or collects lists
@@ -19,8 +19,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from reshelf.data.schema import RankingList
+from reshelf.data.schema import Item, RankingList
+from reshelf.inference.blend import blend
 from reshelf.inference.engines.engine import Engine
+from reshelf.inference.rules import Arranged, Rules
 from reshelf.metrics.ordering import best_first
 from reshelf.modeling.calibration import Calibration
 from reshelf.prompts.builder import ListPrompt, PromptBuilder, Truncated
@@ -67,10 +69,18 @@ class Ranked:
 
     scores: np.ndarray
     """float32 [K], raw log-odds, in first-stage order."""
-    order: np.ndarray
-    """int64 [K], candidates best first; equal scores keep first-stage order."""
+    values: np.ndarray
+    """float [K], in first-stage order: what is ordered by before rules. The scores, unless blended with the first
+    stage."""
+    arranged: Arranged
+    """The order, and what rules did."""
     probabilities: np.ndarray | None
     """float64 [K], calibrated, in first-stage order; None where the model was not calibrated."""
+
+    @property
+    def order(self) -> np.ndarray:
+        """int64, candidates best first; equal values keep first-stage order. Fewer than K where rules removed some."""
+        return self.arranged.order
 
 
 def prepare(builder: PromptBuilder, ranking: RankingList) -> PreparedList:
@@ -103,10 +113,22 @@ def score(engine: Engine, lists: Sequence[PreparedList]) -> list[np.ndarray]:
     return [one.scores(found) for one, found in zip(lists, values, strict=True)]
 
 
-def rank(scores: np.ndarray, calibration: Calibration | None = None) -> Ranked:
+def rank(
+    scores: np.ndarray, calibration: Calibration | None = None, personalization: float = 1.0,
+    rules: Rules | None = None, items: Sequence[Item] = (),
+) -> Ranked:  # fmt: skip
     """The order that scores make, and their probabilities.
+
+    Args:
+        scores: float32 [K], raw log-odds in first-stage order.
+        calibration: of the model.
+        personalization: how much of the order is the model's (`inference.blend`).
+        rules: what a merchandiser asks for (`inference.rules`).
+        items: the K candidates, for `rules`.
 
     >>> rank(np.array([0.5, 2.0, 0.5], dtype=np.float32)).order.tolist()
     [1, 0, 2]
     """
-    return Ranked(scores, best_first(scores), None if calibration is None else calibration.probability(scores))
+    values = scores if personalization == 1 else blend(scores, personalization)
+    arranged = rules.arrange(values, items) if rules else Arranged(best_first(values))
+    return Ranked(scores, values, arranged, None if calibration is None else calibration.probability(scores))

@@ -36,9 +36,10 @@ from reshelf.errors import InputError
 from reshelf.inference.engines.engine import EngineName
 from reshelf.inference.explanation import Explanation
 from reshelf.inference.reranker import RankedList, Reranker
+from reshelf.inference.rules import read_rules
 from reshelf.modeling.precision import Precision
 
-_FIELDS = ("query", "candidates", "history", "history_items", "scores", "features", "time")
+_FIELDS = ("query", "candidates", "history", "history_items", "scores", "features", "time", "personalization", "rules")
 _BARS = 8
 """Reasons shown as bars."""
 _BAR_WIDTH = 24
@@ -51,7 +52,7 @@ class RerankConfig:
     model: str
     """Reranker folder, or its id on the Hugging Face Hub."""
     request: Path | None = None
-    """JSON file with query, candidates, history, history_items, scores, features, time."""
+    """JSON file with query, candidates, history, history_items, scores, features, time, personalization, rules."""
     data: Path | None = None
     """Data set folder: its items are the catalogue that ids are looked up in."""
     list_id: str | None = None
@@ -67,6 +68,10 @@ class RerankConfig:
     """First-stage scores of `candidates`, higher is better, for models that read them."""
     impute: bool = False
     """Rank with medians in place of numbers that the model reads and that are missing."""
+    personalization: float | None = None
+    """How much of the order is the model's, from 0 (first-stage order) to 1."""
+    rules: Path | None = None
+    """JSON file of rules: only, never, pins, boosts, limits."""
     engine: EngineName = "auto"
     """auto, transformers or vllm; auto is vLLM where it is installed and there is a GPU, else transformers."""
     precision: Precision = "auto"
@@ -88,6 +93,10 @@ def rerank(config: RerankConfig) -> None:
         raise InputError(f"top is {config.top}; give a number of at least 1")
     catalogue, lists = _read_data(config)
     request = _request(config, lists)
+    if config.personalization is not None:
+        request["personalization"] = config.personalization
+    if config.rules is not None:
+        request["rules"] = read_rules(config.rules)
     with Reranker.from_pretrained(
         config.model, config.engine, catalogue, trust_remote_code=config.trust_remote_code, precision=config.precision
     ) as reranker:
@@ -113,6 +122,7 @@ def as_json(ranked: RankedList, top: int | None = None) -> dict[str, Any]:
                 "score": entry.score,
                 "probability": entry.probability,
             }
+            | ({"rules": list(entry.rules)} if entry.rules else {})
             | ({} if entry.explanation is None else {"explanation": entry.explanation.model_dump(exclude_none=True)})
             for entry in ranked.entries[:top]
         ],
@@ -156,10 +166,13 @@ def show(
             arrow,
             Text(item.title),
             item.price_text,
-            f"{entry.score:+.3f}",
+            f"{entry.score:+.3f}{' *' * bool(entry.rules)}",
         )
         table.add_row(*row)
     console.print(table)
+    for entry in ranked.entries[:top]:
+        if entry.rules:
+            console.print(Text(f"  * {entry.rank}: {', '.join(entry.rules)}", "dim"))
     truncated = ranked.truncated
     for count, what in (
         (truncated.events, "oldest events did not fit the prompt"),

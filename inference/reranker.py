@@ -18,10 +18,10 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 import numpy as np
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from reshelf.data.dataset_folder import problem_of
-from reshelf.data.schema import Event, Item, RankingList, Record
+from reshelf.data.schema import Event, Item, RankingList
 from reshelf.data.signals.kept import FOLDER, KeptSignals, open_signals
 from reshelf.errors import InputError
 from reshelf.inference.assembly import assemble, with_features
@@ -31,13 +31,14 @@ from reshelf.inference.engines.vllm_settings import VllmSettings
 from reshelf.inference.explain import leave_one_out
 from reshelf.inference.explanation import Explanation
 from reshelf.inference.ranking import prepare, rank, score
+from reshelf.inference.rules import Rules
 from reshelf.modeling.checkpoint import RerankerSpec, read_reranker
 from reshelf.modeling.precision import Precision
 from reshelf.prompts.builder import Truncated
 from reshelf.prompts.item_tokens import ItemTokens, catalogue_tokens
 from reshelf.unicode import replace_half_surrogates
 
-R = TypeVar("R", bound=Record)
+R = TypeVar("R", bound=BaseModel)
 _LISTS_AT_ONCE = 256
 """Prompts in memory at one time."""
 
@@ -57,6 +58,8 @@ class RankedItem:
     """How likely it is wanted, for people: the order never comes from it. None where the model was not calibrated."""
     explanation: Explanation | None = None
     """Why it stands here, where that was asked for and it is one of the best few."""
+    rules: tuple[str, ...] = ()
+    """What rules did with it."""
 
 
 @dataclass(frozen=True)
@@ -187,6 +190,8 @@ class Reranker:
         time: datetime | None = None,
         impute: bool = False,
         explain: bool = False,
+        personalization: float = 1.0,
+        rules: Rules | Mapping[str, Any] | None = None,
     ) -> RankedList:
         """Reorder candidates for a shopper.
 
@@ -202,6 +207,8 @@ class Reranker:
             impute: rank with medians in place of numbers that the model reads and that are missing.
             explain: say of the best few why they stand where they do (`inference.explain`); costs about as many lists
                 as the history has events.
+            personalization: how much of the order is the model's, from 0 (first-stage order) to 1 (`inference.blend`).
+            rules: what a merchandiser asks for (`inference.rules`); what it removes is not in the result.
 
         Returns:
             Best first; candidates with equal scores keep their first-stage order.
@@ -210,6 +217,9 @@ class Reranker:
             InputError: a record is invalid, an item is unknown, or numbers the model reads are missing, `impute` is not
                 set, and the model cannot do without them (`inference.assembly.with_features`).
         """
+        if not isinstance(personalization, int | float) or not 0 <= personalization <= 1:
+            raise InputError(f"personalization is {personalization!r}; give a number from 0 to 1")
+        asked = None if rules is None else _record(Rules, rules, "rules")
         assembled = assemble(
             self._builder,
             replace_half_surrogates(query)[0],
@@ -227,19 +237,21 @@ class Reranker:
         )
         prepared = prepare(assembled.builder, assembled.ranking)
         (values,) = score(self.engine, [prepared])
-        ranked = rank(values, self.spec.calibration)
+        items = [prepared.builder.items[item_id] for item_id in prepared.ranking.candidates]
+        ranked = rank(values, self.spec.calibration, personalization, asked, items)
         explanations: dict[int, Explanation] = {}
         if explain:
             ablations = leave_one_out(prepared, values)
             explanations = ablations.explain(score(self.engine, ablations.lists))
         entries = tuple(
             RankedItem(
-                item=prepared.builder.items[prepared.ranking.candidates[k]],
+                item=items[k],
                 score=float(values[k]),
                 rank=place,
                 first_stage_rank=k + 1,
                 probability=None if ranked.probabilities is None else float(ranked.probabilities[k]),
                 explanation=explanations.get(k),
+                rules=tuple(ranked.arranged.notes.get(k, ())),
             )
             for place, k in enumerate(ranked.order.tolist(), start=1)
         )

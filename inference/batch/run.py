@@ -40,6 +40,7 @@ from reshelf.inference.batch.rows import read_catalogue
 from reshelf.inference.batch.scorer import ShardScorer
 from reshelf.inference.engines.engine import EngineName, choose_engine
 from reshelf.inference.reranker import find_reranker
+from reshelf.inference.rules import Rules, read_rules
 from reshelf.modeling.checkpoint import ADAPTER, SPEC_FILE, read_spec
 from reshelf.modeling.precision import Precision
 
@@ -73,6 +74,10 @@ class BatchConfig:
     impute: bool = False
     """Rank with medians in place of numbers that the model reads and a list lacks; else, where the model cannot do
     without, that list is in first-stage order, and counted."""
+    personalization: float = 1.0
+    """How much of the order is the model's, from 0 (first-stage order) to 1."""
+    rules: Path | None = None
+    """JSON file of a merchandiser's rules: only, never, pins, boosts, limits."""
     ray: bool = False
     """Run on Ray: on the cluster of RAY_ADDRESS or the one this machine belongs to, else on this machine. All
     machines must see the same files."""
@@ -94,6 +99,8 @@ class BatchJob:
     item_tokens: Path | None
     trust_remote_code: bool
     impute: bool
+    personalization: float
+    rules: Rules | None
 
     def reader(self) -> ShardReader:
         return ShardReader(self.files, self.shard_lists)
@@ -103,7 +110,7 @@ class BatchJob:
         items = read_catalogue(self.catalogue)
         return ShardScorer(
             self.model, items, self.engine, self.precision, self.out, self.reader(), self.item_tokens,
-            self.trust_remote_code, self.impute,
+            self.trust_remote_code, self.impute, self.personalization, self.rules,
         )  # fmt: skip
 
 
@@ -140,6 +147,8 @@ def make_job(config: BatchConfig) -> BatchJob:
     for name, value in (("shard_lists", config.shard_lists), ("workers", config.workers)):
         if value is not None and value < 1:
             raise InputError(f"{name} is {value}; give at least 1")
+    if not 0 <= config.personalization <= 1:
+        raise InputError(f"personalization is {config.personalization}; give a number from 0 to 1")
     if config.workers is not None and not config.ray:
         raise InputError("workers is for ray; give --ray too, or leave it out")
     items = config.catalogue / "items.parquet" if config.catalogue.is_dir() else config.catalogue
@@ -154,7 +163,8 @@ def make_job(config: BatchConfig) -> BatchJob:
     tokens = config.item_tokens.absolute() if config.item_tokens else None
     return BatchJob(
         model.absolute(), items.absolute(), config.out.absolute(), engine, config.precision, files, config.shard_lists,
-        tokens, config.trust_remote_code, config.impute,
+        tokens, config.trust_remote_code, config.impute, config.personalization,
+        read_rules(config.rules) if config.rules else None,
     )  # fmt: skip
 
 
@@ -168,6 +178,8 @@ def manifest_of(job: BatchJob) -> dict[str, Any]:
         "precision": job.precision,
         "shard_lists": job.shard_lists,
         "impute": job.impute,
+        "personalization": job.personalization,
+        "rules": job.rules and job.rules.model_dump(mode="json"),
         "catalogue": {"size": stat.st_size, "modified": stat.st_mtime_ns},
         "files": [{k: v for k, v in asdict(file).items() if k != "path"} for file in job.files],
     }

@@ -30,6 +30,7 @@ from reshelf.inference.batch.rows import Reject, Row, read_rows, reject
 from reshelf.inference.engines.engine import Engine
 from reshelf.inference.engines.start import start_engine
 from reshelf.inference.ranking import NonFiniteScoreError, PreparedList, prepare, rank
+from reshelf.inference.rules import Rules
 from reshelf.modeling.checkpoint import read_reranker
 from reshelf.modeling.precision import Precision
 from reshelf.prompts.builder import PromptBuilder, Truncated
@@ -89,6 +90,8 @@ class ShardScorer:
         trust_remote_code: whether Python code that comes with the base may run.
         impute: whether numbers that the model reads and a list lacks are imputed; else it stays in first-stage order,
             where the model cannot do without.
+        personalization: how much of the order is the model's.
+        rules: what a merchandiser asks for; what they remove is not among the ranked.
 
     Raises:
         InputError: as `start_engine` and `catalogue_tokens`, or the engine cannot serve this model.
@@ -97,7 +100,8 @@ class ShardScorer:
     def __init__(
         self, model: Path, items: Mapping[str, Item], engine: Literal["transformers", "vllm"],
         precision: Precision, out: Path, reader: ShardReader, item_tokens: Path | None = None,
-        trust_remote_code: bool = False, impute: bool = False,
+        trust_remote_code: bool = False, impute: bool = False, personalization: float = 1.0,
+        rules: Rules | None = None,
     ) -> None:  # fmt: skip
         spec, tokenizer = read_reranker(model, trust_remote_code)
         tokens = None
@@ -110,6 +114,7 @@ class ShardScorer:
         self._out = out
         self._reader = reader
         self._impute = impute
+        self._personalization, self._rules = personalization, rules
 
     def run(self, shards: Iterable[int]) -> Iterator[tuple[Tally | None, int]]:
         """Score and write shards. After every call of the engine: the shard's tally if it is now finished, and how
@@ -161,12 +166,34 @@ class ShardScorer:
             return None
         shard.scored.sort(key=lambda one: (one.row.file, one.row.row))
         shard.rejects.sort(key=lambda one: (one.file, one.row))
-        tally = write_shard(self._out, shard.number, columns(shard.scored), shard.rejects)
+        tally = write_shard(self._out, shard.number, self._columns(shard.scored), shard.rejects)
         assert tally.rows == shard.rows, "a row was lost or doubled"
         if self._engine.name == "transformers":
             # Kept prefixes change scores in their last bits; begun anew, a resumed job gives the very same shard.
             self._engine.forget()
         return tally
+
+    def _columns(self, scored: Sequence[ScoredRow]) -> dict[str, list[Any]]:
+        """Columns of `SCORES_SCHEMA`; equal scores, and lists without scores, keep first-stage order."""
+        made: dict[str, list[Any]] = {name: [] for name in SCORES_SCHEMA.names}
+        for row, truncated, missing, values in scored:
+            candidates = row.ranking.candidates
+            line = (
+                *(row.file, row.row, row.ranking.list_id, row.ranking.user_id, candidates, values),
+                [candidates[k] for k in self._order(candidates, values)],
+                "features_missing" if values is None else None,
+                missing,
+                *vars(truncated).values(),
+            )
+            for name, value in zip(made, line, strict=True):
+                made[name].append(value)
+        return made
+
+    def _order(self, candidates: Sequence[str], values: np.ndarray | None) -> Iterable[int]:
+        items = [self._builder.items[one] for one in candidates] if self._rules else ()
+        if values is not None:
+            return rank(values, None, self._personalization, self._rules, items).order.tolist()
+        return self._rules.arrange_first_stage(items).order.tolist() if self._rules else range(len(candidates))
 
     def _score(self, lists: Sequence[PreparedList]) -> Sequence[np.ndarray | InputError]:
         """What the engine says of every list, or why it has no scores (too long for the engine)."""
@@ -235,23 +262,6 @@ def engine_calls(
         missing.append(complete.missing)
         used += prepared.prompt.tokens
     yield EngineCall(shard, group, lists, missing, handled + len(group), last=True)
-
-
-def columns(scored: Sequence[ScoredRow]) -> dict[str, list[Any]]:
-    """Columns of `SCORES_SCHEMA`; equal scores, and lists without scores, keep first-stage order."""
-    made: dict[str, list[Any]] = {name: [] for name in SCORES_SCHEMA.names}
-    for row, truncated, missing, values in scored:
-        candidates = row.ranking.candidates
-        ranked = candidates if values is None else [candidates[k] for k in rank(values).order]
-        line = (
-            *(row.file, row.row, row.ranking.list_id, row.ranking.user_id, candidates, values, ranked),
-            "features_missing" if values is None else None,
-            missing,
-            *vars(truncated).values(),
-        )
-        for name, value in zip(made, line, strict=True):
-            made[name].append(value)
-    return made
 
 
 def _reject(row: Row, reason: str, field: str | None = None) -> Reject:

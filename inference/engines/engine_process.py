@@ -31,6 +31,7 @@ from reshelf.inference.engines.messages import (
     LoadAdapter,
     NotScored,
     NotStarted,
+    Progress,
     ProtocolError,
     Ready,
     Score,
@@ -147,7 +148,8 @@ class EngineProcess:
                 raise RuntimeError("the engine is closed")
             try:
                 self._child.socket.sendall(framed(message))
-                reply = self._next(within_s)
+                while isinstance(reply := self._next(within_s), Progress):
+                    pass
             except (ProtocolError, TimeoutError) as error:
                 raise self._failed(str(error)) from error
             except (OSError, EOFError) as error:  # it hung up: why, its output or its exit code says

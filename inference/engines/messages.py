@@ -154,6 +154,10 @@ class Scored(Message, frozen=True):
     """Those of them whose keys and values were known."""
 
 
+class Progress(Message, frozen=True):
+    """It got further with the lists before it; an answer is still to come."""
+
+
 class NotScored(Message, frozen=True):
     """What went wrong instead."""
 
@@ -176,7 +180,7 @@ class Forgotten(Message, frozen=True):
 
 
 ToEngine: TypeAlias = Start | StartExported | Score | ScorePairs | LoadAdapter | UnloadAdapter | Forget
-FromEngine: TypeAlias = Ready | NotStarted | Scored | NotScored | AdapterLoaded | Forgotten
+FromEngine: TypeAlias = Ready | NotStarted | Progress | Scored | NotScored | AdapterLoaded | Forgotten
 M = TypeVar("M")
 
 

@@ -36,6 +36,7 @@ from reshelf.inference.engines.messages import (
     LoadAdapter,
     NotScored,
     NotStarted,
+    Progress,
     ProtocolError,
     Ready,
     Score,
@@ -55,7 +56,10 @@ if TYPE_CHECKING:
 _IN_FLIGHT = {"transformers": 2, "vllm": 64}
 """One list to work on and the next; or as many as vLLM can do together."""
 _GRACE_S = 10.0
-"""A busy process has so long to end by itself after whom it works for."""
+"""A process that scores has so long to end by itself after whom it works for."""
+_PROGRESS_S = 1.0
+"""It says no more often that it got further."""
+_loaded = threading.Event()
 
 
 def main(fd: int, folder: str) -> None:
@@ -63,7 +67,7 @@ def main(fd: int, folder: str) -> None:
     tempfile.tempdir = folder  # removed by who started this process too, where this one is killed
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for who started this process, who then ends it
     connection = socket.socket(fileno=fd)
-    threading.Thread(target=_end_with_caller, args=(fd,), daemon=True).start()
+    threading.Thread(target=_end_with_caller, args=(fd, folder), daemon=True).start()
     frames: FrameReader[ToEngine] = FrameReader(ToEngine)
     try:
         if not (messages := _receive(connection, frames)):
@@ -89,12 +93,14 @@ def _receive(connection: socket.socket, frames: FrameReader[ToEngine]) -> list[T
     return []
 
 
-def _end_with_caller(fd: int) -> None:
-    """End this process and those it started soon after the other end of the socket is gone."""
+def _end_with_caller(fd: int, folder: str) -> None:
+    """End this process and those it started soon after the other end of the socket is gone; while it loads, at once."""
     poll = select.poll()
     poll.register(fd, select.POLLRDHUP)
     poll.poll()
-    time.sleep(_GRACE_S)
+    if _loaded.is_set():
+        time.sleep(_GRACE_S)
+    shutil.rmtree(folder, ignore_errors=True)
     os.killpg(os.getpgrp(), signal.SIGKILL) if os.getpgrp() == os.getpid() else os._exit(1)
 
 
@@ -107,6 +113,9 @@ def _serve(
     except Exception as error:
         _not_started(connection, error)
         return
+    _loaded.set()
+    if hasattr(engine, "on_pass"):
+        engine.on_pass = _ProgressSender(connection)
     try:
         connection.sendall(framed(Ready(engine.name, _IN_FLIGHT[engine.name], engine.takes_adapters, engine.precision)))
         while messages or (messages := _receive(connection, frames)):
@@ -115,6 +124,18 @@ def _serve(
             messages = []
     finally:
         engine.close()
+
+
+class _ProgressSender:
+    """Says that the engine got further, so that a long list is not taken for a stuck engine."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection, self._said = connection, 0.0
+
+    def __call__(self) -> None:
+        if time.monotonic() - self._said > _PROGRESS_S:
+            self._said = time.monotonic()
+            self._connection.sendall(framed(Progress()))
 
 
 def _load(start: Start) -> Engine:

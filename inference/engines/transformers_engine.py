@@ -14,7 +14,7 @@ them, a list by another one is computed with that one added and the own one take
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -66,6 +66,8 @@ class TransformersEngine:
         self._budget = budget or Budget()
         self._prefixes = PrefixCache(self._budget.prefix_bytes)
         self._adapter = ""
+        self.on_pass: Callable[[], None] = lambda: None
+        """Called after each forward pass."""
         self.prompt_tokens = 0
         """Distinct tokens of all lists so far."""
         self.cached_tokens = 0
@@ -92,6 +94,7 @@ class TransformersEngine:
                 self._pass([part for _, part in group], namespace, adapter),
                 np.cumsum([len(p.items) for _, p in group])[:-1],
             )
+            self.on_pass()
             for (row, _), piece in zip(group, values, strict=True):
                 scores[row].append(piece)
         return [np.concatenate(pieces) for pieces in scores]

@@ -5,23 +5,32 @@ app = make_app(service, tenants)
 
 from __future__ import annotations
 
+import asyncio
+
+import numpy as np
 from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import PlainTextResponse
 from starlette.convertors import PathConvertor, register_url_convertor
 
 from reshelf import __version__
+from reshelf.inference.serving.admission import Admission
 from reshelf.inference.serving.dependencies import Admitted, Operator, Served
+from reshelf.inference.serving.docs import docs_routes
 from reshelf.inference.serving.documents import check_lengths
 from reshelf.inference.serving.json_body import JsonRoute
-from reshelf.inference.serving.log import hashed
+from reshelf.inference.serving.log import audit, hashed
 from reshelf.inference.serving.middleware import RequestMiddleware
 from reshelf.inference.serving.page import PageSearch, page_routes
+from reshelf.inference.serving.rates import Rates
 from reshelf.inference.serving.refusals import REFUSALS, RefusedError, add_refusals
 from reshelf.inference.serving.schemas import (
     EventsReply,
     EventsRequest,
+    ExportReply,
     ForgetReply,
     HealthReply,
+    RankedDocument,
     ReadyReply,
     RerankReply,
     RerankRequest,
@@ -43,16 +52,26 @@ register_url_convertor("any_text", _AnyTextConvertor())
 router = APIRouter(route_class=JsonRoute)
 
 
-def make_app(service: Service, tenants: Tenants) -> FastAPI:
+def make_app(service: Service, tenants: Tenants, rates: Rates) -> FastAPI:
     """The application over one service."""
-    app = FastAPI(title="Reshelf", version=__version__, description="Personalised reranking of shop search.")
-    app.state.service, app.state.tenants = service, tenants
+    config = service.config
+    app = FastAPI(
+        title="Reshelf", version=__version__, description="Personalised reranking of shop search.", docs_url=None,
+        redoc_url=None, openapi_url="/openapi.json" if config.docs else None,
+    )  # fmt: skip
+    admission = Admission(config.limits.requests, rates)
+    app.state.service, app.state.tenants, app.state.admission = service, tenants, admission
     # Lists to pick are what shoppers did: not for every tenant to see.
-    app.state.shop = PageSearch(service.catalogue, service.config.data if tenants.path is None else None)
-    app.add_middleware(RequestMiddleware, service=service, tenants=tenants)
+    app.state.shop = PageSearch(service.catalogue, config.data if tenants.path is None else None)
+    app.add_middleware(RequestMiddleware, service=service, tenants=tenants, admission=admission)
     add_refusals(app)
     app.include_router(router)
-    app.include_router(page_routes)
+    if config.ui:
+        app.include_router(page_routes)
+    if config.docs:
+        app.include_router(docs_routes)
+    if config.origins:
+        app.add_middleware(CORSMiddleware, allow_origins=config.origins, allow_methods=["*"], allow_headers=["*"])
     return app
 
 
@@ -75,11 +94,18 @@ async def rerank_texts(
     return [
         TeiRank(
             index=one.index,
-            score=one.score if body.raw_scores and one.score is not None else one.relevance_score,
+            score=_tei_score(one, bool(body.raw_scores and not reply.meta.fallback)),
             text=body.texts[one.index] if body.return_text else None,
         )
         for one in reply.results
     ]
+
+
+def _tei_score(one: RankedDocument, raw: bool) -> float:
+    """Of what has no raw score, in a list that has them, the lowest."""
+    if not raw:
+        return one.relevance_score
+    return float(np.finfo(np.float32).min) if one.score is None else one.score
 
 
 async def _ranked(
@@ -88,6 +114,9 @@ async def _ranked(
     """The reply, and what log, metrics and headers say of it."""
     state = request.state
     state.log |= {"documents": len(body.documents), "user": hashed(body.user_id)}
+    await request.app.state.admission.within_candidates(tenant, len(body.documents))
+    # Who hangs up gives up its places, in the queues too (`BoundedProtocol`).
+    state.cancel_when_hung_up = asyncio.current_task()
     reply = await service.rerank(tenant, body, state.started, state.request_id)
     state.meta = meta = reply.meta
     meta.half_surrogates = state.half_surrogates
@@ -108,9 +137,19 @@ async def send_events(request: Request, body: EventsRequest, tenant: Admitted, s
 
 
 @router.delete("/v1/users/{user_id:any_text}", responses=REFUSALS)
-async def forget(user_id: str, tenant: Admitted, service: Served) -> ForgetReply:
+async def forget(request: Request, user_id: str, tenant: Admitted, service: Served) -> ForgetReply:
     """Forget a shopper."""
-    return ForgetReply(forgotten=await service.forget(tenant, user_id))
+    forgotten = await service.forget(tenant, user_id)
+    _audit(request, "forget", tenant, user_id, forgotten)
+    return ForgetReply(forgotten=forgotten)
+
+
+@router.get("/v1/users/{user_id:any_text}/export", responses=REFUSALS, response_model_exclude_none=True)
+async def export(request: Request, user_id: str, tenant: Admitted, service: Served) -> ExportReply:
+    """All that is kept of a shopper."""
+    reply = await service.export(tenant, user_id)
+    _audit(request, "export", tenant, user_id, len(reply.events))
+    return reply
 
 
 @router.get("/health")
@@ -120,17 +159,29 @@ async def health() -> HealthReply:
 
 
 @router.get("/ready", responses={503: {"model": ReadyReply}})
-async def ready(service: Served, response: Response) -> ReadyReply:
-    """200 where the engine is ready; 503 where replies would be first-stage order."""
+async def ready(request: Request, service: Served, response: Response) -> ReadyReply:
+    """200 where the engine is ready; 503 where replies would be first-stage order, or the server is about to end."""
     own = service.models.own
-    response.status_code = 200 if own.engine.ready else 503
-    return ReadyReply(ready=own.engine.ready, engine=own.engine.name, model=own.name, warning=own.warning)
+    response.status_code = 200 if own.engine.ready and not service.draining else 503
+    return ReadyReply(
+        ready=response.status_code == 200,
+        engine=own.engine.name,
+        model=own.name,
+        warning=own.warning,
+        draining=service.draining,
+        tenants=request.app.state.tenants.problem,
+    )
 
 
 @router.get("/metrics", response_class=PlainTextResponse, responses=REFUSALS)
 async def metrics(_: Operator, service: Served) -> Response:
     """For Prometheus; with tenants, for an operator's key."""
     return Response(service.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+def _audit(request: Request, action: str, tenant: Tenant, user_id: str, events: int) -> None:
+    """The request's id is in the reply too: so the shop finds whom it was about, and nobody else does."""
+    audit(action, request_id=request.state.request_id, tenant=tenant.name, user=hashed(user_id), events=events)
 
 
 def _check_event(event: SentEvent, field: str, service: Service) -> None:

@@ -11,6 +11,7 @@ from typing import Literal
 
 from reshelf.errors import InputError
 from reshelf.inference.engines.engine import EngineName
+from reshelf.inference.serving.rates import duration_s
 from reshelf.modeling.precision import Precision
 
 
@@ -27,7 +28,10 @@ class LimitsConfig:
     history: int = 1000
     """Events of a request."""
     requests: int = 256
-    """Requests in the house at one time; more are answered 429 with Retry-After."""
+    """Requests in the house at one time; more are answered 429 with Retry-After, but for a tenant with less than its
+    even share of them."""
+    deadline_ms: float = 60_000.0
+    """The largest deadline that a request may ask for."""
     connections: int = 1024
     """Connections at one time; above it the one that has waited longest without a whole request is closed."""
     read_s: float = 10.0
@@ -62,27 +66,51 @@ class ServeConfig:
     """Run Python code that comes with the model; only for authors you trust. A model cannot ask for it."""
     history: str = "reshelf_history.sqlite"
     """Where shoppers' events are kept: a SQLite file, or the redis:// address of a Redis that servers share."""
+    hosts: list[str] = field(default_factory=list)
+    """Names that it is called by (`Host`); any where there are tenants and none are given, else this machine's own: a
+    web page that resolves its own name to this machine is not served."""
+    origins: list[str] = field(default_factory=list)
+    """Other sites, as https://shop.example, whose pages may call it from a browser."""
+    ui: bool = True
+    """Serve the page at /ui."""
+    docs: bool = True
+    """Serve the description of the routes, at /docs and /openapi.json."""
     tenants: Path | None = None
     """YAML file of keys (`reshelf key`); without one, who reaches the port is served."""
     deadline_ms: float = 1000.0
     """A reply is due this long after the request where the request does not say; then it is first-stage order."""
     kept_events: int = 500
     """Latest events kept of a shopper."""
+    keep: str = ""
+    """How long an event is kept, as in 400d; empty for as long as it is among the latest."""
     limits: LimitsConfig = field(default_factory=LimitsConfig)
     """Sizes and load."""
     stuck_s: float = 30.0
-    """An engine silent for so many seconds while a list waits is killed and started again."""
+    """An engine that gets no further for so many seconds while a list waits is killed and started again; for long lists
+    it has more time, by its own pace."""
+    start_s: float = 1800.0
+    """An engine that has not started after so long is killed and started again."""
     keep_alive_s: float = 75.0
     """An idle connection is kept so long: longer than the load balancer before it does, many of which keep it 60 s."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """What is logged of the service; a line per request at info."""
+    drain_s: float = 0.0
+    """After SIGTERM, /ready says 503 for so long while everything is served still: longer than a load balancer takes to
+    see it. A second signal ends that."""
     shutdown_s: float = 10.0
-    """Requests already accepted have so long to finish at the end."""
+    """After that, requests already accepted have so long to finish."""
 
     def __post_init__(self) -> None:
-        for name in ("deadline_ms", "stuck_s", "shutdown_s", "keep_alive_s"):
+        for name in ("deadline_ms", "stuck_s", "start_s", "shutdown_s", "keep_alive_s"):
             if not 0 < getattr(self, name) < float("inf"):
                 raise InputError(f"{name} is {getattr(self, name)}; give a number above 0")
+        if not 0 <= self.drain_s < float("inf"):
+            raise InputError(f"drain_s is {self.drain_s}; give a number of at least 0")
+        if self.keep:
+            try:
+                duration_s(self.keep)
+            except ValueError as error:
+                raise InputError(f"keep {self.keep!r}: {error}") from error
         if self.kept_events < 1:
             raise InputError(f"kept_events is {self.kept_events}; give a number of at least 1")
         if self.tenants is None and self.host not in ("127.0.0.1", "localhost", "::1"):

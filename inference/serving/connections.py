@@ -55,6 +55,11 @@ class BoundedProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_timer()
         self._bounds.without_request.pop(self, None)
+        if self.cycle is not None and not self.cycle.response_complete:
+            state = self.cycle.scope.get("state", {})
+            if (task := state.get("cancel_when_hung_up")) is not None:
+                state["hung_up"] = True
+                task.cancel()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:

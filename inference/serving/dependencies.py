@@ -33,14 +33,10 @@ async def authenticated(request: Request, _: Annotated[Any, Depends(HTTPBearer(a
     return tenant
 
 
-async def admitted(request: Request, tenant: Annotated[Tenant, Depends(authenticated)]) -> Tenant:
-    """A shop within its rate."""
-    tenants: Tenants = request.app.state.tenants
+async def admitted(tenant: Annotated[Tenant, Depends(authenticated)]) -> Tenant:
+    """A shop; its rates are held before (`RequestMiddleware`)."""
     if tenant.operator:
         raise RefusedError("this key is for /metrics", status=403)
-    wait_s = tenants.wait_s(tenant)
-    if wait_s:
-        raise RefusedError(f"more than {tenant.rate}", status=429, wait_s=wait_s)
     return tenant
 
 

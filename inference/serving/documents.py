@@ -1,14 +1,14 @@
 """From the documents a client sends to items.
 
-    items = items_of(request.documents, catalogue)
+    items, invalid = items_of(request.documents, catalogue)
 
-Titles are whatever shops wrote: what cannot be read is refused with its field.
+Titles are whatever shops wrote: what cannot be read is said with its field.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -18,8 +18,6 @@ from reshelf.inference.serving.refusals import RefusedError, field_name
 from reshelf.inference.serving.schemas import SentItem
 
 _LIKE_AN_ID = re.compile(r"(?=.*[0-9])[A-Za-z0-9_.:/-]{1,64}")
-_NAMES = {"id": "item_id", "text": "title"}
-"""What others call an item's fields."""
 _ITEM: TypeAdapter[Item] = TypeAdapter(SentItem)
 
 
@@ -38,33 +36,39 @@ def check_lengths(value: Any, field: str, most: int) -> None:
 
 
 def items_of(
-    documents: Sequence[str | Mapping[str, Any]], catalogue: Mapping[str, Item], most: int = 20_000
-) -> list[Item]:
+    documents: Sequence[str | Mapping[str, Any]], catalogue: Mapping[str, Item], most: int = 20_000,
+    rank_fields: Collection[str] | None = None,
+) -> tuple[dict[int, Item], dict[int, RefusedError]]:  # fmt: skip
     """An item per document: the catalogue's where only its id is given. A text becomes an item with that title.
 
     Args:
         documents: as sent.
         catalogue: items by id.
         most: characters of a text.
+        rank_fields: which fields of objects are read; None for all.
 
-    Raises:
-        RefusedError: an item is invalid, empty, or there twice.
+    Returns:
+        Items by their places, and of the other documents what is wrong with them: invalid, empty, or there twice.
     """
-    items: list[Item] = []
+    items: dict[int, Item] = {}
+    invalid: dict[int, RefusedError] = {}
     first: dict[str, int] = {}
     for n, document in enumerate(documents):
         field = f"documents[{n}]"
-        if isinstance(document, str):
-            check_lengths(document, field, most)
-            known = catalogue.get(document)
-            item = known if known is not None else _text(document, n, field)
-        else:
-            item = _item(document, n, field, catalogue, most)
-        if item.item_id in first:
-            raise RefusedError(f"the item of documents[{first[item.item_id]}] is there again; send it once", field)
+        try:
+            if isinstance(document, str):
+                check_lengths(document, field, most)
+                item = catalogue.get(document) or _text(document, n, field)
+            else:
+                item = _item(document, n, field, catalogue, most, rank_fields)
+            if item.item_id in first:
+                raise RefusedError(f"the item of documents[{first[item.item_id]}] is there again; send it once", field)
+        except RefusedError as error:
+            invalid[n] = error
+            continue
         first[item.item_id] = n
-        items.append(item)
-    return items
+        items[n] = item
+    return items, invalid
 
 
 def unknown_ids(documents: Sequence[str | Mapping[str, Any]], catalogue: Mapping[str, Item]) -> list[int]:
@@ -85,10 +89,22 @@ def _text(text: str, n: int, field: str) -> Item:
     return Item(item_id=f"document {n}", title=text)
 
 
-def _item(document: Mapping[str, Any], n: int, field: str, catalogue: Mapping[str, Item], most: int) -> Item:
+def _item(
+    document: Mapping[str, Any], n: int, field: str, catalogue: Mapping[str, Item], most: int,
+    rank_fields: Collection[str] | None,
+) -> Item:  # fmt: skip
     """Fields that an item has; others, which clients send for themselves, are let through."""
-    sent = {_NAMES.get(name, name): value for name, value in document.items() if value is not None}
-    fields = {name: value for name, value in sent.items() if name in Item.model_fields}
+    sent = {name: value for name, value in document.items() if value is not None}
+    item_id = sent.pop("id", None)
+    fields = {"item_id": item_id} if item_id is not None and "item_id" not in sent else {}
+    fields |= {
+        name: value
+        for name, value in sent.items()
+        if name in Item.model_fields and (rank_fields is None or name in rank_fields or name == "item_id")
+    }
+    # A text is what others call a title; beside a title, it is the description.
+    if (text := sent.get("text")) is not None and (rank_fields is None or "text" in rank_fields):
+        fields.setdefault("description" if fields.get("title") else "title", text)
     if isinstance(fields.get("item_id"), int):
         fields["item_id"] = str(fields["item_id"])
     known = catalogue.get(fields["item_id"]) if isinstance(fields.get("item_id"), str) else None

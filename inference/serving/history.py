@@ -9,21 +9,31 @@
 Beside the events of shoppers lie counts of items, which are nobody's: how many events there were, and how many shoppers
 took the item for the first time, as far as their kept events go. They are kept as totals up to each hour that had any,
 so that a sum over hours is the difference of two, however busy the item was.
+
+An event that is delivered again is none: its id is remembered for a day, as a digest, also when the event itself was
+pruned or its shopper forgotten. For a month a forgotten shopper's events of before that moment are refused. What is
+refused raises no count.
 """
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
-from datetime import UTC, datetime
+import hashlib
+from collections.abc import Container, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import ValidationError
 from pydantic_core import to_json
 
-from reshelf.data.schema import Event, Item
+from reshelf.data.schema import Event
 from reshelf.data.signals.kept import NewEvents
-from reshelf.inference.serving.schemas import SentEvent
+from reshelf.inference.serving.schemas import SentEvent, StoredEvent
 
+REMEMBERED_S = 86_400.0
+"""An event id is remembered for a day."""
+FORGOTTEN_S = 30 * 86_400.0
+"""Events of before a shopper was forgotten are refused for so long."""
 COUNTED_HOURS = 24 * 60
 """How far back counts tell hours apart."""
 
@@ -32,13 +42,14 @@ class StoreError(Exception):
     """The store is away, locked or full."""
 
 
-class StoredEvent(BaseModel):
-    """An event and, where the shop sent it, its item."""
+@dataclass(frozen=True)
+class History:
+    """A shopper's latest events."""
 
-    model_config = ConfigDict(frozen=True)
-
-    event: Event
-    item: Item | None = None
+    events: tuple[StoredEvent, ...] = ()
+    """Oldest first."""
+    unreadable: int = 0
+    """Left out, for what is stored is no event."""
 
 
 class HistoryStore(Protocol):
@@ -65,12 +76,16 @@ class HistoryStore(Protocol):
         """
         ...
 
-    async def read(self, tenant: str, user_id: str) -> list[StoredEvent]:
-        """A shopper's latest events, oldest first."""
+    async def read(self, tenant: str, user_id: str) -> History:
+        """A shopper's latest events."""
         ...
 
     async def forget(self, tenant: str, user_id: str) -> int:
         """Remove all that is known of a shopper; returns how many events that were."""
+        ...
+
+    async def purge(self) -> int:
+        """Remove events that are older than is kept; returns how many."""
         ...
 
     async def close(self) -> None: ...
@@ -93,8 +108,32 @@ def stored(sent: SentEvent) -> StoredEvent:
     return StoredEvent(event=event, item=sent.item)
 
 
-async def open_store(address: str, kept: int) -> HistoryStore:
+def read_events(bodies: Iterable[str], keep_s: float | None) -> History:
+    """Of JSON as it is stored, without what is older than is kept or cannot be read."""
+    events, unreadable = [], 0
+    oldest = None if keep_s is None else datetime.now(UTC) - timedelta(seconds=keep_s)
+    for body in bodies:
+        try:
+            one = StoredEvent.model_validate_json(body)
+        except ValidationError:
+            unreadable += 1
+            continue
+        if oldest is None or one.event.time is None or one.event.time >= oldest:
+            events.append(one)
+    return History(tuple(events), unreadable)
+
+
+def digest(*names: str) -> str:
+    """Stands for names where they themselves are not to be stored."""
+    return hashlib.sha256("".join(f"{len(name)}:{name}" for name in names).encode()).hexdigest()[:32]
+
+
+async def open_store(address: str, kept: int, keep_s: float | None = None) -> HistoryStore:
     """The store at an address: redis://… or rediss://…, else a file for SQLite.
+
+    Args:
+        kept: latest events of a shopper that are kept.
+        keep_s: seconds after which an event is no longer kept; None for ever.
 
     Raises:
         InputError: the file cannot be used, or redis-py is not installed.
@@ -102,7 +141,7 @@ async def open_store(address: str, kept: int) -> HistoryStore:
     if address.startswith(("redis://", "rediss://")):
         from reshelf.inference.serving.history_redis import RedisHistory
 
-        return RedisHistory(address, kept)
+        return RedisHistory(address, kept, keep_s)
     from reshelf.inference.serving.history_sqlite import SqliteHistory
 
-    return await SqliteHistory.open(address, kept)
+    return await SqliteHistory.open(address, kept, keep_s)

@@ -1,4 +1,4 @@
-"""Shoppers' events in Redis, for several servers.
+"""Shoppers' events in Redis, for several servers; in a Redis Cluster too.
 
     store = RedisHistory("redis://localhost:6379/0", kept=500)
 
@@ -7,42 +7,54 @@ How safe a stored event is, is Redis's `appendfsync` to say: `always` loses none
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import time
-from collections.abc import Container, Sequence
-from datetime import UTC, datetime
+from collections.abc import Awaitable, Callable, Container, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from reshelf.data.schema import Event
 from reshelf.data.signals.kept import NewEvents
 from reshelf.errors import InputError
-from reshelf.inference.serving.history import COUNTED_HOURS, StoredEvent, StoreError, hour_of, mention_of, stored
+from reshelf.inference.serving.history import (
+    COUNTED_HOURS,
+    FORGOTTEN_S,
+    REMEMBERED_S,
+    History,
+    StoreError,
+    digest,
+    hour_of,
+    mention_of,
+    read_events,
+    stored,
+)
 from reshelf.inference.serving.log import log_once_a_minute
 from reshelf.inference.serving.schemas import SentEvent
 
 _TIMEOUT_S = 0.25
-_REMEMBERED_S = 86_400
-"""An event id is remembered for a day."""
-# One round trip, all or nothing: new events only, and no more than are kept. Both keys are the shopper's. An event is
-# its id, its body and, where its item is counted, what mentions that in a body; answered with 0 where it was there,
-# with 2 where it is the shopper's first on a counted item, else with 1.
+# Scripts are one round trip, all or nothing. Their keys are one shopper's: events, ids of events, when forgotten. An
+# event is its id, its time, its body and, where its item is counted, what mentions that in a body; answered with 0
+# where it is refused, with 2 where it is the shopper's first on a counted item, else with 1.
 _APPEND = """
 local kept, remembered_s, now = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+local forgotten = tonumber(redis.call('GET', KEYS[3]) or '')
 local new, bodies = {}, nil
 redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now - remembered_s)
-for i = 4, #ARGV, 3 do
-    local one = 0
-    if ARGV[i] == '' or redis.call('ZADD', KEYS[2], 'NX', now, ARGV[i]) == 1 then
+for i = 4, #ARGV, 4 do
+    local event_id, body, mention, one = ARGV[i], ARGV[i + 2], ARGV[i + 3], 0
+    local before = forgotten and tonumber(ARGV[i + 1]) <= forgotten
+    if not before and (event_id == '' or redis.call('ZADD', KEYS[2], 'NX', now, event_id) == 1) then
         one = 1
-        if ARGV[i + 2] ~= '' then
+        if mention ~= '' then
             bodies = bodies or redis.call('LRANGE', KEYS[1], 0, -1)
             one = 2
-            for _, body in ipairs(bodies) do
-                if string.find(body, ARGV[i + 2], 1, true) then one = 1 break end
+            for _, other in ipairs(bodies) do
+                if string.find(other, mention, 1, true) then one = 1 break end
             end
-            table.insert(bodies, ARGV[i + 1])
         end
-        redis.call('RPUSH', KEYS[1], ARGV[i + 1])
+        if bodies then table.insert(bodies, body) end
+        redis.call('RPUSH', KEYS[1], body)
     end
     table.insert(new, one)
 end
@@ -88,73 +100,86 @@ for _, key in ipairs(KEYS) do
 end
 return sums
 """
+_FORGET = """
+local count = redis.call('LLEN', KEYS[1])
+redis.call('DEL', KEYS[1])
+redis.call('SET', KEYS[3], ARGV[1], 'EX', ARGV[2])
+return count
+"""
+# An event's own time is the first in its JSON; all are in UTC, so that texts are in the order of times.
+_PURGE = """
+local gone = 0
+for _, body in ipairs(redis.call('LRANGE', KEYS[1], 0, -1)) do
+    local when = string.match(body, '"time":"([^"]+)"')
+    if when and when < ARGV[1] then gone = gone + redis.call('LREM', KEYS[1], 1, body) end
+end
+return gone
+"""
 
 
 class RedisHistory:
-    """Two keys per shopper, a list of events and a sorted set of event ids by time; both carry a digest of the
-    shopper's id, not the id. A sorted set of counts per item. What Redis appended to its file stays there until it next
-    rewrites it (`BGREWRITEAOF`).
+    """Three keys per shopper: a list of events, a sorted set of digests of event ids by time, and when the shopper was
+    forgotten. They carry a digest of the shopper's id, not the id, and lie on one node of a cluster. A sorted set of
+    counts per item; a tenant's lie on one node. What Redis appended to its file stays there until it next rewrites it
+    (`BGREWRITEAOF`).
 
     Args:
         address: redis://[user:password@]host:port/database
         kept: latest events kept of a shopper.
+        keep_s: seconds after which an event is no longer kept; None for ever.
 
     Raises:
         InputError: redis-py is not installed, or the address is not one.
     """
 
-    def __init__(self, address: str, kept: int) -> None:
+    def __init__(self, address: str, kept: int, keep_s: float | None = None) -> None:
         try:
             from redis.asyncio import Redis
         except ImportError as error:
             raise InputError("history in Redis needs redis-py; `pip install reshelf[redis]`") from error
-        self._kept = kept
+        self._address, self._kept, self._keep_s = address, kept, keep_s
+        self._settings: dict[str, Any] = {
+            "socket_timeout": _TIMEOUT_S, "socket_connect_timeout": _TIMEOUT_S, "decode_responses": True,
+        }  # fmt: skip
         try:
-            self._redis: Any = Redis.from_url(
-                address, socket_timeout=_TIMEOUT_S, socket_connect_timeout=_TIMEOUT_S, decode_responses=True
-            )
+            self._redis: Any = Redis.from_url(address, **self._settings)
         except ValueError as error:
             raise InputError(f"history {address!r}: {error}; give redis://host:port/database") from error
-        self._append = self._redis.register_script(_APPEND)
-        self._raise_counts = self._redis.register_script(_RAISE)
-        self._counts = self._redis.register_script(_COUNTS)
+        self._kind_known = False
+        self._finding = asyncio.Lock()
 
     async def append(self, tenant: str, events: Sequence[SentEvent], counted: Container[str] = ()) -> int:
-        by_user: dict[str, list[StoredEvent]] = {}
-        sent: dict[str, list[str]] = {}
+        by_user: dict[str, list[Event]] = {}
+        entries: dict[str, list[str | float]] = {}
         for event in events:
-            kept = stored(event)
+            one = stored(event)
+            event_id = "" if event.event_id is None else digest(tenant, event.user_id, event.event_id)
+            when = 0.0 if one.event.time is None else one.event.time.timestamp()
             mention = mention_of(event.item_id) if event.item_id is not None and event.item_id in counted else ""
-            by_user.setdefault(event.user_id, []).append(kept)
-            body = kept.model_dump_json(exclude_none=True)
-            sent.setdefault(event.user_id, []).extend((event.event_id or "", body, mention))
+            by_user.setdefault(event.user_id, []).append(one.event)
+            entry = (event_id, when, one.model_dump_json(exclude_none=True), mention)
+            entries.setdefault(event.user_id, []).extend(entry)
         new = 0
-        for user_id, arguments in sent.items():
-            script = self._append(
-                keys=_keys(tenant, user_id), args=[self._kept, _REMEMBERED_S, time.time(), *arguments]
-            )
-            found = await self._ask(script)
+        for user_id, sent in by_user.items():
+            arguments = [self._kept, int(REMEMBERED_S), time.time(), *entries[user_id]]
+            found: list[int] = await self.evaluate(_APPEND, _keys(tenant, user_id), arguments)
             new += sum(one > 0 for one in found)
-            await self._raise(tenant, [
-                (one.event, is_new == 2)
-                for one, mention, is_new in zip(by_user[user_id], arguments[2::3], found, strict=True)
-                if is_new and mention
-            ])  # fmt: skip
+            taken = zip(sent, entries[user_id][3::4], found, strict=True)
+            await self._raise(tenant, [(event, one == 2) for event, mention, one in taken if one and mention])
         return new
 
     async def _raise(self, tenant: str, events: Sequence[tuple[Event, bool]]) -> None:
         """Count events that are kept already: where that fails they stay uncounted, for sent again they would be
         kept twice."""
-        arguments: list[str | int] = []
-        for event, is_new in events:
-            assert event.time is not None
-            arguments += (hour_of(event.time), int(is_new))
         if not events:
             return
         keys = [_count_key(tenant, str(event.item_id)) for event, _ in events]
-        limits = (3600 * COUNTED_HOURS, hour_of(datetime.now(UTC)) - COUNTED_HOURS)
+        arguments = [3600 * COUNTED_HOURS, hour_of(datetime.now(UTC)) - COUNTED_HOURS]
+        for event, is_new in events:
+            assert event.time is not None
+            arguments += (hour_of(event.time), int(is_new))
         try:
-            await self._ask(self._raise_counts(keys=keys, args=[*limits, *arguments]))
+            await self.evaluate(_RAISE, keys, arguments)
         except StoreError as error:
             log_once_a_minute("events not counted", error=type(error).__name__, problem=str(error))
 
@@ -163,43 +188,66 @@ class RedisHistory:
     ) -> dict[str, NewEvents]:
         oldest = hour_of(datetime.now(UTC)) - COUNTED_HOURS
         keys = [_count_key(tenant, item_id) for item_id in item_ids]
-        limits = (max(shoppers_from, oldest), max(events_from, oldest), until)
-        sums = await self._ask(self._counts(keys=keys, args=limits))
+        sums = await self.evaluate(_COUNTS, keys, [max(shoppers_from, oldest), max(events_from, oldest), until])
         found = {item_id: NewEvents(*sums[2 * n : 2 * n + 2]) for n, item_id in enumerate(item_ids)}
         return {item_id: one for item_id, one in found.items() if max(one) > 0}
 
-    async def read(self, tenant: str, user_id: str) -> list[StoredEvent]:
-        bodies = await self._ask(self._redis.lrange(_keys(tenant, user_id)[0], -self._kept, -1))
-        return [StoredEvent.model_validate_json(body) for body in bodies]
+    async def read(self, tenant: str, user_id: str) -> History:
+        events, *_ = _keys(tenant, user_id)
+        return read_events(await self._ask(lambda redis: redis.lrange(events, -self._kept, -1)), self._keep_s)
 
     async def forget(self, tenant: str, user_id: str) -> int:
-        keys = _keys(tenant, user_id)
-        async with self._redis.pipeline(transaction=True) as transaction:
-            transaction.llen(keys[0])
-            transaction.delete(*keys)
-            count, _ = await self._ask(transaction.execute())
-        return int(count)
+        return int(await self.evaluate(_FORGET, _keys(tenant, user_id), [time.time(), int(FORGOTTEN_S)]))
+
+    async def purge(self) -> int:
+        if self._keep_s is None:
+            return 0
+        oldest = f"{(datetime.now(UTC) - timedelta(seconds=self._keep_s)).replace(tzinfo=None).isoformat()}Z"
+
+        async def events_keys(redis: Any) -> list[str]:
+            return [key async for key in redis.scan_iter(match="reshelf:{*}", count=1000)]
+
+        return sum([int(await self.evaluate(_PURGE, [key], [oldest])) for key in await self._ask(events_keys)])
+
+    async def evaluate(self, script: str, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
+        """What a script in Redis returns; all of its keys lie on one node."""
+        return await self._ask(lambda redis: redis.eval(script, len(keys), *keys, *arguments))
 
     async def close(self) -> None:
         await self._redis.aclose()
 
-    async def _ask(self, answer: Any) -> Any:
-        from redis.exceptions import RedisError
+    async def _ask(self, command: Callable[[Any], Awaitable[Any]]) -> Any:
+        from redis.exceptions import RedisClusterException, RedisError
 
         try:
-            return await answer
-        except (RedisError, OSError, TimeoutError) as error:
+            if not self._kind_known:
+                await self._find_kind()
+            return await command(self._redis)
+        except (RedisError, RedisClusterException, OSError, TimeoutError) as error:
             raise StoreError(str(error)) from error
+
+    async def _find_kind(self) -> None:
+        """One node of a cluster answers for its own shoppers only: then a client that knows all nodes is used."""
+        from redis.asyncio import RedisCluster
+
+        async with self._finding:
+            if self._kind_known:
+                return
+            if (await self._redis.info("cluster")).get("cluster_enabled"):
+                cluster: Any = RedisCluster.from_url(self._address, **self._settings)
+                await cluster.initialize()
+                await self._redis.aclose()
+                self._redis = cluster
+            self._kind_known = True
 
 
 def _count_key(tenant: str, item_id: str) -> str:
-    """All of a tenant's lie on one node of a cluster, for they are read together."""
-    digest = hashlib.sha256(tenant.encode()).hexdigest()
-    return f"reshelf:{{{digest}}}:counts:{item_id}"
+    """All of a tenant's lie on one node of a cluster, for they are read together. None looks like a shopper's."""
+    return f"reshelf:counts:{{{digest(tenant)}}}:{item_id}"
 
 
-def _keys(tenant: str, user_id: str) -> tuple[str, str]:
-    """Of the events and of their ids."""
-    digest = hashlib.sha256(f"{len(tenant)}:{tenant}{user_id}".encode()).hexdigest()
-    key = f"reshelf:{{{digest}}}"  # braces: one shopper's keys lie on one node of a cluster
-    return key, f"{key}:event_ids"
+def _keys(tenant: str, user_id: str) -> tuple[str, str, str]:
+    """Of the events, of their ids, and of when the shopper was forgotten."""
+    shopper = hashlib.sha256(f"{len(tenant)}:{tenant}{user_id}".encode()).hexdigest()
+    key = f"reshelf:{{{shopper}}}"  # braces: one shopper's keys lie on one node of a cluster
+    return key, f"{key}:event_ids", f"{key}:forgotten"

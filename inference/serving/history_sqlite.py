@@ -7,38 +7,78 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sqlite3
+import time
 from collections.abc import Callable, Container, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TypeVar
 
 from reshelf.data.signals.kept import NewEvents
 from reshelf.errors import InputError
-from reshelf.inference.serving.history import COUNTED_HOURS, StoredEvent, StoreError, hour_of, mention_of, stored
+from reshelf.inference.serving.history import (
+    COUNTED_HOURS,
+    FORGOTTEN_S,
+    REMEMBERED_S,
+    History,
+    StoreError,
+    digest,
+    hour_of,
+    mention_of,
+    read_events,
+    stored,
+)
 from reshelf.inference.serving.schemas import SentEvent
 
 R = TypeVar("R")
 _LOCKED_S = 0.25
 """How long to wait for another process's lock: a ranking goes on without history rather than late."""
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS events (
-    number INTEGER PRIMARY KEY AUTOINCREMENT,
-    tenant TEXT NOT NULL, user_id TEXT NOT NULL, event_id TEXT, body TEXT NOT NULL
-);
-CREATE INDEX IF NOT EXISTS of_shopper ON events (tenant, user_id, number);
-CREATE TABLE IF NOT EXISTS counts (
-    tenant TEXT NOT NULL, item_id TEXT NOT NULL, hour INTEGER NOT NULL,
-    shoppers INTEGER NOT NULL, events INTEGER NOT NULL,  -- in all hours up to this one
-    PRIMARY KEY (tenant, item_id, hour)
-) WITHOUT ROWID;
-CREATE UNIQUE INDEX IF NOT EXISTS once ON events (tenant, user_id, event_id) WHERE event_id IS NOT NULL;
-"""
+_SWEEP_S = 60.0
+"""What is no longer remembered is removed so often."""
+_PURGED = 1000
+"""Events in one transaction: an event that comes waits no longer than for these."""
+_VERSION = 3
+"""Of the schema, in `user_version`. 0, of releases before there was one, had event ids beside the events; 2 had no
+counts."""
+_SCHEMA = (
+    """CREATE TABLE events (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        tenant TEXT NOT NULL, user_id TEXT NOT NULL, body TEXT NOT NULL, time REAL NOT NULL
+    )""",
+    "CREATE INDEX of_shopper ON events (tenant, user_id, number)",
+)
+_FROM_0 = (
+    "ALTER TABLE events ADD COLUMN time REAL NOT NULL DEFAULT 0",
+    """UPDATE events SET time = coalesce(
+        CASE WHEN json_valid(body) THEN unixepoch(json_extract(body, '$.event.time')) END, unixepoch()
+    )""",
+    """INSERT OR IGNORE INTO event_ids
+        SELECT digest(tenant, user_id, event_id), unixepoch() FROM events WHERE event_id IS NOT NULL""",
+    "DROP INDEX once",
+    "ALTER TABLE events DROP COLUMN event_id",
+)
+_SINCE_2 = (
+    "CREATE TABLE event_ids (digest TEXT PRIMARY KEY, time REAL NOT NULL) WITHOUT ROWID",
+    "CREATE TABLE forgotten (digest TEXT PRIMARY KEY, time REAL NOT NULL) WITHOUT ROWID",
+)
+_INDEX = (
+    "CREATE INDEX events_by_time ON events (time)",
+    "CREATE INDEX event_ids_by_time ON event_ids (time)",
+)
+_SINCE_3 = (
+    """CREATE TABLE counts (
+        tenant TEXT NOT NULL, item_id TEXT NOT NULL, hour INTEGER NOT NULL,
+        shoppers INTEGER NOT NULL, events INTEGER NOT NULL,  -- in all hours up to this one
+        PRIMARY KEY (tenant, item_id, hour)
+    ) WITHOUT ROWID""",
+)
 _PRUNE = """
 DELETE FROM events WHERE tenant = ? AND user_id = ? AND number <= (
     SELECT number FROM events WHERE tenant = ? AND user_id = ? ORDER BY number DESC LIMIT 1 OFFSET ?
 )"""
-
+_PURGE = "DELETE FROM events WHERE number IN (SELECT number FROM events WHERE time < ? LIMIT ?)"
 _IS_KNOWN = "SELECT EXISTS (SELECT 1 FROM events WHERE tenant = ? AND user_id = ? AND instr(body, ?))"
 _BEGIN_HOUR = """
 INSERT OR IGNORE INTO counts
@@ -71,26 +111,30 @@ DELETE FROM counts WHERE hour < (
 class SqliteHistory:
     """Use `open`. Writing and reading each have a thread and a connection, so that a reader never waits for a disk."""
 
-    def __init__(self, path: str, kept: int) -> None:
-        self._path = path
-        self._kept = kept
+    def __init__(self, path: str, kept: int, keep_s: float | None) -> None:
+        self._path, self._kept, self._keep_s = path, kept, keep_s
         self._writing = ThreadPoolExecutor(1, "history-write")
         self._reading = ThreadPoolExecutor(1, "history-read")
         self._writer: sqlite3.Connection
         self._reader: sqlite3.Connection
+        self._swept = float("-inf")
 
     @classmethod
-    async def open(cls, path: str, kept: int) -> SqliteHistory:
-        """Make or open the file.
+    async def open(cls, path: str, kept: int, keep_s: float | None = None) -> SqliteHistory:
+        """Make or open the file, readable by its owner only; one of an earlier release is brought up to date.
 
         Raises:
-            InputError: it cannot be made, or is not a SQLite file.
+            InputError: it cannot be made, is not a SQLite file, or is of a later release.
         """
-        store = cls(path, kept)
+        store = cls(path, kept, keep_s)
         try:
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+            if Path(path).stat().st_mode & 0o077:
+                Path(path).chmod(0o600)
             store._writer = await store._on(store._writing, store._connect)
+            await store._on(store._writing, store._migrate)
             store._reader = await store._on(store._reading, store._connect)
-        except StoreError as error:
+        except (StoreError, OSError) as error:
             raise InputError(
                 f"history {path}: {error}; give a file that can be written, or a redis:// address"
             ) from error
@@ -101,41 +145,62 @@ class SqliteHistory:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")  # a commit is on the disk when it returns
         connection.execute("PRAGMA secure_delete = ON")  # forgotten is forgotten
-        connection.executescript(_SCHEMA)
-        connection.execute(_PRUNE_COUNTS, (hour_of(datetime.now(UTC)) - COUNTED_HOURS,))
         return connection
+
+    def _migrate(self) -> None:
+        with _Transaction(self._writer) as writer:
+            (version,) = writer.execute("PRAGMA user_version").fetchone()
+            if version > _VERSION:
+                raise sqlite3.DatabaseError(f"it has schema {version}, of a later release, and this one has {_VERSION}")
+            writer.create_function("digest", 3, digest, deterministic=True)
+            statements: list[str] = []
+            if version < 2:
+                old = writer.execute("SELECT count(*) FROM sqlite_master WHERE name = 'events'").fetchone()[0]
+                statements += (*_SINCE_2, *(_FROM_0 if old else _SCHEMA), *_INDEX)
+            if version < 3:
+                statements += (*_SINCE_3, f"PRAGMA user_version = {_VERSION}")
+            for statement in statements:
+                writer.execute(statement)
+            writer.execute(_PRUNE_COUNTS, (hour_of(datetime.now(UTC)) - COUNTED_HOURS,))
 
     async def append(self, tenant: str, events: Sequence[SentEvent], counted: Container[str] = ()) -> int:
         def write() -> int:
-            new = 0
-            self._writer.execute("BEGIN IMMEDIATE")
-            try:
-                for event in events:
-                    new += self._insert(tenant, event, counted)
+            now = time.time()
+            with _Transaction(self._writer) as writer:
+                if now - self._swept > _SWEEP_S:
+                    writer.execute("DELETE FROM event_ids WHERE time < ?", (now - REMEMBERED_S,))
+                    writer.execute("DELETE FROM forgotten WHERE time < ?", (now - FORGOTTEN_S,))
+                    self._swept = now
+                new = sum(self._add(writer, tenant, event, now, counted) for event in events)
                 for user_id in {event.user_id for event in events}:
-                    self._writer.execute(_PRUNE, (tenant, user_id, tenant, user_id, self._kept))
-                self._writer.execute("COMMIT")
-            except BaseException:
-                if self._writer.in_transaction:
-                    self._writer.execute("ROLLBACK")
-                raise
+                    writer.execute(_PRUNE, (tenant, user_id, tenant, user_id, self._kept))
             return new
 
         return await self._on(self._writing, write)
 
-    def _insert(self, tenant: str, event: SentEvent, counted: Container[str]) -> int:
-        """Keep one event, and count it; returns 0 where it was there."""
-        kept, item_id, known = stored(event), event.item_id, True
-        counts = item_id is not None and item_id in counted
-        if item_id is not None and counts:
-            (known,) = self._writer.execute(_IS_KNOWN, (tenant, event.user_id, mention_of(item_id))).fetchone()
-        row = (tenant, event.user_id, event.event_id, kept.model_dump_json(exclude_none=True))
-        new = self._writer.execute("INSERT OR IGNORE INTO events VALUES (NULL, ?, ?, ?, ?)", row).rowcount
-        if new and counts and kept.event.time is not None:
-            counted_at = {"tenant": tenant, "item_id": item_id, "hour": hour_of(kept.event.time), "new": not known}
-            self._writer.execute(_BEGIN_HOUR, counted_at)
-            self._writer.execute(_RAISE, counted_at)
-        return new
+    def _add(
+        self, writer: sqlite3.Connection, tenant: str, event: SentEvent, now: float, counted: Container[str]
+    ) -> bool:
+        """Keep an event, and count it; returns whether it was new."""
+        one = stored(event)
+        when = now if one.event.time is None else one.event.time.timestamp()
+        shopper = (digest(tenant, event.user_id),)
+        forgotten = writer.execute("SELECT time FROM forgotten WHERE digest = ?", shopper).fetchone()
+        if forgotten is not None and when <= forgotten[0]:
+            return False
+        if event.event_id is not None:
+            row = (digest(tenant, event.user_id, event.event_id), now)
+            if not writer.execute("INSERT OR IGNORE INTO event_ids VALUES (?, ?)", row).rowcount:
+                return False
+        if event.item_id is not None and event.item_id in counted:
+            mention = (tenant, event.user_id, mention_of(event.item_id))
+            (known,) = writer.execute(_IS_KNOWN, mention).fetchone()
+            count = {"tenant": tenant, "item_id": event.item_id, "hour": int(when // 3600), "new": not known}
+            writer.execute(_BEGIN_HOUR, count)
+            writer.execute(_RAISE, count)
+        body = one.model_dump_json(exclude_none=True)
+        writer.execute("INSERT INTO events VALUES (NULL, ?, ?, ?, ?)", (tenant, event.user_id, body, when))
+        return True
 
     async def counts(
         self, tenant: str, item_ids: Sequence[str], shoppers_from: int, events_from: int, until: int
@@ -152,27 +217,36 @@ class SqliteHistory:
 
         return await self._on(self._reading, read)
 
-    async def read(self, tenant: str, user_id: str) -> list[StoredEvent]:
-        def read() -> list[StoredEvent]:
+    async def read(self, tenant: str, user_id: str) -> History:
+        def read() -> History:
             rows = self._reader.execute(
                 "SELECT body FROM events WHERE tenant = ? AND user_id = ? ORDER BY number DESC LIMIT ?",
                 (tenant, user_id, self._kept),
             ).fetchall()
-            return [StoredEvent.model_validate_json(body) for (body,) in reversed(rows)]
+            return read_events([body for (body,) in reversed(rows)], self._keep_s)
 
         return await self._on(self._reading, read)
 
     async def forget(self, tenant: str, user_id: str) -> int:
         def delete() -> int:
-            gone = self._writer.execute(
-                "DELETE FROM events WHERE tenant = ? AND user_id = ?", (tenant, user_id)
-            ).rowcount
+            with _Transaction(self._writer) as writer:
+                gone = writer.execute("DELETE FROM events WHERE tenant = ? AND user_id = ?", (tenant, user_id)).rowcount
+                row = (digest(tenant, user_id), time.time())
+                writer.execute("INSERT OR REPLACE INTO forgotten VALUES (?, ?)", row)
             (busy, _, _) = self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
             if busy:  # it raises nothing, and the write-ahead log still holds the events
                 raise sqlite3.OperationalError("the write-ahead log is being read, so that it cannot be emptied")
             return gone
 
         return await self._on(self._writing, delete)
+
+    async def purge(self) -> int:
+        if self._keep_s is None:
+            return 0
+        oldest, total = time.time() - self._keep_s, 0
+        while gone := await self._on(self._writing, lambda: self._writer.execute(_PURGE, (oldest, _PURGED)).rowcount):
+            total += gone
+        return total
 
     async def close(self) -> None:
         await self._on(self._reading, self._reader.close)
@@ -185,3 +259,20 @@ class SqliteHistory:
             return await asyncio.get_running_loop().run_in_executor(thread, work)
         except sqlite3.Error as error:
             raise StoreError(str(error)) from error
+
+
+class _Transaction:
+    """All or nothing."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def __enter__(self) -> sqlite3.Connection:
+        self._connection.execute("BEGIN IMMEDIATE")
+        return self._connection
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self._connection.execute("COMMIT")
+        elif self._connection.in_transaction:
+            self._connection.execute("ROLLBACK")

@@ -5,6 +5,7 @@ async with running(config, engine) as app: ...
 
 from __future__ import annotations
 
+import asyncio
 import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -16,10 +17,14 @@ from reshelf.inference.serving.app import make_app
 from reshelf.inference.serving.config import ServeConfig
 from reshelf.inference.serving.engine.models import Models
 from reshelf.inference.serving.engine.served_engine import ServedEngine
-from reshelf.inference.serving.history import open_store
+from reshelf.inference.serving.history import HistoryStore, StoreError, open_store
+from reshelf.inference.serving.log import log_once_a_minute, logger
 from reshelf.inference.serving.metrics import Metrics
+from reshelf.inference.serving.rates import Rates, duration_s
 from reshelf.inference.serving.service import Service
 from reshelf.inference.serving.tenants import Tenants
+
+_PURGE_S = 3600.0
 
 
 @asynccontextmanager
@@ -36,13 +41,31 @@ async def running(config: ServeConfig, engine: ServedEngine) -> AsyncIterator[Fa
     tenants = Tenants(config.tenants)
     metrics = Metrics()
     models = Models(config, catalogue, tenants, engine)
-    metrics.watch(lambda: models.depth, lambda: models.own.engine.ready, lambda: models.starts)
-    store = await open_store(config.history, config.kept_events)
+    metrics.watch(
+        lambda: models.depth, lambda: models.own.engine.ready, lambda: models.starts, lambda: not tenants.problem
+    )
+    keep_s = duration_s(config.keep) if config.keep else None
+    store = await open_store(config.history, config.kept_events, keep_s)
+    purging = asyncio.create_task(_purge(store)) if keep_s is not None else None
     try:
         await models.start()
         # A catalogue is a million objects that stay: a collection that walked through them would hold up every request.
         gc.freeze()
-        yield make_app(Service(config, catalogue, models, store, metrics), tenants)
+        rates = Rates(getattr(store, "evaluate", None))  # in Redis, where histories are
+        yield make_app(Service(config, catalogue, models, store, metrics), tenants, rates)
     finally:
+        if purging is not None:
+            purging.cancel()
         await models.close()
         await store.close()
+
+
+async def _purge(store: HistoryStore) -> None:
+    """Every hour, what is older than is kept."""
+    while True:
+        try:
+            if gone := await store.purge():
+                logger.info("events purged", extra={"events": gone})
+        except StoreError as error:
+            log_once_a_minute("history store failed", error="StoreError", problem=str(error))
+        await asyncio.sleep(_PURGE_S)

@@ -19,6 +19,7 @@ import time
 from typing import Any
 
 logger = logging.getLogger("reshelf.serving")
+_audit = logging.getLogger("reshelf.audit")
 _LINES = 10_000
 """That wait to be written; some 3 MB."""
 _FLUSH_S = 1.0
@@ -110,6 +111,11 @@ def log_once_a_minute(message: str, **extra: Any) -> None:
     logger.warning(message, extra=extra | ({"repeated": repeated} if repeated else {}))
 
 
+def audit(action: str, **extra: Any) -> None:
+    """A line for who must account for keys and for shoppers' data, whatever the log's level."""
+    _audit.info("audit", extra={"action": action} | extra)
+
+
 def log_as_json(level: str = "info") -> None:
     """All of this process's logging."""
     handler = DroppingHandler(_STDERR)
@@ -118,3 +124,4 @@ def log_as_json(level: str = "info") -> None:
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
     logger.setLevel(level.upper())
+    _audit.setLevel(logging.INFO)

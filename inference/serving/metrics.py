@@ -31,13 +31,24 @@ class Metrics:
         self.fallbacks = Counter(
             "reshelf_fallbacks", "Replies in first-stage order.", ["reason"], registry=self.registry
         )
+        self.rules = Counter("reshelf_rules", "Documents that rules moved.", ["action"], registry=self.registry)
         self.store_errors = Counter("reshelf_store_errors", "History store gave no answer.", registry=self.registry)
+        self.unreadable_events = Counter(
+            "reshelf_unreadable_events", "Stored events that were no events.", registry=self.registry
+        )
         self._depth = Gauge("reshelf_queue_depth", "Lists waiting or being scored.", registry=self.registry)
         self._ready = Gauge("reshelf_engine_ready", "1 where the engine is ready.", registry=self.registry)
+        self._tenants_file = Gauge(
+            "reshelf_tenants_file_ok", "0 where the tenants file as it is now cannot be used.", registry=self.registry
+        )
         self._starts = Gauge("reshelf_engine_starts", "How often the engine was started.", registry=self.registry)
 
-    def watch(self, depth: Callable[[], float], ready: Callable[[], float], starts: Callable[[], float]) -> None:
-        """Ask the engine at each reading."""
+    def watch(
+        self, depth: Callable[[], float], ready: Callable[[], float], starts: Callable[[], float],
+        tenants_file: Callable[[], float],
+    ) -> None:  # fmt: skip
+        """Ask the engine and the tenants at each reading."""
+        self._tenants_file.set_function(tenants_file)
         self._depth.set_function(depth)
         self._ready.set_function(ready)
         self._starts.set_function(starts)
@@ -47,6 +58,8 @@ class Metrics:
         for stage, ms in meta.ms.items():
             if stage != "total":
                 self.stages.labels(stage).observe(ms / 1000)
+        for action, count in meta.rules.items():
+            self.rules.labels(action).inc(count)
         if meta.fallback:
             self.fallbacks.labels(meta.fallback).inc()
         else:

@@ -1,10 +1,11 @@
-"""What surrounds every request: its id, its body within bounds, how many are in flight, metrics, its line in the log.
+"""What surrounds every request: its id, its tenant's limits, its body within bounds, metrics, its line in the log.
 
-app.add_middleware(RequestMiddleware, service=service, tenants=tenants)
+app.add_middleware(RequestMiddleware, service=service, tenants=tenants, admission=admission)
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import secrets
 import time
@@ -14,30 +15,37 @@ from fastapi import Request
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from reshelf.inference.serving.admission import Admission
 from reshelf.inference.serving.refusals import RefusedError, refusal
 from reshelf.inference.serving.service import Service
 from reshelf.inference.serving.tenants import Tenants
 
 logger = logging.getLogger("reshelf.serving")
 _NO_ROUTE = "other"
+_UNLIMITED = ("/health", "/ready", "/metrics")
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+_HUNG_UP = 499
+"""In log and metrics, as nginx has it."""
 
 
 class RequestMiddleware:
     """Plain ASGI: Starlette's own base class for middleware costs every request a task and a millisecond.
 
     A body is read before the request counts as in flight, so that one who sends slowly holds up nobody; and only for
-    who has a key, so that nobody else makes the server hold or parse anything.
+    who has a key and is within its rate, so that nobody else makes the server hold or parse anything.
 
     Args:
         app: what answers.
         service: its limits and metrics.
         tenants: who has a key.
+        admission: who is let in.
     """
 
-    def __init__(self, app: ASGIApp, service: Service, tenants: Tenants) -> None:
-        self._app, self._metrics, self._tenants = app, service.metrics, tenants
-        self._limits = service.config.limits
-        self._in_flight = 0
+    def __init__(self, app: ASGIApp, service: Service, tenants: Tenants, admission: Admission) -> None:
+        self._app, self._metrics, self._tenants, self._admission = app, service.metrics, tenants, admission
+        config = service.config
+        self._limits, self._origins = config.limits, frozenset(config.origins)
+        self._hosts = frozenset(config.hosts or (() if config.tenants else (*_LOOPBACK, config.host)))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -58,8 +66,12 @@ class RequestMiddleware:
             await self._bounded(request, send_with_id)
         except RefusedError as error:
             await refusal(request, error)(scope, receive, send_with_id)
-        except ClientDisconnect:
-            pass  # nobody waits for a reply
+        except ClientDisconnect:  # nobody waits for a reply
+            status = _HUNG_UP
+        except asyncio.CancelledError:
+            if not scope["state"].get("hung_up"):
+                raise
+            status = _HUNG_UP
         except Exception:
             logger.exception("failed", extra={"request_id": request_id})
             if status:
@@ -75,13 +87,13 @@ class RequestMiddleware:
         Raises:
             RefusedError: it is not.
         """
-        if request.method != "POST":
+        self._check_origin(request)
+        tenant = self._tenants.of(request.headers.get("authorization"))
+        if tenant is None or request.url.path in _UNLIMITED:
             await self._app(request.scope, request.receive, send)
             return
-        known = self._tenants.of(request.headers.get("authorization")) is not None
-        body = await self._body(request) if known else b""
-        if self._in_flight >= self._limits.requests:
-            raise RefusedError("too many requests at once", status=429, wait_s=1)
+        await self._admission.within_rate(tenant)
+        body = await self._body(request) if request.method == "POST" else b""
         read = False
 
         async def receive() -> Message:
@@ -91,11 +103,18 @@ class RequestMiddleware:
             read = True
             return {"type": "http.request", "body": body, "more_body": False}
 
-        self._in_flight += 1
-        try:
+        with self._admission.place(tenant):
             await self._app(request.scope, receive, send)
-        finally:
-            self._in_flight -= 1
+
+    def _check_origin(self, request: Request) -> None:
+        """Whether a browser may have been told by anybody to send this."""
+        named = request.headers.get("host", "")
+        host = named.rpartition(":")[0] if named.rpartition(":")[2].isdigit() else named
+        if named and self._hosts and host.strip("[]") not in self._hosts:
+            raise RefusedError("not called by this name; see --hosts", status=403)
+        origin = request.headers.get("origin")
+        if origin is not None and origin not in self._origins and origin.partition("://")[2] != named:
+            raise RefusedError("not for pages of this origin; see --origins", status=403)
 
     async def _body(self, request: Request) -> bytes:
         body, most = bytearray(), self._limits.body_bytes

@@ -28,7 +28,7 @@ PAGE = Path(__file__).with_name("page.html")
 _READ, _LISTS = 400, 40
 _FOUND = 40
 _QUERY = 200
-_HEADERS = {
+HEADERS = {
     # Everything the page needs is in it.
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -87,7 +87,7 @@ page_routes = APIRouter(include_in_schema=False)
 
 @page_routes.get("/ui")
 async def page() -> Response:
-    return Response(PAGE.read_bytes(), media_type="text/html; charset=utf-8", headers=_HEADERS)
+    return Response(PAGE.read_bytes(), media_type="text/html; charset=utf-8", headers=HEADERS)
 
 
 @page_routes.get("/ui/lists")

@@ -12,7 +12,7 @@ import contextlib
 import logging
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from importlib import import_module
@@ -47,18 +47,41 @@ def serve(config: ServeConfig) -> None:
     # torch imports triton where it is installed. A server compiles nothing, and triton's bindings print a page of leaks
     # when the process ends.
     sys.modules.setdefault("triton", None)  # type: ignore[arg-type]
+    # A terminal that goes away does not end a server; what SIGHUP asks of others, files that changed, is seen anyway.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     uvloop.run(_serve(config))
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's, which would end the process by the signal again before the engine is closed."""
+    """uvicorn's, which would end the process by the signal again before the engine is closed.
+
+    Args:
+        config: of uvicorn.
+        drain: called at the first signal.
+        drain_s: seconds between that signal and the end of new connections.
+    """
+
+    def __init__(self, config: uvicorn.Config, drain: Callable[[], None], drain_s: float) -> None:
+        super().__init__(config)
+        self._drain, self._drain_s = drain, drain_s
+        self._draining = False
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         loop = asyncio.get_running_loop()
         for one in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(one, self.handle_exit, one, None)
+            loop.add_signal_handler(one, self._end, one)
         yield
+
+    def _end(self, signal_number: int) -> None:
+        """Say that no work should come, wait until load balancers have seen it, then end; at once when told again."""
+        if self._draining or not self._drain_s:
+            self.handle_exit(signal_number, None)
+            return
+        self._draining = True
+        self._drain()
+        logger.info("draining", extra={"seconds": self._drain_s})
+        asyncio.get_running_loop().call_later(self._drain_s, self.handle_exit, signal_number, None)
 
 
 async def _serve(config: ServeConfig) -> None:
@@ -86,7 +109,7 @@ def http_settings(app: Any, config: ServeConfig) -> uvicorn.Config:
 async def _listen(config: ServeConfig, running: Any) -> None:
     """Serve an application, an asynchronous context, until interrupted."""
     async with running as app:
-        server = _Server(http_settings(app, config))
+        server = _Server(http_settings(app, config), app.state.service.drain, config.drain_s)
         serving = asyncio.create_task(server.serve())
         while not server.started and not serving.done():
             await asyncio.sleep(0.01)

@@ -14,6 +14,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSche
 
 from reshelf.data.schema import Event, Finite, Id, Item, Time
 from reshelf.inference.explanation import Explanation
+from reshelf.inference.rules import Rules
 
 MOST = 10_000
 """Entries of any list of a request, whatever a server's own limits are."""
@@ -77,6 +78,8 @@ class RerankRequest(Sent):
     """What the shopper searches for; empty for a recommendation slot."""
     documents: Annotated[list[Document], Field(min_length=1, max_length=MOST, fail_fast=True)]
     """In first-stage order, best first: texts; ids of the catalogue's items; or objects with an item's fields."""
+    rank_fields: Annotated[list[str], Field(max_length=MOST_FIELDS)] | None = None
+    """Which fields of objects are read, as `title` and `text`; all where not given."""
     top_n: Annotated[int, Field(ge=1)] | None = None
     """Return only so many, best first."""
     return_documents: bool = False
@@ -96,10 +99,14 @@ class RerankRequest(Sent):
     impute: bool = False
     """Rank with medians in place of numbers that the model reads and that are missing; else the reply's `meta.missing`
     names them, or it is first-stage order."""
+    personalization: Annotated[Finite, Field(ge=0, le=1)] | None = None
+    """How much of the order is the model's, from 0 (first-stage order) to 1; the tenant's where not given."""
+    rules: Annotated[Rules, Bounded] | None = None
+    """What a merchandiser asks for, after the tenant's own: only, never, pins, boosts, limits."""
     deadline_ms: Annotated[Finite, Field(gt=0)] | None = None
     """Milliseconds until the reply is due; past it, the reply is first-stage order."""
     strict: bool = False
-    """Refuse what would otherwise be named in `meta.ignored` and `meta.unknown`."""
+    """Refuse what would otherwise be named in `meta.ignored`, `.unknown` and `.invalid`, or be cut off a query."""
     explain: bool = False
     """Say of the best few why they stand where they do; within the deadline, so give more of it."""
 
@@ -114,7 +121,8 @@ class RankedDocument(BaseModel):
     index: int
     """Its place in the request, from 0."""
     relevance_score: float
-    """In [0, 1], falling: the sigmoid of `score`; in a fallback, 1 / (1 + index)."""
+    """In [0, 1], falling but for what rules moved: the sigmoid of `score`, or of what the first stage was blended into;
+    in a fallback, 1 / (1 + index)."""
     score: float | None = None
     """Raw log-odds; None in a fallback."""
     probability: float | None = None
@@ -123,6 +131,8 @@ class RankedDocument(BaseModel):
     document: dict[str, Any] | None = None
     explanation: Explanation | None = None
     """Why it stands here, where the request asked and it is one of the best few."""
+    rules: Annotated[list[str], Field(exclude_if=not_)] = []
+    """What rules did with it."""
 
 
 class Meta(BaseModel):
@@ -143,16 +153,24 @@ class Meta(BaseModel):
     cached_tokens: int = 0
     """Those of them that the engine had read before."""
     truncated: dict[str, int] = {}
-    """What did not fit the prompt's budgets: events, event_tokens, item_tokens, list_tokens, query_tokens."""
+    """What did not fit the prompt's budgets: events, event_tokens, item_tokens, list_tokens, query_tokens; and
+    query_characters of a query above the server's limit."""
     history: dict[str, Any] = {}
-    """events read; unknown: events left out because nobody said what their item is; unavailable: the store failed."""
+    """events read; unknown: events left out because nobody said what their item is; unavailable: the store failed;
+    unreadable: stored events that are none."""
     missing: Annotated[list[str], Field(exclude_if=not_)] = []
     """What the model reads and is missing, of all candidates or of some: `scores` or `features.NAME`. A model
     finetuned with feature dropout ranks without; else, or where nearly all are missing, there is a fallback."""
     imputed: list[str] = []
     """With `impute`: what was missing. All candidates got the middle level; first-stage scores come from the order."""
+    personalization: float | None = None
+    """How much of the order is the model's; None for all of it."""
+    rules: Annotated[dict[str, int], Field(exclude_if=not_)] = {}
+    """Documents that rules removed, pinned, boosted, and limited (put off, for too many were alike)."""
     unknown: Annotated[list[str], Field(exclude_if=not_)] = []
     """Documents that are no ids of the catalogue though they look like ids: they were read as titles."""
+    invalid: Annotated[dict[str, str], Field(exclude_if=not_)] = {}
+    """Documents that are none, as `documents[3].price`, and why. They stand at the end, with a relevance of 0."""
     ignored: Annotated[list[str], Field(exclude_if=not_)] = []
     """Fields of the request that mean nothing here, perhaps misspelt."""
     warning: str | None = None
@@ -209,6 +227,15 @@ class SentEvent(Event):
     """The same id of the same shopper twice is one event, so that a request can be sent again."""
 
 
+class StoredEvent(BaseModel):
+    """An event as it is kept and, where the shop sent it, its item."""
+
+    model_config = ConfigDict(frozen=True)
+
+    event: Event
+    item: Item | None = None
+
+
 class EventsRequest(Sent):
     """Events, oldest first, of one shopper or of several."""
 
@@ -232,6 +259,16 @@ class ForgetReply(BaseModel):
     """Events that were removed."""
 
 
+class ExportReply(BaseModel):
+    """All that is kept of a shopper."""
+
+    user_id: str
+    events: list[StoredEvent]
+    """Oldest first."""
+    unreadable: int = 0
+    """Stored events that cannot be read; they count for nothing."""
+
+
 class HealthReply(BaseModel):
     """The server runs."""
 
@@ -247,6 +284,10 @@ class ReadyReply(BaseModel):
     model: str
     warning: Annotated[str | None, Field(exclude_if=not_)] = None
     """What finetuning found where this model does not beat first-stage order, and what to do."""
+    draining: Annotated[bool, Field(exclude_if=not_)] = False
+    """The server is about to end, and takes no new work soon."""
+    tenants: Annotated[str, Field(exclude_if=not_)] = ""
+    """Why the tenants file as it is now cannot be used; the keys of before go on working."""
 
 
 class Refusal(BaseModel):

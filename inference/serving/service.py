@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from datetime import UTC, datetime
 from itertools import islice
@@ -22,15 +22,24 @@ from reshelf.inference.assembly import MissingFeaturesError, assemble
 from reshelf.inference.explain import leave_one_out
 from reshelf.inference.explanation import Explanation
 from reshelf.inference.ranking import NonFiniteScoreError, PreparedList, Ranked, prepare, rank
+from reshelf.inference.rules import Arranged
 from reshelf.inference.serving.config import ServeConfig
 from reshelf.inference.serving.documents import check_lengths, items_of, unknown_ids
 from reshelf.inference.serving.engine.models import Models, ServedModel
 from reshelf.inference.serving.engine.queue import ListScores, UnservedError
-from reshelf.inference.serving.history import HistoryStore, StoredEvent, StoreError, hour_of
+from reshelf.inference.serving.history import History, HistoryStore, StoreError, hour_of
 from reshelf.inference.serving.log import log_once_a_minute
 from reshelf.inference.serving.metrics import Metrics
 from reshelf.inference.serving.refusals import RefusedError
-from reshelf.inference.serving.schemas import EventsRequest, Meta, RankedDocument, RerankReply, RerankRequest
+from reshelf.inference.serving.schemas import (
+    EventsRequest,
+    ExportReply,
+    Meta,
+    RankedDocument,
+    RerankReply,
+    RerankRequest,
+    StoredEvent,
+)
 from reshelf.inference.serving.tenants import Tenant
 
 _HISTORY_SHARE = 0.5
@@ -56,6 +65,12 @@ class Service:
         self.models = models
         self.store = store
         self.metrics = metrics
+        self.draining = False
+        """Whether the server is about to end."""
+
+    def drain(self) -> None:
+        """Say in /ready that no more work should come."""
+        self.draining = True
 
     async def rerank(self, tenant: Tenant, request: RerankRequest, started: float, request_id: str) -> RerankReply:
         """Put a list in order.
@@ -78,25 +93,35 @@ class Service:
         meta = Meta(engine="none" if model is None else model.engine.name, ignored=request.ignored)
         meta.warning = None if model is None else model.warning
         watch = Stages(meta, started)
-        items = items_of(request.documents, self.catalogue, self.config.limits.text)
+        limits = self.config.limits
+        items, invalid = items_of(request.documents, self.catalogue, limits.text, request.rank_fields)
         unknown = unknown_ids(request.documents, self.catalogue)
+        if invalid and (request.strict or not items):
+            raise next(iter(invalid.values()))
         if request.strict and (meta.ignored or unknown):
             field = meta.ignored[0] if meta.ignored else f"documents[{unknown[0]}]"
             what = "no field of a request" if meta.ignored else "an id that the catalogue does not have"
             raise RefusedError(f"{what}; correct it, or send strict: false", field)
         meta.unknown = [str(request.documents[n]) for n in unknown]
+        meta.invalid = {error.field or f"documents[{n}]": str(error.detail) for n, error in invalid.items()}
+        if (cut := len(request.query) - limits.text) > 0:
+            meta.truncated["query_characters"] = cut
         watch.end("read")
+        candidates = list(items.values())
         signals = None if model is None else model.signals
         history, new = await asyncio.gather(
-            self._history(tenant, request, due, meta), self._new_events(tenant, request, items, signals, due)
+            self._history(tenant, request, due, meta), self._new_events(tenant, request, candidates, signals, due)
         )
         watch.end("history")
+        rules = tenant.rules if request.rules is None else request.rules.after(tenant.rules)
+        weight = tenant.personalization if request.personalization is None else request.personalization
+        meta.personalization = None if weight == 1 else weight
         ranked: Ranked | None = None
         try:
             if model is None:
                 raise UnservedError("engine_down")
-            model.engine.admit(due - time.perf_counter())
-            prepared = await _before(due, self._prepare(model, request, items, history, new, meta))
+            model.engine.admit(tenant.name, len(items), due - time.perf_counter())
+            prepared = await _before(due, self._prepare(model, tenant, request, items, history, new, meta))
             watch.end("prompt")
             pending = model.score(prepared.prompt, tenant.name)
             done: ListScores = await _before(due, pending)
@@ -104,7 +129,7 @@ class Service:
             meta.ms["engine"] = done.ms
             meta.ms["wait"] = max(0.0, meta.ms["wait"] - done.ms)
             meta.prompt_tokens, meta.cached_tokens = done.prompt_tokens, done.cached_tokens
-            ranked = rank(prepared.scores(done.scores), model.spec.calibration)
+            ranked = rank(prepared.scores(done.scores), model.spec.calibration, weight, rules, candidates)
         except TimeoutError:
             meta.fallback = "deadline"
         except UnservedError as error:
@@ -113,13 +138,22 @@ class Service:
             meta.fallback = "engine_error"
         except MissingFeaturesError as error:
             meta.fallback, meta.missing = "features_missing", list(error.names)
-        results = self._results(request, items, ranked)
+        if ranked is not None:
+            arranged = ranked.arranged
+        else:
+            arranged = rules.arrange_first_stage(candidates) if rules else Arranged(np.arange(len(candidates)))
+        meta.rules = arranged.counts
+        results = self._results(request, items, ranked, arranged)
+        if not rules or not (rules.only or rules.never):  # nobody knows what the others are
+            results += self._invalid_results(request, items, len(results))
         if request.explain and ranked is None:
             meta.unexplained = meta.fallback
         elif request.explain and model is not None and ranked is not None:
             explanations = await self._explain(model, tenant, prepared, ranked.scores, due, meta)
+            places = dict(enumerate(items))
+            by_index = {places[k]: one for k, one in explanations.items()}
             for one in results:
-                one.explanation = explanations.get(one.index)
+                one.explanation = by_index.get(one.index)
             watch.end("explain")
         meta.ms["total"] = 1000 * (time.perf_counter() - started)
         return RerankReply(
@@ -142,6 +176,21 @@ class Service:
             self._count_store_error(error)
             raise RefusedError("events cannot be kept now; send them again", status=503, wait_s=1) from error
 
+    async def export(self, tenant: Tenant, user_id: str) -> ExportReply:
+        """All that is kept of a shopper.
+
+        Raises:
+            RefusedError: the store does not answer.
+        """
+        try:
+            history = await self.store.read(tenant.name, user_id)
+        except StoreError as error:
+            self._count_store_error(error)
+            raise RefusedError("the shopper cannot be read now; ask again", status=503, wait_s=1) from error
+        if history.unreadable:
+            self._count_unreadable(history)
+        return ExportReply(user_id=user_id, events=list(history.events), unreadable=history.unreadable)
+
     async def forget(self, tenant: Tenant, user_id: str) -> int:
         """Remove a shopper.
 
@@ -157,6 +206,10 @@ class Service:
         await self.models.forget(tenant.name)
         return forgotten
 
+    def _count_unreadable(self, history: History) -> None:
+        self.metrics.unreadable_events.inc(history.unreadable)
+        log_once_a_minute("stored events cannot be read", events=history.unreadable)
+
     def _count_store_error(self, error: Exception) -> None:
         self.metrics.store_errors.inc()
         log_once_a_minute("history store failed", error=type(error).__name__, problem=str(error))
@@ -170,7 +223,11 @@ class Service:
         ):
             if count > most:
                 raise RefusedError(f"{count} entries; send at most {most}", field)
-        texts = {"query": request.query, "user_id": request.user_id}
+        if request.deadline_ms is not None and request.deadline_ms > limits.deadline_ms:
+            raise RefusedError(f"{request.deadline_ms:g} ms; ask for at most {limits.deadline_ms:g}", "deadline_ms")
+        if request.strict:
+            check_lengths(request.query, "query", limits.text)
+        texts = {"user_id": request.user_id}
         texts |= {f"history[{n}].query": event.query for n, event in enumerate(request.history or ())}
         for field, text in texts.items():
             check_lengths(text, field, limits.text)
@@ -181,7 +238,7 @@ class Service:
             if values is not None and len(values) != len(request.documents):
                 raise RefusedError(f"{len(values)} values for {len(request.documents)} documents", field)
 
-    async def _history(self, tenant: Tenant, request: RerankRequest, due: float, meta: Meta) -> list[StoredEvent]:
+    async def _history(self, tenant: Tenant, request: RerankRequest, due: float, meta: Meta) -> Sequence[StoredEvent]:
         """What the shopper did: as sent, or as stored; nothing where the store does not answer in time."""
         if request.history is not None:
             named = {item.item_id: item for item in request.history_items}
@@ -190,7 +247,11 @@ class Service:
             return []
         half = time.perf_counter() + _HISTORY_SHARE * (due - time.perf_counter())
         try:
-            return await _before(half, self.store.read(tenant.name, request.user_id))
+            history: History = await _before(half, self.store.read(tenant.name, request.user_id))
+            if history.unreadable:
+                meta.history["unreadable"] = history.unreadable
+                self._count_unreadable(history)
+            return history.events
         except (StoreError, TimeoutError) as error:
             self._count_store_error(error)
             meta.history["unavailable"] = True
@@ -215,18 +276,18 @@ class Service:
         return found
 
     async def _prepare(
-        self, model: ServedModel, request: RerankRequest, items: Sequence[Item], history: Sequence[StoredEvent],
-        new: Mapping[str, NewEvents], meta: Meta,
+        self, model: ServedModel, tenant: Tenant, request: RerankRequest, items: Mapping[int, Item],
+        history: Sequence[StoredEvent], new: Mapping[str, NewEvents], meta: Meta,
     ) -> PreparedList:  # fmt: skip
         try:
             assembled = assemble(
                 model.builder,
-                request.query,
-                items,
+                request.query[: self.config.limits.text],
+                list(items.values()),
                 [one.event for one in history],
                 history_items=[one.item for one in history if one.item is not None],
-                scores=request.scores,
-                features=request.features,
+                scores=None if request.scores is None else [request.scores[n] for n in items],
+                features={name: [values[n] for n in items] for name, values in request.features.items()},
                 time=request.time,
                 signals=model.signals,
                 new=new,
@@ -238,24 +299,25 @@ class Service:
             if assembled.builder.has_read(assembled.ranking):
                 prepared = prepare(assembled.builder, assembled.ranking)
             else:
-                loop = asyncio.get_running_loop()
-                prepared = await loop.run_in_executor(model.writing, prepare, assembled.builder, assembled.ranking)
+                prepared = await model.writing.run(
+                    tenant.name, len(items), prepare, assembled.builder, assembled.ranking
+                )
         except MissingFeaturesError:
             raise
         except InputError as error:
             raise RefusedError(
                 str(error).removeprefix("list ").removeprefix("request, "), "query" if "query" in str(error) else None
             ) from error
-        meta.truncated = dict(vars(prepared.truncated))
+        meta.truncated |= vars(prepared.truncated)
         return prepared
 
     async def _explain(
         self, model: ServedModel, tenant: Tenant, prepared: PreparedList, scores: np.ndarray, due: float, meta: Meta
     ) -> dict[int, Explanation]:
         """Why the best few stand where they do; nothing where that takes too long, for the order is there."""
-        loop = asyncio.get_running_loop()
         try:
-            ablations = await _before(due, loop.run_in_executor(model.writing, leave_one_out, prepared, scores))
+            writing = model.writing.run(tenant.name, len(scores), leave_one_out, prepared, scores)
+            ablations = await _before(due, writing)
             # One after the other: an explanation does not fill the queue that orders wait in.
             found = [
                 one.scores((await _before(due, model.score(one.prompt, tenant.name))).scores) for one in ablations.lists
@@ -269,32 +331,46 @@ class Service:
             meta.unexplained = "engine_error"
         return {}
 
-    def _results(self, request: RerankRequest, items: Sequence[Item], ranked: Ranked | None) -> list[RankedDocument]:
+    def _results(
+        self, request: RerankRequest, items: Mapping[int, Item], ranked: Ranked | None, arranged: Arranged
+    ) -> list[RankedDocument]:
         """Best first; in first-stage order where there are no scores."""
-        count = len(items)
-        order: Iterable[int] = range(count)
-        relevance = [1 / (1 + index) for index in order]
-        scores: Sequence[float | None] = [None] * count
+        places = list(items)
+        relevance = [1 / (1 + k) for k in range(len(places))]
+        scores: Sequence[float | None] = [None] * len(places)
         probabilities = scores
         if ranked is not None:
-            order = ranked.order.tolist()
-            relevance = (0.5 * (1 + np.tanh(0.5 * ranked.scores.astype(float)))).tolist()
+            relevance = (0.5 * (1 + np.tanh(0.5 * ranked.values.astype(float)))).tolist()
             scores = ranked.scores.tolist()
             probabilities = probabilities if ranked.probabilities is None else ranked.probabilities.tolist()
         results = []
-        for index in islice(order, request.top_n):
+        for k in arranged.order[: request.top_n].tolist():
+            index = places[k]
             sent, item = request.documents[index], items[index]
             results.append(
                 RankedDocument(
                     index=index,
-                    relevance_score=relevance[index],
-                    score=scores[index],
-                    probability=probabilities[index],
+                    relevance_score=relevance[k],
+                    score=scores[k],
+                    probability=probabilities[k],
                     item_id=item.item_id if item.item_id == sent or not isinstance(sent, str) else None,
-                    document=_document(sent, item) if request.return_documents else None,
+                    document=_document(sent, item.title) if request.return_documents else None,
+                    rules=arranged.notes.get(k, []),
                 )
             )
         return results
+
+    def _invalid_results(self, request: RerankRequest, items: Mapping[int, Item], before: int) -> list[RankedDocument]:
+        """Documents that are none, behind those that are."""
+        rest = (n for n in range(len(request.documents)) if n not in items)
+        return [
+            RankedDocument(
+                index=index,
+                relevance_score=0.0,
+                document=_document(request.documents[index], "") if request.return_documents else None,
+            )
+            for index in islice(rest, None if request.top_n is None else request.top_n - before)
+        ]
 
 
 class Stages:
@@ -316,7 +392,8 @@ async def _before(due: float, work: Any) -> Any:
         return await work
 
 
-def _document(sent: str | Mapping[str, Any], item: Item) -> dict[str, Any]:
+def _document(sent: str | Mapping[str, Any], title: str) -> dict[str, Any]:
+    """As the clients of others expect it, with a `text`."""
     if isinstance(sent, str):
-        return {"text": sent if item.item_id != sent else item.title}
-    return {"text": item.title, **sent}
+        return {"text": title or sent}
+    return {"text": title, **sent}

@@ -1,4 +1,4 @@
-"""Who may call, with what: keys, hashed at rest, each with its rate and what of the engine it may use.
+"""Who may call, with what: keys, hashed at rest, each with its rates and what of the engine it may use.
 
     reshelf key --tenants tenants.yaml --name shop-a --rate 50/second
 
@@ -8,44 +8,93 @@ running server within a second.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
-import re
 import secrets
 import sys
 import time
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Annotated, Any
 
 import yaml
-from limits import parse
-from limits.storage import MemoryStorage
-from limits.strategies import MovingWindowRateLimiter
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from reshelf.data.atomic import atomic
 from reshelf.errors import InputError
-from reshelf.inference.serving.log import log_once_a_minute
+from reshelf.inference.rules import Rules
+from reshelf.inference.serving.log import audit, log_once_a_minute
+from reshelf.inference.serving.rates import Rate, duration_s
+from reshelf.inference.serving.refusals import field_name
 
 _LOOK_S = 1.0
-_JUMP_S = 1.0
-_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
-@dataclass(frozen=True)
-class Tenant:
+def _checked_rate(text: str) -> str:
+    if text:
+        Rate.parse(text)
+    return text
+
+
+RateText = Annotated[str, AfterValidator(_checked_rate)]
+
+
+class Key(BaseModel):
+    """What proves who calls."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    """Hexadecimal. Keys are 256 random bits, so a fast hash is enough."""
+    expires: Annotated[AwareDatetime, Field(strict=False)] | None = None
+    """From then on it no longer works."""
+
+
+class Tenant(BaseModel):
     """A shop."""
 
-    name: str
-    key_sha256: str = ""
-    """SHA-256 of the key, hexadecimal. Keys are 256 random bits, so a fast hash is enough."""
-    rate: str = ""
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
+    keys: Annotated[list[Key], Field(max_length=2)]
+    """One, or two while the one takes the other's place."""
+    rate: RateText = ""
     """Requests in a time, as in 50/second; empty for no limit."""
+    candidates: RateText = ""
+    """Documents to rank in a time, as in 5000/second; empty for no limit."""
+    in_flight: Annotated[int, Field(ge=1)] | None = None
+    """Requests at one time; None for its share of `limits.requests`."""
     model: str = ""
     """Reranker folder that its lists are ranked by; empty for the server's own."""
+    personalization: Annotated[float, Field(ge=0, le=1)] = 1.0
+    """How much of an order is the model's, where a request does not say."""
+    rules: Rules | None = None
+    """What its merchandisers ask for, in every list."""
     operator: bool = False
     """May read /metrics, and nothing else."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _with_keys(cls, value: Any) -> Any:
+        """A file from before there could be two keys."""
+        if isinstance(value, dict) and "key_sha256" in value and "keys" not in value:
+            rest = {name: one for name, one in value.items() if name != "key_sha256"}
+            return rest | {"keys": [{"sha256": value["key_sha256"]}]}
+        return value
 
-OPEN = Tenant("open")
+
+class TenantsFile(BaseModel):
+    """What the file holds."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    tenants: list[Tenant]
+
+
+OPEN = Tenant(name="open", keys=[])
 """Whoever reaches a server without tenants."""
 
 
@@ -59,44 +108,59 @@ class KeyConfig:
     """The tenant."""
     rate: str = ""
     """Requests in a time, as in 50/second; empty for no limit."""
+    candidates: str = ""
+    """Documents to rank in a time, as in 5000/second; empty for no limit."""
+    in_flight: int | None = None
+    """Requests at one time; its share of all where not given."""
     model: Path | None = None
     """Reranker folder that its lists are ranked by; the server's own where not given."""
     operator: bool = False
     """A key for /metrics only."""
     replace: bool = False
-    """Make a new key for a tenant that has one; the old one no longer works. Its rate and model stay where no others
-    are given."""
+    """Make a new key for a tenant that has one. Its limits and model stay where no others are given."""
+    overlap: str = ""
+    """With `replace`, how long the old key still works, as in 7d; empty to end it now."""
+    expires: str = ""
+    """How long the new key works, as in 90d; empty for ever."""
 
 
 def make_key(config: KeyConfig) -> None:
     """Print a new key and write its hash.
 
     Raises:
-        InputError: the file, the name or the rate is not one, or the tenant has a key and `replace` is not given.
+        InputError: the file, or what is asked for, is not right, or the tenant has a key and `replace` is not given.
     """
-    tenants = read_tenants(config.tenants) if config.tenants.exists() else {}
-    old = tenants.get(config.name)
-    if old and not config.replace:
-        raise InputError(
-            f"tenant {config.name} in {config.tenants} has a key already; give --replace for a new one, which ends the "
-            "old one, or choose another --name"
-        )
     key = f"rsh_{secrets.token_urlsafe(32)}"
-    made = _checked(
-        Tenant(
-            config.name,
-            _digest(key),
-            config.rate or (old.rate if old else ""),
-            str(config.model or (old.model if old else "")),
-            config.operator or bool(old and old.operator),
-        ),
-        f"tenant {config.name}",
-    )
-    tenants = {name: one for name, one in tenants.items() if name != config.name} | {config.name: made}
-    with atomic(config.tenants) as partial:
-        partial.write_text(yaml.safe_dump({"tenants": [asdict(one) for one in tenants.values()]}, sort_keys=False))
+    with _locked(config.tenants):
+        tenants = read_tenants(config.tenants) if config.tenants.exists() else {}
+        old = tenants.get(config.name)
+        if old and not config.replace:
+            raise InputError(
+                f"tenant {config.name} in {config.tenants} has a key already; give --replace for a new one, which ends "
+                "the old one (--overlap 7d: in a week), or choose another --name"
+            )
+        keys: list[dict[str, Any]] = [{"sha256": _digest(key), "expires": _until(config.expires, "expires")}]
+        if old and config.overlap:
+            end = _until(config.overlap, "overlap")
+            keys.append({"sha256": old.keys[0].sha256, "expires": min(filter(None, (end, old.keys[0].expires)))})
+        settings = {
+            "rate": config.rate, "candidates": config.candidates, "in_flight": config.in_flight,
+            "model": "" if config.model is None else str(config.model), "operator": config.operator,
+        }  # fmt: skip
+        before = old.model_dump() if old else {}
+        settings = {name: value for name, value in settings.items() if value or name not in before}
+        try:
+            made = Tenant.model_validate({**before, "name": config.name, "keys": keys, **settings})
+        except ValidationError as error:
+            raise InputError(f"tenant {config.name}, {_problem(error)}") from error
+        entries = [*(one for one in tenants.values() if one.name != config.name), made]
+        written = [one.model_dump(mode="json", exclude_none=True, exclude_defaults=True) for one in entries]
+        text = yaml.safe_dump({"tenants": written}, sort_keys=False)
+        with atomic(config.tenants) as partial:
+            partial.write_text(text, encoding="utf-8")
     if old:
-        print(f"the key of {config.name} is replaced: the old one no longer works", file=sys.stderr)
+        ends = f"works for {config.overlap} more" if config.overlap else "no longer works"
+        print(f"the key of {config.name} is replaced: the old one {ends}", file=sys.stderr)
     print(key)
 
 
@@ -108,35 +172,48 @@ def read_tenants(path: Path) -> dict[str, Tenant]:
     """
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-        entries = raw["tenants"]
-        found = [_checked(Tenant(**entry), f"{path}, tenant {n + 1}") for n, entry in enumerate(entries)]
+        found = TenantsFile.model_validate(raw).tenants
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"tenants {path}: {error}; make the file with `reshelf key`") from error
-    except (yaml.YAMLError, TypeError, KeyError) as error:
-        raise InputError(f"tenants {path}: not a file of tenants ({error!r}); make it with `reshelf key`") from error
+    except ValidationError as error:
+        raise InputError(f"tenants {path}, {_problem(error)}; correct it, or make it with `reshelf key`") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        said = " ".join(str(error).split())
+        raise InputError(f"tenants {path}: not a file of tenants ({said}); make it with `reshelf key`") from error
     twice = {one.name for one in found if sum(other.name == one.name for other in found) > 1}
     if twice:
         raise InputError(f"tenants {path}: {', '.join(sorted(twice))} is there twice; remove one")
     return {one.name: one for one in found}
 
 
+def _problem(error: ValidationError) -> str:
+    first = error.errors(include_url=False, include_context=False)[0]
+    said = f" ({first['input']!r})" if isinstance(first["input"], str | int | float) else ""
+    return f"{field_name(first['loc']) or 'its content'}: {first['msg'].removeprefix('Value error, ')}{said}"
+
+
+def _until(length: str, flag: str) -> datetime | None:
+    try:
+        return datetime.fromtimestamp(time.time() + duration_s(length), UTC).replace(microsecond=0) if length else None
+    except (ValueError, OverflowError) as error:
+        raise InputError(f"{flag} {length!r}: {error}") from error
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Nobody else changes the file meanwhile. The lock stays beside it: removing it would let two in."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = path.with_name(f".{path.name}.lock").open("a")
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror}; choose another file") from error
+    with lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 def _digest(key: str) -> str:
     return hashlib.sha256(key.encode()).hexdigest()
-
-
-def _checked(one: Tenant, where: str) -> Tenant:
-    if not isinstance(one.name, str) or not _NAME.fullmatch(one.name):
-        raise InputError(f"{where}: name {one.name!r}; give 1 to 64 letters, digits, _, . or -")
-    if not re.fullmatch(r"[0-9a-f]{64}", str(one.key_sha256)):
-        raise InputError(f"{where}: key_sha256 is not a SHA-256; make a key with `reshelf key`")
-    try:
-        if one.rate:
-            parse(one.rate)
-    except ValueError as error:
-        raise InputError(f"{where}: rate {one.rate!r}; give one such as 50/second") from error
-    if not isinstance(one.model, str):
-        raise InputError(f"{where}: model {one.model!r}; give the folder of a reranker")
-    return one
 
 
 @dataclass
@@ -144,10 +221,9 @@ class Tenants:
     """The tenants of a running server; without a file, everybody is one."""
 
     path: Path | None = None
-    _by_digest: dict[str, Tenant] = field(default_factory=dict)
-    _limiter: MovingWindowRateLimiter = field(default_factory=lambda: _new_limiter())
-    _ahead: float = field(default_factory=lambda: time.time() - time.monotonic())
-    """Seconds the wall clock is ahead of the one that never jumps."""
+    problem: str = ""
+    """Why the file as it is now cannot be used; the tenants are those of before."""
+    _by_digest: dict[str, tuple[Tenant, Key]] = field(default_factory=dict)
     _seen: tuple[int, int] = (0, 0)
     _looked: float = float("-inf")
 
@@ -164,49 +240,40 @@ class Tenants:
         if scheme.lower() != "bearer":
             return None
         # A digest tells nothing of the key, so finding it by hash table gives no time to measure.
-        return self._by_digest.get(_digest(key.strip()))
+        tenant, found = self._by_digest.get(_digest(key.strip()), (None, None))
+        if found is not None and found.expires is not None and found.expires <= datetime.now(UTC):
+            return None
+        return tenant
 
     def models(self) -> set[str]:
         """Reranker folders that tenants name."""
         if self.path is not None:
             self._look(self.path)
-        return {one.model for one in self._by_digest.values() if one.model}
-
-    def wait_s(self, tenant: Tenant) -> float:
-        """0 where the tenant may go on, else seconds until it may."""
-        if not tenant.rate:
-            return 0.0
-        rate = parse(tenant.rate)
-        ahead = time.time() - time.monotonic()
-        if abs(ahead - self._ahead) > _JUMP_S:
-            # The limiter counts by the clock on the wall: set back, it would keep tenants out until that is caught up.
-            self._limiter = _new_limiter()
-        self._ahead = ahead
-        if self._limiter.hit(rate, tenant.name):
-            return 0.0
-        return max(0.001, self._limiter.get_window_stats(rate, tenant.name).reset_time - time.time())
+        return {tenant.model for tenant, _ in self._by_digest.values() if tenant.model}
 
     def _look(self, path: Path) -> None:
-        """Read the file again where it has changed; a broken one changes nothing."""
+        """Read the file again where it has changed; a broken one changes nothing, and is said every minute."""
         now = time.monotonic()
         if now - self._looked < _LOOK_S:
             return
         self._looked = now
         try:
-            if file_version(path) != self._seen:
+            if self.problem or file_version(path) != self._seen:
                 self._read(path)
+                self.problem = ""
         except InputError as error:
-            log_once_a_minute("tenants file not read", problem=str(error))
+            self.problem = str(error)
+            log_once_a_minute("tenants file not read", problem=self.problem)
 
     def _read(self, path: Path) -> None:
         # The version from before: a change in between is read the next time.
         seen = file_version(path)
-        self._by_digest = {one.key_sha256: one for one in read_tenants(path).values()}
+        before = self._by_digest
+        self._by_digest = {key.sha256: (one, key) for one in read_tenants(path).values() for key in one.keys}
+        for change, some, others in (("key added", self._by_digest, before), ("key removed", before, self._by_digest)):
+            for digest in some.keys() - others.keys() if self._seen != (0, 0) else ():
+                audit(change, tenant=some[digest][0].name, key_sha256=digest[:8])
         self._seen = seen
-
-
-def _new_limiter() -> MovingWindowRateLimiter:
-    return MovingWindowRateLimiter(MemoryStorage())
 
 
 def file_version(path: Path) -> tuple[int, int]:

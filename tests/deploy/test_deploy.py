@@ -15,6 +15,7 @@ from reshelf.config import parse
 from reshelf.inference.serving.app import make_app
 from reshelf.inference.serving.config import ServeConfig
 from reshelf.inference.serving.metrics import Metrics
+from reshelf.inference.serving.rates import Rates
 from reshelf.inference.serving.tenants import Tenants
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -44,7 +45,7 @@ def routes() -> set[str]:
         catalogue: ClassVar[dict[str, Any]] = {}
         metrics = Metrics()
 
-    app = make_app(Bare(), Tenants())  # type: ignore[arg-type]
+    app = make_app(Bare(), Tenants(), Rates())  # type: ignore[arg-type]
     return set(app.openapi()["paths"])
 
 
@@ -99,7 +100,7 @@ def test_kubernetes_mounts_probes_and_asks_what_is_there(
 
 def test_dashboard_and_autoscaler_read_metrics_that_the_service_has(kubernetes: dict[str, Any]) -> None:
     metrics = Metrics()
-    metrics.watch(lambda: 0, lambda: 0, lambda: 0)
+    metrics.watch(lambda: 0, lambda: 0, lambda: 0, lambda: 1)
     there = {sample.name for family in metrics.registry.collect() for sample in family.samples}
     labels = {"route", "status", "reason", "stage", "read", "le"}
     dashboard = json.loads(read("grafana/dashboard.json"))

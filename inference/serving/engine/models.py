@@ -20,7 +20,6 @@ import contextlib
 import gc
 import logging
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from itertools import count
 from pathlib import Path
@@ -31,6 +30,8 @@ from reshelf.errors import InputError
 from reshelf.inference.serving.config import ServeConfig
 from reshelf.inference.serving.engine.queue import ListScores
 from reshelf.inference.serving.engine.served_engine import ServedEngine
+from reshelf.inference.serving.engine.turns import ThreadInTurns
+from reshelf.inference.serving.log import log_once_a_minute
 from reshelf.inference.serving.tenants import Tenant, Tenants, file_version
 from reshelf.modeling.checkpoint import SPEC_FILE, base_identity, read_reranker
 from reshelf.prompts.builder import ListPrompt
@@ -41,6 +42,8 @@ _NUMBERS = count(1)
 """Of adapters: no two ever have the same name, so nothing cached of one is taken for another's."""
 _CHUNK = 32
 """Items of the catalogue that are read at one time, some 10 ms: a request's new items wait no longer than for these."""
+_CATALOGUE = ""
+"""Whose turn it is when the catalogue is read: no tenant has that name."""
 Version = tuple[int, int]
 
 
@@ -75,7 +78,7 @@ class ServedModel:
         self._signals_version = file_version(folder / FOLDER / DESCRIPTION)
         self.signals = open_signals(folder / FOLDER)
         # Tokenizing takes long and lets go of the interpreter; two at a time would only tokenize an item twice.
-        self.writing = ThreadPoolExecutor(1, "prompt")
+        self.writing = ThreadInTurns("prompt")
         self.engine: ServedEngine
         self.adapter = ""
         """Its name in the engine; empty for the one that the engine was started with."""
@@ -138,9 +141,9 @@ class ServedModel:
         self._reading = asyncio.create_task(self._read_catalogue())
 
     async def _read_catalogue(self) -> None:
-        loop, ids = asyncio.get_running_loop(), list(self.builder.items)
+        ids = list(self.builder.items)
         for start in range(0, len(ids), _CHUNK):
-            await loop.run_in_executor(self.writing, self.builder.read, ids[start : start + _CHUNK])
+            await self.writing.run(_CATALOGUE, _CHUNK, self.builder.read, ids[start : start + _CHUNK])
         # A million objects that stay: a collection that walked through them would hold up every request.
         gc.freeze()
 
@@ -162,7 +165,7 @@ class ServedModel:
         self.engine.users -= 1
         if not self.engine.users:
             await self.engine.close()
-        self.writing.shutdown(wait=False)
+        self.writing.shutdown()
 
 
 class Models:
@@ -237,20 +240,26 @@ class Models:
         await asyncio.gather(*(model.close() for model in self._served.values()))
 
     async def _watch(self) -> None:
-        """Load what changed, and end what nobody names any more."""
+        """Load what changed, and end what nobody names any more; whatever fails is tried again."""
         while True:
-            wanted = {self._config.model} | {Path(name) for name in self._tenants.models()}
-            for folder in wanted - self._loading.keys():
-                version = file_version(folder / SPEC_FILE)
-                if version != self._tried.get(folder):
-                    self._tried[folder] = version
-                    self._loading[folder] = asyncio.create_task(self._load(folder))
-            for folder in self._served.keys() - wanted:
-                self._tried.pop(folder, None)
-                self._retire(self._served.pop(folder))
-            for model in list(self._served.values()):
-                await model.refresh_signals()
+            try:
+                await self._reload()
+            except Exception as error:
+                log_once_a_minute("models not reloaded", error=type(error).__name__, problem=str(error))
             await asyncio.sleep(_LOOK_S)
+
+    async def _reload(self) -> None:
+        wanted = {self._config.model} | {Path(name) for name in self._tenants.models()}
+        for folder in wanted - self._loading.keys():
+            version = file_version(folder / SPEC_FILE)
+            if version != self._tried.get(folder):
+                self._tried[folder] = version
+                self._loading[folder] = asyncio.create_task(self._load(folder))
+        for folder in self._served.keys() - wanted:
+            self._tried.pop(folder, None)
+            self._retire(self._served.pop(folder))
+        for model in list(self._served.values()):
+            await model.refresh_signals()
 
     async def _load(self, folder: Path) -> None:
         """A reranker beside those there are; it takes over when its engine is ready."""

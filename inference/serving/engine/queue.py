@@ -2,8 +2,10 @@
 
     queue = ScoringQueue(capacity=64)
     queue.connect(send, in_flight=2)
-    queue.admit(within_s=0.2)                  # raises UnservedError where it would take longer
+    queue.admit("tenant", 100, within_s=0.2)   # raises UnservedError where it would take longer
     scored = await queue.put(prompt, "tenant")
+
+Tenants' lists are sent in turns (`turns`).
 
 Under more load than the engine can take, a list that would only be reached after its deadline is refused at once
 (`admit`): the engine's time goes to lists that somebody still waits for.
@@ -12,7 +14,7 @@ Under more load than the engine can take, a list that would only be reached afte
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -28,6 +30,7 @@ from reshelf.inference.engines.messages import (
     decode_scores,
     encode_list,
 )
+from reshelf.inference.serving.engine.turns import Turns
 from reshelf.inference.serving.log import log_once_a_minute
 
 if TYPE_CHECKING:
@@ -39,7 +42,8 @@ _MEMORY = 0.95
 """What the engine's pace a list ago still counts now."""
 _CARE = 0.8
 """Share of the time left in which the engine is expected to be done: lists before this one may take longer."""
-
+_SLOW = 1000
+"""Tokens a second of an engine that is hardly worth serving with."""
 _DRAIN_S = 0.01
 
 
@@ -79,19 +83,21 @@ class Pace:
     """How fast an engine goes through tokens while it has work: time over tokens, older lists counting ever less."""
 
     def __init__(self) -> None:
-        self._busy_s, self._tokens, self._lists = 0.0, 0.0, 0.0
+        self._busy_s, self._tokens, self._candidates = 0.0, 0.0, 0.0
 
-    def learn(self, seconds: float, tokens: int) -> None:
-        """A list of `tokens` came back `seconds` after the one before, or after it was sent to an idle engine."""
+    def learn(self, seconds: float, tokens: int, candidates: int) -> None:
+        """A list came back `seconds` after the one before, or after it was sent to an idle engine."""
         self._busy_s = _MEMORY * self._busy_s + seconds
         self._tokens = _MEMORY * self._tokens + tokens
-        self._lists = _MEMORY * self._lists + 1
+        self._candidates = _MEMORY * self._candidates + candidates
 
-    def seconds(self, tokens: int) -> float:
-        """Expected for lists of `tokens` in all and one more of usual size; 0 while nothing is known."""
-        if not self._tokens:
-            return 0.0
-        return self._busy_s * (tokens / self._tokens + 1 / self._lists)
+    def tokens(self, candidates: int) -> float:
+        """Expected of a list; 0 while nothing is known."""
+        return self._tokens * candidates / self._candidates if self._candidates else 0.0
+
+    def seconds(self, tokens: float) -> float:
+        """Expected for lists of `tokens` in all; 0 while nothing is known."""
+        return self._busy_s * tokens / self._tokens if self._tokens else 0.0
 
 
 class ScoringQueue:
@@ -103,14 +109,14 @@ class ScoringQueue:
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
-        self._waiting: deque[_Entry] = deque()
+        self._waiting: Turns[_Entry] = Turns()
         self._in_flight: dict[int, _Entry] = {}
         self._send: Callable[[ToEngine], None] | None = None
         self._most_in_flight = 0
         self._pace = Pace()
         self._numbers = 0
         self._errors = 0
-        self._heard = 0.0
+        self._heard = self._progressed = 0.0
 
     @property
     def depth(self) -> int:
@@ -119,8 +125,19 @@ class ScoringQueue:
 
     @property
     def silent_s(self) -> float:
-        """Seconds since the engine last gave scores, while it has lists to score; 0 where it has none."""
-        return asyncio.get_running_loop().time() - self._heard if self._in_flight else 0.0
+        """Seconds since the engine last got further, while it has lists to score; 0 where it has none."""
+        since = max(self._heard, self._progressed)
+        return asyncio.get_running_loop().time() - since if self._in_flight else 0.0
+
+    @property
+    def expected_s(self) -> float:
+        """Seconds that the lists in flight take by the engine's pace, or by a slow one's while that is not known."""
+        tokens = sum(entry.prompt.tokens for entry in self._in_flight.values())
+        return self._pace.seconds(tokens) or tokens / _SLOW
+
+    def progressed(self) -> None:
+        """The engine got further with what is in flight."""
+        self._progressed = asyncio.get_running_loop().time()
 
     def connect(self, send: Callable[[ToEngine], None], in_flight: int) -> None:
         """An engine is ready.
@@ -139,18 +156,25 @@ class ScoringQueue:
         self._in_flight.clear()
         self._waiting.clear()
 
-    def admit(self, within_s: float) -> None:
+    def admit(self, namespace: str, candidates: int, within_s: float) -> None:
         """Whether it is worth writing a list and waiting for its scores for so many seconds.
 
         Raises:
-            UnservedError: engine_down; queue_full, where the lists before it will take longer.
+            UnservedError: engine_down; queue_full, where it and the lists before it will take longer.
         """
         if self._send is None:
             raise UnservedError("engine_down")
-        before = [e for e in self._waiting if not e.future.done()] + list(self._in_flight.values())
-        expected = self._pace.seconds(sum(entry.prompt.tokens for entry in before))
-        # An idle engine is always tried: what is known of its pace may be old.
-        if before and within_s > 0 and expected > _CARE * within_s:
+        waiting: Counter[str] = Counter()
+        for entry in self._waiting:
+            if not entry.future.done():
+                waiting[entry.namespace] += entry.prompt.tokens
+        if not waiting and not self._in_flight:
+            return  # an idle engine is always tried: what is known of its pace may be old
+        # In turns, no other tenant's lists take more of the time before this one is done than this tenant's own.
+        own = waiting[namespace] + self._pace.tokens(candidates)
+        before: float = sum(entry.prompt.tokens for entry in self._in_flight.values())
+        before += sum(min(tokens, own) for who, tokens in waiting.items() if who != namespace)
+        if within_s > 0 and self._pace.seconds(before + own) > _CARE * within_s:
             raise UnservedError("queue_full")
 
     def put(self, prompt: ListPrompt, namespace: str, adapter: str = "") -> asyncio.Future[ListScores]:
@@ -161,13 +185,28 @@ class ScoringQueue:
         """
         if self._send is None:
             raise UnservedError("engine_down")
-        if sum(not entry.future.done() for entry in self._waiting) >= self._capacity:
-            raise UnservedError("queue_full")
+        self._make_room(namespace)
         self._numbers += 1
         future: asyncio.Future[ListScores] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Entry(self._numbers, prompt, namespace, adapter, future))
+        entry = _Entry(self._numbers, prompt, namespace, adapter, future)
+        self._waiting.put(namespace, entry, prompt.tokens)
         self._send_waiting()
         return future
+
+    def _make_room(self, namespace: str) -> None:
+        """Where as many lists wait as may, the tenant with most of them gives up its latest one.
+
+        Raises:
+            UnservedError: queue_full, where that would be this tenant.
+        """
+        waiting = [entry for entry in self._waiting if not entry.future.done()]
+        if len(waiting) < self._capacity:
+            return
+        counts = Counter(entry.namespace for entry in waiting)
+        longest, most = counts.most_common(1)[0]
+        if counts[namespace] + 1 > most - 1:
+            raise UnservedError("queue_full")
+        _fail(next(entry for entry in reversed(waiting) if entry.namespace == longest), "queue_full")
 
     async def drain(self, namespace: str) -> None:
         """Wait until none of the lists of a namespace that are here now can reach the engine any more."""
@@ -186,7 +225,7 @@ class ScoringQueue:
         if entry is None:
             raise ProtocolError(f"the engine scored list {reply.number}, which it was not given")
         now = asyncio.get_running_loop().time()
-        self._pace.learn(now - self._heard, entry.prompt.tokens)
+        self._pace.learn(now - self._heard, entry.prompt.tokens, len(entry.prompt.items))
         self._heard = now
         if isinstance(reply, Scored):
             self._errors = 0
@@ -204,8 +243,10 @@ class ScoringQueue:
 
     def _send_waiting(self) -> None:
         """As many lists as the engine takes at one time."""
-        while self._send is not None and self._waiting and len(self._in_flight) < self._most_in_flight:
-            entry = self._waiting.popleft()
+        while self._send is not None and len(self._in_flight) < self._most_in_flight:
+            entry = self._waiting.take()
+            if entry is None:
+                return
             if entry.future.done():  # nobody waits for it any more
                 continue
             if not self._in_flight:

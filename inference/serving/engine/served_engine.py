@@ -1,6 +1,6 @@
 """One engine of the server: a process that is kept alive, the queue in front of it, and the adapters in it.
 
-engine = ServedEngine(Start("runs/demo/model", "auto"), waiting=64, stuck_s=30.0)
+engine = ServedEngine(Start("runs/demo/model", "auto"), waiting=64, stuck_s=30.0, start_s=1800.0)
 engine.start()
 scored = await engine.score(prompt, namespace)     # raises UnservedError with the reason
 await engine.load("adapter1", folder)              # another reranker over the same base
@@ -22,6 +22,7 @@ from reshelf.inference.engines.messages import (
     Forgotten,
     FromEngine,
     NotScored,
+    Progress,
     ProtocolError,
     Ready,
     Scored,
@@ -46,11 +47,12 @@ class ServedEngine:
     Args:
         start: which reranker, by which engine.
         waiting: lists in the queue at most.
-        stuck_s: seconds of silence, with work before it, after which the engine is killed.
+        stuck_s: seconds without getting further, with work before it, after which the engine is killed.
+        start_s: seconds after which one that is not ready is.
     """
 
-    def __init__(self, start: Start, waiting: int, stuck_s: float) -> None:
-        self._supervisor = Supervisor(start, self, stuck_s)
+    def __init__(self, start: Start, waiting: int, stuck_s: float, start_s: float) -> None:
+        self._supervisor = Supervisor(start, self, stuck_s, start_s)
         self._queue = ScoringQueue(waiting)
         self._adapters = Adapters()
         self._send: Callable[[ToEngine], None] | None = None
@@ -70,7 +72,7 @@ class ServedEngine:
             str(folder.absolute()), config.engine, nice=_NICE, trust_remote_code=config.trust_remote_code,
             precision=config.precision,
         )  # fmt: skip
-        return cls(start, config.limits.waiting, config.stuck_s)
+        return cls(start, config.limits.waiting, config.stuck_s, config.start_s)
 
     @property
     def ready(self) -> bool:
@@ -93,8 +95,13 @@ class ServedEngine:
 
     @property
     def silent_s(self) -> float:
-        """Seconds it has been silent with lists before it."""
+        """`ScoringQueue.silent_s`."""
         return self._queue.silent_s
+
+    @property
+    def expected_s(self) -> float:
+        """`ScoringQueue.expected_s`."""
+        return self._queue.expected_s
 
     def start(self) -> None:
         """Once; again it changes nothing."""
@@ -104,9 +111,9 @@ class ServedEngine:
         """True once it is ready, False where its first start failed (`problem` says why)."""
         return await self._supervisor.wait_ready()
 
-    def admit(self, within_s: float) -> None:
+    def admit(self, namespace: str, candidates: int, within_s: float) -> None:
         """`ScoringQueue.admit`."""
-        self._queue.admit(within_s)
+        self._queue.admit(namespace, candidates, within_s)
 
     def score(self, prompt: ListPrompt, namespace: str, adapter: str = "") -> asyncio.Future[ListScores]:
         """`ScoringQueue.put`."""
@@ -157,6 +164,8 @@ class ServedEngine:
         """From the supervisor: the engine says something."""
         if isinstance(reply, Scored | NotScored):
             self._queue.take(reply)
+        elif isinstance(reply, Progress):
+            self._queue.progressed()
         elif isinstance(reply, AdapterLoaded):
             self._adapters.take(reply)
         elif isinstance(reply, Forgotten) and reply.number in self._forgetting:

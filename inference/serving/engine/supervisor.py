@@ -1,6 +1,6 @@
 """The life of an engine's process: started, watched, ended, and started again.
 
-    supervisor = Supervisor(Start("runs/demo/model", "auto"), events, stuck_s=30.0)
+    supervisor = Supervisor(Start("runs/demo/model", "auto"), events, stuck_s=30.0, start_s=1800.0)
     supervisor.start()
     await supervisor.close()
 
@@ -32,6 +32,8 @@ from reshelf.inference.serving.log import log_once_a_minute
 
 logger = logging.getLogger("reshelf.serving")
 _PAUSE, _LONGEST_PAUSE = 0.5, 10.0
+_PATIENCE = 10
+"""An engine that takes so many times what its work should take is stuck."""
 
 
 class EngineEvents(Protocol):
@@ -51,7 +53,12 @@ class EngineEvents(Protocol):
 
     @property
     def silent_s(self) -> float:
-        """Seconds it has been silent with work before it."""
+        """Seconds it has got no further with the work before it."""
+        ...
+
+    @property
+    def expected_s(self) -> float:
+        """Seconds that this work should take."""
         ...
 
 
@@ -61,13 +68,15 @@ class Supervisor:
     Args:
         start: what to start.
         events: told what happens.
-        stuck_s: seconds of silence, with work before it, after which the engine is killed.
+        stuck_s: seconds without getting further, with work before it, after which the engine is killed; more where that
+            work should take long.
+        start_s: seconds after which one that is not ready is killed.
     """
 
-    def __init__(self, start: Start, events: EngineEvents, stuck_s: float) -> None:
+    def __init__(self, start: Start, events: EngineEvents, stuck_s: float, start_s: float) -> None:
         self._start_message = start
         self._events = events
-        self._stuck_s = stuck_s
+        self._stuck_s, self._start_s = stuck_s, start_s
         self.ready = False
         self.starts = 0
         """How often the engine was started."""
@@ -129,12 +138,16 @@ class Supervisor:
         transport, messages = await loop.create_connection(lambda: _Messages(self._hear), sock=self._child.socket)
         self._transport = cast(asyncio.WriteTransport, transport)
         self._send(self._start_message)
+        started = loop.time()
         while True:
-            await asyncio.wait([messages.end], timeout=min(1.0, self._stuck_s / 4))
+            await asyncio.wait([messages.end], timeout=min(1.0, self._stuck_s / 4, self._start_s / 4))
+            patience_s = max(self._stuck_s, _PATIENCE * self._events.expected_s)
             if messages.end.done():
                 messages.end.result()
-            elif self._events.silent_s > self._stuck_s:
-                raise TimeoutError(f"silent for {self._stuck_s:g} s with a list before it")
+            elif not self.ready and loop.time() - started > self._start_s:
+                raise TimeoutError(f"not ready after {self._start_s:g} s")
+            elif self._events.silent_s > patience_s:
+                raise TimeoutError(f"no further for {patience_s:.3g} s with a list before it")
 
     def _send(self, message: ToEngine) -> None:
         if self._transport is not None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
+import socket
+import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +14,14 @@ import pytest
 
 from reshelf.data.dataset_folder import ITEM_SCHEMA, write_records
 from reshelf.data.schema import Item
-from tests.inference.serving.server import Server
+from tests.inference.serving.server import Server, free_port, stop_after
+
+
+@pytest.fixture(autouse=True)
+def no_server_is_left() -> Iterator[None]:
+    """A test that fails before it ends its server."""
+    with stop_after():
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -23,10 +34,10 @@ def shop(tmp_path_factory: pytest.TempPathFactory, catalogue: dict[str, Item]) -
 
 @pytest.fixture(scope="session")
 def serve(reranker_folder: Path, shop: Path) -> Callable[..., Server]:
-    def start(folder: Path, *flags: Any) -> Server:
+    def start(folder: Path, *flags: Any, wait: bool = True) -> Server:
         return Server(
             folder / "server.log", "--model", reranker_folder, "--data", shop, "--engine", "transformers",
-            "--history", folder / "history.sqlite", *flags,
+            "--history", folder / "history.sqlite", *flags, wait=wait,
         )  # fmt: skip
 
     return start
@@ -35,6 +46,25 @@ def serve(reranker_folder: Path, shop: Path) -> Callable[..., Server]:
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory, serve: Callable[..., Server]) -> Iterator[Server]:
     """One server for the tests that leave it as they found it."""
-    running = serve(tmp_path_factory.mktemp("server"))
-    yield running
-    assert running.close() == 0
+    with stop_after():
+        running = serve(tmp_path_factory.mktemp("server"))
+        yield running
+        assert running.close() == 0
+
+
+@pytest.fixture(scope="session")
+def redis_port() -> Iterator[int]:
+    if shutil.which("redis-server") is None:
+        pytest.skip("redis-server is not installed")
+    port = free_port()
+    process = subprocess.Popen(
+        ["redis-server", "--port", str(port), "--save", "", "--appendonly", "no"], stdout=subprocess.DEVNULL
+    )
+    for _ in range(100):
+        with socket.socket() as client:
+            if client.connect_ex(("127.0.0.1", port)) == 0:
+                break
+        time.sleep(0.05)
+    yield port
+    process.terminate()
+    process.wait()

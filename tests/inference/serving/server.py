@@ -10,9 +10,10 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import httpx
 
@@ -20,11 +21,19 @@ import httpx
 class Server:
     """A running server."""
 
-    def __init__(self, log: Path, *flags: Any) -> None:
+    running: ClassVar[set[Server]] = set()
+    """Those of this test session; `stop_after` ends what a failed test left."""
+
+    def __init__(self, log: Path, *flags: Any, wait: bool = True) -> None:
         self.log = log
         with log.open("wb") as stderr:
             command = [sys.executable, "-m", "reshelf.cli", "serve", *map(str, flags), "--port", "0"]
             self.process = subprocess.Popen(command, stderr=stderr, env=os.environ | {"OMP_NUM_THREADS": "1"})
+        Server.running.add(self)
+        if wait:
+            self.wait_started()
+
+    def wait_started(self) -> None:
         until(lambda: "http://" in self.said() or self.process.poll() is not None, 300)
         found = re.search(r"http://[\d.]+:\d+", self.said())
         assert found is not None, self.said()
@@ -58,6 +67,23 @@ class Server:
         self.http.close()
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(30)
+
+    def kill(self) -> None:
+        """Without a word; its engines see that nobody is there."""
+        self.process.kill()
+        self.process.wait()
+        Server.running.discard(self)
+
+
+@contextmanager
+def stop_after() -> Iterator[None]:
+    """No server that is started within is left, whatever happens."""
+    before = set(Server.running)
+    try:
+        yield
+    finally:
+        for server in Server.running - before:
+            server.kill()
 
 
 def free_port() -> int:

@@ -27,7 +27,17 @@ def test_the_next_ranking_reflects_a_click_until_the_shopper_is_forgotten(server
         after = scores(server, user_id="u/1 ü")
         assert after == pytest.approx(scores(server, history=[{"kind": "click", "item_id": "p5"}]), abs=1e-2)
         assert after != pytest.approx(nobody, abs=1e-2)
+        assert [one.event.item_id for one in client.export("u/1 ü")] == ["p5"]
         client.forget("u/1 ü")
+        assert client.export("u/1 ü") == []
+    actions = [line for line in server.lines() if line["message"] == "audit"]
+    assert [(line["action"], line["tenant"], line["events"]) for line in actions[-3:]] == [
+        ("export", "open", 1),
+        ("forget", "open", 1),
+        ("export", "open", 0),
+    ]
+    assert actions[-2]["request_id"]
+    assert actions[-2]["user"]
     assert scores(server, user_id="u/1 ü") == pytest.approx(nobody, abs=1e-5)
 
 

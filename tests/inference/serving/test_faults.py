@@ -6,11 +6,13 @@ import os
 import signal
 import sqlite3
 import threading
+import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from reshelf.inference.client import Client, ServiceError
@@ -124,8 +126,21 @@ def test_lists_that_would_be_reached_too_late_are_not_made_to_wait(serve: Any, t
     assert server.close() == 0
 
 
+def test_an_engine_that_still_loads_ends_with_its_server(serve: Any, tmp_path: Path) -> None:
+    with pytest.raises(AssertionError, match="does not start: not ready after"):
+        serve(tmp_path, "--start_s", 0.1)
+    server: Server = serve(tmp_path, wait=False)
+    until(lambda: psutil.Process(server.process.pid).children(), 60)
+    (engine,) = psutil.Process(server.process.pid).children()
+    time.sleep(0.5)
+    server.kill()
+    engine.wait(20)
+    assert "serving" not in server.said()
+
+
 def test_what_was_accepted_is_finished_at_the_end(serve: Any, tmp_path: Path) -> None:
-    server: Server = serve(tmp_path)
+    server: Server = serve(tmp_path, "--drain_s", 1)
+    server.process.send_signal(signal.SIGHUP)
     statuses: list[int] = []
     threads = [
         threading.Thread(target=lambda: statuses.append(server.rerank(query="coat", documents=DOCUMENTS).status_code))
@@ -135,6 +150,9 @@ def test_what_was_accepted_is_finished_at_the_end(serve: Any, tmp_path: Path) ->
         thread.start()
     until(lambda: "reshelf_queue_depth 0.0" not in server.http.get("/metrics").text, 20)
     server.process.send_signal(signal.SIGTERM)
+    until(lambda: server.http.get("/ready").json().get("draining"), 5)
+    assert server.http.get("/ready").status_code == 503
+    assert server.rerank(query="coat", documents=DOCUMENTS).status_code == 200
     for thread in threads:
         thread.join()
     assert statuses == [200] * 6

@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 from reshelf.data.schema import Item, RankingList
+from reshelf.errors import InputError
 from reshelf.inference.client import AsyncClient, Client, ServiceError
 from reshelf.inference.reranker import Reranker
 from reshelf.inference.serving.schemas import RerankReply, RerankRequest
@@ -150,6 +151,108 @@ def test_fields_and_ids_that_mean_nothing_are_named_or_refused(server: Server, c
     assert server.http.post("/v1/events", json={"events": [event], "evnts": []}).json()["ignored"] == ["evnts"]
 
 
+def test_documents_that_are_none_come_last_and_are_named(server: Server) -> None:
+    documents = ["red mug", {"price": 3}, "p1", {"title": "coat", "price": -1}, "p1", " ", "blue coat"]
+    good = [n for n, one in enumerate(documents) if n in (0, 2, 6)]
+    only = server.rerank(query="coat", documents=[documents[n] for n in good], scores=[3.0, 2.0, 1.0]).json()
+    for changes in ({}, {"top_n": 4}, {"deadline_ms": 0.001}):
+        scores = [3.0, 9.0, 2.0, 9.0, 9.0, 9.0, 1.0]
+        said = server.rerank(query="coat", documents=documents, scores=scores, return_documents=True, **changes).json()
+        assert list(said["meta"]["invalid"]) == [
+            "documents[1].title",
+            "documents[3].price",
+            "documents[4]",
+            "documents[5]",
+        ]
+        order = [one["index"] for one in said["results"]]
+        ranked = good if "deadline_ms" in changes else [good[one["index"]] for one in only["results"]]
+        assert order == [*ranked, 1, 3, 4, 5][: changes.get("top_n", 7)]
+        assert [one["relevance_score"] for one in said["results"]][3:] == [0.0] * (len(order) - 3)
+    assert server.rerank(query="coat", documents=[" ", {}]).json()["field"] == "documents[0]"
+    ranks = server.http.post("/rerank", json={"query": "a", "texts": ["", "mug"], "raw_scores": True, "impute": True})
+    assert [one["index"] for one in ranks.json()] == [1, 0]
+
+
+def test_a_title_and_a_text_are_both_read_whatever_their_order(server: Server) -> None:
+    def score(document: dict[str, Any], **fields: Any) -> float:
+        said = server.rerank(query="coat", documents=[document, "mug"], scores=[2.0, 1.0], **fields).json()
+        return next(float(one["score"]) for one in said["results"] if one["index"] == 0)
+
+    both = score({"title": "blue coat", "description": "soft wool"})
+    assert score({"title": "blue coat", "text": "soft wool"}) == pytest.approx(both, abs=1e-5)
+    assert score({"text": "soft wool", "title": "blue coat"}) == pytest.approx(both, abs=1e-5)
+    title, text = score({"title": "blue coat"}), score({"title": "soft wool"})
+    assert both != pytest.approx(title, abs=1e-5)
+    fields = {"title": "blue coat", "text": "soft wool", "brand": "Nord"}
+    assert score(fields, rank_fields=["title"]) == pytest.approx(title, abs=1e-5)
+    assert score(fields, rank_fields=["text"]) == pytest.approx(text, abs=1e-5)
+    assert score(fields, rank_fields=["title", "text"]) == pytest.approx(both, abs=1e-5)
+
+
+def test_an_order_is_blended_and_arranged_as_offline(
+    server: Server, reranker_folder: Any, catalogue: dict[str, Item], lists: list[RankingList]
+) -> None:
+    ranking = lists[1]
+    brands = {catalogue[one].brand for one in ranking.candidates}
+    assert len(brands) > 1
+    rules = {
+        "never": [{"item_id": [ranking.candidates[2]]}], "pins": [{"item_id": ranking.candidates[30], "place": 1}],
+        "boosts": [{"where": {"brand": ["Nord"]}, "by": 0.5}], "limits": [{"per": "brand", "at_most": 2, "first": 8}],
+    }  # fmt: skip
+    with Reranker.from_pretrained(reranker_folder, "transformers", catalogue, device="cpu") as reranker:
+        for personalization, asked in ((0.0, None), (0.4, None), (0.4, rules), (1.0, rules)):
+            offline = reranker.rerank(
+                ranking.query, ranking.candidates, ranking.history, scores=ranking.scores, time=ranking.time,
+                personalization=personalization, rules=asked,
+            )  # fmt: skip
+            said = server.rerank(**body(ranking, personalization=personalization, rules=asked)).json()
+            assert [one["item_id"] for one in said["results"]] == list(offline.item_ids)
+            assert [one.get("rules", []) for one in said["results"]] == [list(one.rules) for one in offline]
+            if personalization == 0:
+                assert list(offline.item_ids) == list(ranking.candidates)
+        with pytest.raises(InputError, match="personalization"):
+            reranker.rerank("", ranking.candidates[:2], scores=[2.0, 1.0], personalization=1.5)
+        with pytest.raises(InputError, match="rules, field pins"):
+            reranker.rerank("", ranking.candidates[:2], scores=[2.0, 1.0], rules={"pins": [{"place": 1}]})
+    assert said["meta"]["rules"] == {"removed": 1, "pinned": 1} | {
+        name: said["meta"]["rules"][name] for name in ("boosted", "limited")
+    }
+    assert said["results"][0]["rules"] == ["pinned to place 1"]
+    late = server.rerank(**body(ranking, rules={**rules, "boosts": []}, deadline_ms=0.001)).json()
+    assert late["meta"]["fallback"] == "deadline"
+    assert late["results"][0]["index"] == 30
+    assert 2 not in [one["index"] for one in late["results"]]
+    mixed = server.rerank(query="a", documents=["p1", " "], scores=[1.0, 2.0], rules={"never": [{"brand": ["x"]}]})
+    assert [one["index"] for one in mixed.json()["results"]] == [0], "of a document that is none, nobody knows"
+    text = server.http.get("/metrics").text
+    assert re.search(r'^reshelf_rules_total\{action="pinned"\} [1-9]', text, re.M)
+    for changes, field in (
+        ({"personalization": 2}, "personalization"), ({"rules": {"limits": [{"per": "x"}]}}, "rules.limits[0].per"),
+    ):  # fmt: skip
+        assert server.rerank(**body(ranking, **changes)).json()["field"] == field
+
+
+def test_a_query_above_the_limit_is_cut_and_counted(server: Server) -> None:
+    reply = server.rerank(query="coat " * 4001, documents=["mug", "coat"])
+    assert reply.json()["meta"]["truncated"]["query_characters"] == 5
+    assert "fallback" not in reply.json()["meta"]
+
+
+def test_a_browser_is_not_told_by_another_site_what_to_send(server: Server) -> None:
+    body = {"documents": ["mug"], "impute": True}
+    port = server.url.rsplit(":", 1)[1]
+    for header, value, status in (
+        ("Host", "evil.example", 403), ("Host", f"evil.example:{port}", 403), ("Host", f"localhost:{port}", 200),
+        ("Host", f"[::1]:{port}", 200), ("Origin", "https://evil.example", 403), ("Origin", "null", 403),
+        ("Origin", server.url, 200),
+    ):  # fmt: skip
+        assert server.http.post("/v1/rerank", json=body, headers={header: value}).status_code == status, value
+    docs = server.http.get("/docs")
+    assert docs.status_code == 200
+    assert "/v1/rerank" in docs.text
+    assert not re.search(r"""(src|href)=|url\(|@import""", docs.text)
+
+
 def test_a_deadline_that_cannot_be_held_gives_first_stage_order(server: Server, lists: list[RankingList]) -> None:
     reply = server.rerank(**body(lists[1], deadline_ms=0.01))
     assert reply.status_code == 200
@@ -182,7 +285,7 @@ def test_a_deadline_that_cannot_be_held_gives_first_stage_order(server: Server, 
 def test_what_cannot_be_served_is_refused_with_its_field(
     server: Server, changes: dict[str, Any], status: int, field: str
 ) -> None:
-    reply = server.rerank(**{"query": "coat", "documents": ["red mug", "blue coat"]} | changes)
+    reply = server.rerank(**{"query": "coat", "documents": ["red mug", "blue coat"], "strict": True} | changes)
     assert reply.status_code == status
     assert reply.json()["field"] == field
     assert reply.json()["message"]
@@ -269,7 +372,7 @@ def test_the_async_client_keeps_the_order_of_its_requests(server: Server) -> Non
 def test_the_clients_say_what_is_wrong(server: Server) -> None:
     with Client(server.url) as client:
         with pytest.raises(ServiceError, match=r"documents\[1\]") as refused:
-            client.rerank("coat", ["p1", "p1"])
+            client.rerank("coat", ["p1", "p1"], strict=True)
         assert refused.value.status == 422
         assert refused.value.request_id
         with pytest.raises(TypeError, match="top_k"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ import yaml
 from reshelf.cli import main
 from reshelf.inference.client import Client, ServiceError
 from reshelf.inference.serving.schemas import SentEvent
+from reshelf.inference.serving.tenants import KeyConfig, Tenants, read_tenants
+from reshelf.inference.serving.tenants import make_key as make_key_of
 from tests.inference.serving.server import Server, until
 
 DOCUMENTS = [f"p{n}" for n in range(6)]
@@ -77,15 +80,70 @@ def test_a_new_key_is_seen_without_a_restart_and_a_rate_is_kept(
         with pytest.raises(ServiceError) as refused:
             after.rerank("coat", DOCUMENTS)
         assert refused.value.status == 429
+    assert {(line["action"], line["tenant"]) for line in server.lines() if line["message"] == "audit"} == {
+        ("key added", "a"),
+        ("key removed", "a"),
+    }
+    operator = make_key(file, capsys, "watch", "--operator")
+    whole = file.read_text()
+    for broken in (whole.replace("operator: true", "operator: 'true'"), "tenants: {", None):
+        file.unlink() if broken is None else file.write_text(broken)
+        until(lambda: server.http.get("/ready").json().get("tenants"), 10)
+        assert server.http.get("/ready").status_code == 200
+        held = {"Authorization": f"Bearer {operator}"}
+        assert "reshelf_tenants_file_ok 0.0" in server.http.get("/metrics", headers=held).text
+        file.write_text(whole)
+        until(lambda: "tenants" not in server.http.get("/ready").json(), 10)
+    assert any(line["message"] == "tenants file not read" and "operator" in line["problem"] for line in server.lines())
     assert server.close() == 0
+
+
+def test_an_old_key_works_for_a_while_beside_the_new_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "tenants.yaml"
+    old = make_key(file, capsys, "a", "--rate", "5/second", "--candidates", "500/second", "--in_flight", "4")
+    new = make_key(file, capsys, "a", "--replace", "--overlap", "1s", "--expires", "90d")
+    (tenant,) = read_tenants(file).values()
+    assert (tenant.rate, tenant.candidates, tenant.in_flight, len(tenant.keys)) == ("5/second", "500/second", 4, 2)
+    tenants = Tenants(file)
+    assert tenants.of(f"Bearer {new}") == tenants.of(f"bearer {old}") == tenant
+    assert tenants.of(old) is tenants.of("Bearer x") is tenants.of(None) is None
+    until(lambda: tenants.of(f"Bearer {old}") is None, 5)
+    assert tenants.of(f"Bearer {new}") == tenant
+    for flag, value in (("--overlap", "soon"), ("--expires", "0d"), ("--rate", "5"), ("--in_flight", "-1")):
+        assert main(["key", "--tenants", str(file), "--name", "a", "--replace", flag, value]) == 2
+        assert flag[2:] in capsys.readouterr().err
+
+
+def test_a_file_from_before_there_could_be_two_keys_is_read(tmp_path: Path) -> None:
+    file = tmp_path / "tenants.yaml"
+    file.write_text(f"tenants: [{{name: a, key_sha256: {hashlib.sha256(b'k').hexdigest()}, rate: 5/second}}]")
+    tenant = Tenants(file).of("Bearer k")
+    assert tenant is not None
+    assert (tenant.name, tenant.rate) == ("a", "5/second")
+
+
+def test_keys_made_at_the_same_time_are_all_kept(tmp_path: Path) -> None:
+    file = tmp_path / "tenants.yaml"
+    with ThreadPoolExecutor(8) as pool:  # each opens the lock for itself, as processes do
+        list(pool.map(lambda n: make_key_of(KeyConfig(file, f"shop{n}")), range(16)))
+    assert set(read_tenants(file)) == {f"shop{n}" for n in range(16)}
 
 
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("", "not a file of tenants"),
-        ("tenants: [{name: a}]", "key_sha256"),
-        ("tenants: [{name: 'a b', key_sha256: x}]", "name"),
+        ("", "content"),
+        ("tenants: {", "not a file of tenants"),
+        ("- a", "content"),
+        ("tenants: [{name: a}]", "tenants[0].keys"),
+        ("tenants: [{name: 'a b', keys: []}]", "tenants[0].name"),
+        ("tenants: [{name: 2026-01-01, keys: []}]", "tenants[0].name"),
+        ("tenants: [{name: a, keys: [], operator: 'false'}]", "tenants[0].operator"),
+        ("tenants: [{name: a, keys: [], modle: m}]", "tenants[0].modle"),
+        ("tenants: [{name: a, keys: [{sha256: x}]}]", "tenants[0].keys[0].sha256"),
+        (f"tenants: [{{name: a, keys: [{{sha256: {'a' * 64}, expires: soon}}]}}]", "tenants[0].keys[0].expires"),
+        (f"tenants: [{{name: a, keys: [{{sha256: {'a' * 64}, expires: 2026-01-01}}]}}]", "tenants[0].keys[0].expires"),
+        ("[" * 2000, "not a file of tenants"),
         (
             yaml.safe_dump(
                 {"tenants": [{"name": "a", "key_sha256": hashlib.sha256(b"k").hexdigest(), "rate": "often"}]}

@@ -15,22 +15,22 @@ from reshelf.prompts.builder import ListPrompt, Truncated
 
 def test_pace_is_seconds_per_token_of_late() -> None:
     pace = Pace()
-    assert pace.seconds(10_000) == 0.0, "nothing known, nothing expected"
+    assert (pace.seconds(10_000), pace.tokens(10)) == (0.0, 0.0), "nothing known, nothing expected"
     for _ in range(300):
-        pace.learn(0.1, 1000)
-    assert pace.seconds(0) == pytest.approx(0.1), "one list of usual size"
-    assert pace.seconds(5000) == pytest.approx(0.6)
+        pace.learn(0.1, 1000, 50)
+    assert pace.seconds(5000) == pytest.approx(0.5)
+    assert pace.tokens(100) == pytest.approx(2000)
     for _ in range(200):
-        pace.learn(0.2, 1000)
-    assert pace.seconds(0) == pytest.approx(0.2, rel=0.01), "what was long ago no longer counts"
+        pace.learn(0.2, 1000, 50)
+    assert pace.seconds(1000) == pytest.approx(0.2, rel=0.01), "what was long ago no longer counts"
 
 
 def test_lists_that_come_back_together_are_as_fast_as_all_of_them() -> None:
     burst, even = Pace(), Pace()
     for _ in range(200):
         for n in range(4):
-            burst.learn(0.4 if n == 0 else 0.0, 1000)
-            even.learn(0.1, 1000)
+            burst.learn(0.4 if n == 0 else 0.0, 1000, 50)
+            even.learn(0.1, 1000, 50)
     assert burst.seconds(4000) == pytest.approx(even.seconds(4000), rel=0.1)
 
 
@@ -41,7 +41,7 @@ SCORES = np.array([1.5], dtype="<f4").tobytes()
 def test_an_engine_that_is_not_there_admits_nothing() -> None:
     queue = ScoringQueue(4)
     with pytest.raises(UnservedError, match="engine_down"):
-        queue.admit(10.0)
+        queue.admit("shop", 1, 10.0)
     with pytest.raises(UnservedError, match="engine_down"):
         queue.put(PROMPT, "shop")
 
@@ -66,6 +66,42 @@ def test_only_so_many_are_in_flight_and_only_so_many_wait() -> None:
         assert queue.depth == 0
 
     asyncio.run(fill())
+
+
+def test_tenants_take_turns_and_the_one_with_most_makes_room() -> None:
+    async def fill() -> None:
+        sent: list[Any] = []
+        queue = ScoringQueue(4)
+        queue.connect(sent.append, in_flight=1)
+        many = [queue.put(PROMPT, "many") for _ in range(5)]
+        few = [queue.put(PROMPT, "few") for _ in range(2)]
+        with pytest.raises(UnservedError, match="queue_full"):
+            queue.put(PROMPT, "few")
+        for future in many[3:]:
+            with pytest.raises(UnservedError, match="queue_full"):
+                future.result()
+        for number in range(4):
+            queue.take(Scored(sent[number].number, (SCORES,)))
+        assert [message.namespace for message in sent] == ["many", "few", "many", "few", "many"]
+        assert all(future.done() for future in few)
+
+    asyncio.run(fill())
+
+
+def test_a_list_is_expected_after_its_own_and_as_many_of_each_other_tenant() -> None:
+    async def admit() -> None:
+        queue = ScoringQueue(64)
+        queue.connect(lambda message: None, in_flight=1)
+        queue._pace.learn(1.0, PROMPT.tokens, 1)  # a second for each list
+        for _ in range(20):
+            queue.put(PROMPT, "many")
+        queue.admit("few", 1, within_s=3 / 0.79)  # behind the one in flight, one of the other tenant, and itself
+        for namespace, within_s in (("few", 2.5), ("many", 20.0)):
+            with pytest.raises(UnservedError, match="queue_full"):
+                queue.admit(namespace, 1, within_s)
+        queue.admit("many", 1, within_s=21 / 0.79)
+
+    asyncio.run(admit())
 
 
 def test_an_engine_that_says_what_it_should_not_is_found_out() -> None:
@@ -106,12 +142,30 @@ def test_a_namespace_is_drained_when_none_of_its_lists_can_reach_the_engine() ->
         queue.put(PROMPT, "another")
         await asyncio.wait_for(queue.drain("nobody"), 1)
         drained = asyncio.create_task(queue.drain("shop"))
-        for number in (1, 2):
+        for number in (1, 3, 2):  # in turns
             await asyncio.sleep(0.05)
             assert not drained.done()
             queue.take(Scored(number, (SCORES,)))
         await asyncio.wait_for(drained, 1)
         assert waiting.done()
-        assert queue.depth == 1
+        assert queue.depth == 0
 
     asyncio.run(drain())
+
+
+def test_an_engine_that_gets_further_is_not_silent_and_has_time_by_its_pace() -> None:
+    async def wait() -> None:
+        queue = ScoringQueue(4)
+        queue.connect(lambda message: None, in_flight=2)
+        assert queue.silent_s == queue.expected_s == 0
+        queue.put(PROMPT, "shop")
+        assert queue.expected_s == PROMPT.tokens / 1000, "while nothing is known"
+        await asyncio.sleep(0.05)
+        assert queue.silent_s >= 0.05
+        queue.progressed()
+        assert queue.silent_s < 0.05
+        queue.put(PROMPT, "shop")
+        queue._pace.learn(3.0, PROMPT.tokens, 1)
+        assert queue.expected_s == pytest.approx(6.0)
+
+    asyncio.run(wait())
