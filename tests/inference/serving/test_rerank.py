@@ -281,6 +281,7 @@ def test_half_a_surrogate_pair_is_replaced_and_counted(server: Server) -> None:
         ("/v1/rerank", {"documents": [{"title": "a", "category": [3] * 1_000_000}]}),
         ("/v1/rerank", {"documents": ["a"], "features": {str(n): 0 for n in range(300_000)}}),
         ("/v1/rerank", {"documents": ["a"], "history": [{str(n): 0 for n in range(300_000)}]}),
+        ("/v1/rerank", {"documents": ["a"], "rules": {"never": [{"brand": [3] * 1_000_000}]}}),
         ("/rerank", {"query": "a", "texts": [3] * 1_000_000}),
         ("/v1/events", {"events": [{"user_id": "u", "kind": "click", "item_id": "x", "item": {
             "item_id": "x", "title": "t", "category": [3] * 1_000_000}}]}),
