@@ -61,7 +61,7 @@ def test_a_new_key_is_seen_without_a_restart_and_a_rate_is_kept(
     serve: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "tenants.yaml"
-    old = make_key(file, capsys, "a")
+    operator, old = make_key(file, capsys, "watch", "--operator"), make_key(file, capsys, "a")
     server: Server = serve(tmp_path, "--tenants", file)
     assert main(["key", "--tenants", str(file), "--name", "a", "--rate", "2/minute"]) == 2
     assert "--replace" in capsys.readouterr().err
@@ -84,7 +84,6 @@ def test_a_new_key_is_seen_without_a_restart_and_a_rate_is_kept(
         ("key added", "a"),
         ("key removed", "a"),
     }
-    operator = make_key(file, capsys, "watch", "--operator")
     whole = file.read_text()
     for broken in (whole.replace("operator: true", "operator: 'true'"), "tenants: {", None):
         file.unlink() if broken is None else file.write_text(broken)
