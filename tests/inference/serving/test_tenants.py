@@ -51,6 +51,9 @@ def test_tenants_are_apart(serve: Any, tmp_path: Path, capsys: pytest.CaptureFix
         ({"Authorization": f"Bearer {operator}"}, 403),
     ):
         assert server.http.post("/v1/rerank", json={"documents": DOCUMENTS}, headers=header).status_code == status
+    large = {"Authorization": "Bearer wrong", "Content-Type": "application/json"}
+    reply = server.http.post("/v1/rerank", content=b"x" * 5_000_000, headers=large)
+    assert reply.status_code == 401, "it is not even read"
     assert server.http.get("/metrics", headers={"Authorization": f"Bearer {keys['a']}"}).status_code == 403
     assert server.http.get("/metrics", headers={"Authorization": f"Bearer {operator}"}).status_code == 200
     assert server.close() == 0
