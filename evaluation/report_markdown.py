@@ -142,8 +142,7 @@ def _personalization(main: str, report: Mapping[str, Any]) -> list[str]:
     return [
         f"## How much of the order should be {main}'s?",
         "",
-        "0 is first-stage order, 1 the model's. Bold: the smallest weight within one standard error of the best, to "
-        "begin with.",
+        "0 is first-stage order, 1 the model's. Bold, to begin with: the least within one standard error of the best.",
         "",
         *grid(head, rows),
         "",

@@ -28,10 +28,12 @@ from reshelf.data.schema import Finite, Id, Item
 from reshelf.errors import InputError
 from reshelf.metrics.ordering import best_first
 
-_MOST = 200
+_MOST, _MOST_VALUES, _MOST_LIMITS, _MOST_PLACES = 50, 200, 4, 100
+"""Of what one request may ask for: with all of it, a list of 1000 is arranged in a tenth of a second."""
 _ATTRIBUTE = "attributes."
 _FIELDS = ("item_id", "brand", "category")
-Values = Annotated[list[str], Field(min_length=1, max_length=_MOST)]
+# `fail_fast`: one wrong entry is enough to refuse a list.
+Values = Annotated[list[str], Field(min_length=1, max_length=_MOST_VALUES, fail_fast=True)]
 
 
 def _known(name: str) -> str:
@@ -52,7 +54,7 @@ class _Model(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-Where = Annotated[dict[str, Values], Field(min_length=1, max_length=_MOST)]
+Where = Annotated[dict[str, Values], Field(min_length=1, max_length=4)]
 """Fields, and the values that each may have: `{"brand": ["Nord"], "attributes.color": ["red", "blue"]}`."""
 
 
@@ -78,7 +80,7 @@ class Limit(_Model):
     per: Annotated[str, Field(min_length=1)]
     """brand, category (its leaf), or attributes.NAME; products without one are not alike."""
     at_most: Annotated[int, Field(ge=1)]
-    first: Annotated[int, Field(ge=1, le=1000)] = 10
+    first: Annotated[int, Field(ge=1, le=_MOST_PLACES)] = 10
     """Places from the top."""
 
     _check = field_validator("per")(_known)
@@ -110,13 +112,13 @@ class Rules(_Model):
         [0, 2, 1, 3]
     """
 
-    only: Annotated[list[Where], Field(max_length=_MOST)] = []
+    only: Annotated[list[Where], Field(max_length=_MOST, fail_fast=True)] = []
     """Products that fit none of these are removed; all stay where there are none."""
-    never: Annotated[list[Where], Field(max_length=_MOST)] = []
+    never: Annotated[list[Where], Field(max_length=_MOST, fail_fast=True)] = []
     """Products that fit one of these are removed, as those that are out of stock."""
-    pins: Annotated[list[Pin], Field(max_length=_MOST)] = []
-    boosts: Annotated[list[Boost], Field(max_length=_MOST)] = []
-    limits: Annotated[list[Limit], Field(max_length=_MOST)] = []
+    pins: Annotated[list[Pin], Field(max_length=_MOST, fail_fast=True)] = []
+    boosts: Annotated[list[Boost], Field(max_length=_MOST, fail_fast=True)] = []
+    limits: Annotated[list[Limit], Field(max_length=_MOST_LIMITS, fail_fast=True)] = []
 
     @field_validator("only", "never", "boosts")
     @classmethod
@@ -150,11 +152,17 @@ class Rules(_Model):
         """
         values = np.array(values, dtype=np.float64)
         notes: dict[int, list[str]] = {}
-        kept = [k for k, item in enumerate(items) if self._stays(item)]
+        only, never = [_Test(where) for where in self.only], [_Test(where) for where in self.never]
+        kept = [
+            k
+            for k, item in enumerate(items)
+            if not any(test.fits(item) for test in never) and (not only or any(test.fits(item) for test in only))
+        ]
         counts = Counter(removed=len(items) - len(kept))
         for boost in self.boosts:
+            test = _Test(boost.where)
             for k in kept:
-                if _fits(items[k], boost.where):
+                if test.fits(items[k]):
                     values[k] += boost.by
                     notes.setdefault(k, []).append(f"{'boosted' if boost.by > 0 else 'buried'} by {abs(boost.by):g}")
         counts["boosted"] = len(notes)
@@ -172,11 +180,6 @@ class Rules(_Model):
     def arrange_first_stage(self, items: Sequence[Item]) -> Arranged:
         """The order of a list that has no scores: a boost counts as if first-stage places were worth 1, 1/2, 1/3, …"""
         return self.arrange(-np.log1p(np.arange(len(items))), items)
-
-    def _stays(self, item: Item) -> bool:
-        if any(_fits(item, where) for where in self.never):
-            return False
-        return not self.only or any(_fits(item, where) for where in self.only)
 
     def _fill(
         self, waiting: list[int], pinned: dict[int, int], items: Sequence[Item], notes: dict[int, list[str]],
@@ -198,6 +201,8 @@ class Rules(_Model):
 
         order: list[int] = []
         total, last = len(waiting) + len(pinned), max((limit.first for limit in self.limits), default=0)
+        full_until = 0
+        """Places before this one fit nothing that waits: counts only rise until a limit ends."""
         put_off = set()
         for place in range(total):
             if place in pinned:
@@ -205,7 +210,11 @@ class Rules(_Model):
             elif not waiting:
                 order.append(pinned.pop(min(pinned)))
             else:
-                at = next((n for n, k in enumerate(waiting) if fits(k, place)), 0) if place < last else 0
+                at: int | None = 0
+                if full_until <= place < last:
+                    at = next((n for n, k in enumerate(waiting) if fits(k, place)), None)
+                if at is None:
+                    at, full_until = 0, min(limit.first for limit in self.limits if limit.first > place)
                 put_off.update(waiting[:at])
                 k = waiting.pop(at)
                 for n in range(len(self.limits)):
@@ -217,8 +226,14 @@ class Rules(_Model):
         return order
 
 
-def _fits(item: Item, where: Where) -> bool:
-    return all(not set(values_of(item, name)).isdisjoint(values) for name, values in where.items())
+class _Test:
+    """Whether an item has one of the values of every field."""
+
+    def __init__(self, where: Where) -> None:
+        self._values = [(name, frozenset(values)) for name, values in where.items()]
+
+    def fits(self, item: Item) -> bool:
+        return all(not values.isdisjoint(values_of(item, name)) for name, values in self._values)
 
 
 def read_rules(path: Path) -> Rules:

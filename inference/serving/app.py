@@ -1,6 +1,6 @@
 """The HTTP routes.
 
-app = make_app(service, tenants)
+app = make_app(service, tenants, rates)
 """
 
 from __future__ import annotations

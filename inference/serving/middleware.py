@@ -9,6 +9,7 @@ import asyncio
 import logging
 import secrets
 import time
+from contextlib import nullcontext
 from typing import Any
 
 from fastapi import Request
@@ -89,11 +90,11 @@ class RequestMiddleware:
         """
         self._check_origin(request)
         tenant = self._tenants.of(request.headers.get("authorization"))
-        if tenant is None or request.url.path in _UNLIMITED:
-            await self._app(request.scope, request.receive, send)
-            return
-        await self._admission.within_rate(tenant)
-        body = await self._body(request) if request.method == "POST" else b""
+        if request.scope["path"] in _UNLIMITED:
+            tenant = None
+        if tenant is not None:
+            await self._admission.within_rate(tenant)
+        body = await self._body(request) if tenant is not None and request.method == "POST" else b""
         read = False
 
         async def receive() -> Message:
@@ -103,7 +104,7 @@ class RequestMiddleware:
             read = True
             return {"type": "http.request", "body": body, "more_body": False}
 
-        with self._admission.place(tenant):
+        with nullcontext() if tenant is None else self._admission.place(tenant):
             await self._app(request.scope, receive, send)
 
     def _check_origin(self, request: Request) -> None:

@@ -78,7 +78,7 @@ class RerankRequest(Sent):
     """What the shopper searches for; empty for a recommendation slot."""
     documents: Annotated[list[Document], Field(min_length=1, max_length=MOST, fail_fast=True)]
     """In first-stage order, best first: texts; ids of the catalogue's items; or objects with an item's fields."""
-    rank_fields: Annotated[list[str], Field(max_length=MOST_FIELDS)] | None = None
+    rank_fields: Annotated[list[str], Field(max_length=MOST_FIELDS, fail_fast=True)] | None = None
     """Which fields of objects are read, as `title` and `text`; all where not given."""
     top_n: Annotated[int, Field(ge=1)] | None = None
     """Return only so many, best first."""

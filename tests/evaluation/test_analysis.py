@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,9 @@ from reshelf.data.schema import Item, RankingList
 from reshelf.errors import InputError
 from reshelf.evaluation.beyond_accuracy import top_k_quality
 from reshelf.evaluation.config import EvaluateConfig
+from reshelf.evaluation.measure import Truth, ndcg_per_list
 from reshelf.evaluation.movement import movement, moves
+from reshelf.evaluation.personalization import personalization_curve
 from reshelf.evaluation.report_html import page
 from reshelf.evaluation.report_markdown import plain
 from reshelf.evaluation.run import evaluate
@@ -95,6 +98,27 @@ def test_moves_by_hand() -> None:
     assert moves(after, before).tolist() == [-2, 0, 2, 0, 0]
     found = movement(after, before, k=1)
     assert found == {"lists_changed": 0.5, "first_changed": 0.5, "replaced": 0.5, "mean_places": 4 / 5}
+
+
+def test_the_weight_to_begin_with_is_the_smallest_that_is_as_good() -> None:
+    lists = [one(n, wanted="f") for n in range(40)]
+    truth, first = Truth.of(lists), [-np.arange(6.0)] * 40
+    warm = np.arange(40) < 30
+
+    def curve(scores: list[np.ndarray]) -> dict[str, Any]:
+        return personalization_curve(scores, first, warm, lambda values: ndcg_per_list(values, truth, 10), 10)
+
+    good = curve([np.array([5.0, 4, 3, 2, 1, 5.5])] * 40)
+    rows = {row["weight"]: row for row in good["rows"]}
+    assert len(rows) == 11
+    assert (rows[0.0]["lists_changed"], rows[0.0]["replaced"], rows[1.0]["lists_changed"]) == (0, 0, 1)
+    assert rows[0.0]["ndcg"] == pytest.approx(1 / np.log2(7))
+    assert rows[1.0]["ndcg"] == rows[1.0]["warm"] == rows[1.0]["cold"] == 1
+    best = min(weight for weight, row in rows.items() if row["ndcg"] == 1)
+    assert good["recommended"] == best
+    assert curve([-np.array([5.0, 4, 3, 2, 1, 0])[::-1] for _ in range(40)])["recommended"] == 0, (
+        "it makes it no better"
+    )
 
 
 def test_the_worst_list_comes_first_and_good_ones_do_not_come() -> None:

@@ -56,6 +56,26 @@ def test_request_file_as_json(reranker_folder: Path, request_file: Path, capsys:
     assert printed["truncated"]["events"] == 0
 
 
+def test_an_order_is_blended_and_arranged(
+    reranker_folder: Path, request_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rules = tmp_path / "rules.json"
+    rules.write_text('{"pins": [{"item_id": "b", "place": 1}]}')
+    assert run(reranker_folder, "--request", request_file, "--rules", rules, "--personalization", 0, "--json") == 0
+    first, second = json.loads(capsys.readouterr().out)["results"]
+    assert (first["item_id"], first["rules"], "rules" in second) == ("b", ["pinned to place 1"], False)
+    write(
+        request_file, personalization=0, rules={"never": [{"item_id": ["a"]}], "pins": [{"item_id": "b", "place": 1}]}
+    )
+    assert run(reranker_folder, "--request", request_file) == 0
+    shown = capsys.readouterr().out
+    assert "* 1: pinned to place 1" in shown
+    assert "Blue wool coat" not in shown
+    write(request_file, rules={"pins": [{"item_id": "b", "place": 0}]})
+    assert run(reranker_folder, "--request", request_file) == 2
+    assert "rules, field pins.0.place" in capsys.readouterr().err
+
+
 def test_a_list_of_a_data_set_as_a_table(
     reranker_folder: Path, data_folder: Path, catalogue: dict[str, Item], lists: list[RankingList],
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,

@@ -28,9 +28,9 @@ from reshelf.data.schema import Item
 from reshelf.data.signals.kept import DESCRIPTION, FIRST_STAGE, FOLDER, open_signals
 from reshelf.errors import InputError
 from reshelf.inference.serving.config import ServeConfig
+from reshelf.inference.serving.engine.fair_queue import FairThread
 from reshelf.inference.serving.engine.queue import ListScores
 from reshelf.inference.serving.engine.served_engine import ServedEngine
-from reshelf.inference.serving.engine.turns import ThreadInTurns
 from reshelf.inference.serving.log import log_once_a_minute
 from reshelf.inference.serving.tenants import Tenant, Tenants, file_version
 from reshelf.modeling.checkpoint import SPEC_FILE, base_identity, read_reranker
@@ -78,7 +78,7 @@ class ServedModel:
         self._signals_version = file_version(folder / FOLDER / DESCRIPTION)
         self.signals = open_signals(folder / FOLDER)
         # Tokenizing takes long and lets go of the interpreter; two at a time would only tokenize an item twice.
-        self.writing = ThreadInTurns("prompt")
+        self.writing = FairThread("prompt")
         self.engine: ServedEngine
         self.adapter = ""
         """Its name in the engine; empty for the one that the engine was started with."""

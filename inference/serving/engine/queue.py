@@ -5,7 +5,7 @@
     queue.admit("tenant", 100, within_s=0.2)   # raises UnservedError where it would take longer
     scored = await queue.put(prompt, "tenant")
 
-Tenants' lists are sent in turns (`turns`).
+Tenants' lists are sent in turns (`fair_queue`).
 
 Under more load than the engine can take, a list that would only be reached after its deadline is refused at once
 (`admit`): the engine's time goes to lists that somebody still waits for.
@@ -30,7 +30,7 @@ from reshelf.inference.engines.messages import (
     decode_scores,
     encode_list,
 )
-from reshelf.inference.serving.engine.turns import Turns
+from reshelf.inference.serving.engine.fair_queue import FairQueue
 from reshelf.inference.serving.log import log_once_a_minute
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ class ScoringQueue:
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
-        self._waiting: Turns[_Entry] = Turns()
+        self._waiting: FairQueue[_Entry] = FairQueue()
         self._in_flight: dict[int, _Entry] = {}
         self._send: Callable[[ToEngine], None] | None = None
         self._most_in_flight = 0

@@ -23,7 +23,9 @@ from reshelf.errors import InputError
 from reshelf.inference.batch.output import SCORES_SCHEMA, lock_folder, write_shard
 from reshelf.inference.batch.rows import Reject
 from reshelf.inference.batch.run import BatchConfig, batch, make_job
+from reshelf.inference.ranking import rank
 from reshelf.inference.reranker import Reranker
+from reshelf.inference.rules import Rules
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +95,31 @@ class TestScores:
         assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
             *("manifest.json", "report.json", "scores-00000.parquet", "scores-00001.parquet")
         ]
+
+    def test_an_order_is_blended_and_arranged(
+        self, run: Any, tmp_path: Path, catalogue: dict[str, Item], lists: list[RankingList],
+        expected: dict[str, np.ndarray],
+    ) -> None:  # fmt: skip
+        asked = {"never": [{"brand": ["Nord"]}], "limits": [{"per": "attributes.x", "at_most": 1}]}
+        (tmp_path / "rules.json").write_text(json.dumps(asked))
+        rows = [to_row(one) for one in lists] + [to_row(lists[0].model_copy(update={"list_id": "n", "scores": None}))]
+        path = write(tmp_path / "in.parquet", rows)
+        for weight in (0.0, 0.4):
+            run(path, tmp_path / f"out{weight}", personalization=weight, rules=tmp_path / "rules.json")
+            *found, without_scores = scores_of(tmp_path / f"out{weight}")
+            for row, one in zip(found, lists, strict=True):
+                items = [catalogue[k] for k in one.candidates]
+                ranked = rank(expected[one.list_id], None, weight, Rules.model_validate(asked), items)
+                assert row["ranked"] == [one.candidates[k] for k in ranked.order]
+                assert len(row["scores"]) == len(one.candidates)
+            assert without_scores["fallback"] == "features_missing"
+            assert without_scores["ranked"] == [k for k in lists[0].candidates if catalogue[k].brand is None]
+        with pytest.raises(InputError, match="another"):
+            run(path, tmp_path / "out0.0", personalization=0.5, rules=tmp_path / "rules.json")
+        (tmp_path / "rules.json").write_text('{"pins": 3}')
+        for wrong, said in ({"personalization": 7}, "personalization"), ({"rules": tmp_path / "rules.json"}, "pins"):
+            with pytest.raises(InputError, match=said):
+                run(path, tmp_path / "other", **wrong)
 
     @pytest.mark.parametrize("given", ["one file", "folder", "pattern", "data set folder"])
     def test_every_way_to_name_the_input(

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from reshelf.inference.client import Client, ServiceError
 from reshelf.inference.serving.admission import Admission
-from reshelf.inference.serving.engine.turns import ThreadInTurns, Turns
+from reshelf.inference.serving.engine.fair_queue import FairQueue, FairThread
 from reshelf.inference.serving.history import open_store
 from reshelf.inference.serving.history_redis import RedisHistory
 from reshelf.inference.serving.rates import Rate, Rates, duration_s
@@ -32,13 +32,13 @@ from tests.inference.serving.test_tenants import make_key
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(1, 50)), max_size=60))
 def test_entries_are_taken_once_in_each_tenants_order_and_evenly(entries: list[tuple[str, int]]) -> None:
-    turns: Turns[tuple[str, int]] = Turns()
+    queue: FairQueue[tuple[str, int]] = FairQueue()
     for n, (tenant, cost) in enumerate(entries):
-        turns.put(tenant, (tenant, n), cost)
+        queue.put(tenant, (tenant, n), cost)
     taken = []
     spent = dict.fromkeys("abc", 0)
     left = {tenant: sum(who == tenant for who, _ in entries) for tenant in "abc"}
-    while (entry := turns.take()) is not None:
+    while (entry := queue.take()) is not None:
         tenant, n = entry
         taken.append(entry)
         # While others wait, none is ahead of them by more than one entry.
@@ -52,18 +52,18 @@ def test_entries_are_taken_once_in_each_tenants_order_and_evenly(entries: list[t
 
 
 def test_who_comes_after_a_pause_has_not_saved_up_time() -> None:
-    turns: Turns[str] = Turns()
+    queue: FairQueue[str] = FairQueue()
     for n in range(10):
-        turns.put("a", f"a{n}", 1.0)
-    assert [turns.take() for _ in range(6)] == [f"a{n}" for n in range(6)]
+        queue.put("a", f"a{n}", 1.0)
+    assert [queue.take() for _ in range(6)] == [f"a{n}" for n in range(6)]
     for n in range(4):
-        turns.put("b", f"b{n}", 1.0)
-    assert "".join(str(turns.take()) for _ in range(6)) == "b0a6b1a7b2a8"
+        queue.put("b", f"b{n}", 1.0)
+    assert "".join(str(queue.take()) for _ in range(6)) == "b0a6b1a7b2a8"
 
 
 def test_a_thread_works_in_turns_and_leaves_out_what_nobody_waits_for() -> None:
     async def work() -> None:
-        thread, done, go = ThreadInTurns("test"), [], threading.Event()
+        thread, done, go = FairThread("test"), [], threading.Event()
         first = asyncio.create_task(thread.run("a", 1, go.wait))
         waiting = [asyncio.create_task(thread.run("a", 1, done.append, n)) for n in range(3)]
         other = asyncio.create_task(thread.run("b", 1, done.append, "b"))

@@ -51,6 +51,9 @@ def test_tenants_are_apart(serve: Any, tmp_path: Path, capsys: pytest.CaptureFix
         ({"Authorization": f"Bearer {operator}"}, 403),
     ):
         assert server.http.post("/v1/rerank", json={"documents": DOCUMENTS}, headers=header).status_code == status
+    large = {"Authorization": "Bearer wrong", "Content-Type": "application/json"}
+    reply = server.http.post("/v1/rerank", content=b"x" * 5_000_000, headers=large)
+    assert reply.status_code == 401, "it is not even read"
     assert server.http.get("/metrics", headers={"Authorization": f"Bearer {keys['a']}"}).status_code == 403
     assert server.http.get("/metrics", headers={"Authorization": f"Bearer {operator}"}).status_code == 200
     assert server.close() == 0
@@ -61,7 +64,7 @@ def test_a_new_key_is_seen_without_a_restart_and_a_rate_is_kept(
     serve: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "tenants.yaml"
-    old = make_key(file, capsys, "a")
+    operator, old = make_key(file, capsys, "watch", "--operator"), make_key(file, capsys, "a")
     server: Server = serve(tmp_path, "--tenants", file)
     assert main(["key", "--tenants", str(file), "--name", "a", "--rate", "2/minute"]) == 2
     assert "--replace" in capsys.readouterr().err
@@ -84,7 +87,6 @@ def test_a_new_key_is_seen_without_a_restart_and_a_rate_is_kept(
         ("key added", "a"),
         ("key removed", "a"),
     }
-    operator = make_key(file, capsys, "watch", "--operator")
     whole = file.read_text()
     for broken in (whole.replace("operator: true", "operator: 'true'"), "tenants: {", None):
         file.unlink() if broken is None else file.write_text(broken)

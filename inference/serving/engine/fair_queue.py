@@ -1,8 +1,8 @@
 """Work of several tenants, done in turns: however much one brings, another waits for about one piece of it.
 
-    turns = Turns()
-    turns.put("shop-a", entry, cost=1200)
-    entry = turns.take()
+    queue = FairQueue()
+    queue.put("shop-a", entry, cost=1200)
+    entry = queue.take()
 
 Start-time fair queueing (Goyal, Vin and Cheng, SIGCOMM 1996): the tenant that had least of the time so far is next, and
 one who comes after a pause starts level with the others.
@@ -21,14 +21,14 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-class Turns(Generic[T]):
+class FairQueue(Generic[T]):
     """What waits, by tenant.
 
     Examples:
-        >>> turns = Turns()
+        >>> queue = FairQueue()
         >>> for entry in ("a1", "a2", "a3", "b1"):
-        ...     turns.put(entry[0], entry, cost=1.0)
-        >>> [turns.take() for _ in range(5)]
+        ...     queue.put(entry[0], entry, cost=1.0)
+        >>> [queue.take() for _ in range(5)]
         ['a1', 'b1', 'a2', 'a3', None]
     """
 
@@ -65,7 +65,7 @@ class Turns(Generic[T]):
         return (entry for entries in self._waiting.values() for _, entry in entries)
 
 
-class ThreadInTurns:
+class FairThread:
     """One thread, whose time tenants get in turns.
 
     Args:
@@ -74,23 +74,23 @@ class ThreadInTurns:
 
     def __init__(self, name: str) -> None:
         self._thread = ThreadPoolExecutor(1, name)
-        self._turns: Turns[tuple[asyncio.Future[Any], Callable[[], Any]]] = Turns()
+        self._queue: FairQueue[tuple[asyncio.Future[Any], Callable[[], Any]]] = FairQueue()
         self._busy = False
 
     async def run(self, tenant: str, cost: float, work: Callable[..., R], *args: Any) -> R:
         """What `work(*args)` returns or raises; who no longer waits for it when it is its turn has it left out."""
         future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
-        self._turns.put(tenant, (future, partial(work, *args)), cost)
+        self._queue.put(tenant, (future, partial(work, *args)), cost)
         self._start()
         return await future
 
     def shutdown(self) -> None:
         """No more work; what is being done is finished."""
-        self._turns.clear()
+        self._queue.clear()
         self._thread.shutdown(wait=False)
 
     def _start(self) -> None:
-        while not self._busy and (entry := self._turns.take()) is not None:
+        while not self._busy and (entry := self._queue.take()) is not None:
             future, work = entry
             if not future.done():
                 self._busy = True
