@@ -77,7 +77,8 @@ def test_events_survive_the_server(serve: Any, tmp_path: Path) -> None:
 def test_no_text_and_no_id_is_in_the_log(serve: Any, tmp_path: Path) -> None:
     server = serve(tmp_path)
     server.rerank(query="secretquery", documents=["secrettitle"], user_id="secretuser")
-    server.rerank(query="secretquery", documents=["secrettitle", "secrettitle", {"price": "secretprice"}])
+    wrong = ["secrettitle", "secrettitle", {"price": "secretprice"}]
+    server.rerank(query="secretquery", documents=wrong, strict=True)
     server.http.post(
         "/v1/events", json={"events": [{"user_id": "secretuser", "kind": "search", "query": "secretquery"}]}
     )
