@@ -6,8 +6,9 @@
 A simulated shop, whose lists carry seven numbers per product: the first stage's score, the score of LambdaMART (trained
 on other lists of the shop), how often the product was clicked, and four that compare it with the shopper's history and
 query. The base that ships is finetuned on it, with `augment.feature_dropout` 0 and with its default. Then numbers are
-taken away from test lists: each one, all of some products (new ones, of which nothing was counted yet), and all. They
-are written as missing, or imputed. nDCG@10 is of true utility: what shoppers want, not what they clicked.
+taken away from test lists: each one, all of some products (new ones, of which nothing was counted yet), and all. The
+model that was trained to miss them reads them as missing, the other as medians. nDCG@10 is of true utility: what
+shoppers want, not what they clicked.
 """
 
 from __future__ import annotations
@@ -53,7 +54,6 @@ def main() -> None:
     args = parser.parse_args()
     data = shop(args.train, args.test)
     test = data.lists["test"]
-    first = quality([-np.arange(len(one.candidates)) for one in test], test)
     found: dict[tuple[str, str], np.ndarray] = {}
     with tempfile.TemporaryDirectory() as name:
         save_dataset_folder(Path(name) / "data", data)
@@ -62,6 +62,12 @@ def main() -> None:
             with Reranker.from_pretrained(model, "transformers", data.items) as reranker:
                 for (without, way), lists in lacking(test, reranker.spec.levels).items():
                     found[without, f"dropout {dropout:g}, {way}"] = quality(reranker.score_lists(lists), test)
+    report(found, test, args.train)
+
+
+def report(found: dict[tuple[str, str], np.ndarray], test: Sequence[RankingList], train: int) -> None:
+    """Show and write what was found: nDCG@10 of the test lists, by what they lack and by column."""
+    first = quality([-np.arange(len(one.candidates)) for one in test], test)
     mean = {key: float(values.mean()) for key, values in found.items()}
     columns = list(dict.fromkeys(column for _, column in found))
     rows: list[dict[str, Any]] = [
@@ -76,7 +82,7 @@ def main() -> None:
     whole = interval(lost, resample(len(test), 2000, seed=0))
     ratios |= {"dropout_cost_low": whole.low, "dropout_cost_high": whole.high}
     Console().print(ratios)
-    sizes = {"train lists": args.train, "test lists": args.test, "candidates": len(test[0].candidates)}
+    sizes = {"train lists": train, "test lists": len(test), "candidates": len(test[0].candidates)}
     write_result("feature_dropout", rows, ratios, sizes | {"numbers": len(READ)})
 
 
@@ -124,16 +130,15 @@ def lacking(lists: Sequence[RankingList], levels: FeatureLevels) -> dict[tuple[s
     rng = np.random.default_rng(0)
     new = {share: [rng.random(len(one.candidates)) < share for one in lists] for share in SHARES}
     every = [np.ones(len(one.candidates), dtype=bool) for one in lists]
-    result = {}
-    for way in ("imputed", "missing") if levels.missing else ("imputed",):
-        leave_out = partial(left_out, levels=levels, imputed=way == "imputed")
-        result["nothing", way] = list(lists)
-        for name in READ:
-            result[name, way] = [leave_out(one, [name], rows) for one, rows in zip(lists, every, strict=True)]
-        for share, rows in new.items():
-            what = f"all numbers of {share:.0%} of the products"
-            result[what, way] = [leave_out(one, READ, row) for one, row in zip(lists, rows, strict=True)]
-        result["all", way] = [leave_out(one, READ, rows) for one, rows in zip(lists, every, strict=True)]
+    way = "missing" if levels.missing else "imputed"
+    leave_out = partial(left_out, levels=levels, imputed=not levels.missing)
+    result = {("nothing", way): list(lists)}
+    for name in READ:
+        result[name, way] = [leave_out(one, [name], rows) for one, rows in zip(lists, every, strict=True)]
+    for share, rows in new.items():
+        what = f"all numbers of {share:.0%} of the products"
+        result[what, way] = [leave_out(one, READ, row) for one, row in zip(lists, rows, strict=True)]
+    result["all", way] = [leave_out(one, READ, rows) for one, rows in zip(lists, every, strict=True)]
     return result
 
 

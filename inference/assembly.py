@@ -26,8 +26,8 @@ from reshelf.prompts.builder import PromptBuilder
 from reshelf.prompts.levels import FeatureLevels, field_of
 
 LEAST_KNOWN = 0.1
-"""Share of the numbers that a list must have to be ranked by a model that has seen missing ones; below it, first-stage
-order is better (`benchmarks/feature_dropout.py`)."""
+"""Share of its numbers that a list must have to be ranked by a model that has seen missing ones: below it the model has
+little but text to go by, whose worth differs from shop to shop."""
 REQUEST = "request"
 """Id of the list and of the shopper: neither is in a prompt."""
 

@@ -201,7 +201,11 @@ def test_a_model_that_never_saw_a_number_missing_leaves_such_a_list_as_it_is(sho
 def test_python_and_batch_jobs_compute_the_same(shop_with_signals: Shop, tmp_path: Path) -> None:
     shop = shop_with_signals
     bare = [one.model_copy(update={"features": {}, "scores": None}) for one in shop.lists]
-    stranger = bare[0].model_copy(update={"list_id": "stranger", "candidates": (*bare[0].candidates, "stranger")})
+    one = bare[0]
+    stranger = RankingList(
+        list_id="stranger", user_id=one.user_id, time=one.time, query=one.query, history=one.history,
+        candidates=(*one.candidates, "stranger"),
+    )  # fmt: skip
     write_records(tmp_path / "lists.parquet", [*bare, stranger], LIST_SCHEMA)
     items = [*shop.data.items.values(), Item(item_id="stranger", title="Red mug")]
     write_records(tmp_path / "items.parquet", items, ITEM_SCHEMA)
