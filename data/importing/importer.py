@@ -25,7 +25,7 @@ import numpy as np
 import pyarrow as pa
 from rich.console import Console
 
-from reshelf.data.dataset_folder import ITEM_SCHEMA, SPLITS, RankingData, load_dataset_folder, write_records
+from reshelf.data.dataset_folder import SPLITS, RankingData, load_dataset_folder
 from reshelf.data.importing.build import build_lists
 from reshelf.data.importing.database import MEMORY, Work, open_work
 from reshelf.data.importing.events import event_log, read_events
@@ -130,7 +130,7 @@ def write_folder(
 
 def _write(work: Work, mapping: Mapping, folder: Path, config: ImportConfig) -> None:
     report, seed = work.report, config.seed
-    items = read_catalogue(work, mapping)
+    catalogue = read_catalogue(work, mapping, folder / "items.parquet")
     has_texts = read_queries(work, mapping)
     if mapping.events:
         read_events(work, mapping)
@@ -145,7 +145,6 @@ def _write(work: Work, mapping: Mapping, folder: Path, config: ImportConfig) -> 
     lists = split_lists(work, lists, log, mapping, cuts, seed, config.limit, sources)
     ids = work.texts("SELECT list_text FROM numbered ORDER BY number")
     queries = work.texts("SELECT text FROM query ORDER BY code")
-    catalogue = list(items.values())
     if mapping.build:
         build = mapping.build
         if config.limit is not None:
@@ -165,15 +164,14 @@ def _write(work: Work, mapping: Mapping, folder: Path, config: ImportConfig) -> 
     features = make_features(work, mapping.signals, catalogue, log if mapping.events else None, lists, queries)
     own = work.arrays("SELECT DISTINCT number, event FROM own ORDER BY number, event")
     material = Material(
-        lists=lists, log=log, given=given, items=catalogue, item_ids=pa.array(list(items), pa.string()),
-        queries=queries, users=work.texts("SELECT id FROM shopper ORDER BY code"), list_ids=ids,
+        lists=lists, log=log, given=given, catalogue=catalogue, queries=queries,
+        users=work.texts("SELECT id FROM shopper ORDER BY code"), list_ids=ids,
         own=(own["number"].astype(np.int64), own["event"].astype(np.int64)), mapping=mapping,
         prices=read_dated_prices(work, mapping, len(catalogue)), features=features, sources=sources,
     )  # fmt: skip
     material.check_order()
-    write_records(folder / "items.parquet", catalogue, ITEM_SCHEMA)
     if features is not None:
-        features.keep(folder / FOLDER, material.item_ids, mapping.signals.first_stage)
+        features.keep(folder / FOLDER, catalogue.ids, mapping.signals.first_stage)
     for code, split in enumerate(SPLITS):
         if len(chosen := np.flatnonzero(lists.split == code)):
             report.lists[split] = write_split(folder / f"{split}.parquet", chosen, material, work)

@@ -1,6 +1,6 @@
 """The catalogue of an import: rows of an items table become `Item`s, and what cannot be right becomes missing.
 
-    catalogue = read_catalogue(work, mapping)      # .items: dict of item id to Item
+    catalogue = read_catalogue(work, mapping, folder / "items.parquet")      # .ids, .prices, .categories by item code
 
 Errors: a missing id, an id that comes twice (unless `duplicates` or `valid_from` says what that means), an id that lost
 digits, a column that is not there.
@@ -14,11 +14,15 @@ import html
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
 
+from reshelf.data.dataset_folder import ITEM_SCHEMA, to_row
 from reshelf.data.importing.casts import (
     INEXACT,
     id_of,
@@ -32,11 +36,12 @@ from reshelf.data.importing.database import Work, quoted
 from reshelf.data.importing.mapping import ItemsTable, Mapping
 from reshelf.data.importing.money import Money, read_money
 from reshelf.data.importing.tables import Source, names_of, open_table, reading
-from reshelf.data.price_levels import with_price_levels
+from reshelf.data.price_levels import PriceLevels
 from reshelf.data.schema import Item
 from reshelf.data.signals.event_log import NO_TIME, Int64, lower_bound
 
 UNTITLED = "untitled"
+_ITEMS_AT_ONCE = 8192
 _HIDDEN = re.compile(r"<(style|script)\b.*?</\1\s*>", re.IGNORECASE | re.DOTALL)
 _TAG = re.compile(r"</?[a-zA-Z][^<>]*>|<!--.*?-->", re.DOTALL)
 _SPACE = re.compile(r"\s+")
@@ -44,9 +49,24 @@ _TEXTS = ("brand", "currency", "attribute_text", "description", "image")
 _NUMBERS = {"price": (0.0, None), "rating": (0.0, 5.0), "rating_count": (0.0, 2.0**53)}
 
 
-def read_catalogue(work: Work, mapping: Mapping) -> dict[str, Item]:
-    """Items by id with their price levels. Leaves the tables `item` (id, code) and, where prices have dates, `price`
-    (item, since, price) in the database.
+@dataclass(frozen=True)
+class Catalogue:
+    """What lists are made of: the items themselves are in a file only."""
+
+    file: Path
+    """Parquet, one `Item` per row; the row is the item's code."""
+    ids: pa.StringArray
+    prices: npt.NDArray[np.float64]
+    """NaN where missing."""
+    categories: list[tuple[str, ...]]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+def read_catalogue(work: Work, mapping: Mapping, file: Path) -> Catalogue:
+    """Write the items with their price levels. Leaves the tables `item` (id, code) and, where prices have dates,
+    `price` (item, since, price) in the database.
 
     Raises:
         InputError: names file, row and field.
@@ -68,11 +88,11 @@ def read_catalogue(work: Work, mapping: Mapping) -> dict[str, Item]:
     _repair_numbers(work, spec)
     _one_row_each(work, source, spec, field)
     work.run("CREATE TABLE item AS SELECT id, row_number() OVER (ORDER BY row) - 1 AS code FROM item_row")
-    items = {item.item_id: item for item in _items(work, spec)}
-    work.report.keep("items", len(items))
+    catalogue = _write(work, spec, file)
+    work.report.keep("items", len(catalogue))
     work.run("DROP TABLE item_row")
     _read_parents(work, mapping)
-    return with_price_levels(items.values())
+    return catalogue
 
 
 @dataclass(frozen=True)
@@ -195,13 +215,35 @@ def _one_row_each(work: Work, source: Source, spec: ItemsTable, field: str) -> N
     work.report.drop("items", reason, before - work.number("SELECT count(*) FROM item_row"))
 
 
-def _items(work: Work, spec: ItemsTable) -> Iterator[Item]:
-    for batch in work.base.sql("FROM item_row ORDER BY row").to_arrow_reader(4096):
-        for row in batch.to_pylist():
-            yield _item(row, spec, work)
+def _write(work: Work, spec: ItemsTable, file: Path) -> Catalogue:
+    """The rows of `item_row` as `Item`s, some thousand at a time."""
+    levels = PriceLevels((tuple(path), currency, price) for path, currency, price in _priced(work, spec))
+    ids: list[str] = []
+    prices: list[float | None] = []
+    categories: list[tuple[str, ...]] = []
+    known: dict[tuple[str, ...], tuple[str, ...]] = {}
+    with pq.ParquetWriter(file, ITEM_SCHEMA, compression="zstd") as writer:
+        for batch in work.base.sql("FROM item_row ORDER BY row").to_arrow_reader(_ITEMS_AT_ONCE):
+            items = [_item(row, spec, work, levels) for row in batch.to_pylist()]
+            writer.write_batch(pa.RecordBatch.from_pylist([to_row(item) for item in items], schema=ITEM_SCHEMA))
+            ids += [item.item_id for item in items]
+            prices += [item.price for item in items]
+            categories += [known.setdefault(item.category, item.category) for item in items]
+    return Catalogue(file, pa.array(ids, pa.string()), np.array(prices, dtype=np.float64), categories)
 
 
-def _item(row: dict[str, Any], spec: ItemsTable, work: Work) -> Item:
+def _priced(work: Work, spec: ItemsTable) -> Iterator[tuple[list[str], str | None, float]]:
+    """Category, currency and price of the items that have one."""
+    code = quoted(spec.currency_code) if spec.currency_code else "NULL"
+    found = work.base.execute(
+        f"SELECT coalesce(category, []), coalesce(currency, price_currency, {code}), price FROM item_row "
+        "WHERE price IS NOT NULL ORDER BY row"
+    )
+    while rows := found.fetchmany(_ITEMS_AT_ONCE):
+        yield from rows
+
+
+def _item(row: dict[str, Any], spec: ItemsTable, work: Work, levels: PriceLevels) -> Item:
     title = _clean(row["title"])
     if title is None:
         work.report.repair("items", "title missing, now 'untitled'", 1, [f"item {row['id']}"])
@@ -210,14 +252,16 @@ def _item(row: dict[str, Any], spec: ItemsTable, work: Work) -> Item:
         work.report.repair("items", "mark-up taken out of the description", 1, [description])
         description = plain or None
     named = dict(zip(spec.attributes, row["attributes"] or ())) | _split_attributes(row["attribute_text"], spec)
-    price, count = row["price"], row["rating_count"]
+    price, count, category = row["price"], row["rating_count"], tuple(row["category"] or ())
+    currency = row["currency"] or ((row["price_currency"] or spec.currency_code) if price is not None else None)
     return Item(
         item_id=row["id"],
         title=title or UNTITLED,
-        category=tuple(row["category"] or ()),
+        category=category,
         brand=_clean(row["brand"]),
         price=price,
-        currency=row["currency"] or ((row["price_currency"] or spec.currency_code) if price is not None else None),
+        currency=currency,
+        price_level=levels.level(category, currency, price),
         rating=row["rating"],
         rating_count=None if count is None else int(count),
         attributes={name: value for name, value in named.items() if value},

@@ -76,8 +76,7 @@ def time_cuts(times: Int64, rule: SplitConfig) -> Cuts:
         )
     if rule.valid_from or rule.test_from:
         return (valid, test)
-    distinct = np.unique(ordered)
-    if rule.valid > 0 and rule.test > 0 and valid >= test and len(distinct) > 2:  # few lists: one each
+    if rule.valid > 0 and rule.test > 0 and valid >= test and len(distinct := np.unique(ordered)) > 2:  # one each
         place = int(np.searchsorted(distinct, test))
         valid = int(distinct[max(place - 1, 1)])
         test = int(distinct[max(place, 2)])
