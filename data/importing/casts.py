@@ -9,6 +9,7 @@ they are. DuckDB's own casts are not used on text with an offset: `'12:00+01:00'
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from reshelf.data.importing.database import quoted
@@ -184,6 +185,17 @@ def is_local_time(column: Column, spec: Table) -> str:
         return f"CASE WHEN {text} <> '' THEN {str('%z' not in spec.time_format).lower()} END"
     number = f"regexp_full_match({text}, '-?[0-9.]+([eE]\\+?[0-9]+)?')"
     return f"CASE WHEN {text} <> '' THEN NOT ({number} OR regexp_matches({text}, {quoted(_OFFSET)}, 'i')) END"
+
+
+def is_whole_day(column: Column, spec: Table) -> str:
+    """BOOLEAN: the time is a day, and nothing says when on it."""
+    if column.is_time:
+        return str(column.type == "DATE").lower()
+    text = f"trim({column.text}, {_SPACES})"
+    if spec.time_format:
+        return str(not re.search("%-?[HIcX]", spec.time_format)).lower()
+    compact = f"regexp_full_match({text}, '(19|20)[0-9]{{6}}(\\.0*)?')" if spec.time_unit == "auto" else "false"
+    return f"coalesce({compact} OR NOT regexp_matches({text}, '^-?[0-9.]+(e.*)?$|:', 'i'), false)"
 
 
 def is_no_time(column: Column, spec: Table) -> str:

@@ -20,6 +20,7 @@ from reshelf.data.importing.casts import (
     is_local_time,
     is_no_number,
     is_no_time,
+    is_whole_day,
     number_of,
     text_of,
     time_of,
@@ -37,14 +38,17 @@ from reshelf.errors import InputError
 KINDS = tuple(EventKind)
 SEARCH = KINDS.index(EventKind.SEARCH)
 _GRADES = {EventKind.CLICK: 1, EventKind.CART: 2, EventKind.PURCHASE: 3}
-_DAY = 86_400_000_000
+_DAY, _QUARTER = 86_400_000_000, 900_000_000
+_MANY = 20
+"""Events that say in which zone their midnights are."""
 _UNREAD = 0.01
 """Share of times that may be unreadable."""
 REPEATED = "repeated row"
 UNKNOWN_ITEM = "item not in the catalogue"
 _STAGED = (
     "part TINYINT, row BIGINT, user VARCHAR, item VARCHAR, kind VARCHAR, key BIGINT, unread BOOLEAN, value DOUBLE, "
-    "local BOOLEAN, bad_value BOOLEAN, query VARCHAR, list VARCHAR, event_id VARCHAR, session VARCHAR, split VARCHAR"
+    "local BOOLEAN, bad_value BOOLEAN, query VARCHAR, list VARCHAR, event_id VARCHAR, session VARCHAR, split VARCHAR, "
+    "whole_day BOOLEAN"
 )
 
 
@@ -96,6 +100,7 @@ def _stage(work: Work, mapping: Mapping, number: int) -> Source:
         "key": time_of(source.column(spec.time), spec) if spec.time else "CAST(NULL AS BIGINT)",
         "unread": is_no_time(source.column(spec.time), spec) if spec.time else "false",
         "local": is_local_time(source.column(spec.time), spec) if spec.time else "CAST(NULL AS BOOLEAN)",
+        "whole_day": is_whole_day(source.column(spec.time), spec) if spec.time else "false",
         "value": number_of(source.column(spec.value), spec.decimal) if spec.value else "CAST(NULL AS DOUBLE)",
         "bad_value": is_no_number(source.column(spec.value), spec.decimal) if spec.value else "false",
         "query": f"left({text_of(source.column(spec.query))}, {mapping.max_query})"
@@ -182,6 +187,24 @@ def _check_rows(work: Work, mapping: Mapping, sources: list[Source]) -> None:
         check_exact(work, source, f"SELECT user, min(row) {where} GROUP BY user", field)
         check_exact(work, source, f"SELECT item, min(row) {where} GROUP BY item", names_of(spec.item_id)[0])
         check_times(work, source, "event_row", f"part = {number}", spec.time)
+        if spec.time and any(lists.time for lists in (*mapping.lists, *mapping.pairs)):
+            _end_whole_days(work, number, spec.timezone or "UTC")
+
+
+def _end_whole_days(work: Work, part: int, timezone: str) -> None:
+    """An event of which only the day is known counts from the end of that day: it may have come after any list of it.
+
+    A day is written as a date, or as midnight in every row of a table (of some zone, if there are enough rows to say).
+    """
+    local = f"timezone({quoted(timezone)}, make_timestamptz(key))"
+    midnights, n, moments = work.fetch(
+        f"SELECT bool_and({local} = date_trunc('day', {local})), count(*), CASE WHEN bool_and(key % {_QUARTER} = 0) "
+        f"THEN count(DISTINCT key % {_DAY}) END FROM event_row WHERE part = {part} AND key IS NOT NULL"
+    )[0]
+    every = (midnights and n > 1) or (n >= _MANY and (moments or 3) <= 2)  # two: summer and winter
+    where = f"part = {part} AND key IS NOT NULL" + ("" if every else " AND whole_day")
+    end = f"epoch_us(timezone({quoted(timezone)}, {local} + INTERVAL 1 DAY)) - 1"
+    work.run(f"UPDATE event_row SET key = {end}, whole_day = true WHERE {where}")
 
 
 def check_times(work: Work, source: Source, table: str, where: str, field: str | None) -> None:
@@ -230,7 +253,7 @@ def _check(work: Work, mapping: Mapping, sources: list[Source]) -> None:
         f"""CREATE TABLE checked AS SELECT s.part, s.row, u.code AS user,
             CASE WHEN k.kind = {SEARCH} THEN -1 ELSE i.code END AS item, k.kind, k.undoes, s.key,
             CASE WHEN isinf(s.value) THEN NULL ELSE s.value END AS value, isinf(s.value) AS infinite,
-            coalesce(q.code, -1) AS query, s.list, s.event_id, s.session, s.split,
+            coalesce(q.code, -1) AS query, s.list, s.event_id, s.session, s.split, s.whole_day,
             CAST(CASE WHEN k.rated THEN coalesce({stars}, 0) ELSE coalesce(k.grade, 0) END AS TINYINT) AS grade,
             {reason} AS reason
         FROM event_row s LEFT JOIN kind k ON k.part = s.part AND k.raw = s.kind LEFT JOIN known i ON i.id = s.item
@@ -370,8 +393,8 @@ def _take_back(work: Work, mapping: Mapping) -> None:
         work.report.drop(events_name(mapping, part), "takes another event back", n)
     work.run(
         f"""CREATE TABLE log AS SELECT c.part, c.row, c.user, c.item, c.kind, c.key, c.value, c.query, c.list,
-            c.session,
-            c.split, CASE WHEN t.undone IS NULL THEN c.grade ELSE 0 END AS grade, coalesce(t.undone, {NEVER}) AS undone
+            c.session, c.split, c.whole_day,
+            CASE WHEN t.undone IS NULL THEN c.grade ELSE 0 END AS grade, coalesce(t.undone, {NEVER}) AS undone
         FROM checked c LEFT JOIN taken t ON t.part = c.part AND t.row = c.row WHERE c.undoes IS NULL
         ORDER BY c.user, c.key, c.part, c.row"""
     )

@@ -182,7 +182,10 @@ def _no_events(work: Work) -> EventLog:
     work.run("CREATE TABLE shopper (id VARCHAR, code INTEGER)")
     work.run("CREATE TABLE query (text VARCHAR, code INTEGER)")
     work.run("CREATE TABLE bot (user INTEGER)")
-    work.run("CREATE TABLE log (user INTEGER, item INTEGER, key BIGINT, list VARCHAR, grade TINYINT, session VARCHAR)")
+    work.run(
+        "CREATE TABLE log (user INTEGER, item INTEGER, key BIGINT, list VARCHAR, grade TINYINT, session VARCHAR, "
+        "whole_day BOOLEAN)"
+    )
     types = {"user": np.int32, "item": np.int32, "kind": np.int8, "value": np.float64, "split": np.int8}
     types |= {"grade": np.int8, "query": np.int32, "key": np.int64, "undone": np.int64}
     columns: dict[str, Any] = {name: np.zeros(0, dtype=kind) for name, kind in types.items()}

@@ -12,7 +12,7 @@ from reshelf.data.importing.mapping import Mapping
 from reshelf.data.importing.shown import labelled_by_events, parts_of
 
 _LOW = 0.01
-_DAY, _QUARTER = 86_400_000_000, 900_000_000
+_DAY = 86_400_000_000
 _FEW = 20
 """Fewer than this many events say little about shares."""
 _CAUSES = {
@@ -93,18 +93,18 @@ def _zones(work: Work, mapping: Mapping) -> None:
             f"when they were: set timezone in {local[0]}, UTC if that is right"
         )
     if mapping.lists or mapping.pairs:
-        hours = f"count(DISTINCT {{}} % {_DAY}) <= 2 AND bool_and({{}} % {_QUARTER} = 0)"  # two: summer and winter
-        days, apart = (
-            work.fetch(f"SELECT {hours.format(time, time)} AND count(*) > 1 FROM {table} WHERE {time} IS NOT NULL")[0][
-                0
-            ]
-            for table, time in (("log", "key"), ("head", "time"))
+        whole_days = work.number("SELECT count(*) FROM log WHERE whole_day")
+        same_day = work.number(
+            "SELECT count(DISTINCT l.rowid) FROM log l JOIN shopper u ON u.code = l.user JOIN head h ON h.user = u.id "
+            f"AND h.time > l.key - {_DAY} + 1 AND h.time <= l.key WHERE l.whole_day"
         )
-        if days and not apart and work.number("SELECT count(time) FROM head"):
+        if same_day:
             work.report.warn(
-                "times of events are whole days: what a shopper did on the day of a list counts as before it, and is "
-                "in its history even where it came of the list; export events with the time of day"
+                f"{same_day} of {whole_days} events of which only the day is known are on the day of a list of their "
+                "shopper: they may have come after it, and are left out of its history; export events with the time "
+                "of day"
             )
+        if whole_days:
             return
     if not (mapping.lists or mapping.pairs) or work.report.joins.get("lists with an outcome", 1.0) >= 0.5:
         return

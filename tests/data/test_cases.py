@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -138,13 +139,45 @@ def test_times_with_and_without_an_offset_in_one_column_are_a_warning(tmp_path: 
     assert not any("offset" in text for text in found[1]["warnings"] if "events" in text and "pairs" not in text)
 
 
-def test_events_of_whole_days_beside_lists_with_a_time_of_day_are_a_warning(tmp_path: Path) -> None:
-    days = {"events.csv": "u,i,t,k\na,p5,2024-02-28,view\na,p0,2024-03-01,click\nz,p9,2024-03-09,view\n"}
-    found = shop(tmp_path, "a,p5,09:00:00,view", ONE, more=days)
-    assert any("times of events are whole days" in warning for warning in found[1]["warnings"])
+@pytest.mark.parametrize("day", ["%Y-%m-%d", "%Y-%m-%d 00:00:00", "%Y%m%d", "%s", "%d.%m.%Y", "date", "timestamp"])
+def test_what_happened_on_the_day_of_a_list_is_no_history_of_it_where_only_the_day_is_known(
+    tmp_path: Path, day: str
+) -> None:
+    """p6 on the list's own day may have come after it, p5 came the day before; p0 is shown, and clicked that day."""
+    rows = [("a", "p5", 29, "view"), ("a", "p6", 30, "view"), ("a", "p0", 30, "click"), ("z", "p9", 39, "view")]
+    days = [datetime(2024, 1, 31, tzinfo=UTC) + timedelta(days=n) for _, _, n, _ in rows]
+    texts = [str(int(when.timestamp())) if day == "%s" else when.strftime(day) for when in days]
+    table = "u,i,t,k\n" + "".join(f"{u},{i},{when},{k}\n" for (u, i, _, k), when in zip(rows, texts, strict=True))
+    change = {"events.time_format": day} if day.startswith("%d") else {}
+    if not day.startswith("%"):
+        kind = pa.date32() if day == "date" else pa.timestamp("ns")
+        columns = {name: [row[n] for row in rows] for n, name in ((0, "u"), (1, "i"), (3, "k"))}
+        naive = [when.replace(tzinfo=None) for when in days]
+        pq.write_table(pa.table(columns | {"t": pa.array(naive, kind)}), tmp_path / "events.parquet")
+        change = {"events.file": "events.parquet"}
+    found = shop(tmp_path, "a,p5,09:00:00,view", ONE, change, {"events.csv": table})
+    assert history(found, "L1") == ["p5"]
+    assert labels(found) == {"L1": {"p0": 1, "p1": 0}}
+    assert any("2 of 4 events of which only the day is known" in warning for warning in found[1]["warnings"])
     assert not any("time zone; set" in warning for warning in found[1]["warnings"])
+
+
+def test_days_of_orders_beside_moments_of_clicks(tmp_path: Path) -> None:
+    """Only the orders count from the end of their day, in their own zone; a list of the next midnight comes after."""
+    orders = {"file": "orders.csv", "user_id": "who", "item_id": "sku", "time": "at", "kind": "purchase"}
+    bought = "who,sku,at\na,p7,2024-02-29\na,p1,2024-03-01\nz,p9,2024-03-05\n"
+    shown = ONE + " L2,a,2024-03-02T00:00:02,cup,p1,1 L2,a,2024-03-02T00:00:02,cup,p3,2"
+    for zone, before in (("UTC", ["p6", "p0", "p1"]), ("America/New_York", ["p6", "p0"])):
+        events = [EVENTS, orders | {"timezone": zone}]
+        found = shop(
+            tmp_path, "a,p6,09:30:00,view a,p0,10:01:00,click", shown, {"events": events}, {"orders.csv": bought}
+        )
+        assert history(found, "L1") == ["p7", "p6"]
+        assert history(found, "L2")[-len(before) :] == before
+        assert labels(found)["L1"] == {"p0": 1, "p1": 3 if zone == "UTC" else 0}
+        assert labels(found)["L2"] == {"p1": 0 if zone == "UTC" else 3, "p3": 0}
     found = shop(tmp_path, "a,p0,10:01:00,click", ONE)
-    assert not any("whole days" in warning for warning in found[1]["warnings"])
+    assert not any("only the day" in warning for warning in found[1]["warnings"])
 
 
 @pytest.mark.parametrize(
