@@ -284,6 +284,7 @@ def _check(work: Work, mapping: Mapping, sources: list[Source]) -> None:
             item = work.fetch(f"SELECT item FROM event_row WHERE part = {number} AND row = {row}")[0][0]
             what = f"item {item!r} is not in the catalogue; add it to items, or set on_unknown: drop"
             source.fail(row, names_of(spec.item_id)[0], what)
+    work.run(f"CREATE TABLE lost AS SELECT user, key FROM checked WHERE reason = '{UNKNOWN_ITEM}'")
     work.run("DELETE FROM checked WHERE reason IS NOT NULL")
 
 

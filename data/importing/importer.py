@@ -33,7 +33,7 @@ from reshelf.data.importing.features import make_features
 from reshelf.data.importing.given_history import read_given
 from reshelf.data.importing.import_report import ImportReport
 from reshelf.data.importing.items import read_catalogue, read_dated_prices, read_item_queries, read_queries
-from reshelf.data.importing.join_report import report_joins
+from reshelf.data.importing.join_report import report_joins, shares_by_split
 from reshelf.data.importing.lists import query_key, read_lists
 from reshelf.data.importing.mapping import Mapping
 from reshelf.data.importing.mapping_file import load_mapping, shipped
@@ -172,9 +172,10 @@ def _write(work: Work, mapping: Mapping, folder: Path, config: ImportConfig) -> 
     material.check_order()
     if features is not None:
         features.keep(folder / FOLDER, catalogue.ids, mapping.signals.first_stage)
+    shares = shares_by_split(work, log, lists, cuts)
     for code, split in enumerate(SPLITS):
         if len(chosen := np.flatnonzero(lists.split == code)):
-            report.lists[split] = write_split(folder / f"{split}.parquet", chosen, material, work)
+            report.lists[split] = write_split(folder / f"{split}.parquet", chosen, material, work) | shares[split]
 
 
 def _no_events(work: Work) -> EventLog:
@@ -182,6 +183,7 @@ def _no_events(work: Work) -> EventLog:
     work.run("CREATE TABLE shopper (id VARCHAR, code INTEGER)")
     work.run("CREATE TABLE query (text VARCHAR, code INTEGER)")
     work.run("CREATE TABLE bot (user INTEGER)")
+    work.run("CREATE TABLE lost (user INTEGER, key BIGINT)")
     work.run(
         "CREATE TABLE log (user INTEGER, item INTEGER, key BIGINT, list VARCHAR, grade TINYINT, session VARCHAR, "
         "whole_day BOOLEAN)"

@@ -353,6 +353,10 @@ def test_splits_by_time_are_cut_on_lists(tmp_path: Path) -> None:
     shown = " ".join(f"L{n},a,1{n}:00:00,mug,p0,1" for n in range(9))
     found = shop(tmp_path, "a,p0,08:00:00,purchase", shown, {"split": {"by": "time", "valid": 0.2, "test": 0.2}})
     assert {split: len(lists) for split, lists in found[0].lists.items()} == {"train": 5, "valid": 2, "test": 2}
+    events = "a,p0,08:00:00,purchase b,gone,16:00:00,view a,p1,16:30:00,view"
+    found = shop(tmp_path, events, shown, {"split": {"by": "time", "valid": 0.2, "test": 0.2}})
+    shares = {split: (f["events_with_item"], f["events_with_lists"]) for split, f in found[1]["lists"].items()}
+    assert shares == {"train": (1.0, 1.0), "valid": (0.5, 1.0), "test": (1.0, 0.0)}
     with pytest.raises(InputError, match=r"no list is left for train .* would leave some in each"):
         shop(tmp_path, "a,p0,08:00:00,purchase", shown, {"split": {"by": "time", "valid_from": "2024-01-01"}})
 
