@@ -38,7 +38,7 @@ from reshelf.errors import InputError
 KINDS = tuple(EventKind)
 SEARCH = KINDS.index(EventKind.SEARCH)
 _GRADES = {EventKind.CLICK: 1, EventKind.CART: 2, EventKind.PURCHASE: 3}
-_DAY, _QUARTER = 86_400_000_000, 900_000_000
+_DAY, _HOUR, _QUARTER = 86_400_000_000, 3_600_000_000, 900_000_000
 _MANY = 20
 """Events that say in which zone their midnights are."""
 _UNREAD = 0.01
@@ -197,11 +197,13 @@ def _end_whole_days(work: Work, part: int, timezone: str) -> None:
     A day is written as a date, or as midnight in every row of a table (of some zone, if there are enough rows to say).
     """
     local = f"timezone({quoted(timezone)}, make_timestamptz(key))"
-    midnights, n, moments = work.fetch(
-        f"SELECT bool_and({local} = date_trunc('day', {local})), count(*), CASE WHEN bool_and(key % {_QUARTER} = 0) "
-        f"THEN count(DISTINCT key % {_DAY}) END FROM event_row WHERE part = {part} AND key IS NOT NULL"
+    midnights, n, quarters, moments, apart = work.fetch(
+        f"SELECT bool_and({local} = date_trunc('day', {local})), count(*), bool_and(key % {_QUARTER} = 0), "
+        f"count(DISTINCT key % {_DAY}), max(key % {_DAY}) - min(key % {_DAY}) "
+        f"FROM event_row WHERE part = {part} AND key IS NOT NULL"
     )[0]
-    every = (midnights and n > 1) or (n >= _MANY and (moments or 3) <= 2)  # two: summer and winter
+    one_moment = moments == 1 or (moments == 2 and apart in (_HOUR, _DAY - _HOUR))  # summer and winter
+    every = (midnights and n > 1) or (n >= _MANY and quarters and one_moment)
     where = f"part = {part} AND key IS NOT NULL" + ("" if every else " AND whole_day")
     end = f"epoch_us(timezone({quoted(timezone)}, {local} + INTERVAL 1 DAY)) - 1"
     work.run(f"UPDATE event_row SET key = {end}, whole_day = true WHERE {where}")

@@ -155,8 +155,8 @@ def _write(work: Work, mapping: Mapping, folder: Path, config: ImportConfig) -> 
         ids, queries = (_longer(old, new) for old, new in ((ids, new_ids), (queries, new_queries)))
     if mapping.split.guard_users:
         lists = guard_users(work, lists)
-    if work.halves[0]:
-        report.warn(f"{work.halves[0]} halves of surrogate pairs in the JSON text are now U+FFFD")
+    if work.halves:
+        report.warn(f"{work.halves} halves of surrogate pairs in the JSON text are now U+FFFD")
     if not len(lists):
         raise report.nothing_left()
     if not any(spec.in_split or spec.split for spec in (*mapping.lists, *mapping.pairs)):

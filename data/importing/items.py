@@ -129,7 +129,7 @@ def read_dated_prices(work: Work, mapping: Mapping, items: int) -> DatedPrices |
 
 
 def check_exact(work: Work, source: Source, ids: str, field: str) -> None:
-    """No id may have lost digits.
+    """No id may have lost digits, or be a whole JSON value.
 
     Args:
         ids: a query for ids and the rows they are in.
@@ -137,11 +137,14 @@ def check_exact(work: Work, source: Source, ids: str, field: str) -> None:
     Raises:
         InputError: names file, row and field.
     """
+    nested = "regexp_matches(id, '^\\s*[\\[{]') AND json_valid(id)"
+    for text, row in work.fetch(f"SELECT * FROM ({ids}) t(id, row) WHERE {nested} ORDER BY row LIMIT 1"):
+        source.fail(row, field, f"{text[:60]} is no id; map a part of it ({field}.part), or unnest it with sql")
     found = work.fetch(
         f"SELECT * FROM ({ids}) t(id, row) WHERE regexp_full_match(id, {quoted(INEXACT)}) ORDER BY row LIMIT 1"
     )
     for text, row in found:
-        what = f"the id {text} is a floating-point number above 2^53, which has lost digits and merges different ids"
+        what = f"the id {text} is a floating-point number above 2^53 (2^24 in 32 bits): digits are lost, ids merged"
         source.fail(row, field, f"{what}; export it as a whole number or as text")
 
 

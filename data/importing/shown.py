@@ -147,7 +147,7 @@ def _stage_pairs(
     for name in filter(None, (spec.score, spec.position)):
         number_sql = number_of(source.column(name), spec.decimal)
         what = quoted(f"field {name}: the number is missing, NaN or infinite")
-        written = quoted(f"field {name}: ''") + f" || ({source.column(name).text}) || ''' is not a number'"
+        written = quoted(f"field {name}: '") + f" || ({source.column(name).text}) || ''' is not a number'"
         problems.append(
             f"CASE WHEN {is_no_number(source.column(name), spec.decimal)} THEN {written} "
             f"WHEN NOT coalesce(isfinite({number_sql}), false) THEN {what} END"

@@ -49,7 +49,12 @@ class Source:
         """The first id that is there."""
         if names is None:
             return "CAST(NULL AS VARCHAR)"
-        ids = [id_of(self.column(name)) for name in ([names] if isinstance(names, str) else names)]
+        columns = {name: self.column(name) for name in ([names] if isinstance(names, str) else names)}
+        for name, column in columns.items():
+            if column.is_list or column.type.startswith(("STRUCT", "MAP", "UNION")):
+                what = f"column {name!r} holds {column.type.split('(')[0]} values where one id is expected"
+                raise InputError(f"{self.part}: {what}; map a part of it (name.part), or unnest it with sql")
+        ids = [id_of(column) for column in columns.values()]
         return ids[0] if len(ids) == 1 else f"coalesce({', '.join(ids)})"
 
     def count(self, kept: int) -> int:
@@ -107,16 +112,22 @@ def open_table(work: Work, spec: Table, part: str, wanted: Sequence[str]) -> Sou
     return Source(work, part, spec, files, relation, body, columns)
 
 
-def reading(work: Work, source: Source, query: str) -> None:
+def reading(work: Work, source: Source, query: str, again: bool = False) -> None:
     """Run a query that reads a source; what is wrong with the data is said in one sentence.
+
+    Args:
+        again: another one has read it, and has counted what it mended.
 
     Raises:
         InputError: names file and line, or the line and column of the table's SQL.
     """
+    work.counting = not again
     try:
         work.run(query)
     except duckdb.Error as error:
         raise InputError(_explain(error, source)) from error
+    finally:
+        work.counting = False
 
 
 def find_files(root: Path, file: str, part: str) -> list[Path]:
@@ -335,10 +346,15 @@ def _text(work: Work, spec: Table, file: Path, part: str, names: list[str]) -> s
         raise InputError(
             f"{work.root / file} is not {spec.encoding} text; set its encoding in the mapping ({error})"
         ) from error
+    if not any(header):
+        raise InputError(
+            f"{work.root / file} is empty; give a file with a header, or say its columns with {part}.header"
+        )
     for name in names:
-        if name not in header:
+        if (found := header.count(name)) != 1:
+            what = f"{found} columns {name!r}; rename all but one" if found else f"no column {name!r}"
             raise InputError(
-                f"{work.root / file}: there is no column {name!r} (there are {', '.join(header)}); "
+                f"{work.root / file}: there {'are' if found else 'is'} {what} (there are {', '.join(header)}); "
                 f"correct {part} in the mapping"
             )
     columns = ", ".join(f"{quoted(f'c{place}')}: 'VARCHAR'" for place in range(len(header)))

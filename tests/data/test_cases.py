@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import yaml
 
@@ -130,67 +126,14 @@ def test_a_log_shorter_than_the_window_loses_only_what_came_at_its_end(
     assert any("later than the last event" in warning for warning in found[1]["warnings"]) == (len(kept) == 2)
 
 
-def test_times_with_and_without_an_offset_in_one_column_are_a_warning(tmp_path: Path) -> None:
-    events = "a,p5,09:00:00,view a,p6,2024-03-01T09:30:00+02:00,view"
-    found = shop(tmp_path, events, ONE)
-    assert any("2 times of events have no offset and were read as UTC, 1 say" in text for text in found[1]["warnings"])
-    assert history(found, "L1") == ["p6", "p5"]
-    found = shop(tmp_path, events, ONE, {"events.timezone": "Europe/Berlin"})
-    assert not any("offset" in text for text in found[1]["warnings"] if "events" in text and "pairs" not in text)
-
-
-@pytest.mark.parametrize("day", ["%Y-%m-%d", "%Y-%m-%d 00:00:00", "%Y%m%d", "%s", "%d.%m.%Y", "date", "timestamp"])
-def test_what_happened_on_the_day_of_a_list_is_no_history_of_it_where_only_the_day_is_known(
-    tmp_path: Path, day: str
-) -> None:
-    """p6 on the list's own day may have come after it, p5 came the day before; p0 is shown, and clicked that day."""
-    rows = [("a", "p5", 29, "view"), ("a", "p6", 30, "view"), ("a", "p0", 30, "click"), ("z", "p9", 39, "view")]
-    days = [datetime(2024, 1, 31, tzinfo=UTC) + timedelta(days=n) for _, _, n, _ in rows]
-    texts = [str(int(when.timestamp())) if day == "%s" else when.strftime(day) for when in days]
-    table = "u,i,t,k\n" + "".join(f"{u},{i},{when},{k}\n" for (u, i, _, k), when in zip(rows, texts, strict=True))
-    change = {"events.time_format": day} if day.startswith("%d") else {}
-    if not day.startswith("%"):
-        kind = pa.date32() if day == "date" else pa.timestamp("ns")
-        columns = {name: [row[n] for row in rows] for n, name in ((0, "u"), (1, "i"), (3, "k"))}
-        naive = [when.replace(tzinfo=None) for when in days]
-        pq.write_table(pa.table(columns | {"t": pa.array(naive, kind)}), tmp_path / "events.parquet")
-        change = {"events.file": "events.parquet"}
-    found = shop(tmp_path, "a,p5,09:00:00,view", ONE, change, {"events.csv": table})
-    assert history(found, "L1") == ["p5"]
-    assert labels(found) == {"L1": {"p0": 1, "p1": 0}}
-    assert any("2 of 4 events of which only the day is known" in warning for warning in found[1]["warnings"])
-    assert not any("time zone; set" in warning for warning in found[1]["warnings"])
-
-
-def test_days_of_orders_beside_moments_of_clicks(tmp_path: Path) -> None:
-    """Only the orders count from the end of their day, in their own zone; a list of the next midnight comes after."""
-    orders = {"file": "orders.csv", "user_id": "who", "item_id": "sku", "time": "at", "kind": "purchase"}
-    bought = "who,sku,at\na,p7,2024-02-29\na,p1,2024-03-01\nz,p9,2024-03-05\n"
-    shown = ONE + " L2,a,2024-03-02T00:00:02,cup,p1,1 L2,a,2024-03-02T00:00:02,cup,p3,2"
-    for zone, before in (("UTC", ["p6", "p0", "p1"]), ("America/New_York", ["p6", "p0"])):
-        events = [EVENTS, orders | {"timezone": zone}]
-        found = shop(
-            tmp_path, "a,p6,09:30:00,view a,p0,10:01:00,click", shown, {"events": events}, {"orders.csv": bought}
-        )
-        assert history(found, "L1") == ["p7", "p6"]
-        assert history(found, "L2")[-len(before) :] == before
-        assert labels(found)["L1"] == {"p0": 1, "p1": 3 if zone == "UTC" else 0}
-        assert labels(found)["L2"] == {"p1": 0 if zone == "UTC" else 3, "p3": 0}
-    found = shop(tmp_path, "a,p0,10:01:00,click", ONE)
-    assert not any("only the day" in warning for warning in found[1]["warnings"])
-
-
-@pytest.mark.parametrize(
-    "kind", [pa.decimal128(18, 6), pa.decimal128(20, 0), pa.float64(), pa.int64(), pa.timestamp("ns")]
-)
-def test_native_times_of_any_type_are_read(tmp_path: Path, kind: pa.DataType) -> None:
-    unit = 10**9 if pa.types.is_timestamp(kind) else Decimal(1) if pa.types.is_decimal(kind) else 1
-    moments = pa.array([moment * unit for moment in (1709283600, 1709287260, 1709942400)])
-    events = {"u": ["a", "a", "z"], "i": ["p5", "p0", "p9"], "t": moments.cast(kind), "k": ["view", "click", "view"]}
-    pq.write_table(pa.table(events), tmp_path / "events.parquet")
-    found = shop(tmp_path, "a,p6,09:00:00,view", ONE, {"events.file": "events.parquet"})
-    assert labels(found) == {"L1": {"p0": 1, "p1": 0}}
-    assert history(found, "L1") == ["p5"]
+def test_a_column_that_is_there_twice_and_an_empty_file_are_refused(tmp_path: Path) -> None:
+    twice = "u,i,u,t,k\na,p0,b,2024-03-01 10:01:00,click\n"
+    with pytest.raises(InputError, match="there are 2 columns 'u'; rename all but one"):
+        shop(tmp_path, "a,p0,10:01:00,click", ONE, more={"events.csv": twice})
+    with pytest.raises(InputError, match=r"shown\.csv is empty"):
+        shop(tmp_path, "a,p0,10:01:00,click", ONE, more={"shown.csv": ""})
+    with pytest.raises(InputError, match="field r: 'first' is not a number"):
+        shop(tmp_path, "a,p0,10:01:00,click", "L1,a,10:00:00,mug,p0,first")
 
 
 @pytest.mark.parametrize("name", ["events.csv", "shown.csv", "products.csv"])
@@ -208,17 +151,6 @@ def test_a_yes_or_no_that_is_neither_is_refused(tmp_path: Path) -> None:
         assert labels(found) == {"L1": {"p0": grade, "p1": 0}}
     with pytest.raises(InputError, match=r"row 0 \(line 2\), field c: maybe is neither yes nor no"):
         shop(tmp_path, "a,p5,09:00:00,view", ONE, {"pairs.label": {"c": 1}}, {"shown.csv": rows.format("maybe")})
-
-
-def test_local_times_beside_others_are_a_warning_until_their_zone_is_told(tmp_path: Path) -> None:
-    shown = "L1,a,2024-03-01T10:00:00Z,mug,p0,1"
-    found = shop(tmp_path, "a,p0,11:00:30,click", shown, {"pairs.window_hours": 0.5})
-    assert labels(found) == {"L1": {"p0": 0}}
-    assert any("set timezone in events" in warning for warning in found[1]["warnings"])
-    zone = {"pairs.window_hours": 0.5, "events.timezone": "Europe/Berlin"}
-    found = shop(tmp_path, "a,p0,11:00:30,click", shown, zone)
-    assert labels(found) == {"L1": {"p0": 1}}
-    assert not any("timezone" in warning for warning in found[1]["warnings"])
 
 
 def test_delivered_twice_with_one_id_is_one_event(tmp_path: Path) -> None:
@@ -357,14 +289,7 @@ def test_splits_by_time_are_cut_on_lists(tmp_path: Path) -> None:
     found = shop(tmp_path, events, shown, {"split": {"by": "time", "valid": 0.2, "test": 0.2}})
     shares = {split: (f["events_with_item"], f["events_with_lists"]) for split, f in found[1]["lists"].items()}
     assert shares == {"train": (1.0, 1.0), "valid": (0.5, 1.0), "test": (1.0, 0.0)}
+    with pytest.raises(InputError, match="valid_from 2024-03-02 is after test_from 2024-03-01; test is the latest"):
+        shop(tmp_path, events, shown, {"split": {"valid_from": "2024-03-02", "test_from": "2024-03-01"}})
     with pytest.raises(InputError, match=r"no list is left for train .* would leave some in each"):
         shop(tmp_path, "a,p0,08:00:00,purchase", shown, {"split": {"by": "time", "valid_from": "2024-01-01"}})
-
-
-@pytest.mark.parametrize(("text", "kept"), [("7.0", "7"), ("007", "007"), (str(2**63 + 1), str(2**63 + 1))])
-def test_ids_are_kept_exactly(tmp_path: Path, text: str, kept: str) -> None:
-    found = shop(
-        tmp_path, f"a,{text},10:01:00,click", f"L1,a,10:00:00,mug,{text},1",
-        more={"products.csv": f"sku,name\n{kept},Mug\np9,Pot\n"},
-    )  # fmt: skip
-    assert labels(found) == {"L1": {kept: 1}}
