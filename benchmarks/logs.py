@@ -146,7 +146,8 @@ def make_log(folder: Path, events: int, lists: int, items: int, queries: int) ->
     shop.register("impressions", impressions)
     shop.execute(
         f"COPY (SELECT 'r' || list AS request, 'c' || who AS customer, \"when\" AS time, {text} AS text, "
-        f"'s' || sku AS sku, rank, CAST(hash(list, sku) % 20 = 0 AS INTEGER) AS label FROM impressions, words) TO '{folder}/impressions.parquet'"
+        f"'s' || sku AS sku, rank, "
+        f"CAST(hash(list, sku) % 20 = 0 AS INTEGER) AS label FROM impressions, words) TO '{folder}/impressions.parquet'"
     )
     parts = [_outcomes(rng, who, when, shown)]
     bots = 3
