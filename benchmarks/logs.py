@@ -24,6 +24,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +40,7 @@ from benchmarks.against_past import PAST, environment, install
 from benchmarks.harness import show, write_result
 from benchmarks.workers import ROOT
 
-_BUILD = {"pairs": [], "signals.names": []}
+_BUILD: dict[str, Any] = {"pairs": [], "signals.names": []}
 PARTS: dict[str, dict[str, dict[str, Any]]] = {
     "built": {"uniform": {**_BUILD, "build": {"candidates": 20}}},
     "queries": {"same query": {**_BUILD, "build": {"candidates": 20, "query": "search", "negatives": "same_query"}}},
@@ -81,7 +83,9 @@ def main() -> None:
             events = args.events if part == "shown" else args.built
             lists = args.lists if part in ("shown", "labelled") else args.lists // 10
             log = folder / part
-            make_log(log, events, lists, args.items, QUERIES if part == "queries" else 20_000)
+            queries = QUERIES if part == "queries" else 20_000
+            with ProcessPoolExecutor(1, get_context("spawn")) as maker:  # the peak of a child holds that of its parent
+                maker.submit(make_log, log, events, lists, args.items, queries).result()
             for what, changes in PARTS[part].items():
                 for build, paths in builds.items():
                     if build == "today" or (part, what) in COMPARED:

@@ -79,11 +79,12 @@ def id_of(column: Column) -> str:
     if column.type in _WHOLE or column.type in ("BOOLEAN", "UUID"):
         return f"CAST({column.sql} AS VARCHAR)"
     if column.is_float:
-        exact = 1 << (24 if column.type == "FLOAT" else 53)
-        whole = f"{column.sql} = floor({column.sql}) AND isfinite({column.sql})"
+        single = column.type == "FLOAT"
+        whole = f"{column.sql} = floor({column.sql}) AND abs({column.sql}) <= {1 << (24 if single else 53)}"
+        large = f"WHEN abs({column.sql}) > {1 << 24} THEN format('{{:.8e}}', CAST({column.sql} AS DOUBLE)) "
         return (
-            f"CASE WHEN {whole} AND abs({column.sql}) <= {exact} THEN CAST(CAST({column.sql} AS BIGINT) AS VARCHAR) "
-            f"WHEN {whole} THEN format('{{:.16e}}', CAST({column.sql} AS DOUBLE)) ELSE {column.text} END"
+            f"CASE WHEN {whole} THEN CAST(CAST({column.sql} AS BIGINT) AS VARCHAR) {large if single else ''}"
+            f"ELSE {column.text} END"
         )
     if column.type.startswith("DECIMAL"):
         whole = f"CAST({column.sql} AS HUGEINT)"

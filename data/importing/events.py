@@ -15,16 +15,7 @@ import time as clock
 
 import numpy as np
 
-from reshelf.data.importing.casts import (
-    Column,
-    is_local_time,
-    is_no_number,
-    is_no_time,
-    is_whole_day,
-    number_of,
-    text_of,
-    time_of,
-)
+from reshelf.data.importing.casts import Column, is_whole_day
 from reshelf.data.importing.database import Work, quoted
 from reshelf.data.importing.import_report import UNMAPPED
 from reshelf.data.importing.items import check_exact
@@ -88,7 +79,7 @@ def _stage(work: Work, mapping: Mapping, number: int) -> Source:
         source = _exploded(source, spec.item_id)
     order, place = "row", "row"
     if not spec.time and spec.order:
-        order = f"{number_of(source.column(spec.order), spec.decimal)}"
+        order = source.number(spec.order)
     elif not spec.time and "place" in source.columns:
         order = "place"
     columns = {
@@ -96,27 +87,22 @@ def _stage(work: Work, mapping: Mapping, number: int) -> Source:
         "row": place,
         "user": source.id(spec.user_id),
         "item": source.id(spec.item_id),
-        "kind": text_of(source.column(spec.kind_column)) if spec.kind_column else quoted(spec.kind.value),
-        "key": time_of(source.column(spec.time), spec) if spec.time else "CAST(NULL AS BIGINT)",
-        "unread": is_no_time(source.column(spec.time), spec) if spec.time else "false",
-        "local": is_local_time(source.column(spec.time), spec) if spec.time else "CAST(NULL AS BOOLEAN)",
+        "kind": source.text(spec.kind_column) if spec.kind_column else quoted(spec.kind.value),
+        **source.times(spec.time, "key"),
         "whole_day": is_whole_day(source.column(spec.time), spec) if spec.time else "false",
-        "value": number_of(source.column(spec.value), spec.decimal) if spec.value else "CAST(NULL AS DOUBLE)",
-        "bad_value": is_no_number(source.column(spec.value), spec.decimal) if spec.value else "false",
-        "query": f"left({text_of(source.column(spec.query))}, {mapping.max_query})"
-        if spec.query
-        else "CAST(NULL AS VARCHAR)",
+        "value": source.number(spec.value),
+        "bad_value": source.no_number(spec.value),
+        "query": f"left({source.text(spec.query)}, {mapping.max_query})",
         "list": source.id(spec.list_id),
         "event_id": source.id(spec.event_id),
         "session": source.id(spec.session_id),
-        "split": text_of(source.column(spec.split)) if spec.split else "CAST(NULL AS VARCHAR)",
+        "split": source.text(spec.split),
     }
     if not spec.time:
         columns["key"] = f"CAST({order} AS BIGINT)" if order in ("row", "place") else f"CAST({order} * 1e6 AS BIGINT)"
     selected = ", ".join(f"{sql} AS {name}" for name, sql in columns.items())
     reading(work, source, f"INSERT INTO event_row BY NAME SELECT {selected} FROM {source.relation}")
-    staged = work.number(f"SELECT count(*) FROM event_row WHERE part = {number}")
-    source.count(staged)
+    source.count(f"event_row WHERE part = {number}")
     for (row,) in work.fetch(f"SELECT row FROM event_row WHERE part = {number} AND bad_value ORDER BY row LIMIT 1"):
         source.fail(row, spec.value or "", f"{_raw(source, spec.value, row)!r} is not a number")
     if spec.order and not spec.time:

@@ -23,17 +23,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from reshelf.data.dataset_folder import ITEM_SCHEMA, to_row
-from reshelf.data.importing.casts import (
-    INEXACT,
-    id_of,
-    is_no_number,
-    number_of,
-    path_of,
-    text_of,
-    time_of,
-)
+from reshelf.data.importing.casts import INEXACT, path_of
 from reshelf.data.importing.database import Work, quoted
-from reshelf.data.importing.mapping import ItemsTable, Mapping
+from reshelf.data.importing.mapping import ItemsTable, Mapping, Table
 from reshelf.data.importing.money import Money, read_money
 from reshelf.data.importing.tables import Source, names_of, open_table, reading
 from reshelf.data.price_levels import PriceLevels
@@ -79,8 +71,7 @@ def read_catalogue(work: Work, mapping: Mapping, file: Path) -> Catalogue:
     reading(
         work, source, f"CREATE TABLE item_row AS SELECT {', '.join(_selected(source, spec))} FROM {source.relation}"
     )
-    count = work.number("SELECT count(*) FROM item_row")
-    source.count(count)
+    source.count("item_row")
     field = names_of(spec.item_id)[0]
     for (row,) in work.fetch("SELECT min(row) FROM item_row WHERE id IS NULL HAVING count(*) > 0"):
         source.fail(row, field, "the id is missing; give one or drop the row")
@@ -144,33 +135,31 @@ def check_exact(work: Work, source: Source, ids: str, field: str) -> None:
         f"SELECT * FROM ({ids}) t(id, row) WHERE regexp_full_match(id, {quoted(INEXACT)}) ORDER BY row LIMIT 1"
     )
     for text, row in found:
-        what = f"the id {text} is a floating-point number above 2^53 (2^24 in 32 bits): digits are lost, ids merged"
+        bits = 53 if abs(float(text)) >= 2**53 else 24
+        what = (
+            f"the id {text} is a floating-point number above 2^{bits}, which has lost digits and merges different ids"
+        )
         source.fail(row, field, f"{what}; export it as a whole number or as text")
 
 
 def _selected(source: Source, spec: ItemsTable) -> Iterator[str]:
     yield "row"
     yield f"{source.id(spec.item_id)} AS id"
-    yield f"{text_of(source.column(spec.title))} AS title"
-    for name in _TEXTS:
-        column = getattr(spec, name)
-        yield f"{text_of(source.column(column)) if column else 'CAST(NULL AS VARCHAR)'} AS {name}"
-    category = (
-        f"{path_of(source.column(spec.category), spec.category_separator)}" if spec.category else "NULL::VARCHAR[]"
-    )
+    for name in ("title", *_TEXTS):
+        yield f"{source.text(getattr(spec, name))} AS {name}"
+    category = path_of(source.column(spec.category), spec.category_separator) if spec.category else "NULL::VARCHAR[]"
     yield f"{category} AS category"
     price = read_money(source, "price", spec.price) if spec.price else Money()
     yield f"{price.amount} AS price"
     yield f"{price.currency} AS price_currency"
     for name in _NUMBERS:
-        column = source.column(getattr(spec, name)) if getattr(spec, name) else None
+        column = getattr(spec, name)
         if name != "price":
-            yield f"{number_of(column, spec.decimal) if column else 'CAST(NULL AS DOUBLE)'} AS {name}"
-            yield f"{is_no_number(column, spec.decimal) if column else 'false'} AS bad_{name}"
-        yield f"{column.text if column else 'CAST(NULL AS VARCHAR)'} AS written_{name}"
-    since = time_of(source.column(spec.valid_from), spec) if spec.valid_from else "CAST(NULL AS BIGINT)"
-    yield f"{since} AS since"
-    values = ", ".join(text_of(source.column(column)) for column in spec.attributes.values())
+            yield f"{source.number(column)} AS {name}"
+            yield f"{source.no_number(column)} AS bad_{name}"
+        yield f"{source.column(column).text if column else 'CAST(NULL AS VARCHAR)'} AS written_{name}"
+    yield f"{source.times(spec.valid_from, 'since')['since']} AS since"
+    values = ", ".join(source.text(column) for column in spec.attributes.values())
     yield f"CAST([{values}] AS VARCHAR[]) AS attributes"
 
 
@@ -292,22 +281,27 @@ def _split_attributes(text: str | None, spec: ItemsTable) -> dict[str, str]:
     return {name.strip(): value.strip() for name, value in pairs if name.strip()}
 
 
+def _read_small(work: Work, spec: Table, part: str, **columns: str) -> tuple[Source, int]:
+    """The table `part` of ids and, where a column is `text`, of text, with its `row`; and how many rows it has."""
+    source = open_table(work, spec, part, list(columns.values()))
+    read = {name: source.text(column) if name == "text" else source.id(column) for name, column in columns.items()}
+    selected = ", ".join(f"{sql} AS {name}" for name, sql in read.items())
+    reading(work, source, f"CREATE TABLE {part} AS SELECT row, {selected} FROM {source.relation}")
+    return source, source.count(part)
+
+
 def _read_parents(work: Work, mapping: Mapping) -> None:
     """The table `known` (id, code): ids as tables may write them, and the item each stands for."""
     work.run("CREATE TABLE known AS SELECT id, CAST(code AS INTEGER) AS code FROM item")
     spec = mapping.parents
     if spec is None:
         return
-    source = open_table(work, spec, "parents", [spec.item_id, spec.parent_id])
-    own, parent = source.id(spec.item_id), source.id(spec.parent_id)
-    reading(work, source, f"CREATE TABLE parent AS SELECT {own} AS id, {parent} AS parent FROM {source.relation}")
-    count = work.number("SELECT count(*) FROM parent")
-    source.count(count)
+    _, count = _read_small(work, spec, "parents", id=spec.item_id, parent=spec.parent_id)
     work.run(
-        "CREATE TABLE variant AS SELECT parent.id, min(item.code) AS code FROM parent JOIN item ON item.id = "
-        "parent.parent GROUP BY parent.id"
+        "CREATE TABLE variant AS SELECT p.id, min(item.code) AS code FROM parents p JOIN item ON item.id = p.parent "
+        "GROUP BY p.id"
     )
-    kept = work.number("SELECT count(*) FROM parent WHERE id IN (SELECT id FROM variant)")
+    kept = work.number("SELECT count(*) FROM parents WHERE id IN (SELECT id FROM variant)")
     work.report.keep("parents", kept)
     work.report.drop("parents", "parent not in the catalogue", count - kept)
     work.run("DELETE FROM known WHERE id IN (SELECT id FROM variant)")
@@ -315,7 +309,7 @@ def _read_parents(work: Work, mapping: Mapping) -> None:
 
 
 def read_queries(work: Work, mapping: Mapping) -> bool:
-    """The table `query_text` (id, text) of the queries table; False without one.
+    """The table `queries` (id, text); False without one.
 
     Raises:
         InputError: names file, row and field.
@@ -323,18 +317,13 @@ def read_queries(work: Work, mapping: Mapping) -> bool:
     spec = mapping.queries
     if spec is None:
         return False
-    source = open_table(work, spec, "queries", [spec.query_id, spec.query])
-    text = text_of(source.column(spec.query))
-    query = f"CREATE TABLE query_text AS SELECT row, {id_of(source.column(spec.query_id))} AS id, {text} AS text"
-    reading(work, source, f"{query} FROM {source.relation}")
-    count = work.number("SELECT count(*) FROM query_text")
-    source.count(count)
+    source, count = _read_small(work, spec, "queries", id=spec.query_id, text=spec.query)
     work.report.keep("queries", count)
     for name, what in ((spec.query_id, "id"), (spec.query, "text")):
-        for (row,) in work.fetch(f"SELECT min(row) FROM query_text WHERE {what} IS NULL HAVING count(*) > 0"):
+        for (row,) in work.fetch(f"SELECT min(row) FROM queries WHERE {what} IS NULL HAVING count(*) > 0"):
             source.fail(row, name, f"the {what} is missing")
     for query_id, row in work.fetch(
-        "SELECT id, max(row) FROM query_text GROUP BY id HAVING count(*) > 1 ORDER BY 2 LIMIT 1"
+        "SELECT id, max(row) FROM queries GROUP BY id HAVING count(*) > 1 ORDER BY 2 LIMIT 1"
     ):
         source.fail(row, spec.query_id, f"query {query_id!r} is there already; query ids must be unique")
     return True
@@ -358,20 +347,20 @@ def read_item_queries(work: Work, mapping: Mapping, has_texts: bool) -> QueryMem
     spec = mapping.item_queries
     if spec is None:
         return None
-    source = open_table(work, spec, "item_queries", [spec.item_id, spec.query_id])
-    item, query = id_of(source.column(spec.item_id)), id_of(source.column(spec.query_id))
-    reading(work, source, f"CREATE TABLE link AS SELECT row, {item} AS item, {query} AS query FROM {source.relation}")
-    count = work.number("SELECT count(*) FROM link")
-    source.count(count)
+    source, count = _read_small(work, spec, "item_queries", item=spec.item_id, query=spec.query_id)
     if has_texts:
-        lost = "SELECT query, row FROM link WHERE query NOT IN (SELECT id FROM query_text) ORDER BY row LIMIT 1"
+        lost = (
+            "SELECT query, row FROM item_queries link WHERE query NOT IN (SELECT id FROM queries) ORDER BY row LIMIT 1"
+        )
         for query_id, row in work.fetch(lost):
             source.fail(row, spec.query_id, f"query {query_id!r} is not in the queries table")
-    table = work.arrays("SELECT link.query, known.code FROM link JOIN known ON known.id = link.item ORDER BY link.row")
+    table = work.arrays(
+        "SELECT link.query, known.code FROM item_queries link JOIN known ON known.id = link.item ORDER BY link.row"
+    )
     work.report.keep("item_queries", len(table["code"]))
     work.report.drop("item_queries", "item not in the catalogue", count - len(table["code"]))
     members: dict[str, list[int]] = {}
     for query_id, code in zip(table["query"].tolist(), table["code"].tolist()):
         members.setdefault(query_id, []).append(code)
-    texts = dict(work.fetch("SELECT id, text FROM query_text")) if has_texts else {}
+    texts = dict(work.fetch("SELECT id, text FROM queries")) if has_texts else {}
     return QueryMembers([texts.get(query_id, query_id) for query_id in members], list(members.values()))

@@ -16,7 +16,18 @@ from typing import NoReturn
 
 import duckdb
 
-from reshelf.data.importing.casts import RANGES, Column, chosen_by, id_of
+from reshelf.data.importing.casts import (
+    RANGES,
+    Column,
+    chosen_by,
+    id_of,
+    is_local_time,
+    is_no_number,
+    is_no_time,
+    number_of,
+    text_of,
+    time_of,
+)
 from reshelf.data.importing.database import Work, named, quoted
 from reshelf.data.importing.mapping import Columns, Table
 from reshelf.data.importing.sql_text import kinds, located, rooted
@@ -57,12 +68,34 @@ class Source:
         ids = [id_of(column) for column in columns.values()]
         return ids[0] if len(ids) == 1 else f"coalesce({', '.join(ids)})"
 
-    def count(self, kept: int) -> int:
-        """Note in the report how many rows there are and how many `where` left out; returns the former."""
+    def text(self, name: str | None) -> str:
+        """SQL of a column that may not be mapped, NULL then; so are `number` and `times`."""
+        return text_of(self.column(name)) if name else "CAST(NULL AS VARCHAR)"
+
+    def number(self, name: str | None) -> str:
+        return number_of(self.column(name), self.spec.decimal) if name else "CAST(NULL AS DOUBLE)"
+
+    def no_number(self, name: str | None) -> str:
+        return is_no_number(self.column(name), self.spec.decimal) if name else "false"
+
+    def times(self, name: str | None, called: str) -> dict[str, str]:
+        """SQL of a time, of whether it cannot be read, and of whether it is local."""
+        if not name:
+            return {called: "CAST(NULL AS BIGINT)", "unread": "false", "local": "CAST(NULL AS BOOLEAN)"}
+        column, spec = self.column(name), self.spec
+        return {
+            called: time_of(column, spec),
+            "unread": is_no_time(column, spec),
+            "local": is_local_time(column, spec),
+        }
+
+    def count(self, table: str) -> int:
+        """Note in the report how many rows there are and how many `where` left out; returns how many are in `table`."""
+        kept = self.work.number(f"SELECT count(*) FROM {table}")
         total = self.work.number(f"SELECT count(*) FROM {self.everything}") if self.spec.where else kept
         self.work.report.read(self.part, total)
         self.work.report.drop(self.part, "not chosen by where", total - kept)
-        return total
+        return kept
 
     def place(self, row: int) -> str:
         """Where a row is, for messages."""
