@@ -210,6 +210,9 @@ def is_whole_day(column: Column, spec: Table) -> str:
     """BOOLEAN: the time is a day, and nothing says when on it."""
     if column.is_time:
         return str(column.type == "DATE").lower()
+    if column.is_number:
+        days = f"coalesce({column.sql} BETWEEN 19900101 AND 20991231, false)"
+        return days if spec.time_unit == "auto" and column.type != "BOOLEAN" else "false"
     text = f"trim({column.text}, {_SPACES})"
     if spec.time_format:
         return str(not re.search("%-?[HIcX]", spec.time_format)).lower()

@@ -104,7 +104,7 @@ REFUSED = {
     "logs/b51_lists_from_events/zero_results": "without results: 1",
     "logs/b04_removals/neg": "events.0.kinds.return",
     "logs/yoochoose/b_both": "5 columns where the header has 4",
-    "logs/otto/a_dotted": "there is no column 'events.aid'",
+    "logs/otto/a_dotted": "is no id; map a part of it",
 }
 """Mappings that cannot be right, and what the one sentence about them says."""
 
