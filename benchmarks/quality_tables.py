@@ -130,17 +130,26 @@ def write(name: str, result: Mapping[str, Any], details: Mapping[str, Any]) -> N
 
 
 def show(result: Mapping[str, Mapping[str, Row]], details: Mapping[str, Any], console: Console) -> None:
-    """The table on the screen, best system last, with what the first of Reshelf's rows is ahead of each."""
+    """The table on the screen, best system last, with what the first of Reshelf's rows is ahead of each.
+
+    80 columns hold the main metric with its interval, and the mean of some others; the rest is in the result file.
+    """
     metrics = list(dict.fromkeys(m for row in result.values() for m in row))
     own, paired = next(iter(details["paired"].items()))
     ahead = next(m for m in ("ndcg@10", "uauc") if any(m in row for row in paired.values()))
     main = ahead if ahead == "uauc" else metrics[0]
     view = Table(box=box.SIMPLE_HEAD, title=details["command"], caption=f"{own} ahead: paired difference in {ahead}")
-    for head in ("system", *metrics, f"{own} ahead"):
-        view.add_column(head, justify="left" if head == "system" else "right")
+    shown = [m for m in metrics if m == main or not m.startswith(("ndcg", "recall"))]
+    view.add_column("system", overflow="fold")
+    for head in (*shown, "ahead"):
+        view.add_column(head, justify="right", no_wrap=True)
     for name, row in sorted(result.items(), key=lambda pair: pair[1].get(main, [0.0])[0]):
-        cells = [f"{row[m][0]:.4f}\n{row[m][1]:.3f}–{row[m][2]:.3f}" if m in row else "" for m in metrics]
+        between = {main: f"\n{row[main][1]:.3f}–{row[main][2]:.3f}"} if main in row else {}
         gap = paired.get(name, {}).get(ahead)
-        cells.append(f"{gap[0]:+.4f}\n{gap[1]:+.3f}…{gap[2]:+.3f}" if gap else "")
-        view.add_row(name, *cells, style="bold" if name.startswith(OWN) else "")
+        view.add_row(
+            name,
+            *(f"{row[m][0]:.4f}{between.get(m, '')}" if m in row else "" for m in shown),
+            f"{gap[0]:+.4f}\n{gap[1]:+.3f}…{gap[2]:+.3f}" if gap else "",
+            style="bold" if name.startswith(OWN) else "",
+        )
     console.print(view)

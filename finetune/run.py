@@ -210,7 +210,7 @@ def _arguments(config: FinetuneConfig) -> TrainingArguments:
     return packed_arguments(
         output_dir=str(config.out / CHECKPOINTS),
         per_device_train_batch_size=optimizer.lists_per_step,
-        per_device_eval_batch_size=max(8, optimizer.lists_per_step),
+        per_device_eval_batch_size=optimizer.lists_per_step,
         gradient_accumulation_steps=optimizer.accumulation,
         num_train_epochs=optimizer.epochs,
         max_steps=optimizer.max_steps or -1,

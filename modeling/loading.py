@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,6 +98,7 @@ def load_base(
     # Here, for they take seconds to import, and who needs only the tokenizer does not wait for them.
     from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig
 
+    bound_kernel_caches()
     disable_progress_bar()  # of shards; downloads keep theirs
     check_base_exists(config.base)
     tokenizer = load_tokenizer(config.base, config.revision, config.trust_remote_code)
@@ -151,6 +153,17 @@ def load_base(
             "starts with %s", config.base, shape.get_text_config().model_type, start,
         )  # fmt: skip
     return model, tokenizer
+
+
+def bound_kernel_caches() -> None:
+    """Let torch and oneDNN keep 64 compiled matrix products each, not 1,024, unless the environment says otherwise.
+
+    On CPUs that multiply bfloat16 they compile one per weight and number of tokens, and lists differ in length: a few
+    hundred steps or requests held 2 GB that nothing gave back (torch 2.13; findings/torch_keeps_a_kernel_per_length.sh
+    shows it). Within a pass the layers share them, so 64 cost no time. Both are read at the first product.
+    """
+    for name in ("LRU_CACHE_CAPACITY", "ONEDNN_PRIMITIVE_CACHE_CAPACITY"):
+        os.environ.setdefault(name, "64")
 
 
 def keep_four_bit_exact(model: torch.nn.Module, dtype: torch.dtype) -> None:
