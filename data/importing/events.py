@@ -19,8 +19,9 @@ from reshelf.data.importing.casts import Column, is_whole_day
 from reshelf.data.importing.database import Work, quoted
 from reshelf.data.importing.import_report import UNMAPPED
 from reshelf.data.importing.items import check_exact
-from reshelf.data.importing.mapping import UNDO, BuildConfig, EventsTable, Mapping
+from reshelf.data.importing.mapping import UNDO, BuildConfig, Mapping
 from reshelf.data.importing.mapping_file import events_name
+from reshelf.data.importing.plausible_times import check_plausible, check_times, earliest_of, written
 from reshelf.data.importing.tables import Source, names_of, open_table, reading
 from reshelf.data.schema import EventKind
 from reshelf.data.signals.event_log import NEVER, EventLog
@@ -32,8 +33,6 @@ _GRADES = {EventKind.CLICK: 1, EventKind.CART: 2, EventKind.PURCHASE: 3}
 _DAY, _HOUR, _QUARTER = 86_400_000_000, 3_600_000_000, 900_000_000
 _MANY = 20
 """Events that say in which zone their midnights are."""
-_UNREAD = 0.01
-"""Share of times that may be unreadable."""
 REPEATED = "repeated row"
 UNKNOWN_ITEM = "item not in the catalogue"
 _STAGED = (
@@ -104,19 +103,13 @@ def _stage(work: Work, mapping: Mapping, number: int) -> Source:
     reading(work, source, f"INSERT INTO event_row BY NAME SELECT {selected} FROM {source.relation}")
     source.count(f"event_row WHERE part = {number}")
     for (row,) in work.fetch(f"SELECT row FROM event_row WHERE part = {number} AND bad_value ORDER BY row LIMIT 1"):
-        source.fail(row, spec.value or "", f"{_raw(source, spec.value, row)!r} is not a number")
+        source.fail(row, spec.value or "", f"{written(source, spec.value, row)!r} is not a number")
     if spec.order and not spec.time:
         for (row,) in work.fetch(
             f"SELECT min(row) FROM event_row WHERE part = {number} AND key IS NULL HAVING count(*) > 0"
         ):
             source.fail(row, spec.order, "the order is missing; give a number")
     return source
-
-
-def _raw(source: Source, column: str | None, row: int) -> object:
-    """A value as it is written."""
-    text = source.column(column or "").text
-    return source.work.fetch(f"SELECT {text} FROM {source.relation} WHERE row = {row} LIMIT 1")[0][0]
 
 
 def _exploded(source: Source, item: str) -> Source:
@@ -195,35 +188,12 @@ def _end_whole_days(work: Work, part: int, timezone: str) -> None:
     work.run(f"UPDATE event_row SET key = {end}, whole_day = true WHERE {where}")
 
 
-def check_times(work: Work, source: Source, table: str, where: str, field: str | None) -> None:
-    """More than a hundredth of unreadable times is an error; times with an offset beside times without are a warning.
-
-    Raises:
-        InputError: names file, row and field.
-    """
-    total, bad, row, local, others = work.fetch(
-        "SELECT count(*), count(*) FILTER (WHERE unread), min(row) FILTER (WHERE unread), "
-        f"count(*) FILTER (WHERE local), count(*) FILTER (WHERE NOT local) FROM {table} WHERE {where}"
-    )[0]
-    if field and not source.spec.timezone:
-        work.report.local_times[source.part] = local > 0
-        if local and others:
-            work.report.warn(
-                f"{local} times of {source.part} have no offset and were read as UTC, {others} say when they were: set "
-                f"timezone in {source.part}, UTC if that is right"
-            )
-    if bad > _UNREAD * total:
-        raw = _raw(source, field, row)
-        what = f"{raw!r} is not a time ({bad} of {total} are not)"
-        source.fail(row, field or "", f"{what}; give ISO 8601, a number since 1970, or set time_format or time_unit")
-
-
 def _check(work: Work, mapping: Mapping, sources: list[Source]) -> None:
     """The table `checked`: codes for texts; rows to drop are counted by reason and left out."""
     thresholds = (mapping.build or BuildConfig()).rating_thresholds
     stars = " + ".join(f"CAST(s.value >= {least} AS TINYINT)" for least in thresholds) or "0"
     latest = int((clock.time() + 86_400) * 1e6)
-    earliest = " ".join(f"WHEN {n} THEN {_day(spec)}" for n, spec in enumerate(mapping.events))
+    earliest = " ".join(f"WHEN {n} THEN {earliest_of(spec)}" for n, spec in enumerate(mapping.events))
     timed = "true" if mapping.events[0].time else "false"
     has_query = "true" if any(spec.query for spec in mapping.events) else "false"
     days = sorted({spec.earliest for spec in mapping.events})
@@ -274,32 +244,6 @@ def _check(work: Work, mapping: Mapping, sources: list[Source]) -> None:
             source.fail(row, names_of(spec.item_id)[0], what)
     work.run(f"CREATE TABLE lost AS SELECT user, key FROM checked WHERE reason = '{UNKNOWN_ITEM}'")
     work.run("DELETE FROM checked WHERE reason IS NOT NULL")
-
-
-def check_plausible(source: Source, table: str, where: str, bad: str, time: str, field: str | None) -> None:
-    """More than half of the times in a year that cannot be is an error.
-
-    Raises:
-        InputError: names file, row and field.
-    """
-    total, lost, row, moment = source.work.fetch(
-        f"SELECT count(*), count(*) FILTER (WHERE {bad}), min(row) FILTER (WHERE {bad}), arg_min({time}, row) FILTER "
-        f"(WHERE {bad}) FROM {table} WHERE {where}"
-    )[0]
-    if lost > 0.5 * total:
-        read = f"{_raw(source, field, row)!r} is the time {np.datetime64(moment, 'us')}"
-        what = f"{read}, and {lost} of {total} are as implausible"
-        source.fail(row, field or "", f"{what}; correct time_unit, time_format or earliest in the mapping")
-
-
-def implausible(time: str, mapping: Mapping) -> str:
-    """SQL of whether a list's time is before all that events may have, or in the future."""
-    first = min((_day(spec) for spec in mapping.events), default=_day(EventsTable(user_id="", item_id="")))
-    return f"({time} < {first} OR {time} > {int((clock.time() + 86_400) * 1e6)})"
-
-
-def _day(spec: EventsTable) -> int:
-    return int(np.datetime64(spec.earliest, "us").astype(np.int64))
 
 
 def _drop_bots(work: Work, mapping: Mapping) -> None:

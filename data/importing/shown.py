@@ -18,10 +18,10 @@ from reshelf.data.importing.casts import (
     yes_of,
 )
 from reshelf.data.importing.database import Work, quoted
-from reshelf.data.importing.events import check_plausible, check_times, implausible
 from reshelf.data.importing.items import check_exact
 from reshelf.data.importing.mapping import ListColumns, ListsTable, Mapping, PairsTable
 from reshelf.data.importing.money import Money, read_money
+from reshelf.data.importing.plausible_times import check_plausible, check_times, implausible
 from reshelf.data.importing.tables import Source, names_of, open_table, reading
 from reshelf.data.schema import MAX_GRADE
 

@@ -29,8 +29,9 @@ from reshelf.data.importing.casts import (
     time_of,
 )
 from reshelf.data.importing.database import Work, named, quoted
+from reshelf.data.importing.json_files import bad_json, check_keys
 from reshelf.data.importing.mapping import Columns, Table
-from reshelf.data.importing.sql_text import kinds, located, rooted
+from reshelf.data.importing.sql_text import kinds, located, one_line, rooted
 from reshelf.data.importing.text_files import ENCODINGS, JSON, TEXT, ending_of, line_of, opened, records
 from reshelf.errors import InputError
 
@@ -213,13 +214,13 @@ def _parquet(work: Work, files: list[Path], part: str, names: list[str]) -> tupl
     try:
         there = _described(work, body)
     except duckdb.Error as error:
-        raise InputError(f"{work.root / files[0]} cannot be read as Parquet: {_one_line(error)}") from error
+        raise InputError(f"{work.root / files[0]} cannot be read as Parquet: {one_line(error)}") from error
     expressions = [f"{_nested(name, there, str(work.root / files[0]), part)} AS {named(name)}" for name in names]
     inner = f"(SELECT {', '.join(expressions) or '1 AS one'} FROM {body})"
     try:
         return inner, _typed(work, inner, names)
     except duckdb.Error as error:
-        what = f"{_one_line(error)}; correct {part} in the mapping, or unnest lists with sql"
+        what = f"{one_line(error)}; correct {part} in the mapping, or unnest lists with sql"
         raise InputError(f"{work.root / files[0]}: {what}") from error
 
 
@@ -288,60 +289,9 @@ def _json(work: Work, spec: Table, files: list[Path], part: str, names: list[str
             )
     everything = " UNION ALL ".join(f"SELECT json FROM {body}" for body in bodies)
     if names:
-        _check_keys(work, everything, names, work.root / files[0], part, files)
+        check_keys(work, everything, names, work.root / files[0], part, files)
     inner = f"(SELECT {', '.join(paths) or '1 AS one'} FROM ({everything}))"
     return inner, {name: Column(named(name), "JSON") for name in names}
-
-
-def _check_keys(work: Work, everything: str, names: list[str], file: Path, part: str, files: list[Path]) -> None:
-    """Every wanted key must be in some row."""
-    tests = ", ".join(
-        f"bool_or(coalesce(json_extract(json, {quoted('$.' + named(n))}), "
-        f"json_extract(json, {quoted('$.' + '.'.join(named(s) for s in n.split('.')))})) IS NOT NULL)"
-        for n in names
-    )
-    try:
-        for limit in (" LIMIT 1000", ""):
-            found = work.fetch(
-                f"SELECT {tests}, count(*), bool_and(json_type(json) = 'OBJECT') FROM (FROM ({everything}){limit})"
-            )
-            *there, count, objects = found[0]
-            if count and not objects:
-                break
-            if all(there) or not count:
-                return
-        if not objects:
-            raise InputError(f"{_bad_json(work.root, files)}")
-        keys = [
-            k
-            for (k,) in work.fetch(
-                f"SELECT DISTINCT unnest(json_keys(json)) FROM (FROM ({everything}) LIMIT 1000) ORDER BY 1"
-            )
-        ]
-    except duckdb.Error as error:
-        raise InputError(_bad_json(work.root, files) or f"{file} cannot be read: {_one_line(error)}") from error
-    missing = next(name for name, yes in zip(names, there) if not yes)
-    raise InputError(
-        f"{file}: there is no column {missing!r} (there are {', '.join(keys)}); correct {part} in the mapping"
-    )
-
-
-def _bad_json(root: Path, files: list[Path]) -> str:
-    """What is wrong with the first bad line of JSON files."""
-    import json
-
-    for file in files:
-        with opened(root / file, Table()) as text:
-            for number, line in enumerate(text, 1):
-                if not line.strip():
-                    continue
-                try:
-                    row = json.loads(line.removeprefix("\ufeff"))
-                except json.JSONDecodeError as error:
-                    return f"{root / file} line {number} is not JSON: {error.msg}"
-                if not isinstance(row, dict):
-                    return f"{root / file} line {number} is not a JSON object"
-    return ""
 
 
 def _encoding(spec: Table, part: str) -> str:
@@ -400,17 +350,13 @@ def _text(work: Work, spec: Table, file: Path, part: str, names: list[str]) -> s
     )
 
 
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split("\n")[0].split())
-
-
 def _explain(error: duckdb.Error, source: Source) -> str:
     """An error while reading, in one sentence."""
     text = str(error)
     if not source.files:
-        message = _one_line(error)
+        message = one_line(error)
         return f"{source.part}.sql: {message}; correct the mapping, or read the column as text"
-    if all(ending_of(file) in JSON for file in source.files) and (found := _bad_json(source.work.root, source.files)):
+    if all(ending_of(file) in JSON for file in source.files) and (found := bad_json(source.work.root, source.files)):
         return found
     file = next((source.work.root / f for f in source.files if str(f) in text), source.work.root / source.files[0])
     if line := re.search(r"CSV Error on Line: (\d+)", text):
@@ -421,5 +367,5 @@ def _explain(error: duckdb.Error, source: Source) -> str:
             return f'{where}: a quotation mark is opened and never closed; close it, or set quote: "" in the mapping'
         if "unicode" in text.lower() or "utf-8" in text.lower():
             return f"{where} is not {source.spec.encoding} text; set its encoding in the mapping"
-        return f"{where}: {_one_line(error)}"
-    return f"{file} cannot be read: {_one_line(error)}"
+        return f"{where}: {one_line(error)}"
+    return f"{file} cannot be read: {one_line(error)}"
