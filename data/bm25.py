@@ -7,18 +7,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
+from functools import cache
+from typing import TYPE_CHECKING
 
-import bm25s
 import numpy as np
 import scipy.sparse as sp
-from bm25s.stopwords import STOPWORDS_EN
 
 from reshelf.metrics.ordering import best_first
+
+if TYPE_CHECKING:
+    import bm25s
 
 # Chinese, Japanese and Korean writing has no spaces: one sign, one word.
 _WORD = re.compile(r"[぀-ヿ㐀-鿿가-힯]|[^\W_]+")
 _LONGER_WORD = re.compile(r"\b\w\w+\b")
-_STOPWORDS = frozenset(STOPWORDS_EN)
 
 
 def words(text: str) -> list[str]:
@@ -38,7 +40,14 @@ def english_words(text: str) -> list[str]:
         >>> english_words("A lid for the USB-C kettle")
         ['lid', 'usb', 'kettle']
     """
-    return [word for word in _LONGER_WORD.findall(text.lower()) if word not in _STOPWORDS]
+    return [word for word in _LONGER_WORD.findall(text.lower()) if word not in _stopwords()]
+
+
+@cache
+def _stopwords() -> frozenset[str]:
+    from bm25s.stopwords import STOPWORDS_EN  # it brings numba along
+
+    return frozenset(STOPWORDS_EN)
 
 
 class Bm25Index:
@@ -63,6 +72,8 @@ class Bm25Index:
         self._size = len(tokens)
         self._index: bm25s.BM25 | None = None
         if any(tokens):
+            import bm25s
+
             self._index = bm25s.BM25()
             self._index.index(tokens, show_progress=False)
 

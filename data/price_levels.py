@@ -10,6 +10,7 @@ import numpy as np
 from reshelf.data.schema import Item
 
 LEVELS = 5
+Category = tuple[str, ...]
 
 
 class PriceLevels:
@@ -19,26 +20,37 @@ class PriceLevels:
     than five priced items get no levels: there is nothing to compare with.
     """
 
-    def __init__(self, items: Iterable[Item]) -> None:
-        groups: dict[tuple[tuple[str, ...], str | None], list[float]] = defaultdict(list)
-        for item in items:
-            if item.price is not None:
-                groups[item.category, item.currency].append(item.price)
+    def __init__(self, prices: Iterable[tuple[Category, str | None, float | None]]) -> None:
+        """Args:
+        prices: category, currency and price of every item.
+        """
+        groups: dict[tuple[Category, str | None], list[float]] = defaultdict(list)
+        for category, currency, price in prices:
+            if price is not None:
+                groups[category, currency].append(price)
         self._edges = {
-            group: np.quantile(prices, np.arange(1, LEVELS) / LEVELS)
-            for group, prices in groups.items()
-            if len(prices) >= LEVELS
+            group: np.quantile(found, np.arange(1, LEVELS) / LEVELS)
+            for group, found in groups.items()
+            if len(found) >= LEVELS
         }
+
+    @classmethod
+    def of_items(cls, items: Iterable[Item]) -> PriceLevels:
+        return cls((item.category, item.currency, item.price) for item in items)
+
+    def level(self, category: Category, currency: str | None, price: float | None) -> int | None:
+        """1 cheapest … 5 dearest; None without a price or a level."""
+        edges = self._edges.get((category, currency))
+        return None if price is None or edges is None else 1 + int(np.searchsorted(edges, price, side="left"))
 
     def priced(self, item: Item, price: float | None) -> Item:
         """The item at a price, with the level of that price."""
-        edges = self._edges.get((item.category, item.currency))
-        level = None if price is None or edges is None else 1 + int(np.searchsorted(edges, price, side="left"))
+        level = self.level(item.category, item.currency, price)
         return item.model_copy(update={"price": price, "price_level": level})
 
 
 def with_price_levels(items: Iterable[Item]) -> dict[str, Item]:
     """Items by id, each with its price level."""
     items = list(items)
-    levels = PriceLevels(items)
+    levels = PriceLevels.of_items(items)
     return {item.item_id: levels.priced(item, item.price) for item in items}

@@ -250,7 +250,7 @@ class PromptBuilder:
 
     @cached_property
     def _price_levels(self) -> PriceLevels:
-        return PriceLevels(self.items.values())
+        return PriceLevels.of_items(self.items.values())
 
     def _write_priced(self, item_id: str, price: float | None) -> ItemIds:
         """An item at the price of a list's time."""

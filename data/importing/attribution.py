@@ -63,7 +63,7 @@ def _among(parts: list[tuple[int, ListColumns]]) -> str:
     return f"s.part IN ({', '.join(str(n) for n, _ in parts)})"
 
 
-_LOOSE = "(SELECT rowid AS event, user, item, key, grade FROM log WHERE list IS NULL AND grade > 0)"
+_LOOSE = "(SELECT rowid AS event, user, item, key, grade, whole_day FROM log WHERE list IS NULL AND grade > 0)"
 
 
 def _named(work: Work) -> None:
@@ -104,7 +104,7 @@ def _early(work: Work, parts: list[tuple[int, ListColumns]]) -> None:
     work.run(
         f"""INSERT INTO touch SELECT number, item, event, key, grade FROM (
             SELECT l.event, l.item, l.key, l.grade, s.number, s.time - {skew} AS since FROM
-                (SELECT * FROM {_LOOSE} WHERE event NOT IN (SELECT event FROM touch)) l ASOF JOIN (
+                (SELECT * FROM {_LOOSE} WHERE NOT whole_day AND event NOT IN (SELECT event FROM touch)) l ASOF JOIN (
                 SELECT user, item, time, min(number) AS number, arg_min(part, number) AS part FROM shown GROUP BY
                     user, item, time
             ) s ON s.user = l.user AND s.item = l.item AND l.key < s.time

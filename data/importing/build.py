@@ -1,6 +1,6 @@
 """Lists made from events: something a shopper chose, among things of the same query that they did not.
 
-    lists, ids, queries = build_lists(work, config, log, items, members, lists, query_keys, seed=0)
+    lists, ids, queries = build_lists(work, config, log, catalogue, members, lists, query_keys, seed=0)
 
 A choice is a run of events of one shopper on one item with no long pause (view, cart, purchase: one choice). The list's
 time is where that run begins (with `query: search`: where the search before it was made), its grade the best of the
@@ -19,18 +19,17 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import scipy.sparse as sp
-from sklearn.feature_extraction.text import TfidfVectorizer
 
 from reshelf.data.dataset_folder import SPLITS
 from reshelf.data.importing.database import Spool, Work
 from reshelf.data.importing.events import SEARCH
 from reshelf.data.importing.import_report import ImportReport
-from reshelf.data.importing.items import QueryMembers
+from reshelf.data.importing.items import Catalogue, QueryMembers
 from reshelf.data.importing.lists import Lists
 from reshelf.data.importing.mapping import BuildConfig
 from reshelf.data.importing.splits import TRAIN, UNKNOWN
-from reshelf.data.schema import Item
 from reshelf.data.signals.event_log import EventLog, Int64, lower_bound
+from reshelf.data.signals.making import tfidf
 from reshelf.errors import InputError
 
 _HOUR = 3_600_000_000
@@ -89,7 +88,7 @@ class QueryPool:
     @cached_property
     def _vectors(self) -> tuple[sp.csr_matrix, sp.csr_matrix]:
         """Words of every query, unit vectors [queries, words], and the same turned round."""
-        vectors = TfidfVectorizer(token_pattern=r"\S+").fit_transform(self.texts).tocsr()
+        vectors = tfidf({"token_pattern": r"\S+"}).fit_transform(self.texts).tocsr()
         return vectors, vectors.T.tocsr()
 
     def _likeness(self, query: int) -> npt.NDArray[np.int32]:
@@ -109,12 +108,12 @@ class QueryPool:
         yield from (other for other in range(len(self.texts)) if other not in passed)
 
 
-def category_pool(items: Sequence[Item]) -> QueryPool:
+def category_pool(categories: Sequence[tuple[str, ...]]) -> QueryPool:
     """Every leaf category is a query: its words, in lower case."""
     leaves: dict[tuple[str, ...], list[int]] = {}
-    for row, item in enumerate(items):
-        if item.category:
-            leaves.setdefault(item.category, []).append(row)
+    for row, category in enumerate(categories):
+        if category:
+            leaves.setdefault(category, []).append(row)
     if not leaves:
         raise InputError("build.query is category, but no item has one; map items.category")
     texts = [path[-1].lower() for path in leaves]
@@ -172,7 +171,7 @@ class Builder:
 
 
 def build_lists(
-    work: Work, config: BuildConfig, log: EventLog, items: Sequence[Item], members: QueryMembers | None, lists: Lists,
+    work: Work, config: BuildConfig, log: EventLog, catalogue: Catalogue, members: QueryMembers | None, lists: Lists,
     query_keys: pa.StringArray, seed: int,
 ) -> tuple[Lists, list[str], list[str]]:  # fmt: skip
     """The lists read so far and those made from events, with the ids of the new ones and the texts of their queries.
@@ -193,7 +192,7 @@ def build_lists(
     if config.query == "item_queries" and members is not None:
         pool = QueryPool(members.texts, [np.array(rows, dtype=np.int32) for rows in members.items])
     elif config.query == "category":
-        pool = category_pool(items)
+        pool = category_pool(catalogue.categories)
     elif config.query == "search":
         found = searches_before(log, choices, int(config.window_hours * _HOUR))
         pool = search_pool(log, choices, found, query_keys)
@@ -201,7 +200,7 @@ def build_lists(
         raise InputError(
             "build.negatives is same_query, but build.query is none; choose a query, or uniform or popularity"
         )
-    counts = np.bincount(log.item[(log.item >= 0) & (log.split == TRAIN)], minlength=len(items)).astype(np.float64)
+    counts = np.bincount(log.item[(log.item >= 0) & (log.split == TRAIN)], minlength=len(catalogue)).astype(np.float64)
     users = work.texts("SELECT id FROM shopper ORDER BY code")
     texts = work.texts("SELECT text FROM query ORDER BY code")
     draw = _sampler(counts, config.negatives, rng)

@@ -4,11 +4,13 @@
     time_of(column, spec)  # BIGINT, microseconds since 1970 UTC; NULL for what cannot be read
 
 A column is an SQL expression with its DuckDB type. Text and JSON are read as they are written, native types as
-they are. DuckDB's own casts are not used on text with an offset: `'12:00+01:00'::TIMESTAMP` drops the offset (2.0.1).
+they are. DuckDB's own casts are not used on text with an offset or a word behind the time: `'12:00+01:00'::TIMESTAMP`
+drops the offset, and `'09:00 PM'::TIMESTAMP` is nine in the morning (2.0.1).
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from reshelf.data.importing.database import quoted
@@ -21,8 +23,11 @@ _WHOLE = [sign + size for sign in ("", "U") for size in ("TINYINT", "SMALLINT", 
 _FIRST, _LAST = -62_135_596_800_000_000, 253_402_300_799_999_999  # the years 1 to 9999, in microseconds
 _PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 _OFFSET = r":[0-9]{2}(\.[0-9]+)?\s*(Z|UTC|GMT|[+-][0-9]{2}(:?[0-9]{2})?)$"
+_NOON = r":[0-9]{2}\s*[AP]\.?M\.?$"
+_WORD = r"[0-9]\s*[a-z][a-z_/]*([+-][0-9:]+)?$"
+"""A zone behind the time: `UTC`, `Europe/Berlin`, `GMT+1`."""
 INEXACT = r"-?(\d(\.\d+)?[eE]\+\d+|\d{16,}\.0*)"
-"""What an id looks like that was a floating-point number above 2^53: some of its digits are lost."""
+"""What an id looks like that was a floating-point number above 2^53 (of 32 bits: 2^24): some of its digits are lost."""
 
 
 @dataclass(frozen=True)
@@ -74,8 +79,16 @@ def id_of(column: Column) -> str:
     if column.type in _WHOLE or column.type in ("BOOLEAN", "UUID"):
         return f"CAST({column.sql} AS VARCHAR)"
     if column.is_float:
-        whole = f"{column.sql} = floor({column.sql}) AND abs({column.sql}) <= 9007199254740992"
-        return f"CASE WHEN {whole} THEN CAST(CAST({column.sql} AS BIGINT) AS VARCHAR) ELSE {column.text} END"
+        single = column.type == "FLOAT"
+        whole = f"{column.sql} = floor({column.sql}) AND abs({column.sql}) <= {1 << (24 if single else 53)}"
+        large = f"WHEN abs({column.sql}) > {1 << 24} THEN format('{{:.8e}}', CAST({column.sql} AS DOUBLE)) "
+        return (
+            f"CASE WHEN {whole} THEN CAST(CAST({column.sql} AS BIGINT) AS VARCHAR) {large if single else ''}"
+            f"ELSE {column.text} END"
+        )
+    if column.type.startswith("DECIMAL"):
+        whole = f"CAST({column.sql} AS HUGEINT)"
+        return f"CASE WHEN {column.sql} = {whole} THEN CAST({whole} AS VARCHAR) ELSE {column.text} END"
     text = f"nullif(trim({column.text}, {_SPACES}), '')"
     return without_point(text)
 
@@ -156,6 +169,8 @@ def time_of(column: Column, spec: Table) -> str:
     if column.is_time:
         moment = f"CAST({column.sql} AS TIMESTAMP)"
         return f"epoch_us({moment})" if spec.timezone in (None, "UTC") else f"epoch_us(timezone({zone}, {moment}))"
+    if column.type == "FLOAT":
+        return "CAST(NULL AS BIGINT)"  # 32 bits hold seconds since 1970 to two minutes
     if column.is_number:
         exact = f"try_cast({column.sql} AS {'HUGEINT' if column.type in _WHOLE else 'DOUBLE'})"
         return _bounded(_number_time(exact, column.sql, spec))
@@ -165,11 +180,14 @@ def time_of(column: Column, spec: Table) -> str:
         return f"epoch_us({moment})" if "%z" in spec.time_format else f"epoch_us(timezone({zone}, {moment}))"
     number = _number_time(f"try_cast({text} AS HUGEINT)", text, spec)
     spelt = _number_time(f"try_cast({text} AS DOUBLE)", text, spec)
+    noon = f"try_strptime({text}, ['%Y-%m-%d %I:%M:%S %p', '%Y-%m-%d %I:%M %p'])"
     offset = f"regexp_replace(regexp_replace({text}, '\\s*(Z|UTC|GMT)$', '+00', 'i'), '\\s+([+-][0-9:]+)$', '\\1')"
     return (
         f"CASE WHEN regexp_full_match({text}, '-?[0-9]+') THEN {_bounded(number)} "
         f"WHEN regexp_full_match({text}, '-?[0-9]+\\.[0-9]*([eE]\\+?[0-9]+)?') THEN {_bounded(spelt)} "
         f"WHEN regexp_matches({text}, {quoted(_OFFSET)}, 'i') THEN {_finite(f'try_cast({offset} AS TIMESTAMPTZ)')} "
+        f"WHEN regexp_matches({text}, {quoted(_NOON)}, 'i') THEN {_finite(f'timezone({zone}, {noon})')} "
+        f"WHEN regexp_matches({text}, {quoted(_WORD)}, 'i') THEN {_finite(f'try_cast({text} AS TIMESTAMPTZ)')} "
         f"ELSE {_finite(f'timezone({zone}, try_cast({text} AS TIMESTAMP))')} END"
     )
 
@@ -183,7 +201,23 @@ def is_local_time(column: Column, spec: Table) -> str:
     if spec.time_format:
         return f"CASE WHEN {text} <> '' THEN {str('%z' not in spec.time_format).lower()} END"
     number = f"regexp_full_match({text}, '-?[0-9.]+([eE]\\+?[0-9]+)?')"
-    return f"CASE WHEN {text} <> '' THEN NOT ({number} OR regexp_matches({text}, {quoted(_OFFSET)}, 'i')) END"
+    zoned = " OR ".join(f"regexp_matches({text}, {quoted(form)}, 'i')" for form in (_OFFSET, _WORD))
+    noon = f"regexp_matches({text}, {quoted(_NOON)}, 'i')"
+    return f"CASE WHEN {text} <> '' THEN {noon} OR NOT ({number} OR {zoned}) END"
+
+
+def is_whole_day(column: Column, spec: Table) -> str:
+    """BOOLEAN: the time is a day, and nothing says when on it."""
+    if column.is_time:
+        return str(column.type == "DATE").lower()
+    if column.is_number:
+        days = f"coalesce({column.sql} BETWEEN 19900101 AND 20991231, false)"
+        return days if spec.time_unit == "auto" and column.type != "BOOLEAN" else "false"
+    text = f"trim({column.text}, {_SPACES})"
+    if spec.time_format:
+        return str(not re.search("%-?[HIcX]", spec.time_format)).lower()
+    compact = f"regexp_full_match({text}, '(19|20)[0-9]{{6}}(\\.0*)?')" if spec.time_unit == "auto" else "false"
+    return f"coalesce({compact} OR NOT regexp_matches({text}, '^-?[0-9.]+(e.*)?$|:', 'i'), false)"
 
 
 def is_no_time(column: Column, spec: Table) -> str:

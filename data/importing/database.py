@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -67,8 +67,9 @@ class Work:
     base: duckdb.DuckDBPyConnection
     report: ImportReport
     progress: Progress
-    halves: list[int] = field(default_factory=lambda: [0])
-    """Halves of surrogate pairs replaced so far."""
+    halves: int = 0
+    """Halves of surrogate pairs replaced so far, while `counting`."""
+    counting: bool = False
 
     def run(self, query: str) -> None:
         self.base.execute(query)
@@ -135,7 +136,7 @@ def open_work(
 
     def whole(line: str) -> str:
         mended, halves = whole_json(line)
-        work.halves[0] += halves
+        work.halves += halves * work.counting
         return mended
 
     base.create_function("whole_json", whole, ["VARCHAR"], "VARCHAR")

@@ -15,20 +15,13 @@ import time as clock
 
 import numpy as np
 
-from reshelf.data.importing.casts import (
-    Column,
-    is_local_time,
-    is_no_number,
-    is_no_time,
-    number_of,
-    text_of,
-    time_of,
-)
+from reshelf.data.importing.casts import Column, is_whole_day
 from reshelf.data.importing.database import Work, quoted
 from reshelf.data.importing.import_report import UNMAPPED
 from reshelf.data.importing.items import check_exact
-from reshelf.data.importing.mapping import UNDO, BuildConfig, EventsTable, Mapping
+from reshelf.data.importing.mapping import UNDO, BuildConfig, Mapping
 from reshelf.data.importing.mapping_file import events_name
+from reshelf.data.importing.plausible_times import check_plausible, check_times, earliest_of, written
 from reshelf.data.importing.tables import Source, names_of, open_table, reading
 from reshelf.data.schema import EventKind
 from reshelf.data.signals.event_log import NEVER, EventLog
@@ -37,14 +30,15 @@ from reshelf.errors import InputError
 KINDS = tuple(EventKind)
 SEARCH = KINDS.index(EventKind.SEARCH)
 _GRADES = {EventKind.CLICK: 1, EventKind.CART: 2, EventKind.PURCHASE: 3}
-_DAY = 86_400_000_000
-_UNREAD = 0.01
-"""Share of times that may be unreadable."""
+_DAY, _HOUR, _QUARTER = 86_400_000_000, 3_600_000_000, 900_000_000
+_MANY = 20
+"""Events that say in which zone their midnights are."""
 REPEATED = "repeated row"
 UNKNOWN_ITEM = "item not in the catalogue"
 _STAGED = (
     "part TINYINT, row BIGINT, user VARCHAR, item VARCHAR, kind VARCHAR, key BIGINT, unread BOOLEAN, value DOUBLE, "
-    "local BOOLEAN, bad_value BOOLEAN, query VARCHAR, list VARCHAR, event_id VARCHAR, session VARCHAR, split VARCHAR"
+    "local BOOLEAN, bad_value BOOLEAN, query VARCHAR, list VARCHAR, event_id VARCHAR, session VARCHAR, split VARCHAR, "
+    "whole_day BOOLEAN"
 )
 
 
@@ -84,7 +78,7 @@ def _stage(work: Work, mapping: Mapping, number: int) -> Source:
         source = _exploded(source, spec.item_id)
     order, place = "row", "row"
     if not spec.time and spec.order:
-        order = f"{number_of(source.column(spec.order), spec.decimal)}"
+        order = source.number(spec.order)
     elif not spec.time and "place" in source.columns:
         order = "place"
     columns = {
@@ -92,40 +86,30 @@ def _stage(work: Work, mapping: Mapping, number: int) -> Source:
         "row": place,
         "user": source.id(spec.user_id),
         "item": source.id(spec.item_id),
-        "kind": text_of(source.column(spec.kind_column)) if spec.kind_column else quoted(spec.kind.value),
-        "key": time_of(source.column(spec.time), spec) if spec.time else "CAST(NULL AS BIGINT)",
-        "unread": is_no_time(source.column(spec.time), spec) if spec.time else "false",
-        "local": is_local_time(source.column(spec.time), spec) if spec.time else "CAST(NULL AS BOOLEAN)",
-        "value": number_of(source.column(spec.value), spec.decimal) if spec.value else "CAST(NULL AS DOUBLE)",
-        "bad_value": is_no_number(source.column(spec.value), spec.decimal) if spec.value else "false",
-        "query": f"left({text_of(source.column(spec.query))}, {mapping.max_query})"
-        if spec.query
-        else "CAST(NULL AS VARCHAR)",
+        "kind": source.text(spec.kind_column) if spec.kind_column else quoted(spec.kind.value),
+        **source.times(spec.time, "key"),
+        "whole_day": is_whole_day(source.column(spec.time), spec) if spec.time else "false",
+        "value": source.number(spec.value),
+        "bad_value": source.no_number(spec.value),
+        "query": f"left({source.text(spec.query)}, {mapping.max_query})",
         "list": source.id(spec.list_id),
         "event_id": source.id(spec.event_id),
         "session": source.id(spec.session_id),
-        "split": text_of(source.column(spec.split)) if spec.split else "CAST(NULL AS VARCHAR)",
+        "split": source.text(spec.split),
     }
     if not spec.time:
         columns["key"] = f"CAST({order} AS BIGINT)" if order in ("row", "place") else f"CAST({order} * 1e6 AS BIGINT)"
     selected = ", ".join(f"{sql} AS {name}" for name, sql in columns.items())
     reading(work, source, f"INSERT INTO event_row BY NAME SELECT {selected} FROM {source.relation}")
-    staged = work.number(f"SELECT count(*) FROM event_row WHERE part = {number}")
-    source.count(staged)
+    source.count(f"event_row WHERE part = {number}")
     for (row,) in work.fetch(f"SELECT row FROM event_row WHERE part = {number} AND bad_value ORDER BY row LIMIT 1"):
-        source.fail(row, spec.value or "", f"{_raw(source, spec.value, row)!r} is not a number")
+        source.fail(row, spec.value or "", f"{written(source, spec.value, row)!r} is not a number")
     if spec.order and not spec.time:
         for (row,) in work.fetch(
             f"SELECT min(row) FROM event_row WHERE part = {number} AND key IS NULL HAVING count(*) > 0"
         ):
             source.fail(row, spec.order, "the order is missing; give a number")
     return source
-
-
-def _raw(source: Source, column: str | None, row: int) -> object:
-    """A value as it is written."""
-    text = source.column(column or "").text
-    return source.work.fetch(f"SELECT {text} FROM {source.relation} WHERE row = {row} LIMIT 1")[0][0]
 
 
 def _exploded(source: Source, item: str) -> Source:
@@ -182,29 +166,26 @@ def _check_rows(work: Work, mapping: Mapping, sources: list[Source]) -> None:
         check_exact(work, source, f"SELECT user, min(row) {where} GROUP BY user", field)
         check_exact(work, source, f"SELECT item, min(row) {where} GROUP BY item", names_of(spec.item_id)[0])
         check_times(work, source, "event_row", f"part = {number}", spec.time)
+        if spec.time and any(lists.time for lists in (*mapping.lists, *mapping.pairs)):
+            _end_whole_days(work, number, spec.timezone or "UTC")
 
 
-def check_times(work: Work, source: Source, table: str, where: str, field: str | None) -> None:
-    """More than a hundredth of unreadable times is an error; times with an offset beside times without are a warning.
+def _end_whole_days(work: Work, part: int, timezone: str) -> None:
+    """An event of which only the day is known counts from the end of that day: it may have come after any list of it.
 
-    Raises:
-        InputError: names file, row and field.
+    A day is written as a date, or as midnight in every row of a table (of some zone, if there are enough rows to say).
     """
-    total, bad, row, local, others = work.fetch(
-        "SELECT count(*), count(*) FILTER (WHERE unread), min(row) FILTER (WHERE unread), "
-        f"count(*) FILTER (WHERE local), count(*) FILTER (WHERE NOT local) FROM {table} WHERE {where}"
+    local = f"timezone({quoted(timezone)}, make_timestamptz(key))"
+    midnights, n, quarters, moments, apart = work.fetch(
+        f"SELECT bool_and({local} = date_trunc('day', {local})), count(*), bool_and(key % {_QUARTER} = 0), "
+        f"count(DISTINCT key % {_DAY}), max(key % {_DAY}) - min(key % {_DAY}) "
+        f"FROM event_row WHERE part = {part} AND key IS NOT NULL"
     )[0]
-    if field and not source.spec.timezone:
-        work.report.local_times[source.part] = local > 0
-        if local and others:
-            work.report.warn(
-                f"{local} times of {source.part} have no offset and were read as UTC, {others} say when they were: set "
-                f"timezone in {source.part}, UTC if that is right"
-            )
-    if bad > _UNREAD * total:
-        raw = _raw(source, field, row)
-        what = f"{raw!r} is not a time ({bad} of {total} are not)"
-        source.fail(row, field or "", f"{what}; give ISO 8601, a number since 1970, or set time_format or time_unit")
+    one_moment = moments == 1 or (moments == 2 and apart in (_HOUR, _DAY - _HOUR))  # summer and winter
+    every = (midnights and n > 1) or (n >= _MANY and quarters and one_moment)
+    where = f"part = {part} AND key IS NOT NULL" + ("" if every else " AND whole_day")
+    end = f"epoch_us(timezone({quoted(timezone)}, {local} + INTERVAL 1 DAY)) - 1"
+    work.run(f"UPDATE event_row SET key = {end}, whole_day = true WHERE {where}")
 
 
 def _check(work: Work, mapping: Mapping, sources: list[Source]) -> None:
@@ -212,7 +193,7 @@ def _check(work: Work, mapping: Mapping, sources: list[Source]) -> None:
     thresholds = (mapping.build or BuildConfig()).rating_thresholds
     stars = " + ".join(f"CAST(s.value >= {least} AS TINYINT)" for least in thresholds) or "0"
     latest = int((clock.time() + 86_400) * 1e6)
-    earliest = " ".join(f"WHEN {n} THEN {_day(spec)}" for n, spec in enumerate(mapping.events))
+    earliest = " ".join(f"WHEN {n} THEN {earliest_of(spec)}" for n, spec in enumerate(mapping.events))
     timed = "true" if mapping.events[0].time else "false"
     has_query = "true" if any(spec.query for spec in mapping.events) else "false"
     days = sorted({spec.earliest for spec in mapping.events})
@@ -230,7 +211,7 @@ def _check(work: Work, mapping: Mapping, sources: list[Source]) -> None:
         f"""CREATE TABLE checked AS SELECT s.part, s.row, u.code AS user,
             CASE WHEN k.kind = {SEARCH} THEN -1 ELSE i.code END AS item, k.kind, k.undoes, s.key,
             CASE WHEN isinf(s.value) THEN NULL ELSE s.value END AS value, isinf(s.value) AS infinite,
-            coalesce(q.code, -1) AS query, s.list, s.event_id, s.session, s.split,
+            coalesce(q.code, -1) AS query, s.list, s.event_id, s.session, s.split, s.whole_day,
             CAST(CASE WHEN k.rated THEN coalesce({stars}, 0) ELSE coalesce(k.grade, 0) END AS TINYINT) AS grade,
             {reason} AS reason
         FROM event_row s LEFT JOIN kind k ON k.part = s.part AND k.raw = s.kind LEFT JOIN known i ON i.id = s.item
@@ -261,33 +242,8 @@ def _check(work: Work, mapping: Mapping, sources: list[Source]) -> None:
             item = work.fetch(f"SELECT item FROM event_row WHERE part = {number} AND row = {row}")[0][0]
             what = f"item {item!r} is not in the catalogue; add it to items, or set on_unknown: drop"
             source.fail(row, names_of(spec.item_id)[0], what)
+    work.run(f"CREATE TABLE lost AS SELECT user, key FROM checked WHERE reason = '{UNKNOWN_ITEM}'")
     work.run("DELETE FROM checked WHERE reason IS NOT NULL")
-
-
-def check_plausible(source: Source, table: str, where: str, bad: str, time: str, field: str | None) -> None:
-    """More than half of the times in a year that cannot be is an error.
-
-    Raises:
-        InputError: names file, row and field.
-    """
-    total, lost, row, moment = source.work.fetch(
-        f"SELECT count(*), count(*) FILTER (WHERE {bad}), min(row) FILTER (WHERE {bad}), arg_min({time}, row) FILTER "
-        f"(WHERE {bad}) FROM {table} WHERE {where}"
-    )[0]
-    if lost > 0.5 * total:
-        read = f"{_raw(source, field, row)!r} is the time {np.datetime64(moment, 'us')}"
-        what = f"{read}, and {lost} of {total} are as implausible"
-        source.fail(row, field or "", f"{what}; correct time_unit, time_format or earliest in the mapping")
-
-
-def implausible(time: str, mapping: Mapping) -> str:
-    """SQL of whether a list's time is before all that events may have, or in the future."""
-    first = min((_day(spec) for spec in mapping.events), default=_day(EventsTable(user_id="", item_id="")))
-    return f"({time} < {first} OR {time} > {int((clock.time() + 86_400) * 1e6)})"
-
-
-def _day(spec: EventsTable) -> int:
-    return int(np.datetime64(spec.earliest, "us").astype(np.int64))
 
 
 def _drop_bots(work: Work, mapping: Mapping) -> None:
@@ -370,8 +326,8 @@ def _take_back(work: Work, mapping: Mapping) -> None:
         work.report.drop(events_name(mapping, part), "takes another event back", n)
     work.run(
         f"""CREATE TABLE log AS SELECT c.part, c.row, c.user, c.item, c.kind, c.key, c.value, c.query, c.list,
-            c.session,
-            c.split, CASE WHEN t.undone IS NULL THEN c.grade ELSE 0 END AS grade, coalesce(t.undone, {NEVER}) AS undone
+            c.session, c.split, c.whole_day,
+            CASE WHEN t.undone IS NULL THEN c.grade ELSE 0 END AS grade, coalesce(t.undone, {NEVER}) AS undone
         FROM checked c LEFT JOIN taken t ON t.part = c.part AND t.row = c.row WHERE c.undoes IS NULL
         ORDER BY c.user, c.key, c.part, c.row"""
     )

@@ -1,6 +1,6 @@
 """The signals of an import: what `signals` in a mapping asks for, computed for some lists at a time.
 
-features = make_features(work, mapping.signals, items, log, lists, queries)
+features = make_features(work, mapping.signals, catalogue, log, lists, queries)
 features.compute(chosen, asks, labels, offsets)[0]["popularity"]       # float64 [K]
 """
 
@@ -13,12 +13,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from reshelf.data.importing.database import Work
+from reshelf.data.importing.items import Catalogue
 from reshelf.data.importing.lists import Lists
 from reshelf.data.importing.mapping import SignalsConfig
 from reshelf.data.importing.splits import TRAIN
-from reshelf.data.schema import Item
 from reshelf.data.signals import COUNTED, READS, Ask, Clicks, Signals, Texts
 from reshelf.data.signals.event_log import NO_TIME, EventLog, Int64
 from reshelf.data.signals.kept import keep_signals
@@ -62,7 +63,7 @@ class Features:
 
 
 def make_features(
-    work: Work, spec: SignalsConfig, items: Sequence[Item], log: EventLog | None, lists: Lists, queries: pa.StringArray
+    work: Work, spec: SignalsConfig, catalogue: Catalogue, log: EventLog | None, lists: Lists, queries: pa.StringArray
 ) -> Features | None:
     """What a mapping asks for; None where it asks for nothing.
 
@@ -87,20 +88,27 @@ def make_features(
             f"signals: {counted[0]} is counted on train events, and there are none; "
             "map events.split, or set split.by to time, user or leave_one_out"
         )
-    named = [" ".join((item.title, item.brand or "")) for item in items]
-    full = [" ".join((text, *item.category)) for text, item in zip(named, items)]
-    whole = [" ".join((text, (item.description or "")[:_DESCRIPTION])) for text, item in zip(full, items)]
-    texts = Texts(named, full, [item.category for item in items], whole)
     by_query = [name for name in names if name in QUERY_CLICKS]
     clicks = _query_clicks(work, by_query[0], log, lists, queries) if by_query else None
-    signals = Signals.of(texts, log, spec.history, spec.decay, spec.recent_days, clicks)
+    signals = Signals.of(_texts(catalogue), log, spec.history, spec.decay, spec.recent_days, clicks)
     outcomes = None
     if any(name in OUTCOMES for name in names):
         outcomes = Outcomes(
             [_shown(lists, place) for place in np.flatnonzero(lists.split == TRAIN).tolist()],
-            [item.category for item in items],
+            catalogue.categories,
         )
     return Features(names, signals, outcomes, lists)
+
+
+def _texts(catalogue: Catalogue) -> Texts:
+    named, full, whole = [], [], []
+    with pq.ParquetFile(catalogue.file) as file:
+        for batch in file.iter_batches(columns=["title", "brand", "category", "description"]):
+            for row in batch.to_pylist():
+                named.append(" ".join((row["title"], row["brand"] or "")))
+                full.append(" ".join((named[-1], *row["category"])))
+                whole.append(" ".join((full[-1], (row["description"] or "")[:_DESCRIPTION])))
+    return Texts(named, full, catalogue.categories, whole)
 
 
 def _query_clicks(work: Work, name: str, log: EventLog | None, lists: Lists, queries: pa.StringArray) -> Clicks:

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from reshelf.data.importing.casts import Column, id_of, list_of, time_of
-from reshelf.data.importing.database import Columns, Work
+from reshelf.data.importing.casts import Column, id_of, is_whole_day, list_of, time_of
+from reshelf.data.importing.database import Columns, Work, quoted
 from reshelf.data.importing.events import KINDS, SEARCH
-from reshelf.data.importing.mapping import ListColumns, Mapping
+from reshelf.data.importing.mapping import ListColumns, ListsTable, Mapping
 from reshelf.data.importing.shown import parts_of
 from reshelf.data.importing.tables import Source, reading
 from reshelf.data.signals.event_log import Int64
@@ -72,21 +72,23 @@ def read_given(work: Work, mapping: Mapping, sources: Sequence[Source]) -> Given
 
 def _stage(work: Work, source: Source, spec: ListColumns, number: int) -> None:
     column = source.column(str(spec.history))
+    separator = spec.list_separator if isinstance(spec, ListsTable) else "|"
     if column.is_list and column.type.startswith("STRUCT"):
         values = f"list_transform({column.sql}, lambda e: CAST(to_json(e) AS VARCHAR))"
     else:
-        values = list_of(column, "|")
+        values = list_of(column, separator)
     times = "CAST([] AS VARCHAR[])"
     mismatch = "false"
     if spec.history_times:
         raw = source.column(spec.history_times)
-        times = f"list_transform({raw.sql}, lambda e: CAST(e AS VARCHAR))" if raw.is_list else list_of(raw, "|")
+        times = f"list_transform({raw.sql}, lambda e: CAST(e AS VARCHAR))" if raw.is_list else list_of(raw, separator)
         mismatch = "coalesce(len(times), 0) <> coalesce(len(h), 0)"
     work.run("DROP TABLE IF EXISTS past")
     reading(
         work, source,
         f"CREATE TABLE past AS SELECT row, {values} AS h, {times} AS times FROM {source.relation} "
         f"WHERE row IN (SELECT row FROM head WHERE part = {number})",
+        again=True,
     )  # fmt: skip
     for row, n_times, n in work.fetch(
         f"SELECT row, coalesce(len(times), 0), coalesce(len(h), 0) FROM past WHERE {mismatch} ORDER BY row LIMIT 1"
@@ -94,12 +96,14 @@ def _stage(work: Work, source: Source, spec: ListColumns, number: int) -> None:
         source.fail(row, str(spec.history_times), f"{n_times} times for {n} history items")
     text = Column("e", "VARCHAR")
     field = {name: f"CASE WHEN o THEN j ->> '{name}' END" for name in ("kind", "item_id", "time", "query", "value")}
-    time = time_of(Column("moment", "VARCHAR"), spec)
+    moment = Column("moment", "VARCHAR")
+    time, zone = time_of(moment, spec), quoted(spec.timezone or "UTC")
+    day_end = f"epoch_us(timezone({zone}, timezone({zone}, make_timestamptz({time})) + INTERVAL 1 DAY)) - 1"
     kinds = " ".join(f"WHEN '{kind.value}' THEN {code}" for code, kind in enumerate(KINDS))
     work.run("DROP TABLE IF EXISTS said")
     work.run(
         f"""CREATE TABLE said AS SELECT row, n, CASE kind {kinds} END AS kind, kind AS raw_kind, item, moment, {time}
-            AS key,
+            AS key, CASE WHEN {is_whole_day(moment, spec)} THEN {day_end} END AS day_end,
             try_cast(value AS DOUBLE) AS value, query FROM (
             SELECT row, n, coalesce({field["kind"]}, 'purchase') AS kind,
                 CASE WHEN o THEN {id_of(Column("(j ->> 'item_id')", "VARCHAR"))} ELSE {id_of(text)} END AS item,
@@ -138,6 +142,10 @@ def _check(work: Work, source: Source, spec: ListColumns, number: int) -> None:
     for row, n, key, time in late:
         moments = [f"{np.datetime64(value, 'us').astype(object)}+00:00" for value in (key, time)]
         source.fail(row, field, f"event {n} at {moments[0]} is not before the list's time {moments[1]}")
+    same_day = f"SELECT row FROM head h WHERE h.part = {number} AND h.row = said.row AND h.time <= said.day_end"
+    if n := work.number(f"SELECT count(*) FROM said WHERE EXISTS ({same_day})"):
+        work.report.repair(source.part, "history event on the list's own day with no time of day, left out", n)
+        work.run(f"DELETE FROM said WHERE EXISTS ({same_day})")
     unknown = f"kind <> {SEARCH} AND item NOT IN (SELECT id FROM known)"
     lost = work.fetch(f"SELECT row, item FROM said WHERE {unknown} ORDER BY row, n")
     if lost and spec.on_unknown == "error":

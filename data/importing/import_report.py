@@ -20,7 +20,10 @@ from rich.table import Table
 
 from reshelf.errors import InputError
 
-_SHARES = {
+SHARES = {
+    "events_with_item": "events whose item is in the catalogue",
+    "events_with_lists": "events whose shopper has lists",
+    "events_with_named_list": "events that name a list and found it",
     "share_with_history": "lists with a history, by split",
     "share_with_outcome": "lists with an outcome, by split",
 }
@@ -140,7 +143,7 @@ class ImportReport:
         table.add_column("")
         for split in self.lists:
             table.add_column(split, justify="right")
-        for name in dict.fromkeys(key for facts in self.lists.values() for key in facts if key not in _SHARES):
+        for name in dict.fromkeys(key for facts in self.lists.values() for key in facts if key not in SHARES):
             table.add_row(name.replace("_", " "), *(_text(facts.get(name, "")) for facts in self.lists.values()))
         console.print(table)
         console.print(joins_table(self.joins, self.lists))
@@ -153,10 +156,10 @@ def joins_table(joins: Mapping[str, float], lists: Mapping[str, Mapping[str, Any
     table = Table(title="What found what")
     for name in ("", "all", *lists):
         table.add_column(name, justify="right" if name else "left")
-    for name, share in joins.items():
-        table.add_row(name, f"{share:.1%}")
-    for key, name in _SHARES.items():
-        table.add_row(name, "", *(f"{facts[key]:.1%}" if key in facts else "" for facts in lists.values()))
+    facts_of = {name: key for key, name in SHARES.items()}
+    for name in dict.fromkeys((*joins, *facts_of)):
+        found = [joins.get(name), *(facts.get(facts_of.get(name, "")) for facts in lists.values())]
+        table.add_row(name, *("" if share is None else f"{share:.1%}" for share in found))
     return table
 
 

@@ -25,7 +25,7 @@ import numpy as np
 import pyarrow as pa
 from rich.console import Console
 
-from reshelf.data.dataset_folder import ITEM_SCHEMA, SPLITS, RankingData, load_dataset_folder, write_records
+from reshelf.data.dataset_folder import SPLITS, RankingData, load_dataset_folder
 from reshelf.data.importing.build import build_lists
 from reshelf.data.importing.database import MEMORY, Work, open_work
 from reshelf.data.importing.events import event_log, read_events
@@ -33,7 +33,7 @@ from reshelf.data.importing.features import make_features
 from reshelf.data.importing.given_history import read_given
 from reshelf.data.importing.import_report import ImportReport
 from reshelf.data.importing.items import read_catalogue, read_dated_prices, read_item_queries, read_queries
-from reshelf.data.importing.join_report import report_joins
+from reshelf.data.importing.join_report import report_joins, shares_by_split
 from reshelf.data.importing.lists import query_key, read_lists
 from reshelf.data.importing.mapping import Mapping
 from reshelf.data.importing.mapping_file import load_mapping, shipped
@@ -130,7 +130,7 @@ def write_folder(
 
 def _write(work: Work, mapping: Mapping, folder: Path, config: ImportConfig) -> None:
     report, seed = work.report, config.seed
-    items = read_catalogue(work, mapping)
+    catalogue = read_catalogue(work, mapping, folder / "items.parquet")
     has_texts = read_queries(work, mapping)
     if mapping.events:
         read_events(work, mapping)
@@ -145,7 +145,6 @@ def _write(work: Work, mapping: Mapping, folder: Path, config: ImportConfig) -> 
     lists = split_lists(work, lists, log, mapping, cuts, seed, config.limit, sources)
     ids = work.texts("SELECT list_text FROM numbered ORDER BY number")
     queries = work.texts("SELECT text FROM query ORDER BY code")
-    catalogue = list(items.values())
     if mapping.build:
         build = mapping.build
         if config.limit is not None:
@@ -156,8 +155,8 @@ def _write(work: Work, mapping: Mapping, folder: Path, config: ImportConfig) -> 
         ids, queries = (_longer(old, new) for old, new in ((ids, new_ids), (queries, new_queries)))
     if mapping.split.guard_users:
         lists = guard_users(work, lists)
-    if work.halves[0]:
-        report.warn(f"{work.halves[0]} halves of surrogate pairs in the JSON text are now U+FFFD")
+    if work.halves:
+        report.warn(f"{work.halves} halves of surrogate pairs in the JSON text are now U+FFFD")
     if not len(lists):
         raise report.nothing_left()
     if not any(spec.in_split or spec.split for spec in (*mapping.lists, *mapping.pairs)):
@@ -165,18 +164,18 @@ def _write(work: Work, mapping: Mapping, folder: Path, config: ImportConfig) -> 
     features = make_features(work, mapping.signals, catalogue, log if mapping.events else None, lists, queries)
     own = work.arrays("SELECT DISTINCT number, event FROM own ORDER BY number, event")
     material = Material(
-        lists=lists, log=log, given=given, items=catalogue, item_ids=pa.array(list(items), pa.string()),
-        queries=queries, users=work.texts("SELECT id FROM shopper ORDER BY code"), list_ids=ids,
+        lists=lists, log=log, given=given, catalogue=catalogue, queries=queries,
+        users=work.texts("SELECT id FROM shopper ORDER BY code"), list_ids=ids,
         own=(own["number"].astype(np.int64), own["event"].astype(np.int64)), mapping=mapping,
         prices=read_dated_prices(work, mapping, len(catalogue)), features=features, sources=sources,
     )  # fmt: skip
     material.check_order()
-    write_records(folder / "items.parquet", catalogue, ITEM_SCHEMA)
     if features is not None:
-        features.keep(folder / FOLDER, material.item_ids, mapping.signals.first_stage)
+        features.keep(folder / FOLDER, catalogue.ids, mapping.signals.first_stage)
+    shares = shares_by_split(work, log, lists, cuts)
     for code, split in enumerate(SPLITS):
         if len(chosen := np.flatnonzero(lists.split == code)):
-            report.lists[split] = write_split(folder / f"{split}.parquet", chosen, material, work)
+            report.lists[split] = write_split(folder / f"{split}.parquet", chosen, material, work) | shares[split]
 
 
 def _no_events(work: Work) -> EventLog:
@@ -184,7 +183,11 @@ def _no_events(work: Work) -> EventLog:
     work.run("CREATE TABLE shopper (id VARCHAR, code INTEGER)")
     work.run("CREATE TABLE query (text VARCHAR, code INTEGER)")
     work.run("CREATE TABLE bot (user INTEGER)")
-    work.run("CREATE TABLE log (user INTEGER, item INTEGER, key BIGINT, list VARCHAR, grade TINYINT, session VARCHAR)")
+    work.run("CREATE TABLE lost (user INTEGER, key BIGINT)")
+    work.run(
+        "CREATE TABLE log (user INTEGER, item INTEGER, key BIGINT, list VARCHAR, grade TINYINT, session VARCHAR, "
+        "whole_day BOOLEAN)"
+    )
     types = {"user": np.int32, "item": np.int32, "kind": np.int8, "value": np.float64, "split": np.int8}
     types |= {"grade": np.int8, "query": np.int32, "key": np.int64, "undone": np.int64}
     columns: dict[str, Any] = {name: np.zeros(0, dtype=kind) for name, kind in types.items()}

@@ -1,6 +1,6 @@
 """The catalogue of an import: rows of an items table become `Item`s, and what cannot be right becomes missing.
 
-    catalogue = read_catalogue(work, mapping)      # .items: dict of item id to Item
+    catalogue = read_catalogue(work, mapping, folder / "items.parquet")      # .ids, .prices, .categories by item code
 
 Errors: a missing id, an id that comes twice (unless `duplicates` or `valid_from` says what that means), an id that lost
 digits, a column that is not there.
@@ -14,29 +14,26 @@ import html
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
 
-from reshelf.data.importing.casts import (
-    INEXACT,
-    id_of,
-    is_no_number,
-    number_of,
-    path_of,
-    text_of,
-    time_of,
-)
+from reshelf.data.dataset_folder import ITEM_SCHEMA, to_row
+from reshelf.data.importing.casts import INEXACT, path_of
 from reshelf.data.importing.database import Work, quoted
-from reshelf.data.importing.mapping import ItemsTable, Mapping
+from reshelf.data.importing.mapping import ItemsTable, Mapping, Table
 from reshelf.data.importing.money import Money, read_money
 from reshelf.data.importing.tables import Source, names_of, open_table, reading
-from reshelf.data.price_levels import with_price_levels
+from reshelf.data.price_levels import PriceLevels
 from reshelf.data.schema import Item
 from reshelf.data.signals.event_log import NO_TIME, Int64, lower_bound
 
 UNTITLED = "untitled"
+_ITEMS_AT_ONCE = 8192
 _HIDDEN = re.compile(r"<(style|script)\b.*?</\1\s*>", re.IGNORECASE | re.DOTALL)
 _TAG = re.compile(r"</?[a-zA-Z][^<>]*>|<!--.*?-->", re.DOTALL)
 _SPACE = re.compile(r"\s+")
@@ -44,9 +41,24 @@ _TEXTS = ("brand", "currency", "attribute_text", "description", "image")
 _NUMBERS = {"price": (0.0, None), "rating": (0.0, 5.0), "rating_count": (0.0, 2.0**53)}
 
 
-def read_catalogue(work: Work, mapping: Mapping) -> dict[str, Item]:
-    """Items by id with their price levels. Leaves the tables `item` (id, code) and, where prices have dates, `price`
-    (item, since, price) in the database.
+@dataclass(frozen=True)
+class Catalogue:
+    """What lists are made of: the items themselves are in a file only."""
+
+    file: Path
+    """Parquet, one `Item` per row; the row is the item's code."""
+    ids: pa.StringArray
+    prices: npt.NDArray[np.float64]
+    """NaN where missing."""
+    categories: list[tuple[str, ...]]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+def read_catalogue(work: Work, mapping: Mapping, file: Path) -> Catalogue:
+    """Write the items with their price levels. Leaves the tables `item` (id, code) and, where prices have dates,
+    `price` (item, since, price) in the database.
 
     Raises:
         InputError: names file, row and field.
@@ -59,8 +71,7 @@ def read_catalogue(work: Work, mapping: Mapping) -> dict[str, Item]:
     reading(
         work, source, f"CREATE TABLE item_row AS SELECT {', '.join(_selected(source, spec))} FROM {source.relation}"
     )
-    count = work.number("SELECT count(*) FROM item_row")
-    source.count(count)
+    source.count("item_row")
     field = names_of(spec.item_id)[0]
     for (row,) in work.fetch("SELECT min(row) FROM item_row WHERE id IS NULL HAVING count(*) > 0"):
         source.fail(row, field, "the id is missing; give one or drop the row")
@@ -68,11 +79,11 @@ def read_catalogue(work: Work, mapping: Mapping) -> dict[str, Item]:
     _repair_numbers(work, spec)
     _one_row_each(work, source, spec, field)
     work.run("CREATE TABLE item AS SELECT id, row_number() OVER (ORDER BY row) - 1 AS code FROM item_row")
-    items = {item.item_id: item for item in _items(work, spec)}
-    work.report.keep("items", len(items))
+    catalogue = _write(work, spec, file)
+    work.report.keep("items", len(catalogue))
     work.run("DROP TABLE item_row")
     _read_parents(work, mapping)
-    return with_price_levels(items.values())
+    return catalogue
 
 
 @dataclass(frozen=True)
@@ -109,7 +120,7 @@ def read_dated_prices(work: Work, mapping: Mapping, items: int) -> DatedPrices |
 
 
 def check_exact(work: Work, source: Source, ids: str, field: str) -> None:
-    """No id may have lost digits.
+    """No id may have lost digits, or be a whole JSON value.
 
     Args:
         ids: a query for ids and the rows they are in.
@@ -117,37 +128,38 @@ def check_exact(work: Work, source: Source, ids: str, field: str) -> None:
     Raises:
         InputError: names file, row and field.
     """
+    nested = "regexp_matches(id, '^\\s*[\\[{]') AND json_valid(id)"
+    for text, row in work.fetch(f"SELECT * FROM ({ids}) t(id, row) WHERE {nested} ORDER BY row LIMIT 1"):
+        source.fail(row, field, f"{text[:60]} is no id; map a part of it ({field}.part), or unnest it with sql")
     found = work.fetch(
         f"SELECT * FROM ({ids}) t(id, row) WHERE regexp_full_match(id, {quoted(INEXACT)}) ORDER BY row LIMIT 1"
     )
     for text, row in found:
-        what = f"the id {text} is a floating-point number above 2^53, which has lost digits and merges different ids"
+        bits = 53 if abs(float(text)) >= 2**53 else 24
+        what = (
+            f"the id {text} is a floating-point number above 2^{bits}, which has lost digits and merges different ids"
+        )
         source.fail(row, field, f"{what}; export it as a whole number or as text")
 
 
 def _selected(source: Source, spec: ItemsTable) -> Iterator[str]:
     yield "row"
     yield f"{source.id(spec.item_id)} AS id"
-    yield f"{text_of(source.column(spec.title))} AS title"
-    for name in _TEXTS:
-        column = getattr(spec, name)
-        yield f"{text_of(source.column(column)) if column else 'CAST(NULL AS VARCHAR)'} AS {name}"
-    category = (
-        f"{path_of(source.column(spec.category), spec.category_separator)}" if spec.category else "NULL::VARCHAR[]"
-    )
+    for name in ("title", *_TEXTS):
+        yield f"{source.text(getattr(spec, name))} AS {name}"
+    category = path_of(source.column(spec.category), spec.category_separator) if spec.category else "NULL::VARCHAR[]"
     yield f"{category} AS category"
     price = read_money(source, "price", spec.price) if spec.price else Money()
     yield f"{price.amount} AS price"
     yield f"{price.currency} AS price_currency"
     for name in _NUMBERS:
-        column = source.column(getattr(spec, name)) if getattr(spec, name) else None
+        column = getattr(spec, name)
         if name != "price":
-            yield f"{number_of(column, spec.decimal) if column else 'CAST(NULL AS DOUBLE)'} AS {name}"
-            yield f"{is_no_number(column, spec.decimal) if column else 'false'} AS bad_{name}"
-        yield f"{column.text if column else 'CAST(NULL AS VARCHAR)'} AS written_{name}"
-    since = time_of(source.column(spec.valid_from), spec) if spec.valid_from else "CAST(NULL AS BIGINT)"
-    yield f"{since} AS since"
-    values = ", ".join(text_of(source.column(column)) for column in spec.attributes.values())
+            yield f"{source.number(column)} AS {name}"
+            yield f"{source.no_number(column)} AS bad_{name}"
+        yield f"{source.column(column).text if column else 'CAST(NULL AS VARCHAR)'} AS written_{name}"
+    yield f"{source.times(spec.valid_from, 'since')['since']} AS since"
+    values = ", ".join(source.text(column) for column in spec.attributes.values())
     yield f"CAST([{values}] AS VARCHAR[]) AS attributes"
 
 
@@ -195,13 +207,35 @@ def _one_row_each(work: Work, source: Source, spec: ItemsTable, field: str) -> N
     work.report.drop("items", reason, before - work.number("SELECT count(*) FROM item_row"))
 
 
-def _items(work: Work, spec: ItemsTable) -> Iterator[Item]:
-    for batch in work.base.sql("FROM item_row ORDER BY row").to_arrow_reader(4096):
-        for row in batch.to_pylist():
-            yield _item(row, spec, work)
+def _write(work: Work, spec: ItemsTable, file: Path) -> Catalogue:
+    """The rows of `item_row` as `Item`s, some thousand at a time."""
+    levels = PriceLevels((tuple(path), currency, price) for path, currency, price in _priced(work, spec))
+    ids: list[str] = []
+    prices: list[float | None] = []
+    categories: list[tuple[str, ...]] = []
+    known: dict[tuple[str, ...], tuple[str, ...]] = {}
+    with pq.ParquetWriter(file, ITEM_SCHEMA, compression="zstd") as writer:
+        for batch in work.base.sql("FROM item_row ORDER BY row").to_arrow_reader(_ITEMS_AT_ONCE):
+            items = [_item(row, spec, work, levels) for row in batch.to_pylist()]
+            writer.write_batch(pa.RecordBatch.from_pylist([to_row(item) for item in items], schema=ITEM_SCHEMA))
+            ids += [item.item_id for item in items]
+            prices += [item.price for item in items]
+            categories += [known.setdefault(item.category, item.category) for item in items]
+    return Catalogue(file, pa.array(ids, pa.string()), np.array(prices, dtype=np.float64), categories)
 
 
-def _item(row: dict[str, Any], spec: ItemsTable, work: Work) -> Item:
+def _priced(work: Work, spec: ItemsTable) -> Iterator[tuple[list[str], str | None, float]]:
+    """Category, currency and price of the items that have one."""
+    code = quoted(spec.currency_code) if spec.currency_code else "NULL"
+    found = work.base.execute(
+        f"SELECT coalesce(category, []), coalesce(currency, price_currency, {code}), price FROM item_row "
+        "WHERE price IS NOT NULL ORDER BY row"
+    )
+    while rows := found.fetchmany(_ITEMS_AT_ONCE):
+        yield from rows
+
+
+def _item(row: dict[str, Any], spec: ItemsTable, work: Work, levels: PriceLevels) -> Item:
     title = _clean(row["title"])
     if title is None:
         work.report.repair("items", "title missing, now 'untitled'", 1, [f"item {row['id']}"])
@@ -210,14 +244,16 @@ def _item(row: dict[str, Any], spec: ItemsTable, work: Work) -> Item:
         work.report.repair("items", "mark-up taken out of the description", 1, [description])
         description = plain or None
     named = dict(zip(spec.attributes, row["attributes"] or ())) | _split_attributes(row["attribute_text"], spec)
-    price, count = row["price"], row["rating_count"]
+    price, count, category = row["price"], row["rating_count"], tuple(row["category"] or ())
+    currency = row["currency"] or ((row["price_currency"] or spec.currency_code) if price is not None else None)
     return Item(
         item_id=row["id"],
         title=title or UNTITLED,
-        category=tuple(row["category"] or ()),
+        category=category,
         brand=_clean(row["brand"]),
         price=price,
-        currency=row["currency"] or ((row["price_currency"] or spec.currency_code) if price is not None else None),
+        currency=currency,
+        price_level=levels.level(category, currency, price),
         rating=row["rating"],
         rating_count=None if count is None else int(count),
         attributes={name: value for name, value in named.items() if value},
@@ -245,22 +281,27 @@ def _split_attributes(text: str | None, spec: ItemsTable) -> dict[str, str]:
     return {name.strip(): value.strip() for name, value in pairs if name.strip()}
 
 
+def _read_small(work: Work, spec: Table, part: str, **columns: str) -> tuple[Source, int]:
+    """The table `part` of ids and, where a column is `text`, of text, with its `row`; and how many rows it has."""
+    source = open_table(work, spec, part, list(columns.values()))
+    read = {name: source.text(column) if name == "text" else source.id(column) for name, column in columns.items()}
+    selected = ", ".join(f"{sql} AS {name}" for name, sql in read.items())
+    reading(work, source, f"CREATE TABLE {part} AS SELECT row, {selected} FROM {source.relation}")
+    return source, source.count(part)
+
+
 def _read_parents(work: Work, mapping: Mapping) -> None:
     """The table `known` (id, code): ids as tables may write them, and the item each stands for."""
     work.run("CREATE TABLE known AS SELECT id, CAST(code AS INTEGER) AS code FROM item")
     spec = mapping.parents
     if spec is None:
         return
-    source = open_table(work, spec, "parents", [spec.item_id, spec.parent_id])
-    own, parent = source.id(spec.item_id), source.id(spec.parent_id)
-    reading(work, source, f"CREATE TABLE parent AS SELECT {own} AS id, {parent} AS parent FROM {source.relation}")
-    count = work.number("SELECT count(*) FROM parent")
-    source.count(count)
+    _, count = _read_small(work, spec, "parents", id=spec.item_id, parent=spec.parent_id)
     work.run(
-        "CREATE TABLE variant AS SELECT parent.id, min(item.code) AS code FROM parent JOIN item ON item.id = "
-        "parent.parent GROUP BY parent.id"
+        "CREATE TABLE variant AS SELECT p.id, min(item.code) AS code FROM parents p JOIN item ON item.id = p.parent "
+        "GROUP BY p.id"
     )
-    kept = work.number("SELECT count(*) FROM parent WHERE id IN (SELECT id FROM variant)")
+    kept = work.number("SELECT count(*) FROM parents WHERE id IN (SELECT id FROM variant)")
     work.report.keep("parents", kept)
     work.report.drop("parents", "parent not in the catalogue", count - kept)
     work.run("DELETE FROM known WHERE id IN (SELECT id FROM variant)")
@@ -268,7 +309,7 @@ def _read_parents(work: Work, mapping: Mapping) -> None:
 
 
 def read_queries(work: Work, mapping: Mapping) -> bool:
-    """The table `query_text` (id, text) of the queries table; False without one.
+    """The table `queries` (id, text); False without one.
 
     Raises:
         InputError: names file, row and field.
@@ -276,18 +317,13 @@ def read_queries(work: Work, mapping: Mapping) -> bool:
     spec = mapping.queries
     if spec is None:
         return False
-    source = open_table(work, spec, "queries", [spec.query_id, spec.query])
-    text = text_of(source.column(spec.query))
-    query = f"CREATE TABLE query_text AS SELECT row, {id_of(source.column(spec.query_id))} AS id, {text} AS text"
-    reading(work, source, f"{query} FROM {source.relation}")
-    count = work.number("SELECT count(*) FROM query_text")
-    source.count(count)
+    source, count = _read_small(work, spec, "queries", id=spec.query_id, text=spec.query)
     work.report.keep("queries", count)
     for name, what in ((spec.query_id, "id"), (spec.query, "text")):
-        for (row,) in work.fetch(f"SELECT min(row) FROM query_text WHERE {what} IS NULL HAVING count(*) > 0"):
+        for (row,) in work.fetch(f"SELECT min(row) FROM queries WHERE {what} IS NULL HAVING count(*) > 0"):
             source.fail(row, name, f"the {what} is missing")
     for query_id, row in work.fetch(
-        "SELECT id, max(row) FROM query_text GROUP BY id HAVING count(*) > 1 ORDER BY 2 LIMIT 1"
+        "SELECT id, max(row) FROM queries GROUP BY id HAVING count(*) > 1 ORDER BY 2 LIMIT 1"
     ):
         source.fail(row, spec.query_id, f"query {query_id!r} is there already; query ids must be unique")
     return True
@@ -311,20 +347,20 @@ def read_item_queries(work: Work, mapping: Mapping, has_texts: bool) -> QueryMem
     spec = mapping.item_queries
     if spec is None:
         return None
-    source = open_table(work, spec, "item_queries", [spec.item_id, spec.query_id])
-    item, query = id_of(source.column(spec.item_id)), id_of(source.column(spec.query_id))
-    reading(work, source, f"CREATE TABLE link AS SELECT row, {item} AS item, {query} AS query FROM {source.relation}")
-    count = work.number("SELECT count(*) FROM link")
-    source.count(count)
+    source, count = _read_small(work, spec, "item_queries", item=spec.item_id, query=spec.query_id)
     if has_texts:
-        lost = "SELECT query, row FROM link WHERE query NOT IN (SELECT id FROM query_text) ORDER BY row LIMIT 1"
+        lost = (
+            "SELECT query, row FROM item_queries link WHERE query NOT IN (SELECT id FROM queries) ORDER BY row LIMIT 1"
+        )
         for query_id, row in work.fetch(lost):
             source.fail(row, spec.query_id, f"query {query_id!r} is not in the queries table")
-    table = work.arrays("SELECT link.query, known.code FROM link JOIN known ON known.id = link.item ORDER BY link.row")
+    table = work.arrays(
+        "SELECT link.query, known.code FROM item_queries link JOIN known ON known.id = link.item ORDER BY link.row"
+    )
     work.report.keep("item_queries", len(table["code"]))
     work.report.drop("item_queries", "item not in the catalogue", count - len(table["code"]))
     members: dict[str, list[int]] = {}
     for query_id, code in zip(table["query"].tolist(), table["code"].tolist()):
         members.setdefault(query_id, []).append(code)
-    texts = dict(work.fetch("SELECT id, text FROM query_text")) if has_texts else {}
+    texts = dict(work.fetch("SELECT id, text FROM queries")) if has_texts else {}
     return QueryMembers([texts.get(query_id, query_id) for query_id in members], list(members.values()))

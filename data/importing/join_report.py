@@ -1,25 +1,33 @@
 """What share of events found their shopper's lists, their product and their list: whether the tables of an import fit.
 
     report_joins(work, mapping)       # fills `report.joins` and adds warnings
+    shares_by_split(work, log, lists, cuts)["train"]     # {"events_with_item": 0.98, …}
 
 A share near zero means that two tables name the same thing differently, and the report says what usually is behind it.
 """
 
 from __future__ import annotations
 
+import numpy as np
+
 from reshelf.data.importing.database import Work
+from reshelf.data.importing.import_report import SHARES
+from reshelf.data.importing.lists import Lists
 from reshelf.data.importing.mapping import Mapping
-from reshelf.data.importing.shown import labelled_by_events, parts_of
+from reshelf.data.importing.shown import SPLITS, labelled_by_events, parts_of
+from reshelf.data.importing.splits import Cuts, by_time
+from reshelf.data.signals.event_log import EventLog, lower_bound
 
 _LOW = 0.01
-_DAY, _QUARTER = 86_400_000_000, 900_000_000
+_DAY = 86_400_000_000
 _FEW = 20
 """Fewer than this many events say little about shares."""
+_ITEM, _LISTS, _NAMED = SHARES["events_with_item"], SHARES["events_with_lists"], SHARES["events_with_named_list"]
 _CAUSES = {
-    "events whose item is in the catalogue": "ids of another kind or spelling in items and events (SKU and "
+    _ITEM: "ids of another kind or spelling in items and events (SKU and "
     "product, leading zeros, a prefix); map parents or correct the columns",
-    "events whose shopper has lists": "ids of another kind in events and lists (account and session, number and text)",
-    "events that name a list and found it": "ids of another kind or spelling in events.list_id and the lists",
+    _LISTS: "ids of another kind in events and lists (account and session, number and text)",
+    _NAMED: "ids of another kind or spelling in events.list_id and the lists",
     "lists with an outcome": "times that do not fit (time zone, unit) or ids of another kind in events and lists",
 }
 _PLACEHOLDERS = ("", "0", "-1", "null", "none", "nan", "undefined", "anonymous", "guest", "unknown", "n/a")
@@ -33,21 +41,15 @@ def report_joins(work: Work, mapping: Mapping) -> None:
     events = work.number("SELECT count(*) FROM log")
     read = sum(n for table, n in work.report.rows_read.items() if table.split(".")[0] == "events")
     if events:
-        lost = sum(
-            counts["item not in the catalogue"]
-            for table, counts in work.report.dropped.items()
-            if table.split(".")[0] == "events"
-        )
-        joins["events whose item is in the catalogue"] = 1 - lost / max(events + lost, 1)
+        lost = work.number("SELECT count(*) FROM lost")
+        joins[_ITEM] = 1 - lost / max(events + lost, 1)
     if events and parts:
         mine = "SELECT DISTINCT u.code FROM head h JOIN shopper u ON u.id = h.user"
-        joins["events whose shopper has lists"] = (
-            work.number(f"SELECT count(*) FROM log WHERE user IN ({mine})") / events
-        )
+        joins[_LISTS] = work.number(f"SELECT count(*) FROM log WHERE user IN ({mine})") / events
         named = work.number("SELECT count(*) FROM log WHERE list IS NOT NULL")
         if named:
             found = work.number("SELECT count(*) FROM log WHERE list IN (SELECT list FROM head WHERE list IS NOT NULL)")
-            joins["events that name a list and found it"] = found / named
+            joins[_NAMED] = found / named
     by_events = [str(n) for n, (_, spec) in enumerate(parts) if labelled_by_events(spec)]
     if lists and by_events:
         among = f"FROM head WHERE part IN ({', '.join(by_events)})"
@@ -65,6 +67,36 @@ def report_joins(work: Work, mapping: Mapping) -> None:
     if events:
         _shared_users(work, events)
         _zones(work, mapping)
+
+
+def shares_by_split(work: Work, log: EventLog, lists: Lists, cuts: Cuts | None) -> dict[str, dict[str, float]]:
+    """Of the events of each split: the shares that found their item, lists of their shopper, and the list they name."""
+    lost = work.arrays("SELECT user, coalesce(key, 0) AS key FROM lost")
+    user, key = lost["user"].astype(np.int64), lost["key"].astype(np.int64)
+    if cuts:
+        split_lost = by_time(key, cuts)
+    else:  # that of what its shopper did next, or last
+        low, high = log.starts[user], log.starts[user + 1]
+        at = np.minimum(lower_bound(log.key, low, high, key), high - 1)
+        split_lost = np.where(low < high, log.split[at] if len(log) else -1, -1)
+    listed = lists.part >= 0
+    has_lists = np.isin(log.user, lists.user[listed])
+    named = work.arrays(
+        "SELECT rowid AS event, list IN (SELECT list FROM head WHERE list IS NOT NULL) AS found FROM log "
+        "WHERE list IS NOT NULL ORDER BY rowid"
+    )
+    split_named = log.split[named["event"].astype(np.int64)]
+    shares: dict[str, dict[str, float]] = {}
+    for code, split in enumerate(SPLITS):
+        mine, of_split = log.split == code, split_named == code
+        shares[split] = found = {}
+        if n := int(mine.sum()):
+            found["events_with_item"] = n / (n + int((split_lost == code).sum()))
+            if listed.any():
+                found["events_with_lists"] = float(has_lists[mine].mean())
+            if listed.any() and of_split.any():
+                found["events_with_named_list"] = float(named["found"][of_split].mean())
+    return shares
 
 
 def _shared_users(work: Work, events: int) -> None:
@@ -93,18 +125,18 @@ def _zones(work: Work, mapping: Mapping) -> None:
             f"when they were: set timezone in {local[0]}, UTC if that is right"
         )
     if mapping.lists or mapping.pairs:
-        hours = f"count(DISTINCT {{}} % {_DAY}) <= 2 AND bool_and({{}} % {_QUARTER} = 0)"  # two: summer and winter
-        days, apart = (
-            work.fetch(f"SELECT {hours.format(time, time)} AND count(*) > 1 FROM {table} WHERE {time} IS NOT NULL")[0][
-                0
-            ]
-            for table, time in (("log", "key"), ("head", "time"))
+        whole_days = work.number("SELECT count(*) FROM log WHERE whole_day")
+        same_day = work.number(
+            "SELECT count(DISTINCT l.rowid) FROM log l JOIN shopper u ON u.code = l.user JOIN head h ON h.user = u.id "
+            f"AND h.time > l.key - {_DAY} + 1 AND h.time <= l.key WHERE l.whole_day"
         )
-        if days and not apart and work.number("SELECT count(time) FROM head"):
+        if same_day:
             work.report.warn(
-                "times of events are whole days: what a shopper did on the day of a list counts as before it, and is "
-                "in its history even where it came of the list; export events with the time of day"
+                f"{same_day} of {whole_days} events of which only the day is known are on the day of a list of their "
+                "shopper: they may have come after it, and are left out of its history; export events with the time "
+                "of day"
             )
+        if whole_days:
             return
     if not (mapping.lists or mapping.pairs) or work.report.joins.get("lists with an outcome", 1.0) >= 0.5:
         return

@@ -34,7 +34,7 @@ Lists come from `pairs` (one row per product shown), `lists` (one row per list, 
 from events). Their labels come from a column (`label`, `labels`, `target`) or, without one, from `events`: an event
 that names a list (`events.list_id`) is an outcome of that list, any other one of the last list before it, up to
 `window_hours`, that showed its product to its shopper. A list's history are the shopper's events strictly before its
-time, never its own outcomes.
+time, never its own outcomes. An event of which only the day is known counts from the end of that day.
 
 `data.importing.mapping_file.load_mapping` reads the file.
 """

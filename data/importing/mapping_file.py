@@ -186,6 +186,8 @@ def _check(mapping: Mapping, file: Path) -> None:
 def _check_lists(table: ListColumns, mapping: Mapping, where: str) -> None:
     if table.query_id and not (table.query or mapping.queries):
         raise InputError(f"{where}.query_id: needs a queries table, or a query column beside it")
+    if table.window_hours < 0 or table.skew_seconds < 0:
+        raise InputError(f"{where}: window_hours and skew_seconds must not be negative")
     if table.thresholds and (len(table.thresholds) > 3 or table.thresholds != sorted(table.thresholds)):
         raise InputError(f"{where}.thresholds: give up to three numbers, smallest first")
     if isinstance(table, ListsTable):

@@ -11,21 +11,17 @@ from __future__ import annotations
 from reshelf.data.importing.casts import (
     Column,
     grade_of,
-    is_local_time,
     is_neither,
     is_no_number,
-    is_no_time,
     list_of,
     number_of,
-    text_of,
-    time_of,
     yes_of,
 )
 from reshelf.data.importing.database import Work, quoted
-from reshelf.data.importing.events import check_plausible, check_times, implausible
 from reshelf.data.importing.items import check_exact
 from reshelf.data.importing.mapping import ListColumns, ListsTable, Mapping, PairsTable
 from reshelf.data.importing.money import Money, read_money
+from reshelf.data.importing.plausible_times import check_plausible, check_times, implausible
 from reshelf.data.importing.tables import Source, names_of, open_table, reading
 from reshelf.data.schema import MAX_GRADE
 
@@ -93,7 +89,7 @@ def _common(source: Source, spec: ListColumns, number: int, mapping: Mapping, ha
     split = str(SPLITS.index(spec.in_split)) if spec.in_split else "-1"
     problem = "CAST(NULL AS VARCHAR)"
     if spec.split:
-        raw = text_of(source.column(spec.split))
+        raw = source.text(spec.split)
         table = {name: code for code, name in enumerate(SPLITS)}
         table |= {name: SPLITS.index(code) for name, code in mapping.split.names.items()}
         cases = " ".join(f"WHEN {quoted(name)} THEN {code}" for name, code in table.items())
@@ -103,12 +99,12 @@ def _common(source: Source, spec: ListColumns, number: int, mapping: Mapping, ha
         problem = f"CASE WHEN {split} = -2 THEN {text} END"
     query = "''"
     if spec.query:
-        query = f"coalesce({text_of(source.column(spec.query))}, '')"
+        query = f"coalesce({source.text(spec.query)}, '')"
     elif spec.query_id:
         text = source.id(spec.query_id)
-        query = f"(SELECT text FROM query_text WHERE id = {text})" if has_query_texts else text
+        query = f"(SELECT text FROM queries WHERE id = {text})" if has_query_texts else text
     if spec.list_id_scope:
-        values = ", ".join(f"coalesce({text_of(source.column(name))}, '')" for name in _scope(spec))
+        values = ", ".join(f"coalesce({source.text(name)}, '')" for name in _scope(spec))
         key, name = f"concat_ws(chr(31), {values})", f"concat_ws('/', {values})"
     else:
         key = name = source.id(spec.list_id)
@@ -119,9 +115,7 @@ def _common(source: Source, spec: ListColumns, number: int, mapping: Mapping, ha
         "list": source.id(spec.list_id),
         "list_text": name,
         "user": source.id(spec.user_id) if spec.user_id else quoted(ANYONE),
-        "time": time_of(source.column(spec.time), spec) if spec.time else "CAST(NULL AS BIGINT)",
-        "unread": is_no_time(source.column(spec.time), spec) if spec.time else "false",
-        "local": is_local_time(source.column(spec.time), spec) if spec.time else "CAST(NULL AS BOOLEAN)",
+        **source.times(spec.time, "time"),
         "query": query,
         "split": split,
         "problem": problem,
@@ -138,19 +132,17 @@ def _stage_pairs(
         del columns["gkey"]
         asked = "query" if spec.query or not spec.query_id else source.id(spec.query_id)  # a subquery has no alias
         columns["gkey"] = f"concat_ws(chr(31), user, time, {asked}, split)"  # behind the columns it is made of
-    place = number_of(source.column(spec.position), spec.decimal) if spec.position else "CAST(NULL AS DOUBLE)"
-    score = number_of(source.column(spec.score), spec.decimal) if spec.score else "CAST(NULL AS DOUBLE)"
+    place, score = source.number(spec.position), source.number(spec.score)
     order = f"{place} + 0.0" if spec.position else f"0.0 - {score}" if spec.score else "0.0"
     if spec.session_hours is not None:
         order = "CAST(time AS DOUBLE)"  # a session's pages one after the other
     problems = [columns["problem"]]
     for name in filter(None, (spec.score, spec.position)):
-        number_sql = number_of(source.column(name), spec.decimal)
         what = quoted(f"field {name}: the number is missing, NaN or infinite")
-        written = quoted(f"field {name}: ''") + f" || ({source.column(name).text}) || ''' is not a number'"
+        written = quoted(f"field {name}: '") + f" || ({source.column(name).text}) || ''' is not a number'"
         problems.append(
-            f"CASE WHEN {is_no_number(source.column(name), spec.decimal)} THEN {written} "
-            f"WHEN NOT coalesce(isfinite({number_sql}), false) THEN {what} END"
+            f"CASE WHEN {source.no_number(name)} THEN {written} "
+            f"WHEN NOT coalesce(isfinite({source.number(name)}), false) THEN {what} END"
         )
     label = "CAST(0 AS TINYINT)"
     if isinstance(spec.label, dict):
@@ -176,8 +168,7 @@ def _stage_pairs(
         "problem": f"coalesce({', '.join(problems)})",
     }
     _insert(work, source, columns, source.relation, mapping)
-    staged = work.number(f"SELECT count(*) FROM shown WHERE part = {number}")
-    source.count(staged)
+    source.count(f"shown WHERE part = {number}")
     check_exact(
         work, source, f"SELECT item, min(row) FROM shown WHERE part = {number} GROUP BY item", names_of(spec.item_id)[0]
     )
@@ -271,8 +262,7 @@ def _stage_lists(
         columns["found"] = f"coalesce(list_contains(given{cut}, target), false)"
     inner = ", ".join(f"{sql} AS {name}" for name, sql in columns.items())
     reading(work, source, f"CREATE TABLE listed AS SELECT {inner} FROM {source.relation}")
-    count = work.number("SELECT count(*) FROM listed")
-    source.count(count)
+    source.count("listed")
     empty = work.number("SELECT count(*) FROM listed WHERE coalesce(len(given), 0) = 0")
     work.report.drop(source.part, "without results", empty)
     if empty and spec.on_unknown == "error":

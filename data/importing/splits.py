@@ -74,10 +74,11 @@ def time_cuts(times: Int64, rule: SplitConfig) -> Cuts:
             if len(before) and rule.valid > 0
             else test
         )
+    if rule.valid_from and rule.test_from and valid > test:
+        raise InputError(f"split: valid_from {rule.valid_from} is after test_from {rule.test_from}; test is the latest")
     if rule.valid_from or rule.test_from:
         return (valid, test)
-    distinct = np.unique(ordered)
-    if rule.valid > 0 and rule.test > 0 and valid >= test and len(distinct) > 2:  # few lists: one each
+    if rule.valid > 0 and rule.test > 0 and valid >= test and len(distinct := np.unique(ordered)) > 2:  # one each
         place = int(np.searchsorted(distinct, test))
         valid = int(distinct[max(place - 1, 1)])
         test = int(distinct[max(place, 2)])

@@ -63,3 +63,7 @@ def rooted(sql: str, root: Path) -> tuple[str, list[tuple[int, int, int]]]:
             reads = reads and listed
         before = word
     return result + code[done:].decode(), added
+
+
+def one_line(error: Exception) -> str:
+    return " ".join(str(error).split("\n")[0].split())

@@ -16,10 +16,22 @@ from typing import NoReturn
 
 import duckdb
 
-from reshelf.data.importing.casts import RANGES, Column, chosen_by, id_of
+from reshelf.data.importing.casts import (
+    RANGES,
+    Column,
+    chosen_by,
+    id_of,
+    is_local_time,
+    is_no_number,
+    is_no_time,
+    number_of,
+    text_of,
+    time_of,
+)
 from reshelf.data.importing.database import Work, named, quoted
+from reshelf.data.importing.json_files import bad_json, check_keys
 from reshelf.data.importing.mapping import Columns, Table
-from reshelf.data.importing.sql_text import kinds, located, rooted
+from reshelf.data.importing.sql_text import kinds, located, one_line, rooted
 from reshelf.data.importing.text_files import ENCODINGS, JSON, TEXT, ending_of, line_of, opened, records
 from reshelf.errors import InputError
 
@@ -49,15 +61,42 @@ class Source:
         """The first id that is there."""
         if names is None:
             return "CAST(NULL AS VARCHAR)"
-        ids = [id_of(self.column(name)) for name in ([names] if isinstance(names, str) else names)]
+        columns = {name: self.column(name) for name in ([names] if isinstance(names, str) else names)}
+        for name, column in columns.items():
+            if column.is_list or column.type.startswith(("STRUCT", "MAP", "UNION")):
+                what = f"column {name!r} holds {column.type.split('(')[0]} values where one id is expected"
+                raise InputError(f"{self.part}: {what}; map a part of it (name.part), or unnest it with sql")
+        ids = [id_of(column) for column in columns.values()]
         return ids[0] if len(ids) == 1 else f"coalesce({', '.join(ids)})"
 
-    def count(self, kept: int) -> int:
-        """Note in the report how many rows there are and how many `where` left out; returns the former."""
+    def text(self, name: str | None) -> str:
+        """SQL of a column that may not be mapped, NULL then; so are `number` and `times`."""
+        return text_of(self.column(name)) if name else "CAST(NULL AS VARCHAR)"
+
+    def number(self, name: str | None) -> str:
+        return number_of(self.column(name), self.spec.decimal) if name else "CAST(NULL AS DOUBLE)"
+
+    def no_number(self, name: str | None) -> str:
+        return is_no_number(self.column(name), self.spec.decimal) if name else "false"
+
+    def times(self, name: str | None, called: str) -> dict[str, str]:
+        """SQL of a time, of whether it cannot be read, and of whether it is local."""
+        if not name:
+            return {called: "CAST(NULL AS BIGINT)", "unread": "false", "local": "CAST(NULL AS BOOLEAN)"}
+        column, spec = self.column(name), self.spec
+        return {
+            called: time_of(column, spec),
+            "unread": is_no_time(column, spec),
+            "local": is_local_time(column, spec),
+        }
+
+    def count(self, table: str) -> int:
+        """Note in the report how many rows there are and how many `where` left out; returns how many are in `table`."""
+        kept = self.work.number(f"SELECT count(*) FROM {table}")
         total = self.work.number(f"SELECT count(*) FROM {self.everything}") if self.spec.where else kept
         self.work.report.read(self.part, total)
         self.work.report.drop(self.part, "not chosen by where", total - kept)
-        return total
+        return kept
 
     def place(self, row: int) -> str:
         """Where a row is, for messages."""
@@ -107,16 +146,22 @@ def open_table(work: Work, spec: Table, part: str, wanted: Sequence[str]) -> Sou
     return Source(work, part, spec, files, relation, body, columns)
 
 
-def reading(work: Work, source: Source, query: str) -> None:
+def reading(work: Work, source: Source, query: str, again: bool = False) -> None:
     """Run a query that reads a source; what is wrong with the data is said in one sentence.
+
+    Args:
+        again: another one has read it, and has counted what it mended.
 
     Raises:
         InputError: names file and line, or the line and column of the table's SQL.
     """
+    work.counting = not again
     try:
         work.run(query)
     except duckdb.Error as error:
         raise InputError(_explain(error, source)) from error
+    finally:
+        work.counting = False
 
 
 def find_files(root: Path, file: str, part: str) -> list[Path]:
@@ -169,13 +214,13 @@ def _parquet(work: Work, files: list[Path], part: str, names: list[str]) -> tupl
     try:
         there = _described(work, body)
     except duckdb.Error as error:
-        raise InputError(f"{work.root / files[0]} cannot be read as Parquet: {_one_line(error)}") from error
+        raise InputError(f"{work.root / files[0]} cannot be read as Parquet: {one_line(error)}") from error
     expressions = [f"{_nested(name, there, str(work.root / files[0]), part)} AS {named(name)}" for name in names]
     inner = f"(SELECT {', '.join(expressions) or '1 AS one'} FROM {body})"
     try:
         return inner, _typed(work, inner, names)
     except duckdb.Error as error:
-        what = f"{_one_line(error)}; correct {part} in the mapping, or unnest lists with sql"
+        what = f"{one_line(error)}; correct {part} in the mapping, or unnest lists with sql"
         raise InputError(f"{work.root / files[0]}: {what}") from error
 
 
@@ -244,60 +289,9 @@ def _json(work: Work, spec: Table, files: list[Path], part: str, names: list[str
             )
     everything = " UNION ALL ".join(f"SELECT json FROM {body}" for body in bodies)
     if names:
-        _check_keys(work, everything, names, work.root / files[0], part, files)
+        check_keys(work, everything, names, work.root / files[0], part, files)
     inner = f"(SELECT {', '.join(paths) or '1 AS one'} FROM ({everything}))"
     return inner, {name: Column(named(name), "JSON") for name in names}
-
-
-def _check_keys(work: Work, everything: str, names: list[str], file: Path, part: str, files: list[Path]) -> None:
-    """Every wanted key must be in some row."""
-    tests = ", ".join(
-        f"bool_or(coalesce(json_extract(json, {quoted('$.' + named(n))}), "
-        f"json_extract(json, {quoted('$.' + '.'.join(named(s) for s in n.split('.')))})) IS NOT NULL)"
-        for n in names
-    )
-    try:
-        for limit in (" LIMIT 1000", ""):
-            found = work.fetch(
-                f"SELECT {tests}, count(*), bool_and(json_type(json) = 'OBJECT') FROM (FROM ({everything}){limit})"
-            )
-            *there, count, objects = found[0]
-            if count and not objects:
-                break
-            if all(there) or not count:
-                return
-        if not objects:
-            raise InputError(f"{_bad_json(work.root, files)}")
-        keys = [
-            k
-            for (k,) in work.fetch(
-                f"SELECT DISTINCT unnest(json_keys(json)) FROM (FROM ({everything}) LIMIT 1000) ORDER BY 1"
-            )
-        ]
-    except duckdb.Error as error:
-        raise InputError(_bad_json(work.root, files) or f"{file} cannot be read: {_one_line(error)}") from error
-    missing = next(name for name, yes in zip(names, there) if not yes)
-    raise InputError(
-        f"{file}: there is no column {missing!r} (there are {', '.join(keys)}); correct {part} in the mapping"
-    )
-
-
-def _bad_json(root: Path, files: list[Path]) -> str:
-    """What is wrong with the first bad line of JSON files."""
-    import json
-
-    for file in files:
-        with opened(root / file, Table()) as text:
-            for number, line in enumerate(text, 1):
-                if not line.strip():
-                    continue
-                try:
-                    row = json.loads(line.removeprefix("\ufeff"))
-                except json.JSONDecodeError as error:
-                    return f"{root / file} line {number} is not JSON: {error.msg}"
-                if not isinstance(row, dict):
-                    return f"{root / file} line {number} is not a JSON object"
-    return ""
 
 
 def _encoding(spec: Table, part: str) -> str:
@@ -335,10 +329,15 @@ def _text(work: Work, spec: Table, file: Path, part: str, names: list[str]) -> s
         raise InputError(
             f"{work.root / file} is not {spec.encoding} text; set its encoding in the mapping ({error})"
         ) from error
+    if not any(header):
+        raise InputError(
+            f"{work.root / file} is empty; give a file with a header, or say its columns with {part}.header"
+        )
     for name in names:
-        if name not in header:
+        if (found := header.count(name)) != 1:
+            what = f"{found} columns {name!r}; rename all but one" if found else f"no column {name!r}"
             raise InputError(
-                f"{work.root / file}: there is no column {name!r} (there are {', '.join(header)}); "
+                f"{work.root / file}: there {'are' if found else 'is'} {what} (there are {', '.join(header)}); "
                 f"correct {part} in the mapping"
             )
     columns = ", ".join(f"{quoted(f'c{place}')}: 'VARCHAR'" for place in range(len(header)))
@@ -351,17 +350,13 @@ def _text(work: Work, spec: Table, file: Path, part: str, names: list[str]) -> s
     )
 
 
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split("\n")[0].split())
-
-
 def _explain(error: duckdb.Error, source: Source) -> str:
     """An error while reading, in one sentence."""
     text = str(error)
     if not source.files:
-        message = _one_line(error)
+        message = one_line(error)
         return f"{source.part}.sql: {message}; correct the mapping, or read the column as text"
-    if all(ending_of(file) in JSON for file in source.files) and (found := _bad_json(source.work.root, source.files)):
+    if all(ending_of(file) in JSON for file in source.files) and (found := bad_json(source.work.root, source.files)):
         return found
     file = next((source.work.root / f for f in source.files if str(f) in text), source.work.root / source.files[0])
     if line := re.search(r"CSV Error on Line: (\d+)", text):
@@ -372,5 +367,5 @@ def _explain(error: duckdb.Error, source: Source) -> str:
             return f'{where}: a quotation mark is opened and never closed; close it, or set quote: "" in the mapping'
         if "unicode" in text.lower() or "utf-8" in text.lower():
             return f"{where} is not {source.spec.encoding} text; set its encoding in the mapping"
-        return f"{where}: {_one_line(error)}"
-    return f"{file} cannot be read: {_one_line(error)}"
+        return f"{where}: {one_line(error)}"
+    return f"{file} cannot be read: {one_line(error)}"

@@ -24,13 +24,12 @@ from reshelf.data.importing.database import Columns, Work
 from reshelf.data.importing.events import KINDS
 from reshelf.data.importing.features import Features
 from reshelf.data.importing.given_history import GivenHistories
-from reshelf.data.importing.items import DatedPrices
+from reshelf.data.importing.items import Catalogue, DatedPrices
 from reshelf.data.importing.lists import Lists
 from reshelf.data.importing.mapping import ListsTable, Mapping, PairsTable
 from reshelf.data.importing.shown import parts_of
 from reshelf.data.importing.splits import TRAIN
 from reshelf.data.importing.tables import Source
-from reshelf.data.schema import Item
 from reshelf.data.signals import Ask
 from reshelf.data.signals.event_log import NEVER, NO_TIME, EventLog, Int64, lower_bound, ranges
 from reshelf.errors import InputError
@@ -46,8 +45,7 @@ class Material:
     lists: Lists
     log: EventLog
     given: GivenHistories
-    items: Sequence[Item]
-    item_ids: pa.StringArray
+    catalogue: Catalogue
     queries: pa.StringArray
     users: pa.StringArray
     list_ids: pa.StringArray
@@ -207,7 +205,7 @@ def _batch(chosen: Int64, material: Material, sums: Counter[str]) -> pa.RecordBa
         "time": _times(_shown_times(chosen, material)),
         "query": material.queries.take(pa.array(lists.query[chosen])),
         "history": pa.ListArray.from_arrays(begins.astype(np.int32), _events(past, material)),
-        "candidates": _lists(offsets, material.item_ids.take(pa.array(candidates["item"]))),
+        "candidates": _lists(offsets, material.catalogue.ids.take(pa.array(candidates["item"]))),
         "labels": _lists(offsets, pa.array(candidates["label"], pa.int64())),
         "scores": _lists(offsets, pa.array(candidates["score"]), scored),
         "positions": _lists(offsets, pa.array(candidates["position"]), placed),
@@ -251,8 +249,7 @@ def _prices(candidates: Columns, offsets: Int64, times: Int64, material: Materia
         price = np.where(np.isnan(price), material.prices.at(candidates["item"], times), price)
     if np.isnan(price).all():
         return pa.nulls(len(offsets) - 1, LIST_SCHEMA.field("prices").type)
-    of_items = np.array([np.nan if (p := material.items[i].price) is None else p for i in candidates["item"].tolist()])
-    values = np.where(np.isnan(price), of_items, price)
+    values = np.where(np.isnan(price), material.catalogue.prices[candidates["item"]], price)
     unknown = np.isnan(values) | np.isinf(values) | (values < 0)
     dated = np.logical_or.reduceat(~np.isnan(price), offsets[:-1])
     return _lists(offsets, pa.array(values, mask=unknown), dated)
@@ -268,7 +265,7 @@ def _events(rows: Int64, material: Material) -> pa.StructArray:
     columns = [
         pa.array([kind.value for kind in KINDS]).take(pa.array(material.of_events("kind", rows))),
         _times(key),
-        material.item_ids.take(pa.array(item, mask=search)),
+        material.catalogue.ids.take(pa.array(item, mask=search)),
         material.queries.take(pa.array(query, mask=~search | (query < 0))),
         pa.array(value, mask=np.isnan(value)),
     ]

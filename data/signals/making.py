@@ -9,20 +9,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property, partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import scipy.sparse as sp
-from sklearn.decomposition import TruncatedSVD
-from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.preprocessing import normalize
-from sklearn.utils.extmath import randomized_svd
 
 from reshelf.data.bm25 import Bm25Index, english_words
 from reshelf.data.signals.event_log import NEVER, EventLog
 from reshelf.data.signals.tables import Groups, LazyTables, Table
+
+if TYPE_CHECKING:
+    from sklearn.feature_extraction.text import TfidfVectorizer
 
 TRAIN = 0
 TRIGRAMS: dict[str, Any] = {"analyzer": "char_wb", "ngram_range": (3, 3), "sublinear_tf": True}
@@ -132,7 +131,7 @@ def make_tables(texts: Texts, events: TrainEvents, clicks: Clicks | None = None)
         "times": lambda: events.times,
         "last_counts": lambda: events.last_counts,
         "factors": lambda: item_factors(events.taken),
-        "title_words": lambda: TfidfVectorizer(**WORDS).fit_transform(texts.named).tocsr(),
+        "title_words": lambda: tfidf(WORDS).fit_transform(texts.named).tocsr(),
         "categories": lambda: _categories(texts.categories),
         "texts": lambda: pa.array(texts.full, pa.string()),
     }
@@ -165,8 +164,17 @@ def item_factors(taken: sp.csr_matrix) -> Float64:
     size = min(_FACTORS, min(scaled.shape) - 1)
     if size < 1:
         return np.zeros((taken.shape[1], 1))
+    from sklearn.preprocessing import normalize
+    from sklearn.utils.extmath import randomized_svd
+
     _, strength, items = randomized_svd(scaled.tocsr(), size, n_iter=4, random_state=0)
     return normalize(items.T * strength)
+
+
+def tfidf(how: dict[str, Any], vocabulary: dict[str, int] | None = None) -> TfidfVectorizer:
+    from sklearn.feature_extraction.text import TfidfVectorizer  # 1 s and 100 MB that few imports need
+
+    return TfidfVectorizer(**how, vocabulary=vocabulary)
 
 
 def _categories(paths: Sequence[Sequence[str]]) -> sp.csr_matrix:
@@ -188,7 +196,7 @@ def _words(texts: Sequence[str]) -> dict[str, Table]:
 
 def _trigrams(texts: Sequence[str]) -> dict[str, Table]:
     """Unit vectors [items, trigrams], and what makes them."""
-    vectoriser = TfidfVectorizer(**TRIGRAMS)
+    vectoriser = tfidf(TRIGRAMS)
     vectors = vectoriser.fit_transform(texts).tocsr()
     terms = pa.array(vectoriser.get_feature_names_out().tolist(), pa.string())
     return {"trigrams": terms, "trigram_idf": vectoriser.idf_, "title_trigrams": vectors}
@@ -196,7 +204,10 @@ def _trigrams(texts: Sequence[str]) -> dict[str, Table]:
 
 def _topics(texts: Sequence[str]) -> dict[str, Table]:
     """Unit vectors [items, topics], and what makes them, [words, topics]; a topic a word where those are few."""
-    vectoriser = TfidfVectorizer(**WORDS)
+    from sklearn.decomposition import TruncatedSVD
+    from sklearn.preprocessing import normalize
+
+    vectoriser = tfidf(WORDS)
     words = vectoriser.fit_transform(texts)
     size = min(_TOPICS, min(words.shape) - 1)
     if size < 1:

@@ -22,12 +22,17 @@ import itertools
 import re
 from collections.abc import Sequence
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import scipy.sparse as sp
-from sklearn.feature_extraction.text import TfidfVectorizer
+
+from reshelf.data.signals.making import TRIGRAMS, tfidf
+
+if TYPE_CHECKING:
+    from sklearn.feature_extraction.text import TfidfVectorizer
 
 QUERY_CLICKS = (
     "query_clicks", "query_share", "joined_clicks", "similar_query_clicks", "clicks_7d", "click_age",
@@ -129,7 +134,7 @@ class QueryClicks:
     @cached_property
     def _vectors(self) -> tuple[TfidfVectorizer, sp.csr_matrix]:
         """Character trigrams, and those of every query with clicks: [queries, trigrams]."""
-        vectors = TfidfVectorizer(analyzer="char_wb", ngram_range=(3, 3), sublinear_tf=True).fit(list(self._by_key))
+        vectors = tfidf(TRIGRAMS).fit(list(self._by_key))
         return vectors, vectors.transform(list(self._by_key)).tocsr()
 
     def _similar(self, asked: Sequence[tuple[str, npt.NDArray[np.integer], int]]) -> list[Float64]:

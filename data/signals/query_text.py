@@ -15,18 +15,19 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from functools import cached_property, lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import scipy.sparse as sp
-from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.preprocessing import normalize
 
 from reshelf.data.bm25 import english_words
-from reshelf.data.signals.making import BM25, CHARS, TOPICS, TRIGRAMS, WORDS
+from reshelf.data.signals.making import BM25, CHARS, TOPICS, TRIGRAMS, WORDS, tfidf
 from reshelf.data.signals.tables import Tables, dots
+
+if TYPE_CHECKING:
+    from sklearn.feature_extraction.text import TfidfVectorizer
 
 QUERY_SIGNALS = ("query_match", "bm25", "query_chars", "query_cover", "query_topic")
 QUERY_READS = {
@@ -115,11 +116,13 @@ class QuerySignals:
 
     def _topics(self, queries: Sequence[str]) -> Float64:
         """Unit vectors [queries, topics]."""
+        from sklearn.preprocessing import normalize
+
         return normalize(self._topic_words.transform(queries) @ self._tables["topic_weights"])
 
 
 def _vectoriser(how: dict[str, Any], terms: pa.StringArray, idf: Float64) -> TfidfVectorizer:
     """The vectoriser that a table was made by."""
-    made = TfidfVectorizer(**how, vocabulary={term: n for n, term in enumerate(terms.to_pylist())})
+    made = tfidf(how, {term: n for n, term in enumerate(terms.to_pylist())})
     made.idf_ = idf
     return made

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import yaml
 
@@ -129,35 +126,14 @@ def test_a_log_shorter_than_the_window_loses_only_what_came_at_its_end(
     assert any("later than the last event" in warning for warning in found[1]["warnings"]) == (len(kept) == 2)
 
 
-def test_times_with_and_without_an_offset_in_one_column_are_a_warning(tmp_path: Path) -> None:
-    events = "a,p5,09:00:00,view a,p6,2024-03-01T09:30:00+02:00,view"
-    found = shop(tmp_path, events, ONE)
-    assert any("2 times of events have no offset and were read as UTC, 1 say" in text for text in found[1]["warnings"])
-    assert history(found, "L1") == ["p6", "p5"]
-    found = shop(tmp_path, events, ONE, {"events.timezone": "Europe/Berlin"})
-    assert not any("offset" in text for text in found[1]["warnings"] if "events" in text and "pairs" not in text)
-
-
-def test_events_of_whole_days_beside_lists_with_a_time_of_day_are_a_warning(tmp_path: Path) -> None:
-    days = {"events.csv": "u,i,t,k\na,p5,2024-02-28,view\na,p0,2024-03-01,click\nz,p9,2024-03-09,view\n"}
-    found = shop(tmp_path, "a,p5,09:00:00,view", ONE, more=days)
-    assert any("times of events are whole days" in warning for warning in found[1]["warnings"])
-    assert not any("time zone; set" in warning for warning in found[1]["warnings"])
-    found = shop(tmp_path, "a,p0,10:01:00,click", ONE)
-    assert not any("whole days" in warning for warning in found[1]["warnings"])
-
-
-@pytest.mark.parametrize(
-    "kind", [pa.decimal128(18, 6), pa.decimal128(20, 0), pa.float64(), pa.int64(), pa.timestamp("ns")]
-)
-def test_native_times_of_any_type_are_read(tmp_path: Path, kind: pa.DataType) -> None:
-    unit = 10**9 if pa.types.is_timestamp(kind) else Decimal(1) if pa.types.is_decimal(kind) else 1
-    moments = pa.array([moment * unit for moment in (1709283600, 1709287260, 1709942400)])
-    events = {"u": ["a", "a", "z"], "i": ["p5", "p0", "p9"], "t": moments.cast(kind), "k": ["view", "click", "view"]}
-    pq.write_table(pa.table(events), tmp_path / "events.parquet")
-    found = shop(tmp_path, "a,p6,09:00:00,view", ONE, {"events.file": "events.parquet"})
-    assert labels(found) == {"L1": {"p0": 1, "p1": 0}}
-    assert history(found, "L1") == ["p5"]
+def test_a_column_that_is_there_twice_and_an_empty_file_are_refused(tmp_path: Path) -> None:
+    twice = "u,i,u,t,k\na,p0,b,2024-03-01 10:01:00,click\n"
+    with pytest.raises(InputError, match="there are 2 columns 'u'; rename all but one"):
+        shop(tmp_path, "a,p0,10:01:00,click", ONE, more={"events.csv": twice})
+    with pytest.raises(InputError, match=r"shown\.csv is empty"):
+        shop(tmp_path, "a,p0,10:01:00,click", ONE, more={"shown.csv": ""})
+    with pytest.raises(InputError, match="field r: 'first' is not a number"):
+        shop(tmp_path, "a,p0,10:01:00,click", "L1,a,10:00:00,mug,p0,first")
 
 
 @pytest.mark.parametrize("name", ["events.csv", "shown.csv", "products.csv"])
@@ -175,17 +151,6 @@ def test_a_yes_or_no_that_is_neither_is_refused(tmp_path: Path) -> None:
         assert labels(found) == {"L1": {"p0": grade, "p1": 0}}
     with pytest.raises(InputError, match=r"row 0 \(line 2\), field c: maybe is neither yes nor no"):
         shop(tmp_path, "a,p5,09:00:00,view", ONE, {"pairs.label": {"c": 1}}, {"shown.csv": rows.format("maybe")})
-
-
-def test_local_times_beside_others_are_a_warning_until_their_zone_is_told(tmp_path: Path) -> None:
-    shown = "L1,a,2024-03-01T10:00:00Z,mug,p0,1"
-    found = shop(tmp_path, "a,p0,11:00:30,click", shown, {"pairs.window_hours": 0.5})
-    assert labels(found) == {"L1": {"p0": 0}}
-    assert any("set timezone in events" in warning for warning in found[1]["warnings"])
-    zone = {"pairs.window_hours": 0.5, "events.timezone": "Europe/Berlin"}
-    found = shop(tmp_path, "a,p0,11:00:30,click", shown, zone)
-    assert labels(found) == {"L1": {"p0": 1}}
-    assert not any("timezone" in warning for warning in found[1]["warnings"])
 
 
 def test_delivered_twice_with_one_id_is_one_event(tmp_path: Path) -> None:
@@ -320,14 +285,11 @@ def test_splits_by_time_are_cut_on_lists(tmp_path: Path) -> None:
     shown = " ".join(f"L{n},a,1{n}:00:00,mug,p0,1" for n in range(9))
     found = shop(tmp_path, "a,p0,08:00:00,purchase", shown, {"split": {"by": "time", "valid": 0.2, "test": 0.2}})
     assert {split: len(lists) for split, lists in found[0].lists.items()} == {"train": 5, "valid": 2, "test": 2}
+    events = "a,p0,08:00:00,purchase b,gone,16:00:00,view a,p1,16:30:00,view"
+    found = shop(tmp_path, events, shown, {"split": {"by": "time", "valid": 0.2, "test": 0.2}})
+    shares = {split: (f["events_with_item"], f["events_with_lists"]) for split, f in found[1]["lists"].items()}
+    assert shares == {"train": (1.0, 1.0), "valid": (0.5, 1.0), "test": (1.0, 0.0)}
+    with pytest.raises(InputError, match="valid_from 2024-03-02 is after test_from 2024-03-01; test is the latest"):
+        shop(tmp_path, events, shown, {"split": {"valid_from": "2024-03-02", "test_from": "2024-03-01"}})
     with pytest.raises(InputError, match=r"no list is left for train .* would leave some in each"):
         shop(tmp_path, "a,p0,08:00:00,purchase", shown, {"split": {"by": "time", "valid_from": "2024-01-01"}})
-
-
-@pytest.mark.parametrize(("text", "kept"), [("7.0", "7"), ("007", "007"), (str(2**63 + 1), str(2**63 + 1))])
-def test_ids_are_kept_exactly(tmp_path: Path, text: str, kept: str) -> None:
-    found = shop(
-        tmp_path, f"a,{text},10:01:00,click", f"L1,a,10:00:00,mug,{text},1",
-        more={"products.csv": f"sku,name\n{kept},Mug\np9,Pot\n"},
-    )  # fmt: skip
-    assert labels(found) == {"L1": {kept: 1}}
