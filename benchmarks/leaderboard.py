@@ -13,7 +13,7 @@ from typing import Any
 from benchmarks.harness import RESULTS
 
 README = Path(__file__).parent / "README.md"
-NAMES = ("train_step", "score_list", "batch", "prompts", "logs", "serving", "fuzz", "hostile")
+NAMES = ("train_step", "score_list", "batch", "prompts", "logs", "serving", "fuzz", "hostile", "feature_dropout")
 CLAIMS: dict[str, tuple[str, str]] = {
     "train_vs_sentence_transformers": ("training lists/s, times sentence-transformers' CrossEncoderTrainer", "≥ 8"),
     "train_vs_flagembedding": ("training lists/s, times FlagEmbedding's decoder-only finetune", "≥ 8"),
@@ -50,6 +50,11 @@ CLAIMS: dict[str, tuple[str, str]] = {
     "finetune_real_memory_vs_past": ("their peak memory above the model's own, share of the build before", "≤ 0.5"),
     "serve_requests_vs_past": ("requests/s of `reshelf serve` by four closed loops, times the build before", "≥ 1.5"),
     "hostile_control_tokens": ("control tokens that reach the model from such titles", "0"),
+    "dropout_cost": ("nDCG@10 that feature dropout costs lists that lack no number", "≈ 0"),
+    "dropout_without_one": ("nDCG@10 lost without the number that costs most, after feature dropout", "≤ 0.02"),
+    "no_dropout_without_one": ("the same where there was none, and medians are imputed", ""),
+    "dropout_without_all": ("nDCG@10 above first-stage order without any number, after feature dropout", "≥ 0"),
+    "no_dropout_without_all": ("the same where there was none, and medians are imputed", ""),
 }
 """Ratio to what it says and what was wanted of it."""
 

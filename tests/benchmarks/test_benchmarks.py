@@ -25,6 +25,7 @@ PROMISED = {
     "serving": ["first_reply_s", "overhead_ms_10", "overhead_share_100", "load_80%_5xx", "load_300%_p99 ms"],
     "fuzz": ["fuzz_cases", "fuzz_5xx", "fuzz_not_as_documented"],
     "hostile": ["hostile_places_up_beyond_plain", "hostile_control_tokens"],
+    "feature_dropout": ["dropout_cost", "dropout_without_one", "dropout_without_all"],
 }  # fmt: skip
 
 
