@@ -154,21 +154,32 @@ def test_it_does_not_outlive_who_started_it(reranker_folder: Path, number: signa
     assert not Path(files).exists()
 
 
-def test_one_that_is_busy_does_not_outlive_who_started_it() -> None:
+BUSY = """
+import sys, threading, time
+from reshelf.inference.engines import process
+process._GRACE_S = 0.5
+process._loaded.set()
+threading.Thread(target=process._end_with_caller, args=(int(sys.argv[1]), sys.argv[2]), daemon=True).start()
+print("busy", flush=True)
+while True: time.sleep(1)
+"""
+
+
+def test_one_that_is_busy_does_not_outlive_who_started_it(tmp_path: Path) -> None:
     """It does not read from its socket then; a thread of it sees that nobody is there."""
-    code = "import sys, threading, time; from reshelf.inference.engines import process; process._GRACE_S = 0.5\n"
-    code += "threading.Thread(target=process._end_with_caller, args=(int(sys.argv[1]),), daemon=True).start()\n"
-    code += "print('busy', flush=True)\nwhile True: time.sleep(1)"
+    files = tmp_path / "engine"
+    files.mkdir()
     ours, theirs = socket.socketpair()
     with ours, theirs:
         busy = subprocess.Popen(
-            [sys.executable, "-c", code, str(theirs.fileno())], pass_fds=[theirs.fileno()], stdout=subprocess.PIPE,
-            process_group=0,
+            [sys.executable, "-c", BUSY, str(theirs.fileno()), str(files)], pass_fds=[theirs.fileno()],
+            stdout=subprocess.PIPE, process_group=0,
         )  # fmt: skip
         assert busy.stdout is not None
         assert busy.stdout.readline() == b"busy\n"
     assert busy.wait(20) == -signal.SIGKILL
     busy.stdout.close()
+    assert not files.exists()
 
 
 OUTPUT = """
