@@ -21,7 +21,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -223,8 +223,16 @@ def read_reranker(folder: Path, trust_remote_code: bool = False) -> tuple[Rerank
     return spec, tokenizer
 
 
-def load_reranker(folder: Path | str, device: str | None = None, trust_remote_code: bool = False) -> TrainedReranker:
+def load_reranker(
+    folder: Path | str,
+    device: str | None = None,
+    trust_remote_code: bool = False,
+    dtype: Literal["float32", "bfloat16"] | None = None,
+) -> TrainedReranker:
     """Load a reranker folder for scoring.
+
+    Args:
+        dtype: to compute in; what it was trained in where not given. The weights are the same.
 
     Raises:
         InputError: see `read_spec` and `load_base`; or the fingerprint differs; or the adapter is not there or broken.
@@ -234,7 +242,7 @@ def load_reranker(folder: Path | str, device: str | None = None, trust_remote_co
     device = device or pick_device()
     with ThreadPoolExecutor(1, "hash") as pool:  # a second for 250 MB, in which the base is read anyway
         unchanged = pool.submit(lambda: not spec.base_sha256 or folder_sha256(folder / BASE) == spec.base_sha256)
-        base, _ = load_base(spec.model, device)
+        base, _ = load_base(replace(spec.model, dtype=dtype or spec.model.dtype), device)
         if not unchanged.result():
             raise InputError(
                 f"{folder / BASE} is not the base that this adapter was trained over: its files changed; restore them, "

@@ -64,6 +64,21 @@ def test_above_tolerance_nothing_is_left(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_trained_in_bfloat16(
+    reranker_folder: Path, data_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it is compared with is computed in float32, as the export is."""
+    monkeypatch.setattr(module, "LIBRARIES", {"transformers": "transformers"} | missing())
+    model = tmp_path / "model"
+    shutil.copytree(reranker_folder, model)
+    spec = json.loads((model / "reshelf.json").read_text())
+    spec["model"]["dtype"] = "bfloat16"
+    (model / "reshelf.json").write_text(json.dumps(spec))
+    export(config(model, data_folder, tmp_path / "out", lists=2))
+    (row,) = [line for line in (tmp_path / "out" / "README.md").read_text().splitlines() if line.startswith("| transf")]
+    assert float(row.split("|")[3].split()[0]) < 1e-3
+
+
 def test_libraries_that_are_missing_are_named(
     reranker_folder: Path,
     data_folder: Path,
