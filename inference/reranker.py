@@ -25,6 +25,7 @@ from reshelf.data.schema import Event, Item, RankingList
 from reshelf.data.signals.kept import FOLDER, KeptSignals, open_signals
 from reshelf.errors import InputError
 from reshelf.inference.assembly import assemble, with_features
+from reshelf.inference.blend import check_personalization
 from reshelf.inference.engines.engine import Engine, EngineName, choose_engine
 from reshelf.inference.engines.start import start_engine
 from reshelf.inference.engines.vllm_settings import VllmSettings
@@ -217,8 +218,7 @@ class Reranker:
             InputError: a record is invalid, an item is unknown, or numbers the model reads are missing, `impute` is not
                 set, and the model cannot do without them (`inference.assembly.with_features`).
         """
-        if not isinstance(personalization, int | float) or not 0 <= personalization <= 1:
-            raise InputError(f"personalization is {personalization!r}; give a number from 0 to 1")
+        check_personalization(personalization)
         asked = None if rules is None else _record(Rules, rules, "rules")
         assembled = assemble(
             self._builder,

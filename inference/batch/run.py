@@ -38,6 +38,7 @@ from reshelf.inference.batch.output import (
 )
 from reshelf.inference.batch.rows import read_catalogue
 from reshelf.inference.batch.scorer import ShardScorer
+from reshelf.inference.blend import check_personalization
 from reshelf.inference.engines.engine import EngineName, choose_engine
 from reshelf.inference.reranker import find_reranker
 from reshelf.inference.rules import Rules, read_rules
@@ -147,8 +148,7 @@ def make_job(config: BatchConfig) -> BatchJob:
     for name, value in (("shard_lists", config.shard_lists), ("workers", config.workers)):
         if value is not None and value < 1:
             raise InputError(f"{name} is {value}; give at least 1")
-    if not 0 <= config.personalization <= 1:
-        raise InputError(f"personalization is {config.personalization}; give a number from 0 to 1")
+    check_personalization(config.personalization)
     if config.workers is not None and not config.ray:
         raise InputError("workers is for ray; give --ray too, or leave it out")
     items = config.catalogue / "items.parquet" if config.catalogue.is_dir() else config.catalogue

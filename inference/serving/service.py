@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from contextlib import nullcontext
 from datetime import UTC, datetime
 from itertools import islice
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -26,7 +26,7 @@ from reshelf.inference.rules import Arranged
 from reshelf.inference.serving.config import ServeConfig
 from reshelf.inference.serving.documents import check_lengths, items_of, unknown_ids
 from reshelf.inference.serving.engine.models import Models, ServedModel
-from reshelf.inference.serving.engine.queue import ListScores, UnservedError
+from reshelf.inference.serving.engine.queue import UnservedError
 from reshelf.inference.serving.history import History, HistoryStore, StoreError, hour_of
 from reshelf.inference.serving.log import log_once_a_minute
 from reshelf.inference.serving.metrics import Metrics
@@ -42,6 +42,7 @@ from reshelf.inference.serving.schemas import (
 )
 from reshelf.inference.serving.tenants import Tenant
 
+T = TypeVar("T")
 _HISTORY_SHARE = 0.5
 """Share of the time left that reading the history may take."""
 
@@ -124,7 +125,7 @@ class Service:
             prepared = await _before(due, self._prepare(model, tenant, request, items, history, new, meta))
             watch.end("prompt")
             pending = model.score(prepared.prompt, tenant.name)
-            done: ListScores = await _before(due, pending)
+            done = await _before(due, pending)
             watch.end("wait")
             meta.ms["engine"] = done.ms
             meta.ms["wait"] = max(0.0, meta.ms["wait"] - done.ms)
@@ -245,17 +246,14 @@ class Service:
             return [StoredEvent(event=e, item=named.get(e.item_id or "")) for e in request.history]
         if request.user_id is None:
             return []
-        half = time.perf_counter() + _HISTORY_SHARE * (due - time.perf_counter())
-        try:
-            history: History = await _before(half, self.store.read(tenant.name, request.user_id))
-            if history.unreadable:
-                meta.history["unreadable"] = history.unreadable
-                self._count_unreadable(history)
-            return history.events
-        except (StoreError, TimeoutError) as error:
-            self._count_store_error(error)
+        history = await self._of_store(self.store.read(tenant.name, request.user_id), due)
+        if history is None:
             meta.history["unavailable"] = True
             return []
+        if history.unreadable:
+            meta.history["unreadable"] = history.unreadable
+            self._count_unreadable(history)
+        return history.events
 
     async def _new_events(
         self, tenant: Tenant, request: RerankRequest, items: Sequence[Item], signals: KeptSignals | None, due: float
@@ -265,15 +263,18 @@ class Service:
             return {}
         now = request.time or datetime.now(UTC)
         shoppers_from, events_from = map(hour_of, signals.windows(now))
-        half = time.perf_counter() + _HISTORY_SHARE * (due - time.perf_counter())
         ids = [item.item_id for item in items]
+        counts = self.store.counts(tenant.name, ids, shoppers_from, events_from, hour_of(now))
+        return await self._of_store(counts, due) or {}
+
+    async def _of_store(self, answer: Awaitable[T], due: float) -> T | None:
+        """What the store says within its share of the time that is left; None, and counted, where it does not."""
+        half = time.perf_counter() + _HISTORY_SHARE * (due - time.perf_counter())
         try:
-            counts = self.store.counts(tenant.name, ids, shoppers_from, events_from, hour_of(now))
-            found: dict[str, NewEvents] = await _before(half, counts)
+            return await _before(half, answer)
         except (StoreError, TimeoutError) as error:
             self._count_store_error(error)
-            return {}
-        return found
+            return None
 
     async def _prepare(
         self, model: ServedModel, tenant: Tenant, request: RerankRequest, items: Mapping[int, Item],
@@ -316,8 +317,7 @@ class Service:
     ) -> dict[int, Explanation]:
         """Why the best few stand where they do; nothing where that takes too long, for the order is there."""
         try:
-            writing = model.writing.run(tenant.name, len(scores), leave_one_out, prepared, scores)
-            ablations = await _before(due, writing)
+            ablations = await _before(due, model.writing.run(tenant.name, len(scores), leave_one_out, prepared, scores))
             # One after the other: an explanation does not fill the queue that orders wait in.
             found = [
                 one.scores((await _before(due, model.score(one.prompt, tenant.name))).scores) for one in ablations.lists
@@ -386,7 +386,7 @@ class Stages:
         self._last = now
 
 
-async def _before(due: float, work: Any) -> Any:
+async def _before(due: float, work: Awaitable[T]) -> T:
     """The result, or TimeoutError at `due`."""
     async with asyncio.timeout(max(0.0, due - time.perf_counter())):
         return await work
