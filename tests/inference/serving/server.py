@@ -44,7 +44,12 @@ class Server:
         return self.log.read_text()
 
     def lines(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.said().splitlines() if line.startswith("{")]
+        """Those written so far, as dicts: another thread of the server writes them, some time after its reply."""
+        whole = self.said().rpartition("\n")[0]
+        return [json.loads(line) for line in whole.splitlines() if line.startswith("{")]
+
+    def audits(self) -> list[dict[str, Any]]:
+        return [line for line in self.lines() if line["message"] == "audit"]
 
     def engine_pid(self) -> int:
         return self.engine_pids()[0]

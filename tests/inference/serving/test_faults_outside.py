@@ -150,6 +150,6 @@ def test_the_clock_jumps(
             reply = client.rerank("coat", DOCUMENTS, user_id="u", impute=True, deadline_ms=30_000)
             assert reply.meta.fallback is None
             assert reply.meta.history["events"] == n
+    assert server.close() == 0
     times = {line["time"][:10] for line in server.lines()}
     assert len(times) >= 3, "the clock did not jump"
-    assert server.close() == 0

@@ -20,8 +20,8 @@ def test_a_model_that_does_not_help_is_served_with_a_warning(serve: Any, tmp_pat
     server: Server = serve(tmp_path, "--model", model)
     assert server.http.get("/ready").json()["warning"] == lift.sentence()
     assert server.rerank(query="coat", documents=["a coat", "a mug"]).json()["meta"]["warning"] == lift.sentence()
-    assert any(line.get("found") == lift.sentence() for line in server.lines())
     assert server.close() == 0
+    assert any(line.get("found") == lift.sentence() for line in server.lines())
     assert all(line.startswith("{") for line in server.said().splitlines()), "no leak notices of libraries"
 
 
