@@ -121,7 +121,7 @@ def _prepare(
     config: FinetuneConfig, arguments: TrainingArguments
 ) -> tuple[FinetuneConfig, RankingData, PreTrainedTokenizerBase, FeatureLevels, Validation, ListTrainer]:
     """Everything that can find bad input, and the config in the catalogue's language; writes nothing."""
-    check_base_exists(config.model.base)
+    check_base_exists(config.model.base, config.model.revision)
     check_writable(config.out)
     if (config.out / SPEC_FILE).exists() and not (config.out / CHECKPOINTS).exists() and not config.overwrite:
         raise InputError(

@@ -41,7 +41,7 @@ from reshelf.finetune.pretraining.pretrain import PretrainConfig, pretrain
 from reshelf.finetune.progress import StepTimer
 from reshelf.finetune.run import finetune
 from reshelf.modeling.checkpoint import SPEC_FILE, read_spec
-from reshelf.modeling.loading import load_tokenizer
+from reshelf.modeling.loading import check_base_exists, load_tokenizer
 
 PLAN = "quickstart.json"
 _RECIPES = Path(str(files("reshelf.finetune")))
@@ -158,6 +158,7 @@ def _recipe(console: Console) -> str:
         return _SMALL
     base = load_yaml(FinetuneConfig, _RECIPES / _LARGE).model.base
     try:
+        check_base_exists(base)
         load_tokenizer(base)
     except InputError as error:
         console.print(f"There is a GPU, but {error}; so a small base is pretrained.", highlight=False)
