@@ -13,6 +13,7 @@ from reshelf.errors import InputError
 from reshelf.inference.engines.engine import EngineName
 from reshelf.inference.serving.history import REDIS
 from reshelf.inference.serving.rates import duration_s
+from reshelf.inference.serving.schemas import MOST
 from reshelf.modeling.precision import Precision
 
 
@@ -23,11 +24,11 @@ class LimitsConfig:
     body_bytes: int = 4_000_000
     """Bytes of a request's body."""
     candidates: int = 1000
-    """Documents of a list."""
+    """Documents of a list; at most 10,000."""
     text: int = 20_000
     """Characters of one text: a query, a title, a description, an id."""
     history: int = 1000
-    """Events of a request."""
+    """Events of a request; at most 10,000."""
     requests: int = 256
     """Requests in the house at one time; more are answered 429 with Retry-After, but for a tenant with less than its
     even share of them."""
@@ -44,6 +45,9 @@ class LimitsConfig:
         for name, value in vars(self).items():
             if not 1 <= value < float("inf"):
                 raise InputError(f"limits.{name} is {value}; give a number of at least 1")
+        for name in ("candidates", "history"):
+            if getattr(self, name) > MOST:
+                raise InputError(f"limits.{name} is {getattr(self, name)}; no request holds more than {MOST}")
 
 
 @dataclass
