@@ -41,8 +41,8 @@ def _mark(value: Any) -> str:
 
 
 def template_source(config: PromptConfig) -> str:
-    """The template's text; in English where there was no catalogue to find the language from. What writes the context is
-    a part of those that have one, so that others stay the same."""
+    """The template's text; in English where there was no catalogue to find the language from. What writes the context
+    is a part of those that have one, so that others stay the same."""
     language = "en" if config.language == "auto" else config.language
     names = [f"{config.template}.{language}.jinja"]
     if config.context:
