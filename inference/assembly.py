@@ -115,7 +115,7 @@ def assemble(
             history=tuple(events),
             candidates=tuple(one if isinstance(one, str) else one.item_id for one in candidates),
             scores=None if scores is None else tuple(scores),  # type: ignore[arg-type]  # None becomes NaN
-            features={name: tuple(values) for name, values in (features or {}).items()},  # type: ignore[misc]
+            features={name: tuple(values) for name, values in (features or {}).items()},  # type: ignore[arg-type]
         )
     except ValidationError as error:
         raise InputError(f"{REQUEST}, {problem_of(error)}") from error
