@@ -64,7 +64,7 @@ def finetune(
     watch: Callable[[int, float], None] | None = None,
     callbacks: Sequence[TrainerCallback] = (),
 ) -> float:
-    """Train, keep the best checkpoint by `config.metric`, calibrate it, and write the reranker folder.
+    """Train, keep a checkpoint (`checkpoint_choice`), calibrate it, and write the reranker folder.
 
     Under `accelerate launch` every process calls this; the main one writes.
 
@@ -73,7 +73,7 @@ def finetune(
         callbacks: more of transformers' callbacks.
 
     Returns:
-        The best metric on the validation lists.
+        The metric of the kept checkpoint on the validation lists.
 
     Raises:
         InputError: the data, the model or the output folder cannot be used, or the folder holds another run or, without
@@ -103,9 +103,8 @@ def finetune(
         write_curve(config.out, trainer.state.log_history, config.metric)
         write_card(config.out, config, data, trainer.state, arguments.world_size, calibration, lift)
         shutil.rmtree(config.out / CHECKPOINTS)
-        best = trainer.state.best_metric
-        name = METRIC_NAMES[config.metric]
-        print(f"{config.out}: best valid {name} {best:.4f} at step {trainer.state.best_global_step}")
+        kept = f"{METRIC_NAMES[config.metric]} {trainer.state.best_metric:.4f}"
+        print(f"{config.out}: kept the checkpoint of step {trainer.state.best_global_step}, valid {kept}")
         if sent := [name for name in config.prompt.features if name not in computed]:
             print(
                 f"{config.out}: {config.data} does not keep what {', '.join(sent)} is computed from; requests that do "

@@ -40,6 +40,7 @@ from reshelf.inference.serving.schemas import (
     RerankRequest,
     StoredEvent,
 )
+from reshelf.inference.serving.stages import Stages
 from reshelf.inference.serving.tenants import Tenant
 
 T = TypeVar("T")
@@ -122,7 +123,7 @@ class Service:
             if model is None:
                 raise UnservedError("engine_down")
             model.engine.admit(tenant.name, len(items), due - time.perf_counter())
-            prepared = await _before(due, self._prepare(model, tenant, request, items, history, new, meta))
+            prepared = await _before(due, self._prepare(model, tenant, request, items, history, new, meta, watch))
             watch.end("prompt")
             pending = model.score(prepared.prompt, tenant.name)
             done = await _before(due, pending)
@@ -142,11 +143,13 @@ class Service:
         if ranked is not None:
             arranged = ranked.arranged
         else:
+            watch.end("fallback")
             arranged = rules.arrange_first_stage(candidates) if rules else Arranged(np.arange(len(candidates)))
         meta.rules = arranged.counts
         results = self._results(request, items, ranked, arranged)
         if not rules or not (rules.only or rules.never):  # nobody knows what the others are
             results += self._invalid_results(request, items, len(results))
+        watch.end("order")
         if request.explain and ranked is None:
             meta.unexplained = meta.fallback
         elif request.explain and model is not None and ranked is not None:
@@ -278,7 +281,7 @@ class Service:
 
     async def _prepare(
         self, model: ServedModel, tenant: Tenant, request: RerankRequest, items: Mapping[int, Item],
-        history: Sequence[StoredEvent], new: Mapping[str, NewEvents], meta: Meta,
+        history: Sequence[StoredEvent], new: Mapping[str, NewEvents], meta: Meta, watch: Stages,
     ) -> PreparedList:  # fmt: skip
         try:
             assembled = assemble(
@@ -295,6 +298,7 @@ class Service:
                 impute=request.impute,
                 drop_unknown_events=True,
             )
+            watch.end("signals")
             meta.imputed, meta.missing = list(assembled.imputed), list(assembled.missing)
             meta.history |= {"events": len(assembled.ranking.history), "unknown": assembled.unknown_events}
             if assembled.builder.has_read(assembled.ranking):
@@ -371,19 +375,6 @@ class Service:
             )
             for index in islice(rest, None if request.top_n is None else request.top_n - before)
         ]
-
-
-class Stages:
-    """Milliseconds by stage."""
-
-    def __init__(self, meta: Meta, started: float) -> None:
-        self._meta, self._last = meta, started
-
-    def end(self, stage: str) -> None:
-        """The stage ends now."""
-        now = time.perf_counter()
-        self._meta.ms[stage] = 1000 * (now - self._last)
-        self._last = now
 
 
 async def _before(due: float, work: Awaitable[T]) -> T:
