@@ -150,7 +150,23 @@ class Rules(_Model):
             values: float [K], higher is better, in first-stage order: equal ones keep it.
             items: the K candidates.
         """
+        return self.rearrange(best_first(self.boost(values, items)), items)
+
+    def boost(self, values: np.ndarray, items: Sequence[Item]) -> np.ndarray:
+        """Values with boosts in them, float64 [K]."""
         values = np.array(values, dtype=np.float64)
+        for boost in self.boosts:
+            test = _Test(boost.where)
+            values[[test.fits(item) for item in items]] += boost.by
+        return values
+
+    def rearrange(self, order: Sequence[int] | np.ndarray, items: Sequence[Item]) -> Arranged:
+        """The order of a list by all rules but boosts, which the given order has in it already.
+
+        Args:
+            order: the K candidates, best first.
+            items: the K candidates in first-stage order.
+        """
         notes: dict[int, list[str]] = {}
         only, never = [_Test(where) for where in self.only], [_Test(where) for where in self.never]
         kept = [
@@ -163,7 +179,6 @@ class Rules(_Model):
             test = _Test(boost.where)
             for k in kept:
                 if test.fits(items[k]):
-                    values[k] += boost.by
                     notes.setdefault(k, []).append(f"{'boosted' if boost.by > 0 else 'buried'} by {abs(boost.by):g}")
         counts["boosted"] = len(notes)
         places = {pin.item_id: pin.place - 1 for pin in reversed(self.pins)}
@@ -171,11 +186,10 @@ class Rules(_Model):
         for place, k in pinned.items():
             notes.setdefault(k, []).append(f"pinned to place {place + 1}")
         counts["pinned"] = len(pinned)
-        held = set(pinned.values())
-        left = np.isin(np.arange(len(items)), [k for k in kept if k not in held])
-        waiting = [k for k in best_first(values).tolist() if left[k]]
-        order = self._fill(waiting, pinned, items, notes, counts)
-        return Arranged(np.array(order, dtype=np.int64), notes, {name: n for name, n in counts.items() if n})
+        left = set(kept) - set(pinned.values())
+        waiting = [k for k in map(int, order) if k in left]
+        placed = self._fill(waiting, pinned, items, notes, counts)
+        return Arranged(np.array(placed, dtype=np.int64), notes, {name: n for name, n in counts.items() if n})
 
     def arrange_first_stage(self, items: Sequence[Item]) -> Arranged:
         """The order of a list that has no scores: a boost counts as if first-stage places were worth 1, 1/2, 1/3, …"""

@@ -116,6 +116,11 @@ COMMANDS = {
         "give a reranker newer counts and texts to compute its numbers from",
         first="model",
     ),
+    "experiment report": Command(
+        "reshelf.evaluation.experiments.report.ExperimentReportConfig",
+        "reshelf.evaluation.experiments.report.report_experiment",
+        "say which arm of an experiment was better, from served lists and events",
+    ),
     "key": Command(
         "reshelf.inference.serving.tenants.KeyConfig",
         "reshelf.inference.serving.tenants.make_key",

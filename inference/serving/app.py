@@ -132,7 +132,7 @@ async def send_events(request: Request, body: EventsRequest, tenant: Admitted, s
     request.state.log["events"] = len(body.events)
     for n, event in enumerate(body.events):
         _check_event(event, f"events[{n}]", service)
-    stored = await service.append(tenant, body)
+    stored = await service.shoppers.append(tenant, body)
     return EventsReply(stored=stored, ignored=body.ignored, half_surrogates=request.state.half_surrogates)
 
 
@@ -147,7 +147,7 @@ async def forget(request: Request, user_id: str, tenant: Admitted, service: Serv
 @router.get("/v1/users/{user_id:any_text}/export", responses=REFUSALS, response_model_exclude_none=True)
 async def export(request: Request, user_id: str, tenant: Admitted, service: Served) -> ExportReply:
     """All that is kept of a shopper."""
-    reply = await service.export(tenant, user_id)
+    reply = await service.shoppers.export(tenant, user_id)
     _audit(request, "export", tenant, user_id, len(reply.events))
     return reply
 
