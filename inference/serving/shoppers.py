@@ -1,7 +1,7 @@
 """What is known of shoppers: kept, read for a ranking, exported, forgotten; and what holds where the store is silent.
 
 shoppers = Shoppers(store, catalogue, metrics)
-stored = await shoppers.append(tenant, request)
+stored = await shoppers.append(tenant, events)
 history = await shoppers.history(tenant, request, due, meta)
 """
 
@@ -19,7 +19,7 @@ from reshelf.inference.serving.history import History, HistoryStore, StoreError,
 from reshelf.inference.serving.log import log_once_a_minute
 from reshelf.inference.serving.metrics import Metrics
 from reshelf.inference.serving.refusals import RefusedError
-from reshelf.inference.serving.schemas import EventsRequest, ExportReply, Meta, RerankRequest, StoredEvent
+from reshelf.inference.serving.schemas import ExportReply, Meta, RerankRequest, SentEvent, StoredEvent
 from reshelf.inference.serving.tenants import Tenant
 
 T = TypeVar("T")
@@ -39,14 +39,14 @@ class Shoppers:
     def __init__(self, store: HistoryStore, catalogue: Mapping[str, Item], metrics: Metrics) -> None:
         self._store, self._catalogue, self._metrics = store, catalogue, metrics
 
-    async def append(self, tenant: Tenant, request: EventsRequest) -> int:
+    async def append(self, tenant: Tenant, events: Sequence[SentEvent]) -> int:
         """Keep events; returns how many were new.
 
         Raises:
             RefusedError: the store does not answer; nothing was acknowledged and the same may be sent again.
         """
         try:
-            return await self._store.append(tenant.name, request.events, counted=self._catalogue)
+            return await self._store.append(tenant.name, events, counted=self._catalogue)
         except StoreError as error:
             self._count_store_error(error)
             raise RefusedError("events cannot be kept now; send them again", status=503, wait_s=1) from error
