@@ -116,6 +116,12 @@ COMMANDS = {
         "give a reranker newer counts and texts to compute its numbers from",
         first="model",
     ),
+    "promote": Command(
+        "reshelf.evaluation.promotion.PromoteConfig",
+        "reshelf.evaluation.promotion.promote",
+        "put a new reranker in the place of the running one, if it is better on served lists",
+        first="model",
+    ),
     "experiment report": Command(
         "reshelf.evaluation.experiments.report.ExperimentReportConfig",
         "reshelf.evaluation.experiments.report.report_experiment",
