@@ -11,7 +11,7 @@ from typing import Any
 from reshelf.data.atomic import atomic
 from reshelf.data.dataset_folder import RankingData
 from reshelf.finetune.config import FinetuneConfig
-from reshelf.finetune.validation import METRIC, Metric
+from reshelf.finetune.validation import ERROR, METRIC, Metric
 from reshelf.modeling.calibration import Calibration
 from reshelf.modeling.lift import Lift
 
@@ -23,7 +23,8 @@ METRIC_NAMES: dict[Metric, str] = {"ndcg@10": "nDCG@10", "auc": "AUC"}
 def write_curve(folder: Path, log: Sequence[dict[str, Any]], metric: Metric = "ndcg@10") -> None:
     """`curve.json`: training loss by step and validation figures; `curve.png`: the same to look at."""
     train = [{"step": e["step"], "loss": e["loss"]} for e in log if "loss" in e]
-    valid = [{"step": e["step"], "loss": e["eval_loss"], metric: e[f"eval_{metric}"]} for e in log if METRIC in e]
+    measured = {"loss": "eval_loss", metric: f"eval_{metric}", metric + ERROR: f"eval_{metric}{ERROR}"}
+    valid = [{"step": e["step"]} | {name: e[key] for name, key in measured.items()} for e in log if METRIC in e]
     with atomic(folder / CURVE) as partial:
         partial.write_text(json.dumps({"train": train, "valid": valid}, indent=1), encoding="utf-8")
     import matplotlib
@@ -39,8 +40,9 @@ def write_curve(folder: Path, log: Sequence[dict[str, Any]], metric: Metric = "n
     left.plot([e["step"] for e in valid], [e["loss"] for e in valid], "o-", color="tab:orange", label="valid")
     left.set(xlabel="optimizer step", ylabel="loss")
     left.legend(frameon=False)
-    right.plot([e["step"] for e in valid], [e[metric] for e in valid], "o-", color="tab:orange")
-    right.set(xlabel="optimizer step", ylabel=f"{METRIC_NAMES[metric]} on valid")
+    steps, values, errors = ([e[name] for e in valid] for name in ("step", metric, metric + ERROR))
+    right.errorbar(steps, values, errors, fmt="o-", color="tab:orange", ecolor="0.75", capsize=3)
+    right.set(xlabel="optimizer step", ylabel=f"{METRIC_NAMES[metric]} on valid ± standard error")
     for axes in (left, right):
         axes.spines[["top", "right"]].set_visible(False)
     with atomic(folder / CURVE_PLOT) as partial:
@@ -143,7 +145,8 @@ The exact config is in `config.yaml`, the prompt and its fingerprint in `reshelf
 
 ## Validation
 
-The checkpoint with the best {metric} was kept: step {state.best_global_step}, {state.best_metric:.4f}.
+Of the checkpoints within a standard error of the best {metric}, the one of the lowest loss was kept: step
+{state.best_global_step}, {state.best_metric:.4f}.
 {"" if lift is None else lift.sentence()}
 
 | step | loss | {metric} |

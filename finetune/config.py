@@ -116,13 +116,14 @@ class FinetuneConfig:
     eval_every: int = 50
     """Optimizer steps between validations; a checkpoint is kept at each."""
     metric: Literal["ndcg@10", "auc"] = "ndcg@10"
-    """What the best checkpoint is best in. ndcg@10: order within lists that have a positive label. auc: of wanted
-    against other candidates of all validation lists, for lists that hold one candidate each."""
+    """What decides which checkpoint is kept: of those within a standard error of the best, the one of the lowest
+    validation loss. ndcg@10: order within lists that have a positive label. auc: of wanted against other candidates of
+    all validation lists, for lists that hold one candidate each."""
     calibration: Literal["isotonic", "platt", "none"] = "isotonic"
     """How scores become probabilities for people, fitted on the validation lists. isotonic needs some thousand
     candidates, platt has two parameters. The order of candidates never depends on it."""
     patience: int = 5
-    """Stop after this many validations in a row without a better `metric`."""
+    """Stop after this many validations in a row whose checkpoint was not kept."""
     seed: int = 0
     """The same seed gives the same curve."""
     overwrite: bool = False

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -63,7 +64,7 @@ def finetune(
     watch: Callable[[int, float], None] | None = None,
     callbacks: Sequence[TrainerCallback] = (),
 ) -> float:
-    """Train, keep the best checkpoint by `config.metric`, calibrate it, and write the reranker folder.
+    """Train, keep a checkpoint (`checkpoint_choice`), calibrate it, and write the reranker folder.
 
     Under `accelerate launch` every process calls this; the main one writes.
 
@@ -72,7 +73,7 @@ def finetune(
         callbacks: more of transformers' callbacks.
 
     Returns:
-        The best metric on the validation lists.
+        The metric of the kept checkpoint on the validation lists.
 
     Raises:
         InputError: the data, the model or the output folder cannot be used, or the folder holds another run or, without
@@ -81,7 +82,7 @@ def finetune(
     """
     arguments = _arguments(config)
     main = arguments.process_index == 0
-    data, tokenizer, levels, validation, trainer = together(lambda: _prepare(config, arguments))
+    config, data, tokenizer, levels, validation, trainer = together(lambda: _prepare(config, arguments))
     if main:
         with atomic(config.out / CONFIG) as partial:
             partial.write_text(config_text(config), encoding="utf-8")
@@ -102,9 +103,8 @@ def finetune(
         write_curve(config.out, trainer.state.log_history, config.metric)
         write_card(config.out, config, data, trainer.state, arguments.world_size, calibration, lift)
         shutil.rmtree(config.out / CHECKPOINTS)
-        best = trainer.state.best_metric
-        name = METRIC_NAMES[config.metric]
-        print(f"{config.out}: best valid {name} {best:.4f} at step {trainer.state.best_global_step}")
+        kept = f"{METRIC_NAMES[config.metric]} {trainer.state.best_metric:.4f}"
+        print(f"{config.out}: kept the checkpoint of step {trainer.state.best_global_step}, valid {kept}")
         if sent := [name for name in config.prompt.features if name not in computed]:
             print(
                 f"{config.out}: {config.data} does not keep what {', '.join(sent)} is computed from; requests that do "
@@ -118,9 +118,9 @@ def finetune(
 
 def _prepare(
     config: FinetuneConfig, arguments: TrainingArguments
-) -> tuple[RankingData, PreTrainedTokenizerBase, FeatureLevels, Validation, ListTrainer]:
-    """Everything that can find bad input; writes nothing."""
-    check_base_exists(config.model.base)
+) -> tuple[FinetuneConfig, RankingData, PreTrainedTokenizerBase, FeatureLevels, Validation, ListTrainer]:
+    """Everything that can find bad input, and the config in the catalogue's language; writes nothing."""
+    check_base_exists(config.model.base, config.model.revision)
     check_writable(config.out)
     if (config.out / SPEC_FILE).exists() and not (config.out / CHECKPOINTS).exists() and not config.overwrite:
         raise InputError(
@@ -135,6 +135,7 @@ def _prepare(
     )
     data = load_dataset_folder(config.data, ("train", "valid"))
     _cut(data, config)
+    config = replace(config, prompt=config.prompt.in_language_of(data.items.values()))
     check_unchanged(config.out / CHECKPOINTS, fingerprint(config, arguments.world_size))
     set_seed(config.seed)
     model, tokenizer = load_base(config.model, str(arguments.device), is_spread())
@@ -159,7 +160,7 @@ def _prepare(
         config.patience,
         _teaching(config.distil),
     )
-    return data, tokenizer, levels, validation, trainer
+    return config, data, tokenizer, levels, validation, trainer
 
 
 def _teaching(config: DistilConfig) -> Teaching | None:

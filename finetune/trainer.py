@@ -17,10 +17,11 @@ import torch
 from accelerate.utils import reduce
 from torch.distributed.fsdp import FSDPModule
 from torch.utils.data import DataLoader
-from transformers import EarlyStoppingCallback, TrainerCallback, TrainingArguments
+from transformers import TrainerCallback, TrainingArguments
 
 from reshelf.errors import DivergedError
 from reshelf.finetune.batches import Batch, ListDataset, collate, padded
+from reshelf.finetune.checkpoint_choice import kept_checkpoint
 from reshelf.finetune.distributed import StepSampler
 from reshelf.finetune.health import LEAST_SPREAD, diverged
 from reshelf.finetune.losses.weighted_sum import LossSum
@@ -73,7 +74,7 @@ class ListTrainer(PackedTrainer):
         train_dataset: lists with labels.
         validation: lists whose metrics decide.
         loss: a function of `finetune.losses` on labels.
-        patience: validations without progress before training stops.
+        patience: validations in a row whose checkpoint was not kept before training stops.
         teaching: how to learn from the teacher's scores that batches carry; None to leave them alone.
     """
 
@@ -98,13 +99,13 @@ class ListTrainer(PackedTrainer):
             data_collator=collate,
             callbacks=[
                 _NewEpoch(train_dataset, self._sampler),
-                EarlyStoppingCallback(patience),
                 *([TableProgress()] if args.process_index == 0 else []),
             ],
         )
         self.model_accepts_loss_kwargs = True  # `compute_loss` divides by the weight of the whole step
         self._validation = validation
         self._loss = loss
+        self._patience = patience
         self._teaching = teaching
         self._warned = False
 
@@ -167,6 +168,16 @@ class ListTrainer(PackedTrainer):
         self.log(dict(metrics))
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
+
+    def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
+        """Whether the checkpoint of this validation is the one to keep; ends training where patience does."""
+        metric = str(self.args.metric_for_best_model)
+        validations = [one for one in self.state.log_history if metric in one]
+        kept = kept_checkpoint(validations, metric)
+        self.state.best_metric, self.state.best_global_step = validations[kept][metric], int(validations[kept]["step"])
+        waited = len(validations) - 1 - kept
+        self.control.should_training_stop |= waited >= self._patience
+        return waited == 0
 
     def validation_scores(self) -> list[np.ndarray]:
         """`Validation.scores` of the model as it is now; after `train`, that is the best one. All processes call it."""

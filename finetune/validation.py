@@ -20,7 +20,7 @@ from reshelf.finetune.batches import Batch, Example, ListDataset, collate, padde
 from reshelf.finetune.distributed import share
 from reshelf.finetune.health import median_spread
 from reshelf.finetune.losses.weighted_sum import LossSum
-from reshelf.metrics.auc import auc
+from reshelf.metrics.auc import auc, auc_error
 from reshelf.metrics.bootstrap import interval, resample
 from reshelf.metrics.ndcg import exponential_gains, ndcg
 from reshelf.metrics.ordering import unranked
@@ -33,6 +33,8 @@ AUC = "eval_auc"
 UNRANKED = "eval_unranked"
 """Lists whose scores do not differ; nDCG counts them as in random order (`metrics.ordering.unranked`)."""
 SPREAD = "eval_spread"
+ERROR = "_error"
+"""Behind a metric's name: its standard error over validation lists."""
 CUT = 10
 _RESAMPLES = 2000
 
@@ -63,7 +65,8 @@ class Validation:
     ) -> dict[str, float]:
         """Mean loss on labels, as they are, nDCG@10 over the lists with a positive label, and with metric auc the AUC
         of label > 0 over all candidates; how many lists are unranked, and how much scores differ within a list
-        (`health.median_spread`). `model` is left in evaluation mode.
+        (`health.median_spread`). With `ERROR` behind a metric's name, its standard error. `model` is left in evaluation
+        mode.
 
         Several processes share the lists; each returns the same numbers, those of all lists.
 
@@ -89,11 +92,14 @@ class Validation:
         metrics = {
             "eval_loss": total / max(weight, 1e-12),
             METRIC: float(np.mean(values)),
+            METRIC + ERROR: float(np.std(values) / np.sqrt(len(values))),
             UNRANKED: float(sum(map(unranked, scored))),
             SPREAD: median_spread(scored),
         }
         if self.metric == "auc":
-            metrics[AUC] = auc(np.concatenate(scored), np.concatenate([labels for _, _, labels in rows]))
+            wanted = np.concatenate([labels for _, _, labels in rows])
+            metrics[AUC] = auc(np.concatenate(scored), wanted)
+            metrics[AUC + ERROR] = auc_error(metrics[AUC], int((wanted > 0).sum()), int((wanted == 0).sum()))
         return metrics
 
     @torch.no_grad()

@@ -33,7 +33,8 @@ from reshelf.inference.explain import leave_one_out
 from reshelf.inference.explanation import Explanation
 from reshelf.inference.ranking import prepare, rank, score
 from reshelf.inference.rules import Rules
-from reshelf.modeling.checkpoint import RerankerSpec, read_reranker
+from reshelf.modeling.checkpoint import SPEC_FILE, RerankerSpec, read_reranker
+from reshelf.modeling.hub import hub_problem, is_hub_id
 from reshelf.modeling.precision import Precision
 from reshelf.prompts.builder import Truncated
 from reshelf.prompts.item_tokens import ItemTokens, catalogue_tokens
@@ -307,12 +308,17 @@ def find_reranker(model: Path | str, revision: str | None) -> Path:
     if folder.is_dir():
         return folder
     name = str(model)
-    if folder.is_absolute() or name.startswith(".") or name.count("/") != 1:
+    if not is_hub_id(name) or "/" not in name:
         raise InputError(f"{model} is not there; give a folder that `reshelf finetune` wrote, or an id on the Hub")
+    if problem := hub_problem(name, SPEC_FILE, revision):
+        raise InputError(
+            f"{model} is no folder here, and not to be had from the Hugging Face Hub: {problem}; give a folder that "
+            "`reshelf finetune` wrote, or correct the id or the connection"
+        )
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     try:
         return Path(snapshot_download(name, revision=revision))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        raise InputError(f"{model} is neither a folder here nor on the Hugging Face Hub: {error}") from error
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise InputError(f"{model} cannot be had from the Hugging Face Hub: {error}") from error

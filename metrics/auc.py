@@ -36,6 +36,20 @@ def auc(scores: Scores, labels: Sequence[int] | np.ndarray, relevant_from: int =
     return float(roc_auc_score(relevant, np.asarray(scores, dtype=np.float64)))
 
 
+def auc_error(auc: float, positive: int, negative: int) -> float:
+    """Standard error of an AUC over so many independent rows (Hanley and McNeil, "The meaning and use of the area under
+    a receiver operating characteristic (ROC) curve", Radiology 143, 1982, equation 1).
+
+    Examples:
+        >>> round(auc_error(0.75, positive=50, negative=50), 4)
+        0.0488
+    """
+    two_positive, two_negative = auc / (2 - auc), 2 * auc**2 / (1 + auc)
+    variance = auc * (1 - auc)
+    variance += (positive - 1) * (two_positive - auc**2) + (negative - 1) * (two_negative - auc**2)
+    return float((variance / (positive * negative)) ** 0.5)
+
+
 def auc_by_user(
     scores: Sequence[Scores],
     labels: Sequence[Sequence[int] | np.ndarray],

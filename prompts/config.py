@@ -5,9 +5,12 @@ config = PromptConfig(template="plain", fields=["title", "price_level"])
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from reshelf.data.language import catalogue_language
+from reshelf.data.schema import Item
 from reshelf.errors import InputError
 
 WHOLE = ("title", "brand", "price", "price_level", "rating", "category", "attributes", "description")
@@ -23,8 +26,9 @@ class PromptConfig:
 
     template: Literal["qwen3", "plain"] = "qwen3"
     """qwen3: the chat format of Qwen3-Reranker. plain: bare lines, for base models without chat tokens."""
-    language: Literal["en", "zh"] = "en"
-    """Language of the template's own words."""
+    language: Literal["auto", "en", "zh"] = "auto"
+    """Language of the template's own words, and of what explains the model's order to people. auto: that of most titles
+    of the catalogue that it is trained on."""
     positive: str = "yes"
     """Label word for "wanted"; one token of the vocabulary."""
     negative: str = "no"
@@ -68,3 +72,9 @@ class PromptConfig:
             raise InputError(
                 f"prompt.event_tokens is {self.event_tokens}, more than prompt.history_tokens ({self.history_tokens})"
             )
+
+    def in_language_of(self, items: Iterable[Item]) -> PromptConfig:
+        """The same with a language: that of the catalogue where it is auto."""
+        if self.language != "auto":
+            return self
+        return replace(self, language=catalogue_language(item.title for item in items))

@@ -41,8 +41,9 @@ def _mark(value: Any) -> str:
 
 
 def template_source(config: PromptConfig) -> str:
-    """The template's text."""
-    name = f"{config.template}.{config.language}.jinja"
+    """The template's text; in English where there was no catalogue to find the language from."""
+    language = "en" if config.language == "auto" else config.language
+    name = f"{config.template}.{language}.jinja"
     return resources.files("reshelf.prompts").joinpath("templates", name).read_text(encoding="utf-8")
 
 

@@ -26,6 +26,7 @@ from reshelf.inference.serving.served_lists import ServedListLog
 from reshelf.inference.serving.service import Service
 from reshelf.inference.serving.shoppers import Shoppers
 from reshelf.inference.serving.tenants import OPEN, Tenants
+from reshelf.inference.serving.traces import Traces
 from reshelf.inference.serving.trials import Trials
 
 _PURGE_S = 3600.0
@@ -41,6 +42,7 @@ async def running(config: ServeConfig, engine: ServedEngine) -> AsyncIterator[Fa
     Raises:
         InputError: something that the config names cannot be used, or the engine does not start.
     """
+    traces = Traces(config.traces) if config.traces else None
     catalogue = {} if config.data is None else read_catalogue(config.data / "items.parquet")
     experiment = None if config.experiment is None else read_experiment(config.experiment)
     tenants = Tenants(config.tenants, OPEN.model_copy(update={"experiment": experiment}))
@@ -52,7 +54,7 @@ async def running(config: ServeConfig, engine: ServedEngine) -> AsyncIterator[Fa
     keep_s, served_keep_s = (duration_s(one) if one else None for one in (config.keep, config.served_keep))
     folder = config.served_lists
     log = None if folder is None else ServedListLog(folder, metrics, served_keep_s, 1e9 * config.served_gb)
-    store = await open_store(config.history, config.kept_events, keep_s)
+    store = await open_store(config.history, config.kept_events, keep_s, config.redis_password_file)
     shoppers = Shoppers(store, catalogue, metrics)
     trials = Trials(models, shoppers, log, config.deadline_ms / 1000)
     purging = asyncio.create_task(_purge(store)) if keep_s is not None else None
@@ -61,13 +63,15 @@ async def running(config: ServeConfig, engine: ServedEngine) -> AsyncIterator[Fa
         # A catalogue is a million objects that stay: a collection that walked through them would hold up every request.
         gc.freeze()
         rates = Rates(getattr(store, "evaluate", None))  # in Redis, where histories are
-        yield make_app(Service(config, catalogue, models, shoppers, trials, metrics), tenants, rates)
+        yield make_app(Service(config, catalogue, models, shoppers, trials, metrics), tenants, rates, traces)
     finally:
         if purging is not None:
             purging.cancel()
         await trials.close()
         await models.close()
         await store.close()
+        if traces is not None:
+            traces.close()
 
 
 async def _purge(store: HistoryStore) -> None:

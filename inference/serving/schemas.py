@@ -156,7 +156,8 @@ class Meta(BaseModel):
     queue_full: they would not have, for too many lists wait; engine_down, engine_error: as it says; features_missing:
     the model reads the numbers that `missing` names."""
     ms: dict[str, float] = {}
-    """Milliseconds by stage: read, history, prompt, wait, engine, explain, total."""
+    """Milliseconds by stage, one after the other: read, history, signals, prompt, wait (for the engine), engine, order,
+    explain; fallback, of what was given up; and total."""
     unexplained: str | None = None
     """Why there are no explanations though they were asked for: as `fallback`, which has none either."""
     prompt_tokens: int = 0

@@ -27,6 +27,7 @@ from reshelf.inference.serving.engine.models import ServedModel
 from reshelf.inference.serving.engine.queue import UnservedError
 from reshelf.inference.serving.refusals import RefusedError
 from reshelf.inference.serving.schemas import Meta, RerankRequest, StoredEvent
+from reshelf.inference.serving.stages import Stages
 from reshelf.inference.serving.tenants import Tenant
 
 T = TypeVar("T")
@@ -60,19 +61,6 @@ class RequestContext:
             return await work
 
 
-class Stages:
-    """Milliseconds by stage."""
-
-    def __init__(self, meta: Meta, started: float) -> None:
-        self._meta, self._last = meta, started
-
-    def end(self, stage: str) -> None:
-        """The stage ends now."""
-        now = time.perf_counter()
-        self._meta.ms[stage] = 1000 * (now - self._last)
-        self._last = now
-
-
 async def score_list(
     model: ServedModel, context: RequestContext, new: Mapping[str, NewEvents], meta: Meta, stages: Stages
 ) -> tuple[PreparedList, np.ndarray]:
@@ -90,7 +78,7 @@ async def score_list(
         MissingFeaturesError: numbers are missing that the model does not do without.
     """
     model.engine.admit(context.tenant.name, len(context.items), context.seconds_left)
-    prepared = await context.in_time(_prepared(model, context, new, meta))
+    prepared = await context.in_time(_prepared(model, context, new, meta, stages))
     stages.end("prompt")
     done = await context.in_time(model.score(prepared.prompt, context.tenant.name))
     stages.end("wait")
@@ -101,7 +89,7 @@ async def score_list(
 
 
 async def _prepared(
-    model: ServedModel, context: RequestContext, new: Mapping[str, NewEvents], meta: Meta
+    model: ServedModel, context: RequestContext, new: Mapping[str, NewEvents], meta: Meta, stages: Stages
 ) -> PreparedList:
     request, items = context.request, context.items
     try:
@@ -119,6 +107,7 @@ async def _prepared(
             impute=request.impute,
             drop_unknown_events=True,
         )
+        stages.end("signals")
         meta.imputed, meta.missing = list(assembled.imputed), list(assembled.missing)
         meta.history |= {"events": len(assembled.ranking.history), "unknown": assembled.unknown_events}
         if assembled.builder.has_read(assembled.ranking):

@@ -24,8 +24,9 @@ from reshelf.inference.serving.metrics import Metrics
 from reshelf.inference.serving.refusals import RefusedError
 from reshelf.inference.serving.results import invalid_documents, ranked_documents
 from reshelf.inference.serving.schemas import Assigned, Meta, RerankReply, RerankRequest
-from reshelf.inference.serving.scoring import RequestContext, Stages, explain_list, score_list
+from reshelf.inference.serving.scoring import RequestContext, explain_list, score_list
 from reshelf.inference.serving.shoppers import Shoppers
+from reshelf.inference.serving.stages import Stages
 from reshelf.inference.serving.tenants import Tenant
 from reshelf.inference.serving.trials import Trial, Trials
 
@@ -129,12 +130,14 @@ class Service:
         if ranked is not None:
             arranged = ranked.arranged
         else:
+            stages.end("fallback")
             arranged = rules.arrange_first_stage(candidates) if rules else Arranged(np.arange(len(candidates)))
         meta.rules = arranged.counts
         teams = trial.teams(interleaved)
         results = ranked_documents(request, items, ranked, arranged, teams)
         if not rules or not (rules.only or rules.never):  # nobody knows what the others are
             results += invalid_documents(request, items, len(results))
+        stages.end("order")
         if request.explain and ranked is None:
             meta.unexplained = meta.fallback
         elif request.explain and model is not None and ranked is not None:

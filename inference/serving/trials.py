@@ -30,9 +30,10 @@ from reshelf.inference.serving.engine.queue import UnservedError
 from reshelf.inference.serving.log import log_once_a_minute
 from reshelf.inference.serving.refusals import RefusedError
 from reshelf.inference.serving.schemas import Meta, RerankRequest
-from reshelf.inference.serving.scoring import RequestContext, Stages, score_list
+from reshelf.inference.serving.scoring import RequestContext, score_list
 from reshelf.inference.serving.served_lists import ServedList, ServedListLog
 from reshelf.inference.serving.shoppers import Shoppers
+from reshelf.inference.serving.stages import Stages
 from reshelf.inference.serving.tenants import Tenant
 
 _SHADOWS = 4

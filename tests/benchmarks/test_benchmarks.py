@@ -21,11 +21,12 @@ PROMISED = {
                    "vllm_vs_llm_score"],
     "batch": ["batch_share_of_engine"],
     "prompts": [],
-    "logs": [],
+    "logs": ["built_vs_past", "built_gib", "queries_gib", "shown_vs_past", "shown_s", "shown_gib"],
     "serving": ["first_reply_s", "overhead_ms_10", "overhead_share_100", "load_80%_5xx", "load_300%_p99 ms"],
     "fuzz": ["fuzz_cases", "fuzz_5xx", "fuzz_not_as_documented"],
     "hostile": ["hostile_places_up_beyond_plain", "hostile_control_tokens"],
     "feature_dropout": ["dropout_cost", "dropout_without_one", "dropout_without_all"],
+    "against_past": ["score_small_vs_past", "score_real_vs_past", "finetune_real_vs_past", "serve_requests_vs_past"],
 }  # fmt: skip
 
 

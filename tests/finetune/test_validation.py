@@ -14,6 +14,7 @@ import torch
 from reshelf.data.dataset_folder import RankingData, save_dataset_folder
 from reshelf.errors import InputError
 from reshelf.finetune.batches import ListDataset
+from reshelf.finetune.checkpoint_choice import kept_checkpoint
 from reshelf.finetune.config import FinetuneConfig
 from reshelf.finetune.losses.bce import bce
 from reshelf.finetune.run import finetune
@@ -88,19 +89,19 @@ def test_auc_is_the_share_of_pairs_over_all_lists_in_the_right_order(config: Fin
     assert metrics["eval_loss"] == pytest.approx(float(logs), rel=1e-4), "every candidate weighs the same"
 
 
-def test_the_checkpoint_with_the_best_auc_is_kept_of_lists_that_hold_one_candidate(
+def test_auc_chooses_among_checkpoints_where_lists_hold_one_candidate(
     config: FinetuneConfig, single: RankingData, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     save_dataset_folder(tmp_path / "single", single)
     config = replace(config, data=tmp_path / "single", loss="bce", metric="auc", train_lists=64, valid_lists=64)
     config.optimizer.lists_per_step, config.optimizer.epochs = 16, 2
     finetune(config)
-    found = [point["auc"] for point in json.loads((config.out / "curve.json").read_text())["valid"]]
+    valid = json.loads((config.out / "curve.json").read_text())["valid"]
+    found = [point["auc"] for point in valid]
+    kept = valid[kept_checkpoint([{f"eval_{name}": value for name, value in p.items()} for p in valid], "eval_auc")]
     card = (config.out / "README.md").read_text()
     assert len(set(found)) > 1
-    assert (
-        f"The checkpoint with the best AUC was kept: step {[3, 6, 8][int(np.argmax(found))]}, {max(found):.4f}" in card
-    )
+    assert f"was kept: step\n{kept['step']}, {kept['auc']:.4f}." in card
     assert "| step | loss | AUC |" in card
     shown = capsys.readouterr().out
     assert "nDCG" not in shown

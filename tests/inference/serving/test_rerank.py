@@ -248,6 +248,26 @@ def test_what_cannot_be_served_is_refused_with_its_field(
     assert reply.json()["request_id"] == reply.headers["X-Request-Id"]
 
 
+@pytest.mark.parametrize(
+    ("sent", "kept"),
+    [
+        ("web-7:a/B.c_d+e=f@g", "web-7:a/B.c_d+e=f@g"),
+        ('a"} {é', "a"),
+        ("x" * 500, "x" * 128),
+        ('";', None),
+        ("", None),
+    ],
+)
+def test_a_request_keeps_the_id_that_its_caller_gave_it(server: Server, sent: str, kept: str | None) -> None:
+    reply = server.http.post(
+        "/v1/rerank", json={"documents": ["mug"]}, headers={"X-Request-Id": sent.encode("latin-1")}
+    )
+    said = reply.headers["X-Request-Id"]
+    assert re.fullmatch(r"[0-9a-f]{16}", said) if kept is None else said == kept
+    assert reply.json()["id"] == said
+    until(lambda: any(line.get("request_id") == said for line in server.lines()), 10)
+
+
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe", b'{"query": NaN}', b'{"a": ' + b"[" * 999])
 def test_what_is_not_a_request_is_refused(server: Server, content: bytes) -> None:
     reply = server.http.post("/v1/rerank", content=content, headers={"Content-Type": "application/json"})
