@@ -176,13 +176,16 @@ def _end_whole_days(work: Work, part: int, timezone: str) -> None:
     A day is written as a date, or as midnight in every row of a table (of some zone, if there are enough rows to say).
     """
     local = f"timezone({quoted(timezone)}, make_timestamptz(key))"
-    midnights, n, quarters, moments, apart = work.fetch(
-        f"SELECT bool_and({local} = date_trunc('day', {local})), count(*), bool_and(key % {_QUARTER} = 0), "
-        f"count(DISTINCT key % {_DAY}), max(key % {_DAY}) - min(key % {_DAY}) "
-        f"FROM event_row WHERE part = {part} AND key IS NOT NULL"
-    )[0]
-    one_moment = moments == 1 or (moments == 2 and apart in (_HOUR, _DAY - _HOUR))  # summer and winter
-    every = (midnights and n > 1) or (n >= _MANY and quarters and one_moment)
+    rows = f"FROM event_row WHERE part = {part} AND key IS NOT NULL"
+    quarters, n = work.fetch(f"SELECT bool_and(key % {_QUARTER} = 0 OR key < 0), count(*) {rows}")[0]
+    every = False
+    if quarters:  # all zones are whole quarters of an hour from UTC, since 1970
+        midnights, moments, apart = work.fetch(
+            f"SELECT bool_and({local} = date_trunc('day', {local})), count(DISTINCT key % {_DAY}), "
+            f"max(key % {_DAY}) - min(key % {_DAY}) {rows}"
+        )[0]
+        one_moment = moments == 1 or (moments == 2 and apart in (_HOUR, _DAY - _HOUR))  # summer and winter
+        every = (midnights and n > 1) or (n >= _MANY and one_moment)
     where = f"part = {part} AND key IS NOT NULL" + ("" if every else " AND whole_day")
     end = f"epoch_us(timezone({quoted(timezone)}, {local} + INTERVAL 1 DAY)) - 1"
     work.run(f"UPDATE event_row SET key = {end}, whole_day = true WHERE {where}")
@@ -273,17 +276,12 @@ def _drop_repeated(work: Work, mapping: Mapping) -> None:
         _drop_again(work, mapping, "event id seen before")
     if not (mapping.events[0].time or mapping.events[0].order):
         return
+    at_once = "SELECT user, key FROM checked GROUP BY user, key HAVING count(*) > 1"  # few, and soon found
     work.run(
-        "CREATE TABLE same AS SELECT user, item, kind, undoes, key, query, min(struct_pack(part := part, row := row)) "
-        "AS first FROM checked GROUP BY user, item, kind, undoes, key, query HAVING count(*) > 1"
+        "CREATE TABLE again AS SELECT part, row FROM (SELECT part, row, row_number() OVER (PARTITION BY user, item, "
+        "kind, undoes, key, query ORDER BY part, row) AS n FROM checked SEMI JOIN "
+        f"({at_once}) USING (user, key)) WHERE n > 1"
     )
-    work.run(
-        "CREATE TABLE again AS SELECT c.part, c.row FROM checked c JOIN same s ON c.user = s.user AND c.item = s.item "
-        "AND "
-        "c.kind IS NOT DISTINCT FROM s.kind AND c.undoes IS NOT DISTINCT FROM s.undoes AND c.key = s.key AND c.query "
-        "= s.query WHERE struct_pack(part := c.part, row := c.row) > s.first"
-    )
-    work.run("DROP TABLE same")
     _drop_again(work, mapping, REPEATED)
 
 

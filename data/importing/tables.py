@@ -8,8 +8,9 @@ source.place(3)            # "events.csv row 3 (line 5)", found by reading once 
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -36,6 +37,9 @@ from reshelf.data.importing.text_files import ENCODINGS, JSON, TEXT, ending_of, 
 from reshelf.errors import InputError
 
 _LINE_LIMIT = 1 << 24
+_PARQUET = (".parquet", ".pq")
+_COUNTED = "row_number() OVER () - 1"
+"""A row's number; DuckDB counts on one thread."""
 
 
 @dataclass(frozen=True)
@@ -141,7 +145,7 @@ def open_table(work: Work, spec: Table, part: str, wanted: Sequence[str]) -> Sou
         if bad:
             raise InputError(f"{part}.where.{name}: {bad[0]!r} is unknown; use not, {', '.join(RANGES)}")
         tests.append(chosen_by(columns[name], value, spec))
-    numbered = f"(SELECT row_number() OVER () - 1 AS row, * FROM {body})"
+    numbered = body if files and ending_of(files[0]) in _PARQUET else f"(SELECT {_COUNTED} AS row, * FROM {body})"
     relation = f"(FROM {numbered} WHERE {' AND '.join(tests)})" if tests else numbered
     return Source(work, part, spec, files, relation, body, columns)
 
@@ -190,14 +194,14 @@ def find_files(root: Path, file: str, part: str) -> list[Path]:
 def _select(work: Work, spec: Table, files: list[Path], part: str, names: list[str]) -> tuple[str, dict[str, Column]]:
     """A sub-select over files, and its columns."""
     endings = {ending_of(file) for file in files}
-    if endings <= {".parquet", ".pq"}:
+    if endings <= set(_PARQUET):
         return _parquet(work, files, part, names)
     if endings <= set(JSON):
         return _json(work, spec, files, part, names)
     if endings <= set(TEXT):
         bodies = [_text(work, spec, file, part, names) for file in files]
         return f"({' UNION ALL '.join(bodies)})", {name: Column(named(name), "VARCHAR") for name in names}
-    odd = next(file for file in files if ending_of(file) not in (".parquet", ".pq", *JSON, *TEXT))
+    odd = next(file for file in files if ending_of(file) not in (*_PARQUET, *JSON, *TEXT))
     raise InputError(
         f"{work.root / odd}: unknown kind of file; use .parquet, .jsonl, .ndjson, .json, .csv, .tsv, .dat or .txt "
         "(all but Parquet also .gz)"
@@ -216,12 +220,24 @@ def _parquet(work: Work, files: list[Path], part: str, names: list[str]) -> tupl
     except duckdb.Error as error:
         raise InputError(f"{work.root / files[0]} cannot be read as Parquet: {one_line(error)}") from error
     expressions = [f"{_nested(name, there, str(work.root / files[0]), part)} AS {named(name)}" for name in names]
-    inner = f"(SELECT {', '.join(expressions) or '1 AS one'} FROM {body})"
+    inner = f"(SELECT {', '.join([f'{_parquet_row(work, files, there)} AS row', *expressions])} FROM {body})"
     try:
         return inner, _typed(work, inner, names)
     except duckdb.Error as error:
         what = f"{one_line(error)}; correct {part} in the mapping, or unnest lists with sql"
         raise InputError(f"{work.root / files[0]}: {what}") from error
+
+
+def _parquet_row(work: Work, files: list[Path], there: Mapping[str, str]) -> str:
+    """A row's number over all files, which any thread can say; columns of the files hide DuckDB's of the same name."""
+    if {"file_row_number", "file_index"} & {name.lower() for name in there}:
+        return _COUNTED
+    if len(files) == 1:
+        return "file_row_number"
+    paths = ", ".join(quoted(str(work.root / file)) for file in files)
+    counts = dict(work.fetch(f"SELECT file_name, num_rows FROM parquet_file_metadata([{paths}])"))
+    before = itertools.accumulate((counts[str(work.root / file)] for file in files[:-1]), initial=0)
+    return f"{list(before)}[file_index + 1] + file_row_number"
 
 
 def _typed(work: Work, body: str, names: list[str]) -> dict[str, Column]:
