@@ -35,10 +35,12 @@ _MANY = 20
 """Events that say in which zone their midnights are."""
 REPEATED = "repeated row"
 UNKNOWN_ITEM = "item not in the catalogue"
+_PLACE = "(CAST(part AS BIGINT) << 56) + row"
+"""SQL of what rows of several tables are sorted by: a number is compared faster than a struct."""
 _STAGED = (
-    "part TINYINT, row BIGINT, user VARCHAR, item VARCHAR, kind VARCHAR, key BIGINT, unread BOOLEAN, value DOUBLE, "
-    "local BOOLEAN, bad_value BOOLEAN, query VARCHAR, list VARCHAR, event_id VARCHAR, session VARCHAR, split VARCHAR, "
-    "whole_day BOOLEAN"
+    "part TINYINT, row BIGINT, user VARCHAR, item INTEGER, unknown VARCHAR, kind VARCHAR, key BIGINT, unread BOOLEAN, "
+    "value DOUBLE, local BOOLEAN, bad_value BOOLEAN, query VARCHAR, list VARCHAR, event_id VARCHAR, session VARCHAR, "
+    "split VARCHAR, whole_day BOOLEAN"
 )
 
 
@@ -85,7 +87,7 @@ def _stage(work: Work, mapping: Mapping, number: int) -> Source:
         "part": str(number),
         "row": place,
         "user": source.id(spec.user_id),
-        "item": source.id(spec.item_id),
+        "item_id": source.id(spec.item_id),
         "kind": source.text(spec.kind_column) if spec.kind_column else quoted(spec.kind.value),
         **source.times(spec.time, "key"),
         "whole_day": is_whole_day(source.column(spec.time), spec) if spec.time else "false",
@@ -100,7 +102,12 @@ def _stage(work: Work, mapping: Mapping, number: int) -> Source:
     if not spec.time:
         columns["key"] = f"CAST({order} AS BIGINT)" if order in ("row", "place") else f"CAST({order} * 1e6 AS BIGINT)"
     selected = ", ".join(f"{sql} AS {name}" for name, sql in columns.items())
-    reading(work, source, f"INSERT INTO event_row BY NAME SELECT {selected} FROM {source.relation}")
+    reading(
+        work,
+        source,
+        "INSERT INTO event_row BY NAME SELECT s.* EXCLUDE (item_id), i.code AS item, CASE WHEN i.code IS NULL THEN "
+        f"item_id END AS unknown FROM (SELECT {selected} FROM {source.relation}) s LEFT JOIN known i ON i.id = item_id",
+    )
     source.count(f"event_row WHERE part = {number}")
     for (row,) in work.fetch(f"SELECT row FROM event_row WHERE part = {number} AND bad_value ORDER BY row LIMIT 1"):
         source.fail(row, spec.value or "", f"{written(source, spec.value, row)!r} is not a number")
@@ -152,8 +159,7 @@ def _check_rows(work: Work, mapping: Mapping, sources: list[Source]) -> None:
     """Codes of shoppers in order of first appearance, and of queries; too many unread times are an error."""
     work.run(
         "CREATE TABLE shopper AS SELECT user AS id, CAST(row_number() OVER (ORDER BY first) - 1 AS INTEGER) AS code "
-        "FROM (SELECT user, min(struct_pack(part := part, row := row)) AS first FROM event_row WHERE user IS NOT NULL "
-        "GROUP BY user)"
+        f"FROM (SELECT user, min({_PLACE}) AS first FROM event_row WHERE user IS NOT NULL GROUP BY user)"
     )
     work.run(
         "CREATE TABLE query AS SELECT query AS text, CAST(row_number() OVER (ORDER BY query) - 1 AS INTEGER) AS code "
@@ -164,7 +170,7 @@ def _check_rows(work: Work, mapping: Mapping, sources: list[Source]) -> None:
         where = f"FROM event_row WHERE part = {number}"
         field = names_of(spec.user_id)[0]
         check_exact(work, source, f"SELECT user, min(row) {where} GROUP BY user", field)
-        check_exact(work, source, f"SELECT item, min(row) {where} GROUP BY item", names_of(spec.item_id)[0])
+        check_exact(work, source, f"SELECT unknown, min(row) {where} GROUP BY unknown", names_of(spec.item_id)[0])
         check_times(work, source, "event_row", f"part = {number}", spec.time)
         if spec.time and any(lists.time for lists in (*mapping.lists, *mapping.pairs)):
             _end_whole_days(work, number, spec.timezone or "UTC")
@@ -192,7 +198,7 @@ def _end_whole_days(work: Work, part: int, timezone: str) -> None:
 
 
 def _check(work: Work, mapping: Mapping, sources: list[Source]) -> None:
-    """The table `checked`: codes for texts; rows to drop are counted by reason and left out."""
+    """The table `checked`, sorted: codes for texts; rows to drop are counted by reason and left out."""
     thresholds = (mapping.build or BuildConfig()).rating_thresholds
     stars = " + ".join(f"CAST(s.value >= {least} AS TINYINT)" for least in thresholds) or "0"
     latest = int((clock.time() + 86_400) * 1e6)
@@ -203,8 +209,8 @@ def _check(work: Work, mapping: Mapping, sources: list[Source]) -> None:
     reason = f"""CASE
         WHEN s.user IS NULL THEN 'shopper id missing'
         WHEN k.kind IS NULL AND k.undoes IS NULL THEN '{UNMAPPED}'
-        WHEN s.item IS NULL AND k.kind IS DISTINCT FROM {SEARCH} THEN 'item id missing'
-        WHEN i.code IS NULL AND k.kind IS DISTINCT FROM {SEARCH} THEN '{UNKNOWN_ITEM}'
+        WHEN s.item IS NULL AND s.unknown IS NULL AND k.kind IS DISTINCT FROM {SEARCH} THEN 'item id missing'
+        WHEN s.item IS NULL AND k.kind IS DISTINCT FROM {SEARCH} THEN '{UNKNOWN_ITEM}'
         WHEN k.kind = {SEARCH} AND s.query IS NULL AND {has_query} THEN 'search without a query'
         WHEN {timed} AND s.unread THEN 'time cannot be read'
         WHEN s.key IS NULL THEN 'time missing'
@@ -212,13 +218,13 @@ def _check(work: Work, mapping: Mapping, sources: list[Source]) -> None:
             THEN 'time before {" or ".join(days)} or in the future' END"""
     work.run(
         f"""CREATE TABLE checked AS SELECT s.part, s.row, u.code AS user,
-            CASE WHEN k.kind = {SEARCH} THEN -1 ELSE i.code END AS item, k.kind, k.undoes, s.key,
-            CASE WHEN isinf(s.value) THEN NULL ELSE s.value END AS value, isinf(s.value) AS infinite,
-            coalesce(q.code, -1) AS query, s.list, s.event_id, s.session, s.split, s.whole_day,
+            CASE WHEN k.kind = {SEARCH} THEN -1 ELSE s.item END AS item, k.kind, k.undoes, s.key,
+            s.value, coalesce(q.code, -1) AS query, s.list, s.event_id, s.session, s.split, s.whole_day,
             CAST(CASE WHEN k.rated THEN coalesce({stars}, 0) ELSE coalesce(k.grade, 0) END AS TINYINT) AS grade,
             {reason} AS reason
-        FROM event_row s LEFT JOIN kind k ON k.part = s.part AND k.raw = s.kind LEFT JOIN known i ON i.id = s.item
-            LEFT JOIN shopper u ON u.id = s.user LEFT JOIN query q ON q.text = s.query"""
+        FROM event_row s LEFT JOIN kind k ON k.part = s.part AND k.raw = s.kind
+            LEFT JOIN shopper u ON u.id = s.user LEFT JOIN query q ON q.text = s.query
+        ORDER BY u.code, s.key, s.part, s.row"""
     )
     kinds: dict[int, list[str]] = {}
     for number, raw, n in work.fetch(
@@ -231,7 +237,9 @@ def _check(work: Work, mapping: Mapping, sources: list[Source]) -> None:
         "SELECT part, reason, count(*) FROM checked WHERE reason IS NOT NULL GROUP BY ALL ORDER BY 1, 2"
     ):
         work.report.drop(sources[number].part, why, n, kinds.get(number, ()) if why == UNMAPPED else ())
-    for number, n in work.fetch("SELECT part, count(*) FROM checked WHERE infinite AND reason IS NULL GROUP BY part"):
+    for number, n in work.fetch(
+        "SELECT part, count(*) FROM checked WHERE isinf(value) AND reason IS NULL GROUP BY part"
+    ):
         work.report.repair(sources[number].part, "value is infinite, now missing", n, ["Infinity"])
     if work.number("SELECT count(*) FROM checked WHERE reason IS NULL"):
         for number, source in enumerate(sources):
@@ -242,7 +250,7 @@ def _check(work: Work, mapping: Mapping, sources: list[Source]) -> None:
         lost = f"SELECT row FROM checked WHERE part = {number} AND reason = '{UNKNOWN_ITEM}'"
         if spec.on_unknown == "error" and (found := work.fetch(f"{lost} ORDER BY row LIMIT 1")):
             row = found[0][0]
-            item = work.fetch(f"SELECT item FROM event_row WHERE part = {number} AND row = {row}")[0][0]
+            item = work.fetch(f"SELECT unknown FROM event_row WHERE part = {number} AND row = {row}")[0][0]
             what = f"item {item!r} is not in the catalogue; add it to items, or set on_unknown: drop"
             source.fail(row, names_of(spec.item_id)[0], what)
     work.run(f"CREATE TABLE lost AS SELECT user, key FROM checked WHERE reason = '{UNKNOWN_ITEM}'")
@@ -276,11 +284,12 @@ def _drop_repeated(work: Work, mapping: Mapping) -> None:
         _drop_again(work, mapping, "event id seen before")
     if not (mapping.events[0].time or mapping.events[0].order):
         return
-    at_once = "SELECT user, key FROM checked GROUP BY user, key HAVING count(*) > 1"  # few, and soon found
+    before = "SELECT user, key, lag(user) OVER () AS user_before, lag(key) OVER () AS key_before FROM checked"
+    at_once = f"SELECT user, key FROM ({before}) WHERE user = user_before AND key = key_before"
     work.run(
         "CREATE TABLE again AS SELECT part, row FROM (SELECT part, row, row_number() OVER (PARTITION BY user, item, "
-        "kind, undoes, key, query ORDER BY part, row) AS n FROM checked SEMI JOIN "
-        f"({at_once}) USING (user, key)) WHERE n > 1"
+        f"kind, undoes, key, query ORDER BY part, row) AS n FROM checked SEMI JOIN ({at_once}) USING (user, key)) "
+        "WHERE n > 1"
     )
     _drop_again(work, mapping, REPEATED)
 
@@ -323,12 +332,10 @@ def _take_back(work: Work, mapping: Mapping) -> None:
     for part, n in work.fetch("SELECT part, count(*) FROM checked WHERE undoes IS NOT NULL GROUP BY part"):
         work.report.drop(events_name(mapping, part), "takes another event back", n)
     work.run(
-        f"""CREATE TABLE log AS SELECT c.part, c.row, c.user, c.item, c.kind, c.key, c.value, c.query, c.list,
-            c.session, c.split, c.whole_day,
-            CASE WHEN t.undone IS NULL THEN c.grade ELSE 0 END AS grade, coalesce(t.undone, {NEVER}) AS undone
-        FROM checked c LEFT JOIN taken t ON t.part = c.part AND t.row = c.row WHERE c.undoes IS NULL
-        ORDER BY c.user, c.key, c.part, c.row"""
+        f"CREATE TABLE log AS SELECT * EXCLUDE (undoes, event_id, reason), {NEVER} AS undone FROM checked "
+        "WHERE undoes IS NULL"
     )
+    work.run("UPDATE log SET grade = 0, undone = t.undone FROM taken t WHERE log.part = t.part AND log.row = t.row")
     work.run("DROP TABLE checked")
     work.run("DROP TABLE taken")
 
@@ -337,8 +344,8 @@ def event_log(work: Work, mapping: Mapping) -> EventLog:
     """The table `log` as arrays; its rows are the log's rows."""
     columns = work.spool(
         "events",
-        "SELECT user, item, kind, key, coalesce(value, 'nan'::DOUBLE) AS value, grade, query, undone FROM log ORDER "
-        "BY rowid",
+        "SELECT user, item, kind, key, CASE WHEN isfinite(value) THEN value ELSE 'nan'::DOUBLE END AS value, grade, "
+        "query, undone FROM log ORDER BY rowid",
         {"user": np.int32, "item": np.int32, "kind": np.int8, "key": np.int64, "value": np.float64, "grade": np.int8}
         | {"query": np.int32, "undone": np.int64},
     )

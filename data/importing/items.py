@@ -126,13 +126,14 @@ def check_exact(work: Work, source: Source, ids: str, field: str) -> None:
     Raises:
         InputError: names file, row and field.
     """
-    nested = "regexp_matches(id, '^\\s*[\\[{]') AND json_valid(id)"
-    for text, row in work.fetch(f"SELECT * FROM ({ids}) t(id, row) WHERE {nested} ORDER BY row LIMIT 1"):
-        source.fail(row, field, f"{text[:60]} is no id; map a part of it ({field}.part), or unnest it with sql")
-    found = work.fetch(
-        f"SELECT * FROM ({ids}) t(id, row) WHERE regexp_full_match(id, {quoted(INEXACT)}) ORDER BY row LIMIT 1"
-    )
-    for text, row in found:
+    nested = "(regexp_matches(id, '^\\s*[\\[{]') AND json_valid(id))"
+    inexact = f"regexp_full_match(id, {quoted(INEXACT)})"
+    for text, row, is_nested in work.fetch(
+        f"SELECT *, {nested} AS nested FROM ({ids}) t(id, row) WHERE nested OR {inexact} "
+        "ORDER BY nested DESC, row LIMIT 1"
+    ):
+        if is_nested:
+            source.fail(row, field, f"{text[:60]} is no id; map a part of it ({field}.part), or unnest it with sql")
         bits = 53 if abs(float(text)) >= 2**53 else 24
         what = (
             f"the id {text} is a floating-point number above 2^{bits}, which has lost digits and merges different ids"
@@ -303,7 +304,8 @@ def _read_parents(work: Work, mapping: Mapping) -> None:
     spec = mapping.parents
     if spec is None:
         return
-    _, count = _read_small(work, spec, "parents", id=spec.item_id, parent=spec.parent_id)
+    source, count = _read_small(work, spec, "parents", id=spec.item_id, parent=spec.parent_id)
+    check_exact(work, source, "SELECT id, row FROM parents", spec.item_id)
     work.run(
         "CREATE TABLE variant AS SELECT p.id, min(item.code) AS code FROM parents p JOIN item ON item.id = p.parent "
         "GROUP BY p.id"
