@@ -1,7 +1,8 @@
 """The events of an import: read, checked row by row, cleaned and sorted by DuckDB.
 
-    read_events(work, mapping)          # leaves the tables `shopper` (id, code), `query` (text, code), `log` and `bot`
-    log = event_log(work, mapping)      # `log` as arrays on disk
+    read_events(work, mapping)      # the tables `shopper` (id, code), `query` (text, code), `bot`, `checked`, which
+                                    # holds all that is kept of every event, and `log`, which lists are matched with
+    log = event_log(work, mapping)  # as arrays on disk
 
 Dropped, counted by reason: an event without a shopper or item, on an item that the catalogue does not have (shops
 delist items), of a kind that is not mapped, without a time or with an absurd one, delivered again, and everything of a
@@ -39,9 +40,16 @@ _PLACE = "(CAST(part AS BIGINT) << 56) + row"
 """SQL of what rows of several tables are sorted by: a number is compared faster than a struct."""
 _STAGED = (
     "part TINYINT, row BIGINT, user VARCHAR, item INTEGER, unknown VARCHAR, kind VARCHAR, key BIGINT, unread BOOLEAN, "
-    "value DOUBLE, local BOOLEAN, bad_value BOOLEAN, query VARCHAR, list VARCHAR, event_id VARCHAR, session VARCHAR, "
-    "split VARCHAR, whole_day BOOLEAN"
+    "local BOOLEAN, query VARCHAR, list VARCHAR, whole_day BOOLEAN"
 )
+_OPTIONAL = {
+    "value": ("value", "DOUBLE"),
+    "bad_value": ("value", "BOOLEAN"),
+    "event_id": ("event_id", "VARCHAR"),
+    "session": ("session_id", "VARCHAR"),
+    "split": ("split", "VARCHAR"),
+}
+"""Columns that are there where a table maps what they hold: a column costs time even if all of it is NULL."""
 
 
 def read_events(work: Work, mapping: Mapping) -> None:
@@ -50,7 +58,8 @@ def read_events(work: Work, mapping: Mapping) -> None:
     Raises:
         InputError: names file, row and field.
     """
-    work.run(f"CREATE TABLE event_row ({_STAGED})")
+    optional = "".join(f", {name} {_OPTIONAL[name][1]}" for name in mapped(mapping))
+    work.run(f"CREATE TABLE event_row ({_STAGED}{optional})")
     sources = [_stage(work, mapping, number) for number in range(len(mapping.events))]
     _make_kinds(work, mapping)
     work.task("cleaning events")
@@ -60,7 +69,7 @@ def read_events(work: Work, mapping: Mapping) -> None:
     _drop_bots(work, mapping)
     _drop_repeated(work, mapping)
     _take_back(work, mapping)
-    kept = work.fetch("SELECT part, count(*) FROM log GROUP BY part")
+    kept = work.fetch("SELECT part, count(*) FROM checked GROUP BY part")
     for number in range(len(mapping.events)):
         work.report.keep(events_name(mapping, number), dict(kept).get(number, 0))
     if not kept:
@@ -68,6 +77,11 @@ def read_events(work: Work, mapping: Mapping) -> None:
         total = sum(work.report.rows_read[source.part] for source in sources)
         reasons = "; ".join(filter(None, (work.report.reasons(source.part) for source in sources)))
         raise InputError(f"{file}: none of {total} events is usable ({reasons}); correct events in the mapping")
+
+
+def mapped(mapping: Mapping) -> list[str]:
+    """Which optional columns the tables `event_row` and `checked` have."""
+    return [name for name, (field, _) in _OPTIONAL.items() if any(getattr(spec, field) for spec in mapping.events)]
 
 
 def _stage(work: Work, mapping: Mapping, number: int) -> Source:
@@ -91,14 +105,17 @@ def _stage(work: Work, mapping: Mapping, number: int) -> Source:
         "kind": source.text(spec.kind_column) if spec.kind_column else quoted(spec.kind.value),
         **source.times(spec.time, "key"),
         "whole_day": is_whole_day(source.column(spec.time), spec) if spec.time else "false",
-        "value": source.number(spec.value),
-        "bad_value": source.no_number(spec.value),
         "query": f"left({source.text(spec.query)}, {mapping.max_query})",
         "list": source.id(spec.list_id),
+    }
+    optional = {
+        "value": source.number(spec.value),
+        "bad_value": source.no_number(spec.value),
         "event_id": source.id(spec.event_id),
         "session": source.id(spec.session_id),
         "split": source.text(spec.split),
     }
+    columns |= {name: optional[name] for name in mapped(mapping)}
     if not spec.time:
         columns["key"] = f"CAST({order} AS BIGINT)" if order in ("row", "place") else f"CAST({order} * 1e6 AS BIGINT)"
     selected = ", ".join(f"{sql} AS {name}" for name, sql in columns.items())
@@ -109,7 +126,8 @@ def _stage(work: Work, mapping: Mapping, number: int) -> Source:
         f"item_id END AS unknown FROM (SELECT {selected} FROM {source.relation}) s LEFT JOIN known i ON i.id = item_id",
     )
     source.count(f"event_row WHERE part = {number}")
-    for (row,) in work.fetch(f"SELECT row FROM event_row WHERE part = {number} AND bad_value ORDER BY row LIMIT 1"):
+    bad = f"SELECT row FROM event_row WHERE part = {number} AND bad_value ORDER BY row LIMIT 1"
+    for (row,) in work.fetch(bad) if spec.value else ():
         source.fail(row, spec.value or "", f"{written(source, spec.value, row)!r} is not a number")
     if spec.order and not spec.time:
         for (row,) in work.fetch(
@@ -199,7 +217,8 @@ def _end_whole_days(work: Work, part: int, timezone: str) -> None:
 
 def _check(work: Work, mapping: Mapping, sources: list[Source]) -> None:
     """The table `checked`, sorted: codes for texts; rows to drop are counted by reason and left out."""
-    thresholds = (mapping.build or BuildConfig()).rating_thresholds
+    optional = [name for name in mapped(mapping) if name != "bad_value"]
+    thresholds = (mapping.build or BuildConfig()).rating_thresholds if "value" in optional else []
     stars = " + ".join(f"CAST(s.value >= {least} AS TINYINT)" for least in thresholds) or "0"
     latest = int((clock.time() + 86_400) * 1e6)
     earliest = " ".join(f"WHEN {n} THEN {earliest_of(spec)}" for n, spec in enumerate(mapping.events))
@@ -219,7 +238,7 @@ def _check(work: Work, mapping: Mapping, sources: list[Source]) -> None:
     work.run(
         f"""CREATE TABLE checked AS SELECT s.part, s.row, u.code AS user,
             CASE WHEN k.kind = {SEARCH} THEN -1 ELSE s.item END AS item, k.kind, k.undoes, s.key,
-            s.value, coalesce(q.code, -1) AS query, s.list, s.event_id, s.session, s.split, s.whole_day,
+            coalesce(q.code, -1) AS query, s.list, s.whole_day, {"".join(f"s.{name}, " for name in optional)}
             CAST(CASE WHEN k.rated THEN coalesce({stars}, 0) ELSE coalesce(k.grade, 0) END AS TINYINT) AS grade,
             {reason} AS reason
         FROM event_row s LEFT JOIN kind k ON k.part = s.part AND k.raw = s.kind
@@ -237,9 +256,8 @@ def _check(work: Work, mapping: Mapping, sources: list[Source]) -> None:
         "SELECT part, reason, count(*) FROM checked WHERE reason IS NOT NULL GROUP BY ALL ORDER BY 1, 2"
     ):
         work.report.drop(sources[number].part, why, n, kinds.get(number, ()) if why == UNMAPPED else ())
-    for number, n in work.fetch(
-        "SELECT part, count(*) FROM checked WHERE isinf(value) AND reason IS NULL GROUP BY part"
-    ):
+    infinite = "SELECT part, count(*) FROM checked WHERE isinf(value) AND reason IS NULL GROUP BY part"
+    for number, n in work.fetch(infinite) if "value" in optional else ():
         work.report.repair(sources[number].part, "value is infinite, now missing", n, ["Infinity"])
     if work.number("SELECT count(*) FROM checked WHERE reason IS NULL"):
         for number, source in enumerate(sources):
@@ -303,7 +321,7 @@ def _drop_again(work: Work, mapping: Mapping, reason: str) -> None:
 
 
 def _take_back(work: Work, mapping: Mapping) -> None:
-    """The table `log`, sorted; an event that was taken back knows when (`undone`), and what took it back is gone.
+    """The tables `taken` (part, row, undone: when), of events that were taken back, and `log`; what took back is gone.
 
     Additions and removals of one shopper, item and kind are brackets: a removal closes the last open addition. The
     level of brackets never falls below zero, for logs begin in the middle.
@@ -331,21 +349,18 @@ def _take_back(work: Work, mapping: Mapping) -> None:
     work.report.taken_back = work.number("SELECT count(*) FROM taken")
     for part, n in work.fetch("SELECT part, count(*) FROM checked WHERE undoes IS NOT NULL GROUP BY part"):
         work.report.drop(events_name(mapping, part), "takes another event back", n)
-    work.run(
-        f"CREATE TABLE log AS SELECT * EXCLUDE (undoes, event_id, reason), {NEVER} AS undone FROM checked "
-        "WHERE undoes IS NULL"
-    )
-    work.run("UPDATE log SET grade = 0, undone = t.undone FROM taken t WHERE log.part = t.part AND log.row = t.row")
-    work.run("DROP TABLE checked")
-    work.run("DROP TABLE taken")
+    work.run("UPDATE checked SET grade = 0 FROM taken t WHERE checked.part = t.part AND checked.row = t.row")
+    work.run("DELETE FROM checked WHERE undoes IS NOT NULL")
+    work.run("CREATE TABLE log AS SELECT user, item, key, grade, query, list, whole_day FROM checked")
 
 
 def event_log(work: Work, mapping: Mapping) -> EventLog:
-    """The table `log` as arrays; its rows are the log's rows."""
+    """The events as arrays; their rows are those of the table `log`."""
+    value = "CASE WHEN isfinite(value) THEN value ELSE 'nan'::DOUBLE END" if "value" in mapped(mapping) else "'nan'"
     columns = work.spool(
         "events",
-        "SELECT user, item, kind, key, CASE WHEN isfinite(value) THEN value ELSE 'nan'::DOUBLE END AS value, grade, "
-        "query, undone FROM log ORDER BY rowid",
+        f"SELECT user, item, kind, key, CAST({value} AS DOUBLE) AS value, grade, query, coalesce(undone, {NEVER}) AS "
+        "undone FROM checked c LEFT JOIN taken t ON t.part = c.part AND t.row = c.row ORDER BY c.rowid",
         {"user": np.int32, "item": np.int32, "kind": np.int8, "key": np.int64, "value": np.float64, "grade": np.int8}
         | {"query": np.int32, "undone": np.int64},
     )
