@@ -305,7 +305,7 @@ def _drop_repeated(work: Work, mapping: Mapping) -> None:
     before = "SELECT user, key, lag(user) OVER () AS user_before, lag(key) OVER () AS key_before FROM checked"
     at_once = f"SELECT user, key FROM ({before}) WHERE user = user_before AND key = key_before"
     work.run(
-        "CREATE TABLE again AS SELECT part, row FROM (SELECT part, row, row_number() OVER (PARTITION BY user, item, "
+        "CREATE TABLE again AS SELECT part, row FROM (SELECT part, row, rank() OVER (PARTITION BY user, item, "
         f"kind, undoes, key, query ORDER BY part, row) AS n FROM checked SEMI JOIN ({at_once}) USING (user, key)) "
         "WHERE n > 1"
     )

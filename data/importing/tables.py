@@ -237,7 +237,7 @@ def _parquet_row(work: Work, files: list[Path], there: Mapping[str, str]) -> str
     paths = ", ".join(quoted(str(work.root / file)) for file in files)
     counts = dict(work.fetch(f"SELECT file_name, num_rows FROM parquet_file_metadata([{paths}])"))
     before = itertools.accumulate((counts[str(work.root / file)] for file in files[:-1]), initial=0)
-    return f"{list(before)}[file_index + 1] + file_row_number"
+    return f"{list(before)}[CAST(file_index AS BIGINT) + 1] + file_row_number"
 
 
 def _typed(work: Work, body: str, names: list[str]) -> dict[str, Column]:
