@@ -87,15 +87,16 @@ def mapped(mapping: Mapping) -> list[str]:
 def _stage(work: Work, mapping: Mapping, number: int) -> Source:
     spec, part = mapping.events[number], events_name(mapping, number)
     work.task(f"reading {part}")
-    optional = (spec.time, spec.order, spec.kind_column, spec.query, spec.value, spec.session_id, spec.event_id)
-    wanted = names_of(spec.user_id, spec.item_id, spec.list_id, *optional, spec.split)
+    rest = (spec.time, spec.order, spec.kind_column, spec.query, spec.value, spec.session_id, spec.event_id, spec.split)
+    wanted = names_of(spec.user_id, spec.item_id, spec.list_id, *rest)
     source = open_table(work, spec, part, wanted)
-    if isinstance(spec.item_id, str) and source.column(spec.item_id).is_list:
-        source = _exploded(source, spec.item_id)
+    exploded = isinstance(spec.item_id, str) and source.column(spec.item_id).is_list
+    if exploded:
+        source = _exploded(source, names_of(spec.item_id)[0])
     order, place = "row", "row"
     if not spec.time and spec.order:
         order = source.number(spec.order)
-    elif not spec.time and "place" in source.columns:
+    elif not spec.time and exploded:
         order = "place"
     columns = {
         "part": str(number),
@@ -145,7 +146,7 @@ def _exploded(source: Source, item: str) -> Source:
         f"(SELECT row, {rest}{', ' if rest else ''}unnest({column.sql}) AS {column.sql}, "
         f"generate_subscripts({column.sql}, 1) - 1 AS place FROM {source.relation})"
     )
-    columns = source.columns | {item: Column(column.sql, column.type[:-2]), "place": Column("place", "BIGINT")}
+    columns = source.columns | {item: Column(column.sql, column.type[:-2])}
     return Source(source.work, source.part, source.spec, source.files, unnested, source.everything, columns)
 
 

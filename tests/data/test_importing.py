@@ -245,3 +245,13 @@ def test_a_product_twice_in_a_basket_is_no_repeated_row(shop: Shop) -> None:
     shop.tables["events"] = [basket, basket]
     shop.load("parquet")
     assert shop.report()["tables"]["events"]["dropped"] == {"repeated row": 3}
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_columns_may_be_called_as_those_of_the_importer(shop: Shop, ending: str) -> None:
+    expected = shop.load().lists
+    names = {"sku": "row", "customer": "place"}
+    shop.tables["events"] = [{names.get(k, k): value for k, value in row.items()} for row in shop.tables["events"]]
+    shop.mapping["events"] |= {"item_id": "row", "user_id": "place"}
+    shop.mapping["lists"][0] |= {"list_separator": "|"}
+    assert shop.load(ending).lists == expected
