@@ -22,5 +22,5 @@ setup(
     + [f"reshelf.{room}" for room in ROOMS]
     + [f"reshelf.{room}.{package}" for room in ROOMS for package in find_namespace_packages(room)],
     package_dir={f"reshelf.{room}": room for room in ROOMS},
-    package_data={"reshelf": ["py.typed"]} | {f"reshelf.{room}": SHIPPED for room in ROOMS},
+    package_data={"reshelf": ["py.typed", "translations/*.po"]} | {f"reshelf.{room}": SHIPPED for room in ROOMS},
 )

@@ -1,6 +1,6 @@
 """The part of a report that people act on: what is sure, where it holds, what moved, what went wrong.
 
-report |= analyse(config, scored, measured, truth, lists, data)
+report |= analyse(config, scored, measured, truth, lists, data, "en")
 """
 
 from __future__ import annotations
@@ -36,8 +36,12 @@ def analyse(
     truth: Truth,
     lists: Sequence[RankingList],
     data: RankingData,
+    language: str,
 ) -> dict[str, Any]:
     """Everything beyond the table.
+
+    Args:
+        language: of the names of parts of the lists and of events.
 
     Returns:
         main: the system that all the rest is about, `finetuned` where there is one, otherwise the best that reads no
@@ -70,7 +74,7 @@ def analyse(
             for name, values in per_list.items()
             if name != main
         },
-        "slices": slice_rows(slices(lists, popularity), per_list, main, config.resamples, config.seed),
+        "slices": slice_rows(slices(lists, popularity, language), per_list, main, config.resamples, config.seed),
         "top_k": {
             name: top_k_quality(scores, lists, data.items, config.k, truth.relevant_from)
             for name, scores in scored.items()
@@ -89,7 +93,7 @@ def analyse(
         "calibration": calibration(config, main, scored[main], truth),
         "worst": []
         if before is None or main == "first_stage"
-        else worst_lists(per_list[main], before.per_list[metric], scored[main], lists, data.items, _WORST),
+        else worst_lists(per_list[main], before.per_list[metric], scored[main], lists, data.items, _WORST, language),
     }
 
 

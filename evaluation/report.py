@@ -18,7 +18,7 @@ from rich.table import Table
 from reshelf.data.atomic import atomic
 from reshelf.evaluation.plots import bar_plot, move_plot, slice_plot
 from reshelf.evaluation.report_html import page
-from reshelf.evaluation.report_markdown import reference_system, sections
+from reshelf.evaluation.report_markdown import in_language, reference_system, sections
 
 NARROW = re.compile("^(Recall|vs first|gap) ?")
 HEADINGS = {"mrr": "MRR", "auc": "AUC", "uauc": "UAUC"}
@@ -26,91 +26,127 @@ HEADINGS = {"mrr": "MRR", "auc": "AUC", "uauc": "UAUC"}
 
 def table(report: Mapping[str, Any]) -> Table:
     """The report as a rich table for a terminal of 80 columns: a row per system, intervals under their means."""
-    head, rows = cells(report)
+    head, rows = cells(report, of_labels=False)
     result = Table(box=box.SIMPLE_HEAD, title=title(report), caption=caption(report), padding=0)
-    wanted = [i for i, name in enumerate(head) if not name.endswith("of labels")]
-    for i in wanted:
+    for i, name in enumerate(head):
         # The name gives way where the screen is narrow; a number cut short would be a wrong number.
-        result.add_column(
-            NARROW.sub(r"\1\n", head[i]), justify="right" if i else "left", no_wrap=i > 0, overflow="fold"
-        )
+        result.add_column(NARROW.sub(r"\1\n", name), justify="right" if i else "left", no_wrap=i > 0, overflow="fold")
     for row in rows:
         result.add_row(
-            *(row[i].replace(" (", "\n").rstrip(")") for i in wanted), style="bold" * (row[0] == report["main"])
+            *(cell.replace(" (", "\n").rstrip(")") for cell in row), style="bold" * (row[0] == report["main"])
         )
     return result
 
 
 def markdown(report: Mapping[str, Any]) -> str:
     """The report as a Markdown page with the same table, the plot and how it was measured."""
+    _ = in_language(report).gettext
     head, rows = cells(report)
-    lines = [
-        f"# {title(report)}",
-        "",
-        "| " + " | ".join(head) + " |",
-        "| --- " + "| ---: " * (len(head) - 1) + "|",
-        *("| " + " | ".join(row) + " |" for row in rows),
-        "",
-        caption(report),
-        "",
-        f"![nDCG@{report['k']} of every system](report.png)",
-        "",
-        *sections(report),
-        "## How it was measured",
-        "",
-        f"- nDCG@{report['k']}: gains are "
-        + ("the true expected utilities, used as they are." if report["gains"] == "utility" else "2^label - 1."),
-        f"- MRR, recall, AUC and UAUC: relevant is a label of at least {report['relevant_from']}.",
-        "- Equal scores keep first-stage order. Lists with nothing to find are skipped: "
-        + (", ".join(f"{name} {n}" for name, n in report["skipped"].items() if n) or "there were none")
-        + ".",
-        "- A list whose scores are all equal was not ranked: its value is the mean over all orders of the list: "
-        + (", ".join(f"{name} {n}" for name, n in report["unranked"].items() if n) or "there was none")
-        + ".",
-        f"- Intervals: 95 %, percentile bootstrap over lists ({report['resamples']} resamples, seed {report['seed']}); "
-        "differences are paired by list.",
-        *(f"- {name} chose {_settings_text(facts)}." for name, facts in report["chosen_settings"].items()),
-        *(f"- {name} was left out: {why}." for name, why in report["left_out"].items()),
-        "",
+    return "\n".join(
+        [
+            f"# {title(report)}",
+            "",
+            "| " + " | ".join(head) + " |",
+            "| --- " + "| ---: " * (len(head) - 1) + "|",
+            *("| " + " | ".join(row) + " |" for row in rows),
+            "",
+            caption(report),
+            "",
+            f"![{_('nDCG@{k} of every system').format(k=report['k'])}](report.svg)",
+            "",
+            *sections(report),
+            f"## {_('How it was measured')}",
+            "",
+            *(f"- {sentence}" for sentence in _measured(report)),
+            "",
+        ]
+    )
+
+
+def _measured(report: Mapping[str, Any]) -> list[str]:
+    """Definitions, and what was left out."""
+    _ = in_language(report).gettext
+    comma = _(", ")
+
+    def counts(found: Mapping[str, int]) -> str:
+        return comma.join(f"{name} {n}" for name, n in found.items() if n) or _("none")
+
+    gains = (
+        _("nDCG@{k}: gains are the true expected utilities, used as they are.")
+        if report["gains"] == "utility"
+        else _("nDCG@{k}: gains are 2^label - 1.")
+    )
+    return [
+        gains.format(k=report["k"]),
+        _("MRR, recall, AUC and UAUC: relevant is a label of at least {least}.").format(least=report["relevant_from"]),
+        _("Equal scores keep first-stage order. Lists with nothing to find, which are skipped: {counts}.").format(
+            counts=counts({heading(metric, report): n for metric, n in report["skipped"].items()})
+        ),
+        _(
+            "A list whose scores are all equal was not ranked: its value is the mean over all orders of the list. Such "
+            "lists: {counts}."
+        ).format(counts=counts(report["unranked"])),
+        _(
+            "Intervals: 95 %, percentile bootstrap over lists ({resamples} resamples, seed {seed}); differences are "
+            "paired by list."
+        ).format(resamples=report["resamples"], seed=report["seed"]),
+        *(
+            _("{system} chose {settings}.").format(system=name, settings=_settings_text(facts, comma))
+            for name, facts in report["chosen_settings"].items()
+        ),
+        *(
+            _("{system} was left out: {reason}.").format(system=name, reason=why)
+            for name, why in report["left_out"].items()
+        ),
     ]
-    return "\n".join(lines)
 
 
 def write_report(out: Path, report: Mapping[str, Any]) -> None:
     """Write the plots, `report.md`, `report.html` and, last, `report.json` into `out`, each all or not at all."""
     text = markdown(report)
-    bar_plot(report, out / "report.png")
-    move_plot(report, out / "moves.png")
+    bar_plot(report, out / "report.svg")
+    move_plot(report, out / "moves.svg")
     if report["slices"] and reference_system(report):
-        slice_plot(report, out / "slices.png")
+        slice_plot(report, out / "slices.svg")
     with atomic(out / "report.md") as partial:
         partial.write_text(text, encoding="utf-8")
     with atomic(out / "report.html") as partial:
-        partial.write_text(page(text, out), encoding="utf-8")
+        partial.write_text(page(text, out, report["language"]), encoding="utf-8")
     with atomic(out / "report.json") as partial:
         partial.write_text(json.dumps(report, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def title(report: Mapping[str, Any]) -> str:
     """What was evaluated, in a few words."""
-    return f"{report['n_lists']} lists of {report['data']}, split {report['split']}"
+    text = in_language(report).gettext("{n} lists of {data}, split {split}")
+    return text.format(n=report["n_lists"], data=report["data"], split=report["split"])
 
 
 def caption(report: Mapping[str, Any]) -> str:
     """What the numbers mean."""
-    text = f"Ranges are 95 % intervals, bootstrap over lists. nDCG gains from {report['gains']}."
-    return text + " Gap: from first_stage to best_possible." * bool(report["gap_closed"])
+    # Sentences end with their own space: Chinese has none.
+    _ = in_language(report).gettext
+    text = _("Ranges are 95 % intervals, bootstrap over lists. ")
+    text += _("nDCG gains from utility. ") if report["gains"] == "utility" else _("nDCG gains from labels. ")
+    text += _("Gap: from first_stage to best_possible. ") if report["gap_closed"] else ""
+    return text.strip()
 
 
-def cells(report: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
-    """Heading and rows of the table as text; columns nobody has a value for are left out."""
+def cells(report: Mapping[str, Any], of_labels: bool = True) -> tuple[list[str], list[list[str]]]:
+    """Heading and rows of the table as text; columns nobody has a value for are left out.
+
+    Args:
+        of_labels: with nDCG from labels beside that from utility.
+    """
+    _ = in_language(report).gettext
     main = f"ndcg@{report['k']}"
     others = [m for m in next(iter(report["systems"].values())) if m != main]
     others = [m for m in others if any(means.get(m) is not None for means in report["systems"].values())]
+    others = [m for m in others if of_labels or not m.startswith("label_")]
     differences, gap = report["difference_to_first_stage"], report["gap_closed"]
-    head = ["system", heading(main), *(heading(m) for m in others)]
-    head += ["vs first stage"] if differences else []
-    head += ["gap closed"] if gap else []
+    head = [_("system"), *(heading(metric, report) for metric in (main, *others))]
+    head += [_("vs first stage")] if differences else []
+    head += [_("gap closed")] if gap else []
     rows = []
     for name, means in report["systems"].items():
         low_high = report["intervals"][name].get(main)
@@ -125,15 +161,15 @@ def cells(report: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
     return head, rows
 
 
-def heading(metric: str) -> str:
+def heading(metric: str, report: Mapping[str, Any]) -> str:
     """`ndcg@10` as `nDCG@10`, `label_ndcg@10` as `nDCG@10 of labels`."""
-    if metric.startswith("label_"):
-        return heading(metric.removeprefix("label_")) + " of labels"
-    return HEADINGS.get(metric, metric.replace("ndcg", "nDCG").replace("recall", "Recall"))
+    name = metric.removeprefix("label_")
+    text = HEADINGS.get(name, name.replace("ndcg", "nDCG").replace("recall", "Recall"))
+    return text if name == metric else in_language(report).gettext("{metric} of labels").format(metric=text)
 
 
-def _settings_text(facts: Mapping[str, Any]) -> str:
-    return ", ".join(
+def _settings_text(facts: Mapping[str, Any], comma: str) -> str:
+    return comma.join(
         f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in facts.items()
     )
 

@@ -1,6 +1,6 @@
 """A report's Markdown as one HTML file that can be sent around: its pictures are inside it.
 
-page(markdown_text, Path("runs/demo"))
+page(markdown_text, Path("runs/demo"), "en")
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ table { border-collapse: collapse; display: block; overflow-x: auto; font-varian
 th, td { padding: .25rem .7rem; border-bottom: 1px solid #eceff3; text-align: left; white-space: nowrap; }
 th { background: #f6f7f9; } img { max-width: 100%; }
 """
-_IMAGE = re.compile(r'<img src="([^":/]+\.png)"')
+_IMAGE = re.compile(r'<img src="([^":/]+\.svg)"')
 
 
-def page(markdown: str, folder: Path) -> str:
-    """HTML; raw HTML in the Markdown is shown as text, and pictures are read from `folder`."""
+def page(markdown: str, folder: Path, language: str = "en") -> str:
+    """HTML in a language; raw HTML in the Markdown is shown as text, and pictures are read from `folder`."""
     body = MarkdownIt("commonmark", {"html": False}).enable("table").render(markdown)
     title = html.escape(markdown.splitlines()[0].lstrip("# "))
 
     def inside(found: re.Match[str]) -> str:
         data = base64.b64encode((folder / found[1]).read_bytes()).decode()
-        return f'<img src="data:image/png;base64,{data}"'
+        return f'<img src="data:image/svg+xml;base64,{data}"'
 
     return (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
+        f'<!doctype html>\n<html lang="{language}"><head><meta charset="utf-8"><title>{title}</title>'
         f"<style>{_STYLE}</style></head>\n<body>\n{_IMAGE.sub(inside, body)}</body></html>\n"
     )

@@ -19,6 +19,7 @@ from rich.console import Console
 
 from reshelf.data.atomic import check_writable
 from reshelf.data.dataset_folder import SPLITS, RankingData, load_dataset_folder
+from reshelf.data.language import catalogue_language
 from reshelf.data.schema import RankingList
 from reshelf.errors import InputError
 from reshelf.evaluation.baselines.numbers import every_list_has
@@ -26,6 +27,7 @@ from reshelf.evaluation.baselines.popularity import FEATURE
 from reshelf.evaluation.config import EvaluateConfig
 from reshelf.evaluation.systems import LEARNED, MODEL_SYSTEMS, NAMES, Advance, System, choose, make_system
 from reshelf.progress import MinuteProgress
+from reshelf.translation import translations
 
 
 def evaluate(config: EvaluateConfig, console: Console | None = None) -> dict[str, Any]:
@@ -47,7 +49,8 @@ def evaluate(config: EvaluateConfig, console: Console | None = None) -> dict[str
     if not lists:
         raise InputError(f"{config.data / config.split}.parquet has no lists; evaluate another split")
     truth = Truth.of(lists)
-    names, left_out = choose(config, lists)
+    language = _language(config, data)
+    names, left_out = choose(config, lists, language)
     if needed := splits_needed(config, names, lists):
         data.lists |= load_dataset_folder(config.data, needed).lists
     started = time.perf_counter()
@@ -56,7 +59,8 @@ def evaluate(config: EvaluateConfig, console: Console | None = None) -> dict[str
     report = {
         "seconds": time.perf_counter() - started,
         **summarise(measured, truth, config.k, config.resamples, config.seed),
-        **analyse(config, scored, measured, truth, lists, data),
+        **analyse(config, scored, measured, truth, lists, data, language),
+        "language": language,
         "n_lists": len(lists),
         "n_candidates": sum(len(one.candidates) for one in lists),
         "data": str(config.data),
@@ -75,9 +79,20 @@ def evaluate(config: EvaluateConfig, console: Console | None = None) -> dict[str
     write_report(config.out, report)
     console.print(table(report))
     for name, why in left_out.items():
-        console.print(f"[dim]{name} was left out: {why}[/dim]")
+        text = translations(language).gettext("{system} was left out: {reason}.")
+        console.print(f"[dim]{text.format(system=name, reason=why)}[/dim]")
     console.print(f"Written to {config.out}: report.html, report.md, report.json", highlight=False, soft_wrap=True)
     return report
+
+
+def _language(config: EvaluateConfig, data: RankingData) -> str:
+    """The model's; without one, the catalogue's."""
+    if config.model is None:
+        return catalogue_language(item.title for item in data.items.values())
+    from reshelf.modeling.checkpoint import read_spec
+
+    prompt = read_spec(config.model, config.trust_remote_code).prompt
+    return prompt.in_language_of(data.items.values()).language
 
 
 def check(config: EvaluateConfig) -> None:

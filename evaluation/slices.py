@@ -1,6 +1,6 @@
 """Where a system is good and where it is not: the same metric over parts of the lists.
 
-    for part in slices(data, lists, scores_of_popularity): part.what, part.which, part.rows
+    for part in slices(lists, scores_of_popularity, "en"): part.what, part.which, part.rows
 
 Shoppers with and without a history, short and long queries and lists, and whether what was wanted is popular
 (head: among the most popular fifth of all candidates) or not (tail).
@@ -8,7 +8,7 @@ Shoppers with and without a history, short and long queries and lists, and wheth
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ import numpy as np
 
 from reshelf.data.schema import RankingList
 from reshelf.metrics.bootstrap import interval, resample
+from reshelf.translation import translations
 
 _HEAD = 0.8
 _MOST_RESAMPLES = 1000
@@ -33,19 +34,44 @@ class Slice:
     """int64: their places."""
 
 
-def slices(lists: Sequence[RankingList], popularity: Sequence[np.ndarray] | None) -> list[Slice]:
+def slices(lists: Sequence[RankingList], popularity: Sequence[np.ndarray] | None, language: str = "en") -> list[Slice]:
     """Parts with at least one list; what does not vary over the lists gives none.
 
     Args:
         popularity: of each candidate, float [K] per list; None for no head and tail.
+        language: of the names. Chinese has no spaces between words, so that queries are as long as their characters.
     """
+    say = translations(language)
+    _ = say.gettext
+    over = _("over {n}")
+
+    def events(n: int) -> str:
+        return say.ngettext("{range} event", "{range} events", n)
+
+    def words(n: int) -> str:
+        return say.ngettext("{range} word", "{range} words", n)
+
+    def letters(n: int) -> str:
+        return say.ngettext("{range} character", "{range} characters", n)
+
+    def candidates(n: int) -> str:
+        return say.ngettext("{range} candidate", "{range} candidates", n)
+
     found = {
-        "history": [_between(len(one.history), (0, 3, 10, 30), "event") for one in lists],
-        "query": [_between(len(one.query.split()), (0, 1, 3), "word") for one in lists],
-        "candidates": [_between(len(one.candidates), (10, 50, 100), "candidate") for one in lists],
+        _("history"): [_between(len(one.history), (0, 3, 10, 30), _("no event"), events, over) for one in lists],
+        _("query"): [
+            _between(len("".join(one.query.split())), (0, 4, 8), _("no word"), letters, over)
+            if language == "zh"
+            else _between(len(one.query.split()), (0, 1, 3), _("no word"), words, over)
+            for one in lists
+        ],
+        _("candidates"): [_between(len(one.candidates), (10, 50, 100), "", candidates, over) for one in lists],
     }
     if popularity is not None:
-        found["wanted product"] = _head_and_tail(lists, popularity)
+        sides = _("head"), _("tail")
+        found[_("wanted product")] = [
+            (side, "" if side < 0 else sides[side]) for side in _head_or_tail(lists, popularity)
+        ]
     result = []
     for what, names in found.items():
         there = sorted(set(names) - {(-1, "")})
@@ -78,31 +104,26 @@ def slice_rows(
     return rows
 
 
-def _between(value: int, bounds: Sequence[int], unit: str) -> tuple[int, str]:
+def _between(value: int, bounds: Sequence[int], none: str, unit: Callable[[int], str], over: str) -> tuple[int, str]:
     """A number as a range that sorts: up to each bound, or above the last."""
-    lowest = 0
-    for n, bound in enumerate(bounds):
-        if value <= bound:
-            return n, (f"no {unit}" if bound == 0 else _range(lowest, bound, unit))
-        lowest = bound + 1
-    return len(bounds), f"over {bounds[-1]} {unit}s"
+    low = 1
+    for n, high in enumerate(bounds):
+        if value <= high:
+            span = str(high) if low == high else f"{low}–{high}"
+            return n, unit(high).format(range=span) if high else none
+        low = high + 1
+    return len(bounds), unit(bounds[-1]).format(range=over.format(n=bounds[-1]))
 
 
-def _range(low: int, high: int, unit: str) -> str:
-    low = max(low, 1)
-    return f"{high} {unit}{'s' if high > 1 else ''}" if low == high else f"{low}–{high} {unit}s"
-
-
-def _head_and_tail(lists: Sequence[RankingList], popularity: Sequence[np.ndarray]) -> list[tuple[int, str]]:
-    """By the most wanted candidate; lists where nothing was wanted are in neither."""
+def _head_or_tail(lists: Sequence[RankingList], popularity: Sequence[np.ndarray]) -> list[int]:
+    """0 for head and 1 for tail, by the most wanted candidate; −1 for lists where nothing was wanted."""
     of_item = {item: float(value) for one, row in zip(lists, popularity) for item, value in zip(one.candidates, row)}
     border = float(np.quantile(list(of_item.values()), _HEAD))
     result = []
     for one, row in zip(lists, popularity):
         wanted = np.asarray(one.utility if one.labels is None else one.labels, dtype=np.float64)
         if not wanted.any():
-            result.append((-1, ""))
+            result.append(-1)
             continue
-        value = float(row[int(np.argmax(wanted))])
-        result.append((0, "head") if value > border else (1, "tail"))
+        result.append(0 if float(row[int(np.argmax(wanted))]) > border else 1)
     return result

@@ -26,6 +26,7 @@ from reshelf.evaluation.baselines.popularity import FEATURE, Popularity
 from reshelf.evaluation.baselines.query_clicks import ClicksPerQuery
 from reshelf.evaluation.baselines.random_order import RandomOrder
 from reshelf.evaluation.config import EvaluateConfig, SystemName
+from reshelf.translation import translations
 
 NAMES: tuple[SystemName, ...] = get_args(SystemName)
 LEARNED: tuple[SystemName, ...] = (
@@ -53,29 +54,38 @@ class System(Protocol):
 SystemContext = AbstractContextManager[System]
 
 
-def choose(config: EvaluateConfig, lists: Sequence[RankingList]) -> tuple[list[SystemName], dict[str, str]]:
+def choose(
+    config: EvaluateConfig, lists: Sequence[RankingList], language: str = "en"
+) -> tuple[list[SystemName], dict[str, str]]:
     """The systems to run in table order, and why others are left out.
+
+    Args:
+        language: of the reasons; errors are in English.
 
     Raises:
         InputError: a system was asked for by name and cannot be had.
     """
+    _ = translations(language if config.systems in ("all", []) else "en").gettext
     left_out: dict[str, str] = {}
     if any(one.utility is None for one in lists):
-        left_out["best_possible"] = "the lists have no true utility"
+        left_out["best_possible"] = _("the lists have no true utility")
     if not every_list_has("query_clicks", lists):
-        left_out["query_clicks"] = "not every list has that signal"
+        left_out["query_clicks"] = _("not every list has that signal")
     if not every_list_has(FEATURE, lists) and not (config.data / "train.parquet").exists():
-        left_out["popularity"] = f"there is no train.parquet to count in and no feature {FEATURE!r} in every list"
+        text = _("there is no train.parquet to count in and no feature {feature} in every list")
+        left_out["popularity"] = text.format(feature=FEATURE)
     if config.model is None:
-        left_out |= dict.fromkeys(MODEL_SYSTEMS, "no model was given")
+        left_out |= dict.fromkeys(MODEL_SYSTEMS, _("no model was given"))
     elif not any(one.history for one in lists):
-        left_out["without_history"] = "no list has a history"
+        left_out["without_history"] = _("no list has a history")
     for split in ("train", "valid"):
         if not (config.data / f"{split}.parquet").exists():
-            left_out |= dict.fromkeys(LEARNED, f"there is no {split}.parquet to learn from")
+            text = _("there is no {split}.parquet to learn from")
+            left_out |= dict.fromkeys(LEARNED, text.format(split=split))
     for name, library in _LIBRARIES.items():
         if importlib.util.find_spec(library) is None:
-            left_out[name] = f"{library} is not installed (pip install reshelf[baselines])"
+            text = _("{library} is not installed (pip install reshelf[baselines])")
+            left_out[name] = text.format(library=library)
     if config.systems and config.systems != "all":
         for name in config.systems:
             if name in left_out:

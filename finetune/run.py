@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -81,7 +82,7 @@ def finetune(
     """
     arguments = _arguments(config)
     main = arguments.process_index == 0
-    data, tokenizer, levels, validation, trainer = together(lambda: _prepare(config, arguments))
+    config, data, tokenizer, levels, validation, trainer = together(lambda: _prepare(config, arguments))
     if main:
         with atomic(config.out / CONFIG) as partial:
             partial.write_text(config_text(config), encoding="utf-8")
@@ -117,9 +118,9 @@ def finetune(
 
 def _prepare(
     config: FinetuneConfig, arguments: TrainingArguments
-) -> tuple[RankingData, PreTrainedTokenizerBase, FeatureLevels, Validation, ListTrainer]:
-    """Everything that can find bad input; writes nothing."""
-    check_base_exists(config.model.base)
+) -> tuple[FinetuneConfig, RankingData, PreTrainedTokenizerBase, FeatureLevels, Validation, ListTrainer]:
+    """Everything that can find bad input, and the config in the catalogue's language; writes nothing."""
+    check_base_exists(config.model.base, config.model.revision)
     check_writable(config.out)
     if (config.out / SPEC_FILE).exists() and not (config.out / CHECKPOINTS).exists() and not config.overwrite:
         raise InputError(
@@ -134,6 +135,7 @@ def _prepare(
     )
     data = load_dataset_folder(config.data, ("train", "valid"))
     _cut(data, config)
+    config = replace(config, prompt=config.prompt.in_language_of(data.items.values()))
     check_unchanged(config.out / CHECKPOINTS, fingerprint(config, arguments.world_size))
     set_seed(config.seed)
     model, tokenizer = load_base(config.model, str(arguments.device), is_spread())
@@ -143,6 +145,9 @@ def _prepare(
     except InputError as error:
         cure = "add it to signals.names in the mapping and import again, or leave it out of prompt.features"
         raise InputError(f"{config.data}: {error}; {cure}") from error
+    for name in config.prompt.context:
+        if not any(ranking.context.get(name) for ranking in data.lists["train"]):
+            raise InputError(f"prompt.context: no training list of {config.data} has a {name}; map it, or leave it out")
     builder = PromptBuilder(tokenizer, config.prompt, data.items, levels, joint=config.candidates == "joint")
     check_budgets(builder.longest, model.config, config.model.base)
     attach_head(model, *builder.label_ids)
@@ -158,7 +163,7 @@ def _prepare(
         config.patience,
         _teaching(config.distil),
     )
-    return data, tokenizer, levels, validation, trainer
+    return config, data, tokenizer, levels, validation, trainer
 
 
 def _teaching(config: DistilConfig) -> Teaching | None:

@@ -174,7 +174,7 @@ class ListTrainer(PackedTrainer):
         metric = str(self.args.metric_for_best_model)
         validations = [one for one in self.state.log_history if metric in one]
         kept = kept_checkpoint(validations, metric)
-        self.state.best_metric, self.state.best_global_step = validations[kept][metric], validations[kept]["step"]
+        self.state.best_metric, self.state.best_global_step = validations[kept][metric], int(validations[kept]["step"])
         waited = len(validations) - 1 - kept
         self.control.should_training_stop |= waited >= self._patience
         return waited == 0

@@ -1,6 +1,6 @@
 """Call a running service from Python. Needs neither torch nor transformers.
 
-    with Client("http://localhost:8000", key="rsh_…") as client:
+    with Client("https://rerank.shop.example", key="rsh_…", verify="ca.pem") as client:
         reply = client.rerank("rain jacket", ["p17", "p3", "p88"], user_id="u1", deadline_ms=200)
         order = [one.index for one in reply.results]
         client.send_events([SentEvent(user_id="u1", kind="click", item_id="p3")])
@@ -14,18 +14,17 @@ after its own `deadline_ms`.
 from __future__ import annotations
 
 import asyncio
-import os
-import random
 import time
 import uuid
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import to_jsonable_python
 
+from reshelf.inference.calls import Call, Connections, ServiceError, Timeouts, Verify
 from reshelf.inference.serving.schemas import (
     EventsReply,
     EventsRequest,
@@ -41,111 +40,18 @@ if TYPE_CHECKING:
     import httpx
 
 M = TypeVar("M", bound=BaseModel)
-_AGAIN = frozenset((429, 502, 503, 504))
-_PAUSE_S = 0.05
-_LATE_S = 0.25
-"""A reply is on its way for so long after its deadline."""
-
-
-class ServiceError(Exception):
-    """The service refused, or could not be reached.
-
-    Args:
-        message: one sentence.
-        status: HTTP status; None where there was no reply.
-        field: where in the request.
-        request_id: to look for in the service's log.
-
-    Examples:
-        >>> str(ServiceError("give a number of at least 0", status=422, field="documents[0].price"))
-        'documents[0].price: give a number of at least 0'
-    """
-
-    def __init__(
-        self, message: str, status: int | None = None, field: str | None = None, request_id: str | None = None
-    ) -> None:
-        super().__init__(f"{field}: {message}" if field else message)
-        self.status, self.field, self.request_id = status, field, request_id
-
-
-class _Call:
-    """What is left of one call's time and attempts."""
-
-    def __init__(self, seconds: float, retries: int) -> None:
-        self._end = time.monotonic() + seconds
-        self._attempt, self._retries = 0, retries
-
-    @property
-    def left_s(self) -> float:
-        return self._end - time.monotonic()
-
-    def pause_s(self, response: httpx.Response | None, problem: str) -> float:
-        """Seconds until the next attempt.
-
-        Args:
-            response: what came back.
-            problem: or why nothing did.
-
-        Raises:
-            ServiceError: there is no next one.
-        """
-        after = "" if response is None else response.headers.get("Retry-After", "")
-        pause = max(float(after) if after.isdecimal() else 0.0, random.uniform(0, _PAUSE_S * 2**self._attempt))
-        final = response is not None and response.status_code not in _AGAIN
-        if final or self._attempt >= self._retries or pause >= self.left_s:
-            raise _error(response, problem)
-        self._attempt += 1
-        return pause
-
-
-class _Timeouts(dict[str, float]):
-    """httpx asks for a timeout before each step of a request: it is what is left of the call's time."""
-
-    def __init__(self, call: _Call) -> None:
-        super().__init__()
-        self._call = call
-
-    def get(self, step: str, default: Any = None) -> Any:
-        return max(0.001, self._call.left_s)
-
-
-class _Connections:
-    """What both clients know, and their httpx client: another one in a process that was forked, where the sockets
-    are still the parent's and replies on them would be the parent's."""
-
-    def __init__(self, kind: str, url: str, key: str | None, timeout_s: float, retries: int) -> None:
-        import httpx  # not before a client is made: it takes longer than all the rest
-
-        self.timeout_s, self.retries = timeout_s, retries
-        self.unreached = (httpx.RequestError, httpx.InvalidURL)
-        self._make, self._url = getattr(httpx, kind), url
-        self._headers = {"Authorization": f"Bearer {key}"} if key else {}
-        self._client, self._pid = self._connect(), os.getpid()
-
-    @property
-    def http(self) -> Any:
-        if self._pid != os.getpid():
-            self._client, self._pid = self._connect(), os.getpid()
-        return self._client
-
-    def call(self, deadline_ms: float | None = None) -> _Call:
-        """A call that begins now."""
-        due_s = self.timeout_s if deadline_ms is None else min(self.timeout_s, deadline_ms / 1000 + _LATE_S)
-        return _Call(due_s, self.retries)
-
-    def _connect(self) -> Any:
-        local = urlsplit(self._url).hostname in ("localhost", "127.0.0.1", "::1")  # no proxy leads to this machine
-        return self._make(base_url=self._url, headers=self._headers, trust_env=not local)
 
 
 class Client:
     """Sync client; use it as a context manager, or call `close`. Safe to share between threads, and after a fork.
 
     Args:
-        url: of the service.
+        url: of the service; unix:/run/reshelf.sock for its Unix socket.
         key: the tenant's.
         timeout_s: seconds for one call, with its retries.
         retries: attempts after the first.
+        verify: PEM file of the certificates that are trusted, in place of the usual ones, or an ssl.SSLContext, which
+            may have a client's; False for any.
 
     Examples:
         >>> url = "http://localhost:8000"  # of a running service
@@ -156,8 +62,10 @@ class Client:
         (1, None, ['p17', 'p3', 'p8'])
     """
 
-    def __init__(self, url: str, key: str | None = None, timeout_s: float = 5.0, retries: int = 2) -> None:
-        self._connections = _Connections("Client", url, key, timeout_s, retries)
+    def __init__(
+        self, url: str, key: str | None = None, timeout_s: float = 5.0, retries: int = 2, verify: Verify = True
+    ) -> None:
+        self._connections = Connections("Client", url, key, timeout_s, retries, verify)
 
     def rerank(self, query: str, documents: Sequence[str | Mapping[str, Any]], **fields: Any) -> RerankReply:
         """Put documents in order; `fields` are those of `RerankRequest`, numpy's numbers and arrays among them.
@@ -202,7 +110,7 @@ class Client:
     ) -> None:
         self.close()
 
-    def _send(self, method: str, path: str, body: BaseModel | None, call: _Call) -> httpx.Response:
+    def _send(self, method: str, path: str, body: BaseModel | None, call: Call) -> httpx.Response:
         import httpx
 
         while True:
@@ -226,10 +134,12 @@ class AsyncClient:
     """Async client; use it as an async context manager, or await `close`.
 
     Args:
-        url: of the service.
+        url: of the service; unix:/run/reshelf.sock for its Unix socket.
         key: the tenant's.
         timeout_s: seconds for one call, with its retries.
         retries: attempts after the first.
+        verify: PEM file of the certificates that are trusted, in place of the usual ones, or an ssl.SSLContext, which
+            may have a client's; False for any.
 
     Examples:
         >>> url = "http://localhost:8000"
@@ -241,8 +151,10 @@ class AsyncClient:
         [2, 2, 2]
     """
 
-    def __init__(self, url: str, key: str | None = None, timeout_s: float = 5.0, retries: int = 2) -> None:
-        self._connections = _Connections("AsyncClient", url, key, timeout_s, retries)
+    def __init__(
+        self, url: str, key: str | None = None, timeout_s: float = 5.0, retries: int = 2, verify: Verify = True
+    ) -> None:
+        self._connections = Connections("AsyncClient", url, key, timeout_s, retries, verify)
 
     async def rerank(self, query: str, documents: Sequence[str | Mapping[str, Any]], **fields: Any) -> RerankReply:
         """Put documents in order; `fields` are those of `RerankRequest`, numpy's numbers and arrays among them.
@@ -308,7 +220,7 @@ class AsyncClient:
     ) -> None:
         await self.close()
 
-    async def _send(self, method: str, path: str, body: BaseModel | None, call: _Call) -> httpx.Response:
+    async def _send(self, method: str, path: str, body: BaseModel | None, call: Call) -> httpx.Response:
         while True:
             response, problem = None, ""
             try:
@@ -321,9 +233,9 @@ class AsyncClient:
             await asyncio.sleep(call.pause_s(response, problem))
 
 
-def _content(body: BaseModel | None, call: _Call) -> dict[str, Any]:
+def _content(body: BaseModel | None, call: Call) -> dict[str, Any]:
     """Arguments of httpx."""
-    arguments: dict[str, Any] = {"extensions": {"timeout": _Timeouts(call)}}
+    arguments: dict[str, Any] = {"extensions": {"timeout": Timeouts(call)}}
     if body is not None:
         arguments["headers"] = {"Content-Type": "application/json"}
         arguments["content"] = body.model_dump_json(exclude_none=True)
@@ -381,13 +293,3 @@ def _counted(reply: RerankReply, replaced: int) -> RerankReply:
     """With what was replaced on this side."""
     reply.meta.half_surrogates += replaced
     return reply
-
-
-def _error(response: httpx.Response | None, problem: str) -> ServiceError:
-    if response is None:
-        return ServiceError(f"the service was not reached ({problem})")
-    try:
-        body = response.json()
-        return ServiceError(body["message"], response.status_code, body.get("field"), body.get("request_id"))
-    except (ValueError, KeyError, TypeError):
-        return ServiceError(f"HTTP {response.status_code}", response.status_code)

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from gettext import NullTranslations
 from typing import Any, Literal
 
 import numpy as np
@@ -27,6 +28,7 @@ from reshelf.metrics.ordering import best_first, ranks
 from reshelf.prompts.builder import PromptBuilder
 from reshelf.prompts.fields import field_text
 from reshelf.prompts.levels import values_of
+from reshelf.translation import gettext_noop, translations
 
 EXPLAINED = 5
 """Products, the best ones."""
@@ -37,8 +39,15 @@ _NAMED = 2
 _NAME_LENGTH = 60
 """Characters."""
 _EVENT_NAMES = {
-    EventKind.VIEW: "view of", EventKind.CLICK: "click on", EventKind.CART: "cart with",
-    EventKind.PURCHASE: "purchase of", EventKind.RATING: "rating of",
+    EventKind.VIEW: gettext_noop("view of {what}"), EventKind.CLICK: gettext_noop("click on {what}"),
+    EventKind.CART: gettext_noop("cart with {what}"), EventKind.PURCHASE: gettext_noop("purchase of {what}"),
+    EventKind.RATING: gettext_noop("rating of {what}"), EventKind.SEARCH: gettext_noop("search for {what}"),
+}  # fmt: skip
+_FIELD_NAMES = {
+    "title": gettext_noop("title {what}"), "brand": gettext_noop("brand {what}"), "price": gettext_noop("price {what}"),
+    "price_level": gettext_noop("price level {what}"), "rating": gettext_noop("rating {what}"),
+    "category": gettext_noop("category {what}"), "leaf": gettext_noop("leaf {what}"),
+    "attributes": gettext_noop("attributes {what}"), "description": gettext_noop("description {what}"),
 }  # fmt: skip
 _WITHOUT_FIELD: dict[str, dict[str, Any]] = {
     "title": {"title": ""},
@@ -78,6 +87,7 @@ class LeaveOneOut:
     """The candidates."""
     scores: np.ndarray
     """float32 [K]: of the list as it is."""
+    _translations: NullTranslations
     _ablations: list[_Ablation]
     _explained: list[int]
 
@@ -98,7 +108,7 @@ class LeaveOneOut:
             reasons.sort(key=lambda pair: -abs(pair[0].change))
             contrast = self._contrast(k, reasons, before)
             strongest_first = [reason for reason, _ in reasons]
-            text = _text(int(before[k]), k + 1, strongest_first, contrast)
+            text = _text(int(before[k]), k + 1, strongest_first, contrast, self._translations)
             found[k] = Explanation(reasons=strongest_first, contrast=contrast, text=text)
         return found
 
@@ -145,6 +155,7 @@ def leave_one_out(prepared: PreparedList, scores: np.ndarray) -> LeaveOneOut:
         scores: float32 [K], as it is.
     """
     builder, ranking, truncated = prepared.builder, prepared.ranking, prepared.truncated
+    say = translations(builder.config.language)
     explained = best_first(scores)[:EXPLAINED].tolist()
     items = [builder.items[item_id] for item_id in ranking.candidates]
     lists: list[PreparedList] = []
@@ -157,7 +168,8 @@ def leave_one_out(prepared: PreparedList, scores: np.ndarray) -> LeaveOneOut:
         ablations.append(_Ablation("event", name, len(lists), event=truncated.events + n))
         lists.append(prepare(builder, without))
     if ranking.query:
-        ablations.append(_Ablation("query", f"query {_short(ranking.query)}", len(lists)))
+        name = say.gettext("query {what}").format(what=_short(ranking.query))
+        ablations.append(_Ablation("query", name, len(lists)))
         lists.append(prepare(builder, kept.model_copy(update={"query": ""})))
     changed = [(k, *change) for k in explained for change in _changes(builder, kept, items[k], k)]
     if builder.joint:
@@ -170,7 +182,7 @@ def leave_one_out(prepared: PreparedList, scores: np.ndarray) -> LeaveOneOut:
         over = builder.with_items({item.item_id: item for *_, item, _ in changed})
         together = prepare(over, _joined([alone for *_, alone in changed], ranking))
         lists.append(replace(together, prompt=replace(together.prompt, prefix=prepared.prompt.prefix)))
-    return LeaveOneOut(lists, items, scores, ablations, explained)
+    return LeaveOneOut(lists, items, scores, say, ablations, explained)
 
 
 def _changes(
@@ -179,13 +191,14 @@ def _changes(
     """A product without each of its fields and features (`FeatureLevels.absent`): the item, and a list of it alone."""
     found: list[tuple[Literal["field", "feature"], str, Item, RankingList]] = []
     alone = ranking.only([k])
+    say = translations(builder.config.language)
     for name in builder.config.fields:
         text = field_text(item, name)
         if text:
             # An id that no item has: the builder keeps token ids by it.
             less = item.model_copy(update=_WITHOUT_FIELD[name] | {"item_id": f"{item.item_id}\0{name}"})
             one = alone.model_copy(update={"candidates": (less.item_id,)})
-            found.append(("field", f"{name.replace('_', ' ')} {_short(text)}", less, one))
+            found.append(("field", say.gettext(_FIELD_NAMES[name]).format(what=_short(text)), less, one))
     for name in builder.config.features:
         if np.isnan(values_of(alone, name)[0]):
             continue  # it is left out already
@@ -195,7 +208,8 @@ def _changes(
             {"scores": absent} if name == "first_stage" else {"features": alone.features | {name: absent}}
         )
         one = alone.model_copy(update=value | {"candidates": (same.item_id,)})
-        found.append(("feature", name.replace("_", " "), same, one))
+        # Of a shop's own there is no translation; it keeps its name.
+        found.append(("feature", say.gettext(name.replace("_", " ")), same, one))
     return found
 
 
@@ -238,9 +252,8 @@ def _similarity(one: Item, other: Item) -> float:
 
 
 def _event(event: Event, builder: PromptBuilder) -> str:
-    if event.item_id is None:
-        return f"search for {_short(event.query or '')}"
-    return f"{_EVENT_NAMES[event.kind]} {_short(builder.items[event.item_id].title)}"
+    what = (event.query or "") if event.item_id is None else builder.items[event.item_id].title
+    return translations(builder.config.language).gettext(_EVENT_NAMES[event.kind]).format(what=_short(what))
 
 
 def _short(text: str) -> str:
@@ -248,18 +261,27 @@ def _short(text: str) -> str:
     return text if len(text) <= _NAME_LENGTH else text[: _NAME_LENGTH - 1] + "…"
 
 
-def _text(rank: int, before: int, reasons: Sequence[Reason], contrast: Contrast | None) -> str:
-    sentences = [f"Place {rank}, {'as' if rank == before else f'{before}'} before."]
-    for word, sign in (("For", 1), ("Against", -1)):
+def _text(rank: int, before: int, reasons: Sequence[Reason], contrast: Contrast | None, say: NullTranslations) -> str:
+    # Sentences end with their own space: Chinese has none.
+    _ = say.gettext
+    moved = _("Place {rank}, as before. ") if rank == before else _("Place {rank}, {before} before. ")
+    sentences = [moved.format(rank=rank, before=before)]
+    for sentence, sign in ((_("For it: {reasons}. "), 1), (_("Against it: {reasons}. "), -1)):
         named = [r for r in reasons if sign * r.change >= 0.005][:_NAMED]
         if named:
-            sentences.append(f"{word} it: {'; '.join(map(_phrase, named))}.")
+            sentences.append(sentence.format(reasons=_("; ").join(_phrase(reason, say) for reason in named)))
     if contrast is not None:
-        sentences.append(f"Without the {contrast.without}, {_short(contrast.title)} would be above it.")
-    return " ".join(sentences)
+        sentence = _("Without the {reason}, {title} would be above it. ")
+        sentences.append(sentence.format(reason=contrast.without, title=_short(contrast.title)))
+    return "".join(sentences).strip()
 
 
-def _phrase(reason: Reason) -> str:
-    gained = reason.ranks_gained
-    moved = f", {abs(gained)} place{'s' * (abs(gained) > 1)} {'up' if gained > 0 else 'down'}" if gained else ""
-    return f"{reason.name} ({reason.change:+.2f}{moved})"
+def _phrase(reason: Reason, say: NullTranslations) -> str:
+    n = abs(reason.ranks_gained)
+    if not n:
+        text = say.gettext("{name} ({change})")
+    elif reason.ranks_gained > 0:
+        text = say.ngettext("{name} ({change}, {n} place up)", "{name} ({change}, {n} places up)", n)
+    else:
+        text = say.ngettext("{name} ({change}, {n} place down)", "{name} ({change}, {n} places down)", n)
+    return text.format(name=reason.name, change=f"{reason.change:+.2f}", n=n)

@@ -33,7 +33,8 @@ from reshelf.inference.explain import leave_one_out
 from reshelf.inference.explanation import Explanation
 from reshelf.inference.ranking import prepare, rank, score
 from reshelf.inference.rules import Rules
-from reshelf.modeling.checkpoint import RerankerSpec, read_reranker
+from reshelf.modeling.checkpoint import SPEC_FILE, RerankerSpec, read_reranker
+from reshelf.modeling.hub import hub_problem, is_hub_id
 from reshelf.modeling.precision import Precision
 from reshelf.prompts.builder import Truncated
 from reshelf.prompts.item_tokens import ItemTokens, catalogue_tokens
@@ -186,9 +187,10 @@ class Reranker:
         history: Sequence[Event | Mapping[str, Any]] = (),
         *,
         history_items: Sequence[Item | Mapping[str, Any]] = (),
-        scores: Sequence[float] | None = None,
-        features: Mapping[str, Sequence[float]] | None = None,
+        scores: Sequence[float | None] | None = None,
+        features: Mapping[str, Sequence[float | None]] | None = None,
         time: datetime | None = None,
+        context: Mapping[str, str] | None = None,
         impute: bool = False,
         explain: bool = False,
         personalization: float = 1.0,
@@ -201,10 +203,12 @@ class Reranker:
             candidates: in first-stage order, best first: items, dicts with an item's fields, or ids in the catalogue.
             history: what the shopper did, oldest first.
             history_items: items that history events name and that are neither candidates nor in the catalogue.
-            scores: first-stage scores, higher is better.
-            features: further numbers per candidate, by name. What the model reads and is not sent is computed from the
-                signals that the reranker keeps, as of `time`.
+            scores: first-stage scores, higher is better; None for one that is not known.
+            features: further numbers per candidate, by name; None as in `scores`. What the model reads and is not sent
+                is computed from the signals that the reranker keeps, as of `time`.
             time: now; every event must be earlier.
+            context: what else is known of the moment, by name: those that the model was trained with
+                (`prompt.context`), as device, season, page or instruction.
             impute: rank with medians in place of numbers that the model reads and that are missing.
             explain: say of the best few why they stand where they do (`inference.explain`); costs about as many lists
                 as the history has events.
@@ -215,7 +219,8 @@ class Reranker:
             Best first; candidates with equal scores keep their first-stage order.
 
         Raises:
-            InputError: a record is invalid, an item is unknown, or numbers the model reads are missing, `impute` is not
+            InputError: a record is invalid, an item is unknown, the model was not trained with something of `context`,
+                or numbers the model reads are missing, `impute` is not
                 set, and the model cannot do without them (`inference.assembly.with_features`).
         """
         check_personalization(personalization)
@@ -232,6 +237,7 @@ class Reranker:
             scores=scores,
             features=features,
             time=time,
+            context=replace_half_surrogates(dict(context or {}))[0],
             signals=self._signals,
             impute=impute,
         )
@@ -307,12 +313,17 @@ def find_reranker(model: Path | str, revision: str | None) -> Path:
     if folder.is_dir():
         return folder
     name = str(model)
-    if folder.is_absolute() or name.startswith(".") or name.count("/") != 1:
+    if not is_hub_id(name) or "/" not in name:
         raise InputError(f"{model} is not there; give a folder that `reshelf finetune` wrote, or an id on the Hub")
+    if problem := hub_problem(name, SPEC_FILE, revision):
+        raise InputError(
+            f"{model} is no folder here, and not to be had from the Hugging Face Hub: {problem}; give a folder that "
+            "`reshelf finetune` wrote, or correct the id or the connection"
+        )
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     try:
         return Path(snapshot_download(name, revision=revision))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        raise InputError(f"{model} is neither a folder here nor on the Hugging Face Hub: {error}") from error
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise InputError(f"{model} cannot be had from the Hugging Face Hub: {error}") from error

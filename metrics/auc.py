@@ -42,7 +42,7 @@ def auc_error(auc: float, positive: int, negative: int) -> float:
 
     Examples:
         >>> round(auc_error(0.75, positive=50, negative=50), 4)
-        0.0486
+        0.0488
     """
     two_positive, two_negative = auc / (2 - auc), 2 * auc**2 / (1 + auc)
     variance = auc * (1 - auc)

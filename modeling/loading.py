@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -23,13 +22,13 @@ from transformers.utils.logging import disable_progress_bar
 from reshelf.errors import InputError
 from reshelf.modeling.attention import SHARED_PREFIX
 from reshelf.modeling.base_checks import CHOOSE, add_missing_start, check_attention, check_config, check_weights
+from reshelf.modeling.hub import hub_problem, is_hub_id
 
 if TYPE_CHECKING:
     import peft
 
 
 logger = logging.getLogger("reshelf.modeling")
-_HUB_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)?")
 
 
 @dataclass
@@ -100,7 +99,7 @@ def load_base(
 
     bound_kernel_caches()
     disable_progress_bar()  # of shards; downloads keep theirs
-    check_base_exists(config.base)
+    check_base_exists(config.base, config.revision)
     tokenizer = load_tokenizer(config.base, config.revision, config.trust_remote_code)
     source: dict[str, Any] = {"revision": config.revision, "trust_remote_code": config.trust_remote_code}
     device = device or pick_device()
@@ -228,17 +227,18 @@ def compute_in_input_dtype(model: torch.nn.Module) -> None:
                     matrices[name] = small.train(matrix.training)
 
 
-def check_base_exists(base: str) -> None:
-    """Raise InputError for what can only be a folder, and is none with a model: no one waits for the Hub to say so.
-
-    An id on the Hub is `owner/name` or `name`; where the first part is a folder here, a folder was meant.
-    """
-    first, _, rest = base.partition("/")
-    folder = not _HUB_ID.fullmatch(base) or Path(base).exists() or (rest and (first == "runs" or Path(first).is_dir()))
+def check_base_exists(base: str, revision: str | None = None) -> None:
+    """Raise InputError for what is no folder with a model, and not to be had from the Hub; within seconds."""
+    folder = Path(base).exists() or not is_hub_id(base)
     if folder and not (Path(base) / "config.json").is_file():
         raise InputError(
             f"model.base {base!r} is not a model folder: it has no config.json; make a base with `reshelf pretrain`, "
             "or give the folder of one or its id on the Hub"
+        )
+    if not folder and (problem := hub_problem(base, "config.json", revision)):
+        raise InputError(
+            f"model.base {base!r} is no folder here, and not to be had from the Hugging Face Hub: {problem}; make a "
+            "base with `reshelf pretrain` or give the folder of one, or correct the id or the connection"
         )
 
 

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from reshelf.data.dataset_folder import RankingData, load_dataset_folder, save_dataset_folder
     from reshelf.data.schema import Event, EventKind, Item, RankingList
     from reshelf.errors import InputError
-    from reshelf.inference.client import AsyncClient, Client, ServiceError
+    from reshelf.inference.calls import ServiceError
+    from reshelf.inference.client import AsyncClient, Client
     from reshelf.inference.reranker import RankedList, Reranker
     from reshelf.inference.serving.schemas import SentEvent
 
@@ -39,7 +40,7 @@ _HOME = {
     "RankingList": "reshelf.data.schema",
     "Reranker": "reshelf.inference.reranker",
     "SentEvent": "reshelf.inference.serving.schemas",
-    "ServiceError": "reshelf.inference.client",
+    "ServiceError": "reshelf.inference.calls",
     "load_dataset_folder": "reshelf.data.dataset_folder",
     "save_dataset_folder": "reshelf.data.dataset_folder",
 }

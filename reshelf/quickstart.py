@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import re
 import shutil
 import time
 from collections.abc import Callable
@@ -42,7 +41,7 @@ from reshelf.finetune.pretraining.pretrain import PretrainConfig, pretrain
 from reshelf.finetune.progress import StepTimer
 from reshelf.finetune.run import finetune
 from reshelf.modeling.checkpoint import SPEC_FILE, read_spec
-from reshelf.modeling.loading import load_tokenizer
+from reshelf.modeling.loading import check_base_exists, load_tokenizer
 
 PLAN = "quickstart.json"
 _RECIPES = Path(str(files("reshelf.finetune")))
@@ -57,7 +56,6 @@ _FEWEST = 4
 _VALIDATIONS, _VALID_LISTS = 6, 200
 _MODELS, _FEWEST_LISTS = 3, 50
 """Rows of the report that a model scores; lists that are evaluated however little time there is."""
-_CHINESE = re.compile("[\u4e00-\u9fff]")
 
 
 @dataclass
@@ -160,6 +158,7 @@ def _recipe(console: Console) -> str:
         return _SMALL
     base = load_yaml(FinetuneConfig, _RECIPES / _LARGE).model.base
     try:
+        check_base_exists(base)
         load_tokenizer(base)
     except InputError as error:
         console.print(f"There is a GPU, but {error}; so a small base is pretrained.", highlight=False)
@@ -169,13 +168,11 @@ def _recipe(console: Console) -> str:
 
 
 def _run(recipe: str, lists: RankingData, out: Path) -> FinetuneConfig:
-    """The recipe over this shop: with the signals its lists have, in the language of its catalogue."""
-    chinese = sum(bool(_CHINESE.search(item.title)) for item in lists.items.values())
+    """The recipe over this shop, with the signals its lists have."""
     changes: dict[str, Any] = {
         "data": str(out / "data"),
         "out": str(out / "model"),
         "prompt.features": sorted(lists.lists["train"][0].features),
-        "prompt.language": "zh" if 2 * chinese > len(lists.items) else "en",
     }
     if recipe == _SMALL:
         changes["model.base"] = str(out / "base")

@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from reshelf.data.language import Language
 from reshelf.errors import InputError
 
 SHARES = {
@@ -43,6 +44,8 @@ class ImportReport:
     repaired: dict[str, Counter[str]] = field(default_factory=dict)
     examples: dict[str, dict[str, list[str]]] = field(default_factory=dict)
     """Up to three of what was dropped or repaired, as written, by table and reason; of kinds not mapped more."""
+    language: Language = "en"
+    """Of the catalogue: what prompts, reports and explanations will be written in."""
     lists: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Facts about the lists of each split."""
     joins: dict[str, float] = field(default_factory=dict)
@@ -117,6 +120,7 @@ class ImportReport:
         }
         return {
             "tables": tables,
+            "language": self.language,
             "joins": self.joins,
             "taken_back": self.taken_back,
             "lists": self.lists,

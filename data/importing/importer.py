@@ -16,13 +16,14 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 from rich.console import Console
 
 from reshelf.data.dataset_folder import SPLITS, RankingData, load_dataset_folder
@@ -40,6 +41,7 @@ from reshelf.data.importing.mapping_file import load_mapping, shipped
 from reshelf.data.importing.shown import read_shown
 from reshelf.data.importing.splits import check_splits, guard_users, split_events, split_lists
 from reshelf.data.importing.writing import Material, write_split
+from reshelf.data.language import catalogue_language
 from reshelf.data.signals.event_log import EventLog
 from reshelf.data.signals.kept import FOLDER
 from reshelf.errors import InputError
@@ -105,7 +107,8 @@ def import_folder(config: ImportConfig) -> None:
         shutil.rmtree(partial, ignore_errors=True)
     report.show(console)
     lists = sum(facts["lists"] for facts in report.lists.values())
-    console.print(f"{report.rows_kept['items']:,} items and {lists:,} lists are in {config.out}")
+    titles = " (with Chinese titles)" if report.language == "zh" else ""
+    console.print(f"{report.rows_kept['items']:,} items{titles} and {lists:,} lists are in {config.out}")
 
 
 def write_folder(
@@ -131,6 +134,7 @@ def write_folder(
 def _write(work: Work, mapping: Mapping, folder: Path, config: ImportConfig) -> None:
     report, seed = work.report, config.seed
     catalogue = read_catalogue(work, mapping, folder / "items.parquet")
+    report.language = catalogue_language(_titles(catalogue.file))
     has_texts = read_queries(work, mapping)
     if mapping.events:
         read_events(work, mapping)
@@ -144,6 +148,8 @@ def _write(work: Work, mapping: Mapping, folder: Path, config: ImportConfig) -> 
     cuts = split_events(work, log, lists, mapping, sources, seed)
     lists = split_lists(work, lists, log, mapping, cuts, seed, config.limit, sources)
     ids = work.texts("SELECT list_text FROM numbered ORDER BY number")
+    has_context = any(spec.context for spec in (*mapping.lists, *mapping.pairs))
+    contexts = work.texts("SELECT context FROM numbered ORDER BY number") if has_context else None
     queries = work.texts("SELECT text FROM query ORDER BY code")
     if mapping.build:
         build = mapping.build
@@ -165,7 +171,7 @@ def _write(work: Work, mapping: Mapping, folder: Path, config: ImportConfig) -> 
     own = work.arrays("SELECT DISTINCT number, event FROM own ORDER BY number, event")
     material = Material(
         lists=lists, log=log, given=given, catalogue=catalogue, queries=queries,
-        users=work.texts("SELECT id FROM shopper ORDER BY code"), list_ids=ids,
+        users=work.texts("SELECT id FROM shopper ORDER BY code"), list_ids=ids, contexts=contexts,
         own=(own["number"].astype(np.int64), own["event"].astype(np.int64)), mapping=mapping,
         prices=read_dated_prices(work, mapping, len(catalogue)), features=features, sources=sources,
     )  # fmt: skip
@@ -176,6 +182,11 @@ def _write(work: Work, mapping: Mapping, folder: Path, config: ImportConfig) -> 
     for code, split in enumerate(SPLITS):
         if len(chosen := np.flatnonzero(lists.split == code)):
             report.lists[split] = write_split(folder / f"{split}.parquet", chosen, material, work) | shares[split]
+
+
+def _titles(file: Path) -> Iterator[str]:
+    for batch in pq.ParquetFile(file).iter_batches(columns=["title"]):
+        yield from batch["title"].to_pylist()
 
 
 def _no_events(work: Work) -> EventLog:

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -162,6 +163,8 @@ def pretrain(config: PretrainConfig, callbacks: Sequence[TrainerCallback] = ()) 
         raise InputError("`reshelf pretrain` works in one process; start it without `accelerate launch`")
     set_seed(config.seed)
     sources = _sources(config)
+    items = chain.from_iterable(source.items.values() for source in sources)
+    config = replace(config, prompt=config.prompt.in_language_of(items))
     if config.start:
         model, tokenizer = _started(config.start, str(arguments.device))
     else:

@@ -40,6 +40,7 @@ from reshelf.inference.serving.schemas import (
 )
 from reshelf.inference.serving.service import Service
 from reshelf.inference.serving.tenants import Tenant, Tenants
+from reshelf.inference.serving.traces import Traces
 
 
 class _AnyTextConvertor(PathConvertor):
@@ -52,7 +53,7 @@ register_url_convertor("any_text", _AnyTextConvertor())
 router = APIRouter(route_class=JsonRoute)
 
 
-def make_app(service: Service, tenants: Tenants, rates: Rates) -> FastAPI:
+def make_app(service: Service, tenants: Tenants, rates: Rates, traces: Traces | None = None) -> FastAPI:
     """The application over one service."""
     config = service.config
     app = FastAPI(
@@ -63,7 +64,7 @@ def make_app(service: Service, tenants: Tenants, rates: Rates) -> FastAPI:
     app.state.service, app.state.tenants, app.state.admission = service, tenants, admission
     # Lists to pick are what shoppers did: not for every tenant to see.
     app.state.shop = PageSearch(service.catalogue, config.data if tenants.path is None else None)
-    app.add_middleware(RequestMiddleware, service=service, tenants=tenants, admission=admission)
+    app.add_middleware(RequestMiddleware, service=service, tenants=tenants, admission=admission, traces=traces)
     add_refusals(app)
     app.include_router(router)
     if config.ui:

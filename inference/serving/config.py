@@ -11,7 +11,9 @@ from typing import Literal
 
 from reshelf.errors import InputError
 from reshelf.inference.engines.engine import EngineName
+from reshelf.inference.serving.history import REDIS
 from reshelf.inference.serving.rates import duration_s
+from reshelf.inference.serving.schemas import MOST
 from reshelf.modeling.precision import Precision
 
 
@@ -22,11 +24,11 @@ class LimitsConfig:
     body_bytes: int = 4_000_000
     """Bytes of a request's body."""
     candidates: int = 1000
-    """Documents of a list."""
+    """Documents of a list; at most 10,000."""
     text: int = 20_000
     """Characters of one text: a query, a title, a description, an id."""
     history: int = 1000
-    """Events of a request."""
+    """Events of a request; at most 10,000."""
     requests: int = 256
     """Requests in the house at one time; more are answered 429 with Retry-After, but for a tenant with less than its
     even share of them."""
@@ -43,6 +45,9 @@ class LimitsConfig:
         for name, value in vars(self).items():
             if not 1 <= value < float("inf"):
                 raise InputError(f"limits.{name} is {value}; give a number of at least 1")
+        for name in ("candidates", "history"):
+            if getattr(self, name) > MOST:
+                raise InputError(f"limits.{name} is {getattr(self, name)}; no request holds more than {MOST}")
 
 
 @dataclass
@@ -57,6 +62,12 @@ class ServeConfig:
     """Address to listen on; 0.0.0.0 for every one, which needs `tenants`."""
     port: int = 8000
     """Port to listen on; 0 for any free one."""
+    uds: Path | None = None
+    """Listen on this Unix socket in place of a port; for the server's own user and group."""
+    tls_cert: Path | None = None
+    """Serve https: PEM file of the certificate and of those between it and its root. A renewed one is seen."""
+    tls_key: Path | None = None
+    """PEM file of the certificate's key, without a passphrase; where it is not in the same file."""
     engine: EngineName = "auto"
     """auto is vLLM where it is installed and there is a GPU, else transformers."""
     precision: Precision = "auto"
@@ -66,6 +77,8 @@ class ServeConfig:
     """Run Python code that comes with the model; only for authors you trust. A model cannot ask for it."""
     history: str = "reshelf_history.sqlite"
     """Where shoppers' events are kept: a SQLite file, or the redis:// address of a Redis that servers share."""
+    redis_password_file: Path | None = None
+    """File of one line with the password of that Redis; a changed one is for the connections that follow."""
     hosts: list[str] = field(default_factory=list)
     """Names that it is called by (`Host`); any where there are tenants and none are given, else this machine's own: a
     web page that resolves its own name to this machine is not served."""
@@ -94,6 +107,8 @@ class ServeConfig:
     """An idle connection is kept so long: longer than the load balancer before it does, many of which keep it 60 s."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """What is logged of the service; a line per request at info."""
+    traces: str = ""
+    """URL of an OTLP receiver, as http://localhost:4318, that is sent OpenTelemetry traces; empty for none."""
     drain_s: float = 0.0
     """After SIGTERM, /ready says 503 for so long while everything is served still: longer than a load balancer takes to
     see it. A second signal ends that."""
@@ -113,6 +128,12 @@ class ServeConfig:
                 raise InputError(f"keep {self.keep!r}: {error}") from error
         if self.kept_events < 1:
             raise InputError(f"kept_events is {self.kept_events}; give a number of at least 1")
+        if self.tls_key is not None and self.tls_cert is None:
+            raise InputError("tls_key has no tls_cert; give the certificate too")
+        if self.uds is not None and self.tls_cert is not None:
+            raise InputError("uds is a socket of this machine, which tls_cert is not for; give one of the two")
+        if self.redis_password_file is not None and not self.history.startswith(REDIS):
+            raise InputError("redis_password_file is for a history in Redis; give its redis:// address with history")
         if self.tenants is None and self.host not in ("127.0.0.1", "localhost", "::1"):
             raise InputError(
                 f"host is {self.host}, which others can reach: give tenants a file of keys (`reshelf key`)"

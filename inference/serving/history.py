@@ -21,6 +21,7 @@ import hashlib
 from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Protocol
 
 from pydantic import ValidationError
@@ -30,6 +31,8 @@ from reshelf.data.schema import Event
 from reshelf.data.signals.kept import NewEvents
 from reshelf.inference.serving.schemas import SentEvent, StoredEvent
 
+REDIS = ("redis://", "rediss://")
+"""What the address of a Redis begins with."""
 REMEMBERED_S = 86_400.0
 """An event id is remembered for a day."""
 FORGOTTEN_S = 30 * 86_400.0
@@ -128,20 +131,23 @@ def digest(*names: str) -> str:
     return hashlib.sha256("".join(f"{len(name)}:{name}" for name in names).encode()).hexdigest()[:32]
 
 
-async def open_store(address: str, kept: int, keep_s: float | None = None) -> HistoryStore:
+async def open_store(
+    address: str, kept: int, keep_s: float | None = None, password_file: Path | None = None
+) -> HistoryStore:
     """The store at an address: redis://… or rediss://…, else a file for SQLite.
 
     Args:
         kept: latest events of a shopper that are kept.
         keep_s: seconds after which an event is no longer kept; None for ever.
+        password_file: of the Redis.
 
     Raises:
         InputError: the file cannot be used, or redis-py is not installed.
     """
-    if address.startswith(("redis://", "rediss://")):
+    if address.startswith(REDIS):
         from reshelf.inference.serving.history_redis import RedisHistory
 
-        return RedisHistory(address, kept, keep_s)
+        return RedisHistory(address, kept, keep_s, password_file)
     from reshelf.inference.serving.history_sqlite import SqliteHistory
 
     return await SqliteHistory.open(address, kept, keep_s)

@@ -12,7 +12,9 @@ import hashlib
 import time
 from collections.abc import Awaitable, Callable, Container, Sequence
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from reshelf.data.schema import Event
 from reshelf.data.signals.kept import NewEvents
@@ -124,27 +126,41 @@ class RedisHistory:
     (`BGREWRITEAOF`).
 
     Args:
-        address: redis://[user:password@]host:port/database
+        address: redis://[user@]host:port/database
         kept: latest events kept of a shopper.
         keep_s: seconds after which an event is no longer kept; None for ever.
+        password_file: of one line.
 
     Raises:
-        InputError: redis-py is not installed, or the address is not one.
+        InputError: redis-py is not installed, the address is not one or has a password in it, or there is none in the
+            file.
     """
 
-    def __init__(self, address: str, kept: int, keep_s: float | None = None) -> None:
+    def __init__(self, address: str, kept: int, keep_s: float | None = None, password_file: Path | None = None) -> None:
         try:
             from redis.asyncio import Redis
         except ImportError as error:
             raise InputError("history in Redis needs redis-py; `pip install reshelf[redis]`") from error
-        self._address, self._kept, self._keep_s = address, kept, keep_s
+        self._kept, self._keep_s = kept, keep_s
         self._settings: dict[str, Any] = {
             "socket_timeout": _TIMEOUT_S, "socket_connect_timeout": _TIMEOUT_S, "decode_responses": True,
         }  # fmt: skip
         try:
-            self._redis: Any = Redis.from_url(address, **self._settings)
-        except ValueError as error:
-            raise InputError(f"history {address!r}: {error}; give redis://host:port/database") from error
+            parts = urlsplit(address)
+            in_address = bool(parts.password) or "password" in parse_qs(parts.query)
+            if password_file is not None:
+                read_password(password_file)
+                user = unquote(parts.username or "")
+                self._settings["credential_provider"] = _PasswordFile(password_file, user)
+                parts = parts._replace(netloc=parts.netloc.rpartition("@")[2])
+            self._address = parts.geturl()
+            self._redis: Any = Redis.from_url(self._address, **self._settings)
+        except InputError:
+            raise
+        except ValueError:  # whose message may hold a password with a slash in it
+            raise InputError("history is no address of a Redis; give redis://host:port/database") from None
+        if in_address:
+            raise InputError("history has a password in it, for all to see; put it into redis_password_file")
         self._kind_known = False
         self._finding = asyncio.Lock()
 
@@ -239,6 +255,35 @@ class RedisHistory:
                 await self._redis.aclose()
                 self._redis = cluster
             self._kind_known = True
+
+
+class _PasswordFile:
+    """What redis-py asks for credentials before it connects, so that a changed password is seen."""
+
+    def __init__(self, path: Path, user: str) -> None:
+        self._path, self._user = path, user
+
+    async def get_credentials_async(self) -> tuple[str, ...]:
+        try:
+            password = read_password(self._path)
+        except InputError as error:
+            raise OSError(str(error)) from error
+        return (self._user, password) if self._user else (password,)
+
+
+def read_password(path: Path) -> str:
+    """The first line of a file.
+
+    Raises:
+        InputError: there is none. It does not say what the path is: somebody may have given the password itself.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError) as error:
+        raise InputError(f"redis_password_file cannot be read ({type(error).__name__}); give its path") from error
+    if not lines or not lines[0]:
+        raise InputError("redis_password_file is empty; write the password into its first line")
+    return lines[0]
 
 
 def _count_key(tenant: str, item_id: str) -> str:

@@ -23,6 +23,7 @@ from reshelf.inference.serving.metrics import Metrics
 from reshelf.inference.serving.rates import Rates, duration_s
 from reshelf.inference.serving.service import Service
 from reshelf.inference.serving.tenants import Tenants
+from reshelf.inference.serving.traces import Traces
 
 _PURGE_S = 3600.0
 
@@ -37,6 +38,7 @@ async def running(config: ServeConfig, engine: ServedEngine) -> AsyncIterator[Fa
     Raises:
         InputError: something that the config names cannot be used, or the engine does not start.
     """
+    traces = Traces(config.traces) if config.traces else None
     catalogue = {} if config.data is None else read_catalogue(config.data / "items.parquet")
     tenants = Tenants(config.tenants)
     metrics = Metrics()
@@ -45,19 +47,21 @@ async def running(config: ServeConfig, engine: ServedEngine) -> AsyncIterator[Fa
         lambda: models.depth, lambda: models.own.engine.ready, lambda: models.starts, lambda: not tenants.problem
     )
     keep_s = duration_s(config.keep) if config.keep else None
-    store = await open_store(config.history, config.kept_events, keep_s)
+    store = await open_store(config.history, config.kept_events, keep_s, config.redis_password_file)
     purging = asyncio.create_task(_purge(store)) if keep_s is not None else None
     try:
         await models.start()
         # A catalogue is a million objects that stay: a collection that walked through them would hold up every request.
         gc.freeze()
         rates = Rates(getattr(store, "evaluate", None))  # in Redis, where histories are
-        yield make_app(Service(config, catalogue, models, store, metrics), tenants, rates)
+        yield make_app(Service(config, catalogue, models, store, metrics), tenants, rates, traces)
     finally:
         if purging is not None:
             purging.cancel()
         await models.close()
         await store.close()
+        if traces is not None:
+            traces.close()
 
 
 async def _purge(store: HistoryStore) -> None:

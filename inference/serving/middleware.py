@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import secrets
 import time
 from contextlib import nullcontext
@@ -20,6 +21,7 @@ from reshelf.inference.serving.admission import Admission
 from reshelf.inference.serving.refusals import RefusedError, refusal
 from reshelf.inference.serving.service import Service
 from reshelf.inference.serving.tenants import Tenants
+from reshelf.inference.serving.traces import Traces
 
 logger = logging.getLogger("reshelf.serving")
 _NO_ROUTE = "other"
@@ -27,6 +29,8 @@ _UNLIMITED = ("/health", "/ready", "/metrics")
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _HUNG_UP = 499
 """In log and metrics, as nginx has it."""
+_NOT_IN_AN_ID = re.compile(r"[^A-Za-z0-9_.:/+=@-]")
+_LONGEST_ID = 128
 
 
 class RequestMiddleware:
@@ -40,10 +44,14 @@ class RequestMiddleware:
         service: its limits and metrics.
         tenants: who has a key.
         admission: who is let in.
+        traces: where a request is traced; None for nowhere.
     """
 
-    def __init__(self, app: ASGIApp, service: Service, tenants: Tenants, admission: Admission) -> None:
+    def __init__(
+        self, app: ASGIApp, service: Service, tenants: Tenants, admission: Admission, traces: Traces | None
+    ) -> None:
         self._app, self._metrics, self._tenants, self._admission = app, service.metrics, tenants, admission
+        self._traces = traces
         config = service.config
         self._limits, self._origins = config.limits, frozenset(config.origins)
         self._hosts = frozenset(config.hosts or (() if config.tenants else (*_LOOPBACK, config.host)))
@@ -52,9 +60,10 @@ class RequestMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        request_id, started, status = secrets.token_hex(8), time.perf_counter(), 0
-        scope.setdefault("state", {}).update(request_id=request_id, started=started, log={})
-        request = Request(scope, receive)
+        request, started, status = Request(scope, receive), time.perf_counter(), 0
+        sent_id = _NOT_IN_AN_ID.sub("", request.headers.get("x-request-id", ""))[:_LONGEST_ID]
+        request_id = sent_id or secrets.token_hex(8)
+        scope.setdefault("state", {}).update(request_id=request_id, started=started, log={}, traced=False)
 
         async def send_with_id(message: Message) -> None:
             nonlocal status
@@ -93,6 +102,7 @@ class RequestMiddleware:
         if request.scope["path"] in _UNLIMITED:
             tenant = None
         if tenant is not None:
+            request.state.traced = True
             await self._admission.within_rate(tenant)
         body = await self._body(request) if tenant is not None and request.method == "POST" else b""
         read = False
@@ -137,4 +147,6 @@ class RequestMiddleware:
         if "meta" in state:
             self._metrics.ranked(state["meta"], state["log"]["documents"])
         line = {"request_id": state["request_id"], "route": route, "status": status, "ms": round(1000 * seconds, 1)}
+        if self._traces is not None and state["traced"]:
+            line["trace_id"] = self._traces.record(scope, status, seconds)
         logger.info("request", extra=line | state["log"])

@@ -3,26 +3,28 @@
     app.state.shop = PageSearch(catalogue, data)
     app.include_router(page_routes)
 
-It talks to the same routes as everybody. What it needs on top is a first stage, which a shop has and a demonstration
-does not: BM25 over the catalogue, and the lists of a data set to begin with.
+It is in the language of the server's model, and talks to the same routes as everybody. What it needs on top is a first
+stage, which a shop has and a demonstration does not: BM25 over the catalogue, and lists of a data set to begin with.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import jinja2
 from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
 from reshelf.data.bm25 import Bm25Index
 from reshelf.data.dataset_folder import read_records
 from reshelf.data.schema import Item, RankingList
-from reshelf.inference.serving.dependencies import Admitted
+from reshelf.inference.serving.dependencies import Admitted, Served
 from reshelf.inference.serving.refusals import RefusedError
+from reshelf.translation import translations
 
 PAGE = Path(__file__).with_name("page.html")
 _READ, _LISTS = 400, 40
@@ -85,25 +87,31 @@ class PageSearch:
 page_routes = APIRouter(include_in_schema=False)
 
 
+@cache
+def page_text(language: str) -> str:
+    """The page in a language."""
+    templates = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+    words = {"_": translations(language).gettext, "language": "en" if language == "auto" else language}
+    return templates.from_string(PAGE.read_text(encoding="utf-8")).render(words)
+
+
 @page_routes.get("/ui")
-async def page() -> Response:
-    return Response(PAGE.read_bytes(), media_type="text/html; charset=utf-8", headers=HEADERS)
+async def page(service: Served) -> Response:
+    text = page_text(service.models.own.spec.prompt.language)
+    return Response(text, media_type="text/html; charset=utf-8", headers=HEADERS)
 
 
 @page_routes.get("/ui/lists")
-async def lists(request: Request, _: Admitted) -> dict[str, Any]:
+async def lists(request: Request, tenant: Admitted, service: Served) -> dict[str, Any]:
     shop: PageSearch = request.app.state.shop
     found = await run_in_threadpool(lambda: shop.lists)
     ids = [i for one in found for i in (*one.candidates, *(e.item_id for e in one.history if e.item_id))]
+    model = service.models.of(tenant)
+    read = set() if model is None else set(model.spec.prompt.context)  # a data set may hold more than the model reads
+    whole = {"list_id", "user_id", "query", "history", "candidates", "scores", "features"}
+    include: dict[str, Any] = dict.fromkeys(whole, True) | {"context": read}
     return {
-        "lists": [
-            one.model_dump(
-                mode="json",
-                exclude_none=True,
-                include={"list_id", "user_id", "query", "history", "candidates", "scores", "features"},
-            )
-            for one in found
-        ],
+        "lists": [one.model_dump(mode="json", exclude_none=True, include=include) for one in found],
         "items": shop.described(ids),
     }
 

@@ -11,9 +11,10 @@ import asyncio
 import contextlib
 import logging
 import signal
+import socket
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from importlib import import_module
 from typing import Any
@@ -25,6 +26,7 @@ from reshelf.errors import InputError
 from reshelf.inference.serving.config import ServeConfig
 from reshelf.inference.serving.connections import BoundedProtocol, ConnectionBounds
 from reshelf.inference.serving.engine.served_engine import ServedEngine
+from reshelf.inference.serving.listen import check_certificate, renew_certificate, unix_socket
 from reshelf.inference.serving.log import log_as_json
 
 logger = logging.getLogger("reshelf.serving")
@@ -43,6 +45,8 @@ def serve(config: ServeConfig) -> None:
         )
     if config.data is not None and not (config.data / "items.parquet").is_file():
         raise InputError(f"{config.data / 'items.parquet'} is not there; make the data set with `reshelf data`")
+    if config.tls_cert is not None:
+        check_certificate(config.tls_cert, config.tls_key)
     log_as_json(config.log_level)
     # torch imports triton where it is installed. A server compiles nothing, and triton's bindings print a page of leaks
     # when the process ends.
@@ -52,19 +56,31 @@ def serve(config: ServeConfig) -> None:
     uvloop.run(_serve(config))
 
 
-class _Server(uvicorn.Server):
-    """uvicorn's, which would end the process by the signal again before the engine is closed.
+class HttpServer(uvicorn.Server):
+    """uvicorn's, which would end the process by the signal again before the engine is closed, and would let who never
+    shakes hands over TLS stay for a minute.
 
     Args:
-        config: of uvicorn.
+        app: what answers.
+        config: `drain_s` is between the first signal and the end of new connections.
         drain: called at the first signal.
-        drain_s: seconds between that signal and the end of new connections.
     """
 
-    def __init__(self, config: uvicorn.Config, drain: Callable[[], None], drain_s: float) -> None:
-        super().__init__(config)
-        self._drain, self._drain_s = drain, drain_s
+    def __init__(self, app: Any, config: ServeConfig, drain: Callable[[], None]) -> None:
+        super().__init__(http_settings(app, config))
+        self._serve_config, self._drain = config, drain
         self._draining = False
+        self._renewing: asyncio.Task[None] | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        config, context = self._serve_config, self.config.ssl
+        if config.tls_cert is not None and context is not None:
+            loop, most_s = asyncio.get_running_loop(), config.limits.read_s
+            loop.create_server = partial(  # type: ignore[method-assign]
+                loop.create_server, ssl_handshake_timeout=most_s, ssl_shutdown_timeout=most_s
+            )
+            self._renewing = asyncio.create_task(renew_certificate(context, config.tls_cert, config.tls_key))
+        await super().startup(sockets)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -75,13 +91,13 @@ class _Server(uvicorn.Server):
 
     def _end(self, signal_number: int) -> None:
         """Say that no work should come, wait until load balancers have seen it, then end; at once when told again."""
-        if self._draining or not self._drain_s:
+        if self._draining or not self._serve_config.drain_s:
             self.handle_exit(signal_number, None)
             return
         self._draining = True
         self._drain()
-        logger.info("draining", extra={"seconds": self._drain_s})
-        asyncio.get_running_loop().call_later(self._drain_s, self.handle_exit, signal_number, None)
+        logger.info("draining", extra={"seconds": self._serve_config.drain_s})
+        asyncio.get_running_loop().call_later(self._serve_config.drain_s, self.handle_exit, signal_number, None)
 
 
 async def _serve(config: ServeConfig) -> None:
@@ -101,7 +117,7 @@ def http_settings(app: Any, config: ServeConfig) -> uvicorn.Config:
     return uvicorn.Config(
         app, config.host, config.port, log_config=None, access_log=False, ws="none", server_header=False,
         proxy_headers=False, timeout_keep_alive=config.keep_alive_s,  # type: ignore[arg-type]
-        timeout_graceful_shutdown=int(config.shutdown_s),
+        timeout_graceful_shutdown=int(config.shutdown_s), ssl_certfile=config.tls_cert, ssl_keyfile=config.tls_key,
         http=partial(BoundedProtocol, bounds=bounds),  # type: ignore[arg-type]
     )  # fmt: skip
 
@@ -109,14 +125,22 @@ def http_settings(app: Any, config: ServeConfig) -> uvicorn.Config:
 async def _listen(config: ServeConfig, running: Any) -> None:
     """Serve an application, an asynchronous context, until interrupted."""
     async with running as app:
-        server = _Server(http_settings(app, config), app.state.service.drain, config.drain_s)
-        serving = asyncio.create_task(server.serve())
-        while not server.started and not serving.done():
-            await asyncio.sleep(0.01)
-        if server.started:
-            port = server.servers[0].sockets[0].getsockname()[1]
-            logger.info("serving", extra={"url": f"http://{config.host}:{port}"})
-        with contextlib.suppress(asyncio.CancelledError):
-            await serving
+        server = HttpServer(app, config, app.state.service.drain)
+        with nullcontext() if config.uds is None else unix_socket(config.uds) as listener:
+            serving = asyncio.create_task(server.serve(None if listener is None else [listener]))
+            while not server.started and not serving.done():
+                await asyncio.sleep(0.01)
+            if server.started:
+                logger.info("serving", extra={"url": _url(config, server)})
+            with contextlib.suppress(asyncio.CancelledError):
+                await serving
     if not server.started:
         raise InputError(f"port {config.port} of {config.host} cannot be listened on; choose another one with --port")
+
+
+def _url(config: ServeConfig, server: uvicorn.Server) -> str:
+    """As the client takes it."""
+    if config.uds is not None:
+        return f"unix:{config.uds}"
+    port = server.servers[0].sockets[0].getsockname()[1]
+    return f"{'https' if config.tls_cert else 'http'}://{config.host}:{port}"

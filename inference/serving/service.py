@@ -18,7 +18,7 @@ import numpy as np
 from reshelf.data.schema import Item
 from reshelf.data.signals.kept import KeptSignals, NewEvents
 from reshelf.errors import InputError
-from reshelf.inference.assembly import MissingFeaturesError, assemble
+from reshelf.inference.assembly import MissingFeaturesError, UntrainedContextError, assemble
 from reshelf.inference.explain import leave_one_out
 from reshelf.inference.explanation import Explanation
 from reshelf.inference.ranking import NonFiniteScoreError, PreparedList, Ranked, prepare, rank
@@ -40,6 +40,7 @@ from reshelf.inference.serving.schemas import (
     RerankRequest,
     StoredEvent,
 )
+from reshelf.inference.serving.stages import Stages
 from reshelf.inference.serving.tenants import Tenant
 
 T = TypeVar("T")
@@ -122,7 +123,7 @@ class Service:
             if model is None:
                 raise UnservedError("engine_down")
             model.engine.admit(tenant.name, len(items), due - time.perf_counter())
-            prepared = await _before(due, self._prepare(model, tenant, request, items, history, new, meta))
+            prepared = await _before(due, self._prepare(model, tenant, request, items, history, new, meta, watch))
             watch.end("prompt")
             pending = model.score(prepared.prompt, tenant.name)
             done = await _before(due, pending)
@@ -142,11 +143,13 @@ class Service:
         if ranked is not None:
             arranged = ranked.arranged
         else:
+            watch.end("fallback")
             arranged = rules.arrange_first_stage(candidates) if rules else Arranged(np.arange(len(candidates)))
         meta.rules = arranged.counts
         results = self._results(request, items, ranked, arranged)
         if not rules or not (rules.only or rules.never):  # nobody knows what the others are
             results += self._invalid_results(request, items, len(results))
+        watch.end("order")
         if request.explain and ranked is None:
             meta.unexplained = meta.fallback
         elif request.explain and model is not None and ranked is not None:
@@ -228,7 +231,8 @@ class Service:
             raise RefusedError(f"{request.deadline_ms:g} ms; ask for at most {limits.deadline_ms:g}", "deadline_ms")
         if request.strict:
             check_lengths(request.query, "query", limits.text)
-        texts = {"user_id": request.user_id}
+        texts = {"user_id": request.user_id, "instruction": request.instruction}
+        texts |= {f"context.{name}": text for name, text in request.context.items()}
         texts |= {f"history[{n}].query": event.query for n, event in enumerate(request.history or ())}
         for field, text in texts.items():
             check_lengths(text, field, limits.text)
@@ -278,7 +282,7 @@ class Service:
 
     async def _prepare(
         self, model: ServedModel, tenant: Tenant, request: RerankRequest, items: Mapping[int, Item],
-        history: Sequence[StoredEvent], new: Mapping[str, NewEvents], meta: Meta,
+        history: Sequence[StoredEvent], new: Mapping[str, NewEvents], meta: Meta, watch: Stages,
     ) -> PreparedList:  # fmt: skip
         try:
             assembled = assemble(
@@ -290,11 +294,13 @@ class Service:
                 scores=None if request.scores is None else [request.scores[n] for n in items],
                 features={name: [values[n] for n in items] for name, values in request.features.items()},
                 time=request.time,
+                context=request.moment,
                 signals=model.signals,
                 new=new,
                 impute=request.impute,
                 drop_unknown_events=True,
             )
+            watch.end("signals")
             meta.imputed, meta.missing = list(assembled.imputed), list(assembled.missing)
             meta.history |= {"events": len(assembled.ranking.history), "unknown": assembled.unknown_events}
             if assembled.builder.has_read(assembled.ranking):
@@ -305,6 +311,9 @@ class Service:
                 )
         except MissingFeaturesError:
             raise
+        except UntrainedContextError as error:
+            field = f"context.{error.name}" if error.name in request.context else error.name
+            raise RefusedError(str(error).partition(": ")[2], field) from error
         except InputError as error:
             raise RefusedError(
                 str(error).removeprefix("list ").removeprefix("request, "), "query" if "query" in str(error) else None
@@ -371,19 +380,6 @@ class Service:
             )
             for index in islice(rest, None if request.top_n is None else request.top_n - before)
         ]
-
-
-class Stages:
-    """Milliseconds by stage."""
-
-    def __init__(self, meta: Meta, started: float) -> None:
-        self._meta, self._last = meta, started
-
-    def end(self, stage: str) -> None:
-        """The stage ends now."""
-        now = time.perf_counter()
-        self._meta.ms[stage] = 1000 * (now - self._last)
-        self._last = now
 
 
 async def _before(due: float, work: Awaitable[T]) -> T:

@@ -140,7 +140,7 @@ def test_the_page_holds_its_pictures_and_no_sellers_markup(shop: RankingData, tm
     report = evaluate(config, Console(file=io.StringIO(), width=80))
     assert report["main"] == "first_stage" or report["worst"]
     text = (tmp_path / "out" / "report.html").read_text()
-    assert text.count('src="data:image/png;base64,') == 3
+    assert text.count('src="data:image/svg+xml;base64,') == 3
     assert "<script" not in text
     assert "evil.example" not in text or 'src="http' not in text
     made = page(f"# t\n\n- {plain(bad)}\n", tmp_path)

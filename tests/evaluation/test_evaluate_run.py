@@ -39,7 +39,7 @@ def test_report_has_the_agreed_form_and_is_what_is_returned(shop_folder: Path, t
     report = evaluate(config, console)
     assert json.loads((config.out / "report.json").read_text()) == report
     assert sorted(os.listdir(config.out)) == [
-        "moves.png", "report.html", "report.json", "report.md", "report.png", "slices.png",
+        "moves.svg", "report.html", "report.json", "report.md", "report.svg", "slices.svg",
     ]  # fmt: skip
     assert list(report["systems"]) == WITHOUT_MODEL
     assert report["seconds"] > 0

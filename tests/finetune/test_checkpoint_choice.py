@@ -1,3 +1,5 @@
+"""Which checkpoint is kept, and how long training waits for a better one."""
+
 from __future__ import annotations
 
 from typing import Any

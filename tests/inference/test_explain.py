@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -31,7 +32,7 @@ def reranker(request: pytest.FixtureRequest, reranker_folder: Path, catalogue: d
 def ask(reranker: Reranker, ranking: RankingList, **changes: Any) -> RankedList:
     arguments: dict[str, Any] = {
         "query": ranking.query, "candidates": ranking.candidates, "history": ranking.history,
-        "scores": ranking.scores, "time": ranking.time,
+        "scores": ranking.scores, "time": ranking.time, "context": ranking.context,
     }  # fmt: skip
     return reranker.rerank(**arguments | changes)
 
@@ -174,6 +175,26 @@ def test_a_text_names_the_strongest_for_and_against(reranker: Reranker, lists: l
         ):
             assert (reason is None) == (word not in explanation.text)
             assert reason is None or word + f"{reason.name} ({reason.change:+.2f}" in explanation.text
+
+
+def test_a_chinese_model_explains_in_chinese(reranker: Reranker) -> None:
+    spec = replace(reranker.spec, prompt=replace(reranker.spec.prompt, language="zh"))
+    items = [
+        Item(item_id=f"商品{n}", title=f"{colour}羊毛外套", brand="北木", price=100.0 + n, category=("服装", "外套"))
+        for n, colour in enumerate(["红色", "蓝色", "绿色", "黑色", "白色", "灰色"])
+    ]
+    events = [Event(kind=kind, item_id="商品1") for kind in ("view", "click", "cart", "purchase")]
+    events.append(Event(kind="rating", item_id="商品1", value=5.0))
+    ranked = Reranker(reranker.engine, reranker._tokenizer, spec, {item.item_id: item for item in items}).rerank(
+        "蓝色外套", candidates=items, history=[*events, Event(kind="search", query="冬天外套")],
+        scores=[3.0, 1.0, 0.5, 0.3, 0.2, 0.1], explain=True,
+    )  # fmt: skip
+    found = [explanation for _, explanation in explained(ranked)]
+    names = {reason.name for explanation in found for reason in explanation.reasons}
+    assert {"购买 蓝色羊毛外套", "搜索 冬天外套", "查询 蓝色外套", "品牌 北木", "首阶段"} <= names
+    assert found[0].text.startswith("第 1 位，")
+    assert "加分项：" in "".join(explanation.text for explanation in found)
+    assert re.findall("[A-Za-z]{2,}", "".join(names) + "".join(explanation.text for explanation in found)) == []
 
 
 def test_the_command_prints_words_and_bars(

@@ -46,6 +46,7 @@ ROOMS = ["data", "metrics", "prompts", "modeling", "finetune", "inference", "eva
 MODULES = sorted(p for room in ROOMS for p in (ROOT / room).rglob("*.py") if not p.is_symlink())
 DOCUMENTS = sorted(
     [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("benchmarks/*.md"), *ROOT.glob("deploy/*.md")]
+    + [*ROOT.glob("examples/*/*.md"), *ROOT.glob("examples/*/Makefile")]
     + [*ROOT.glob("Makefile"), *ROOT.glob("deploy/*.yaml")]
     + [p for room in ROOMS for p in (ROOT / room).rglob("*.yaml") if not p.is_symlink()]
     + [p for room in ROOMS for p in (ROOT / room).rglob("*.md") if not p.is_symlink()]

@@ -19,6 +19,7 @@ from reshelf.data.importing.mapping_file import load_mapping
 ROOT = Path(__file__).resolve().parents[2]
 ROOMS = [
     "data", "metrics", "prompts", "modeling", "finetune", "inference", "evaluation", "reshelf", "benchmarks", "tests",
+    "examples",
 ]  # fmt: skip
 COMMAND = re.compile(r"^(?:#\s*|\s*)?reshelf ((?:data )?[a-z]+)((?: +[^\s#`]+)*)", re.MULTILINE)
 

@@ -84,6 +84,8 @@ def test_from_csv_to_a_served_model(language: str, tmp_path: Path, capsys: pytes
     assert spec.lift is not None
     assert {"first_stage", "base", "finetuned"} <= set(json.loads((out / "report.json").read_text())["systems"])
     facts = json.loads((out / "data" / "report.json").read_text())
+    assert facts["language"] == language
+    assert json.loads((out / "report.json").read_text())["language"] == language
     assert facts["tables"]["items"]["repaired"] == {}, "every price is read"
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file()}
     assert main(command) == 0

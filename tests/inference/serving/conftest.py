@@ -14,7 +14,8 @@ import pytest
 
 from reshelf.data.dataset_folder import ITEM_SCHEMA, write_records
 from reshelf.data.schema import Item
-from tests.inference.serving.server import Server, free_port, stop_after
+from tests.inference.serving.receiver import Receiver
+from tests.inference.serving.server import Server, free_port, make_certificate, stop_after
 
 
 @pytest.fixture(autouse=True)
@@ -44,12 +45,27 @@ def serve(reranker_folder: Path, shop: Path) -> Callable[..., Server]:
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory, serve: Callable[..., Server]) -> Iterator[Server]:
+def receiver() -> Iterator[Receiver]:
+    """Of the traces of `server`."""
+    with Receiver() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def server(
+    tmp_path_factory: pytest.TempPathFactory, serve: Callable[..., Server], receiver: Receiver
+) -> Iterator[Server]:
     """One server for the tests that leave it as they found it."""
     with stop_after():
-        running = serve(tmp_path_factory.mktemp("server"))
+        running = serve(tmp_path_factory.mktemp("server"), "--traces", receiver.url)
         yield running
         assert running.close() == 0
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of this machine, with its key in the same file."""
+    return make_certificate(tmp_path_factory.mktemp("certificate") / "this.pem")
 
 
 @pytest.fixture(scope="session")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -26,6 +26,7 @@ class Server:
 
     def __init__(self, log: Path, *flags: Any, wait: bool = True) -> None:
         self.log = log
+        self.certificate = flags[flags.index("--tls_cert") + 1] if "--tls_cert" in flags else None
         with log.open("wb") as stderr:
             command = [sys.executable, "-m", "reshelf.cli", "serve", *map(str, flags), "--port", "0"]
             self.process = subprocess.Popen(command, stderr=stderr, env=os.environ | {"OMP_NUM_THREADS": "1"})
@@ -34,11 +35,18 @@ class Server:
             self.wait_started()
 
     def wait_started(self) -> None:
-        until(lambda: "http://" in self.said() or self.process.poll() is not None, 300)
-        found = re.search(r"http://[\d.]+:\d+", self.said())
-        assert found is not None, self.said()
-        self.url = found[0]
-        self.http = httpx.Client(base_url=self.url, timeout=60)
+        until(lambda: self._urls() or self.process.poll() is not None, 300)
+        assert self._urls(), self.said()
+        self.url = self._urls()[0]
+        verify = True if self.certificate is None else ssl.create_default_context(cafile=self.certificate)
+        if self.url.startswith("unix:"):
+            transport = httpx.HTTPTransport(uds=self.url.removeprefix("unix:"))
+            self.http = httpx.Client(base_url="http://localhost", timeout=60, transport=transport)
+        else:
+            self.http = httpx.Client(base_url=self.url, timeout=60, verify=verify)
+
+    def _urls(self) -> list[str]:
+        return [line["url"] for line in self.lines() if line["message"] == "serving"]
 
     def said(self) -> str:
         return self.log.read_text()
@@ -102,3 +110,15 @@ def until(true: Callable[[], Any], seconds: float) -> None:
     while not true():
         assert time.monotonic() < end, f"not in {seconds} s"
         time.sleep(0.05)
+
+
+def make_certificate(path: Path, *, with_key: bool = True) -> Path:
+    """A certificate of this machine that signs itself."""
+    key = path if with_key else path.with_suffix(".key")
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
+         "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-keyout", key,
+         "-out", path],
+        capture_output=True, check=True,
+    )  # fmt: skip
+    return path

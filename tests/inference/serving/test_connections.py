@@ -14,6 +14,7 @@ import httpx
 import pytest
 import uvicorn
 
+from reshelf.errors import InputError
 from reshelf.inference.serving.config import LimitsConfig, ServeConfig
 from reshelf.inference.serving.run import http_settings
 from tests.inference.serving.server import free_port, until
@@ -118,3 +119,9 @@ def test_requests_that_are_sent_together_are_answered_in_turn(port: int) -> None
     while said.count(b"HTTP/1.1 200") < 5:
         said += connection.recv(4096)
     assert said.count(b"\r\n\r\n3") == 5
+
+
+@pytest.mark.parametrize(("name", "value"), [("candidates", 10_001), ("history", 10_001), ("read_s", 0)])
+def test_limits_that_no_request_could_meet_are_refused(name: str, value: float) -> None:
+    with pytest.raises(InputError, match=rf"limits.{name} is {value}; "):
+        LimitsConfig(**{name: value})

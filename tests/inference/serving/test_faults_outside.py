@@ -41,26 +41,33 @@ def events(server: Server) -> int:
     return -1 if meta["history"].get("unavailable") else int(meta["history"]["events"])
 
 
-def test_redis_is_killed_under_load_and_comes_back(serve: Any, tmp_path: Path) -> None:
+def test_redis_is_killed_under_load_and_comes_back(serve: Any, tmp_path: Path, certificate: Path) -> None:
+    """Over TLS, and by a Redis with a password: both break and come back with all else."""
     if shutil.which("redis-server") is None:
         pytest.skip("redis-server is not installed")
     port = free_port()
     command = ["redis-server", "--port", port, "--dir", tmp_path, "--appendonly", "yes", "--appendfsync", "always"]
+    password = tmp_path / "password"
 
-    def start() -> subprocess.Popen[bytes]:
-        process = subprocess.Popen(list(map(str, command)), stdout=subprocess.DEVNULL)
+    def start(secret: str) -> subprocess.Popen[bytes]:
+        password.write_text(f"{secret}\n")
+        process = subprocess.Popen([*map(str, command), "--requirepass", secret], stdout=subprocess.DEVNULL)
         until(lambda: subprocess.run(["redis-cli", "-p", str(port), "ping"], capture_output=True).returncode == 0, 20)
         return process
 
-    redis = start()
-    server: Server = serve(tmp_path, "--history", f"redis://127.0.0.1:{port}/0")
+    redis = start("first/secret")
+    server: Server = serve(
+        tmp_path, "--history", f"redis://127.0.0.1:{port}/0", "--redis_password_file", password,
+        "--tls_cert", certificate,
+    )  # fmt: skip
+    assert server.url.startswith("https://")
     acknowledged: set[int] = set()
     refused: list[int] = []
     rankings: list[int] = []
     stop = threading.Event()
 
     def behave() -> None:
-        with Client(server.url, retries=0) as client:
+        with Client(server.url, retries=0, verify=certificate) as client:
             n = 0
             while not stop.is_set():
                 if send(client, n):
@@ -80,7 +87,7 @@ def test_redis_is_killed_under_load_and_comes_back(serve: Any, tmp_path: Path) -
     redis.send_signal(signal.SIGKILL)
     redis.wait()
     until(lambda: len(refused) > 2 and -1 in rankings, 30)
-    redis = start()
+    redis = start("second/secret")
     before = len(acknowledged)
     until(lambda: len(acknowledged) > before + 20 and rankings[-1] > 0, 60)
     stop.set()
@@ -88,16 +95,21 @@ def test_redis_is_killed_under_load_and_comes_back(serve: Any, tmp_path: Path) -
         thread.join()
     # One that was not acknowledged may have arrived all the same, for the reply was lost, not the event.
     assert len(acknowledged) <= events(server) <= len(acknowledged) + len(refused)
-    with Client(server.url) as client:
+    with Client(server.url, verify=certificate) as client:
         for n in acknowledged:
             assert client.send_events([SentEvent(user_id="u", kind="click", item_id="p1", event_id=str(n))]) == 0
+    with Client(server.url, retries=0) as client, pytest.raises(ServiceError, match="certificate"):
+        client.send_events([SentEvent(user_id="u", kind="click", item_id="p1")])
     assert server.close() == 0
+    assert "secret" not in server.said()
     redis.terminate()
     redis.wait()
 
 
 def test_a_full_disk_costs_new_events_only(serve: Any, tmp_path: Path) -> None:
-    server: Server = serve(tmp_path)
+    """Over a Unix socket."""
+    server: Server = serve(tmp_path, "--uds", tmp_path / "socket")
+    assert server.url == f"unix:{tmp_path / 'socket'}"
     with Client(server.url, retries=0) as client:
         assert all(send(client, n) for n in range(10))
         size = (tmp_path / "history.sqlite-wal").stat().st_size
@@ -112,9 +124,10 @@ def test_a_full_disk_costs_new_events_only(serve: Any, tmp_path: Path) -> None:
         assert events(server) == 40
     server.process.kill()
     server.process.wait()
-    again: Server = serve(tmp_path)
+    again: Server = serve(tmp_path, "--uds", tmp_path / "socket")
     assert events(again) == 40
     assert again.close() == 0
+    assert not (tmp_path / "socket").exists()
 
 
 def test_the_clock_jumps(

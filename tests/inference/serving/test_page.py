@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable, Iterator
 
@@ -10,6 +11,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from reshelf.data.dataset_folder import RankingData, save_dataset_folder
 from reshelf.data.schema import Item, RankingList
+from reshelf.inference.serving.page import HEADERS, page_text
 from tests.inference.serving.server import Server
 
 HOSTILE = "<img src=x onerror=\"document.title='taken'\"> mug"
@@ -66,7 +68,11 @@ def test_both_orders_stand_side_by_side_as_the_server_gives_them(
     assert order(page, "before") == list(ranking.candidates)
     history = [event.model_dump(mode="json", exclude_none=True, exclude={"time"}) for event in ranking.history]
     reply = shown.rerank(
-        query=ranking.query, documents=list(ranking.candidates), history=history, scores=ranking.scores
+        query=ranking.query,
+        documents=list(ranking.candidates),
+        history=history,
+        scores=ranking.scores,
+        context=ranking.context,
     ).json()
     assert order(page, "after") == [ranking.candidates[one["index"]] for one in reply["results"]]
     for place, one in enumerate(reply["results"]):
@@ -110,6 +116,31 @@ def test_a_typed_shoppers_clicks_are_kept_by_the_server(page: Page, shown: Serve
     assert sent.value.json() == {"stored": 1}
     asked = shown.rerank(query="blue wool coat", documents=found, user_id="typed").json()
     assert asked["meta"]["history"]["events"] == 1
+
+
+def test_a_chinese_models_page_holds_no_english(page: Page) -> None:
+    """The page of a Chinese model, over this server's lists."""
+    page.route("**/ui", lambda route: route.fulfill(body=page_text("zh"), headers=HEADERS, content_type="text/html"))
+    page.reload()
+    expect(page.locator("#said")).to_contain_text("改变了位置", timeout=30_000)
+    catalogue = page.evaluate("Object.values(items).flatMap(item => [item.title, price(item.item_id)])")
+    catalogue += page.evaluate("[list.query, ...events.map(event => event.query)].filter(Boolean)")
+
+    def english() -> list[str]:
+        words = page.locator("main").inner_text()
+        for text in sorted(catalogue, key=len, reverse=True):
+            words = words.replace(text, "")
+        return re.findall("[A-Za-z]{2,}", re.sub("Reshelf|transformers|token|id|EUR", "", words))
+
+    assert english() == []
+    page.fill("#event", "搜索 雨衣")
+    with page.expect_response("**/v1/rerank"):
+        page.click("#add button")
+    expect(page.locator("#history li").last).to_have_text("搜索 雨衣 ×")
+    page.fill("#shopper", "typed")
+    page.fill("#query", "qqq")
+    page.click("#ask button")
+    expect(page.locator("#said")).to_have_text("商品目录中没有与该查询匹配的商品")
 
 
 def test_another_shoppers_lists_do_not_stay(page: Page) -> None:

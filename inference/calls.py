@@ -1,0 +1,136 @@
+"""What a client's call goes through: its time, its attempts, and the connections to the service.
+
+connections = Connections("Client", "unix:/run/reshelf.sock", key=None, timeout_s=5.0, retries=2, verify=True)
+call = connections.call(deadline_ms=200)
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import ssl
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    import httpx
+
+_AGAIN = frozenset((429, 502, 503, 504))
+_PAUSE_S = 0.05
+_LATE_S = 0.25
+"""A reply is on its way for so long after its deadline."""
+_SOCKET = "unix:"
+Verify = bool | str | Path | ssl.SSLContext
+
+
+class ServiceError(Exception):
+    """The service refused, or could not be reached.
+
+    Args:
+        message: one sentence.
+        status: HTTP status; None where there was no reply.
+        field: where in the request.
+        request_id: to look for in the service's log.
+
+    Examples:
+        >>> str(ServiceError("give a number of at least 0", status=422, field="documents[0].price"))
+        'documents[0].price: give a number of at least 0'
+    """
+
+    def __init__(
+        self, message: str, status: int | None = None, field: str | None = None, request_id: str | None = None
+    ) -> None:
+        super().__init__(f"{field}: {message}" if field else message)
+        self.status, self.field, self.request_id = status, field, request_id
+
+
+class Call:
+    """What is left of one call's time and attempts."""
+
+    def __init__(self, seconds: float, retries: int) -> None:
+        self._end = time.monotonic() + seconds
+        self._attempt, self._retries = 0, retries
+
+    @property
+    def left_s(self) -> float:
+        return self._end - time.monotonic()
+
+    def pause_s(self, response: httpx.Response | None, problem: str) -> float:
+        """Seconds until the next attempt.
+
+        Args:
+            response: what came back.
+            problem: or why nothing did.
+
+        Raises:
+            ServiceError: there is no next one.
+        """
+        after = "" if response is None else response.headers.get("Retry-After", "")
+        pause = max(float(after) if after.isdecimal() else 0.0, random.uniform(0, _PAUSE_S * 2**self._attempt))
+        final = response is not None and response.status_code not in _AGAIN
+        if final or self._attempt >= self._retries or pause >= self.left_s:
+            raise _error(response, problem)
+        self._attempt += 1
+        return pause
+
+
+class Timeouts(dict[str, float]):
+    """httpx asks for a timeout before each step of a request: it is what is left of the call's time."""
+
+    def __init__(self, call: Call) -> None:
+        super().__init__()
+        self._call = call
+
+    def get(self, step: str, default: Any = None) -> Any:
+        return max(0.001, self._call.left_s)
+
+
+class Connections:
+    """What both clients know, and their httpx client: another one in a process that was forked, where the sockets
+    are still the parent's and replies on them would be the parent's."""
+
+    def __init__(self, kind: str, url: str, key: str | None, timeout_s: float, retries: int, verify: Verify) -> None:
+        import httpx  # not before a client is made: it takes longer than all the rest
+
+        self.timeout_s, self.retries = timeout_s, retries
+        self.unreached = (httpx.RequestError, httpx.InvalidURL)
+        self._kind, self._url = kind, url
+        named = isinstance(verify, str | Path)
+        self._verify = ssl.create_default_context(cafile=str(verify)) if named else verify
+        self._headers = {"Authorization": f"Bearer {key}"} if key else {}
+        self._client, self._pid = self._connect(), os.getpid()
+
+    @property
+    def http(self) -> Any:
+        if self._pid != os.getpid():
+            self._client, self._pid = self._connect(), os.getpid()
+        return self._client
+
+    def call(self, deadline_ms: float | None = None) -> Call:
+        """A call that begins now."""
+        due_s = self.timeout_s if deadline_ms is None else min(self.timeout_s, deadline_ms / 1000 + _LATE_S)
+        return Call(due_s, self.retries)
+
+    def _connect(self) -> Any:
+        import httpx
+
+        settings: dict[str, Any] = {"base_url": self._url, "headers": self._headers, "verify": self._verify}
+        if self._url.startswith(_SOCKET):
+            path = self._url.removeprefix(_SOCKET).removeprefix("//")
+            transports = {"Client": httpx.HTTPTransport, "AsyncClient": httpx.AsyncHTTPTransport}
+            settings |= {"base_url": "http://localhost", "transport": transports[self._kind](uds=path)}
+        # No proxy leads to this machine.
+        settings["trust_env"] = urlsplit(settings["base_url"]).hostname not in ("localhost", "127.0.0.1", "::1")
+        return getattr(httpx, self._kind)(**settings)
+
+
+def _error(response: httpx.Response | None, problem: str) -> ServiceError:
+    if response is None:
+        return ServiceError(f"the service was not reached ({problem})")
+    try:
+        body = response.json()
+        return ServiceError(body["message"], response.status_code, body.get("field"), body.get("request_id"))
+    except (ValueError, KeyError, TypeError):
+        return ServiceError(f"HTTP {response.status_code}", response.status_code)
