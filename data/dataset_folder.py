@@ -39,6 +39,9 @@ _EVENT = pa.struct(
 _NAMED_TEXT = pa.struct([("name", pa.string()), ("value", pa.string())])
 _NAMED_NUMBERS = pa.struct([("name", pa.string()), ("values", pa.list_(pa.float64()))])
 
+_NAMED = {"attributes": "value", "context": "value", "features": "values"}
+"""Fields that are mappings, and what the values are called in the lists of pairs that stand for them."""
+
 ITEM_SCHEMA = pa.schema(
     [
         ("item_id", pa.string()),
@@ -61,6 +64,7 @@ LIST_SCHEMA = pa.schema(
         ("user_id", pa.string()),
         ("time", _TIME),
         ("query", pa.string()),
+        ("context", pa.list_(_NAMED_TEXT)),
         ("history", pa.list_(_EVENT)),
         ("candidates", pa.list_(pa.string())),
         ("labels", pa.list_(pa.int64())),
@@ -96,19 +100,20 @@ class RankingData:
 def to_row(record: Record) -> dict[str, Any]:
     """A record as the plain dict that is stored: open maps become lists of named values, as Parquet wants them."""
     row = record.model_dump()
-    if "attributes" in row:
-        row["attributes"] = [{"name": k, "value": v} for k, v in row["attributes"].items()]
-    if "features" in row:
-        row["features"] = [{"name": k, "values": v} for k, v in row["features"].items()]
+    for name, value in _NAMED.items():
+        if name in row:
+            row[name] = [{"name": k, value: v} for k, v in row[name].items()]
     return row
 
 
 def from_row(kind: type[R], row: dict[str, Any]) -> R:
-    """The inverse of `to_row`, with validation. Accepts `attributes` and `features` as plain mappings too."""
+    """The inverse of `to_row`, with validation. Plain mappings are read as such."""
     row = {k: v for k, v in row.items() if v is not None}
-    for name, value in (("attributes", "value"), ("features", "values")):
+    for name, value in _NAMED.items():
         if isinstance(row.get(name), list):
             row[name] = {pair["name"]: pair[value] for pair in row[name]}
+    if isinstance(row.get("context"), dict):  # a struct has all of its names in every row
+        row["context"] = {name: text for name, text in row["context"].items() if text is not None}
     return kind.model_validate(row)
 
 

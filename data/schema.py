@@ -143,6 +143,9 @@ class RankingList(Record):
     time: Time | None = None
     query: str = ""
     """Empty for a recommendation slot."""
+    context: dict[str, str] = {}
+    """What else is known of the moment, by name: device, season, page, instruction. A reranker reads those that it was
+    trained with (`prompt.context`)."""
     history: tuple[Event, ...] = ()
     """Oldest first; every event strictly before `time`."""
     candidates: Annotated[tuple[Id, ...], Field(min_length=1)]

@@ -32,6 +32,23 @@ REQUEST = "request"
 """Id of the list and of the shopper: neither is in a prompt."""
 
 
+class UntrainedContextError(InputError):
+    """A request says something of its moment that the model was not trained with.
+
+    Args:
+        name: of the context.
+        known: names that the model reads.
+    """
+
+    def __init__(self, name: str, known: Sequence[str]) -> None:
+        read = f"; it reads {', '.join(known)}" if known else ""
+        super().__init__(
+            f"{REQUEST}, field context.{name}: the model was not trained with it{read}; leave it out, or finetune "
+            "with it in prompt.context"
+        )
+        self.name = name
+
+
 class MissingFeaturesError(InputError):
     """A list lacks numbers that the model reads.
 
@@ -74,6 +91,7 @@ def assemble(
     scores: Sequence[float | None] | None = None,
     features: Mapping[str, Sequence[float | None]] | None = None,
     time: datetime | None = None,
+    context: Mapping[str, str] = MappingProxyType({}),
     signals: KeptSignals | None = None,
     new: Mapping[str, NewEvents] = MappingProxyType({}),
     impute: bool = False,
@@ -90,15 +108,20 @@ def assemble(
         scores: first-stage scores [K], higher is better; None for one that is not known.
         features: further numbers [K], by name; None as in `scores`.
         time: now; every event must be earlier.
+        context: what else is known of the moment, by name (`RankingList.context`).
         signals: what computes features that the model reads and that were not sent.
         new: what happened to candidates since the tables of `signals` were made.
         impute: impute those that are missing still.
         drop_unknown_events: leave out events whose item is unknown; otherwise `ranking.prepare` refuses them.
 
     Raises:
+        UntrainedContextError: the model does not read something of `context`.
         MissingFeaturesError: as `with_features`.
         InputError: the parts do not make a valid `RankingList`.
     """
+    known_context = builder.config.context
+    if untrained := next((name for name in context if name not in known_context), None):
+        raise UntrainedContextError(untrained, known_context)
     items = {item.item_id: item for item in history_items}
     items |= {item.item_id: item for item in candidates if isinstance(item, Item)}
     over = builder.with_items(items)
@@ -112,6 +135,7 @@ def assemble(
             user_id=REQUEST,
             time=time,
             query=query,
+            context=dict(context),
             history=tuple(events),
             candidates=tuple(one if isinstance(one, str) else one.item_id for one in candidates),
             scores=None if scores is None else tuple(scores),  # type: ignore[arg-type]  # None becomes NaN

@@ -123,8 +123,9 @@ def _make_heads(work: Work, mapping: Mapping, sources: Sequence[Source]) -> None
         f"""CREATE TABLE head AS SELECT *, row_number() OVER (ORDER BY part, least_row) - 1 AS number FROM (
             SELECT part, gkey, min(row) AS least_row, arg_min(row, first) AS row, arg_min(list, first) AS list,
                 arg_min(list_text, first) AS list_text, arg_min(user, first) AS user, min(time) AS time,
-                arg_min(query, first) AS query, arg_min(split, first) AS split, min(user) <> max(user) AS users,
-                min({key}) <> max({key}) AS queries, min(split) <> max(split) AS splits, bool_or(long) AS long
+                arg_min(query, first) AS query, arg_min(context, first) AS context, arg_min(split, first) AS split,
+                min(user) <> max(user) AS users, min({key}) <> max({key}) AS queries,
+                min(context) <> max(context) AS contexts, min(split) <> max(split) AS splits, bool_or(long) AS long
             FROM (SELECT *, struct_pack(time := coalesce(time, 0), row := row) AS first FROM shown) GROUP BY part,
                 gkey)"""
     )
@@ -135,15 +136,16 @@ def _make_heads(work: Work, mapping: Mapping, sources: Sequence[Source]) -> None
         work.report.repair(
             source.part, f"query cut to {mapping.max_query} characters", len(cut), (query for (query,) in cut)
         )
-        for what, column in (("user", spec.user_id), ("query", spec.query or spec.query_id), ("split", spec.split)):
-            noun = {"user": "users", "query": "queries", "split": "splits"}[what]
+        said = {"user": spec.user_id, "query": spec.query or spec.query_id, "context": [*spec.context.values()]}
+        for what, column in (said | {"split": spec.split}).items():
+            noun = {"user": "users", "query": "queries", "context": "contexts", "split": "splits"}[what]
             if found := work.fetch(
                 f"SELECT row, gkey, {what} FROM head WHERE part = {number} AND {noun} ORDER BY least_row LIMIT 1"
             ):
                 _disagree(work, source, spec, what, names_of(column)[0] if column else "", *found[0])
     for number, source in enumerate(sources):
         work.run(f"UPDATE head SET list_text = '{source.part}-' || row WHERE list_text IS NULL AND part = {number}")
-    work.run("CREATE TABLE numbered AS SELECT number, list_text FROM head")
+    work.run("CREATE TABLE numbered AS SELECT number, list_text, context FROM head")
     again = work.fetch(
         "SELECT part, row, list_text FROM (SELECT *, row_number() OVER (PARTITION BY list_text ORDER BY number) AS n "
         "FROM head) WHERE n > 1 ORDER BY part, least_row LIMIT 1"
@@ -178,8 +180,8 @@ def _disagree(
         source.fail(
             other, column, f"the list is in {names[int(str(value))]} by {source.place(row)}; a list has one split"
         )
-    noun = "shopper" if what == "user" else "query"
-    scope = "user_id" if what == "user" else "query"
+    noun = "shopper" if what == "user" else what
+    scope = "user_id" if what == "user" else column if what == "context" else "query"
     source.fail(
         other,
         column,

@@ -17,7 +17,7 @@ from reshelf.data.importing.casts import (
     number_of,
     yes_of,
 )
-from reshelf.data.importing.database import Work, quoted
+from reshelf.data.importing.database import Work, named, quoted
 from reshelf.data.importing.items import check_exact
 from reshelf.data.importing.mapping import ListColumns, ListsTable, Mapping, PairsTable
 from reshelf.data.importing.money import Money, read_money
@@ -29,8 +29,8 @@ SPLITS = ("train", "valid", "test")
 _HOUR = 3_600_000_000
 _STAGED = (
     "part TINYINT, row BIGINT, n INTEGER, gkey VARCHAR, list VARCHAR, list_text VARCHAR, user VARCHAR, time BIGINT, "
-    "unread BOOLEAN, local BOOLEAN, query VARCHAR, long BOOLEAN, split TINYINT, item VARCHAR, ord DOUBLE, place "
-    "DOUBLE, score DOUBLE, label TINYINT, price DOUBLE, problem VARCHAR"
+    "unread BOOLEAN, local BOOLEAN, query VARCHAR, long BOOLEAN, context VARCHAR, split TINYINT, item VARCHAR, "
+    "ord DOUBLE, place DOUBLE, score DOUBLE, label TINYINT, price DOUBLE, problem VARCHAR"
 )
 _MAPPED = (
     *("user_id", "list_id", "time", "query", "query_id", "history", "history_times", "split"),
@@ -64,7 +64,7 @@ def read_shown(work: Work, mapping: Mapping, has_query_texts: bool) -> list[Sour
     sources = []
     for number, (part, spec) in enumerate(parts_of(mapping)):
         work.task(f"reading {part}")
-        wanted = names_of(*(getattr(spec, name, None) for name in _MAPPED), _scope(spec))
+        wanted = names_of(*(getattr(spec, name, None) for name in _MAPPED), _scope(spec), [*spec.context.values()])
         source = open_table(work, spec, part, wanted)
         if isinstance(spec, ListsTable):
             _stage_lists(work, source, spec, number, mapping, has_query_texts)
@@ -103,6 +103,7 @@ def _common(source: Source, spec: ListColumns, number: int, mapping: Mapping, ha
     elif spec.query_id:
         text = source.id(spec.query_id)
         query = f"(SELECT text FROM queries WHERE id = {text})" if has_query_texts else text
+    context = ", ".join(f"{named(name)} := {source.text(column)}" for name, column in spec.context.items())
     if spec.list_id_scope:
         values = ", ".join(f"coalesce({source.text(name)}, '')" for name in _scope(spec))
         key, name = f"concat_ws(chr(31), {values})", f"concat_ws('/', {values})"
@@ -117,6 +118,7 @@ def _common(source: Source, spec: ListColumns, number: int, mapping: Mapping, ha
         "user": source.id(spec.user_id) if spec.user_id else quoted(ANYONE),
         **source.times(spec.time, "time"),
         "query": query,
+        "context": f"CAST(to_json(struct_pack({context})) AS VARCHAR)" if context else "'{}'",
         "split": split,
         "problem": problem,
     }

@@ -7,6 +7,7 @@ Histories are slices of the sorted events, candidates slices of the sorted candi
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -50,6 +51,8 @@ class Material:
     users: pa.StringArray
     list_ids: pa.StringArray
     """By `Lists.number`."""
+    contexts: pa.StringArray | None
+    """JSON, by `Lists.number`, of lists that were shown; None where no table has a context."""
     own: tuple[Int64, Int64]
     """Outcomes that are earlier than their list, and so not its history: list (number, ascending) and event."""
     mapping: Mapping
@@ -204,6 +207,7 @@ def _batch(chosen: Int64, material: Material, sums: Counter[str]) -> pa.RecordBa
         "user_id": material.users.take(pa.array(lists.user[chosen])),
         "time": _times(_shown_times(chosen, material)),
         "query": material.queries.take(pa.array(lists.query[chosen])),
+        "context": _contexts(lists.number[chosen], material),
         "history": pa.ListArray.from_arrays(begins.astype(np.int32), _events(past, material)),
         "candidates": _lists(offsets, material.catalogue.ids.take(pa.array(candidates["item"]))),
         "labels": _lists(offsets, pa.array(candidates["label"], pa.int64())),
@@ -240,6 +244,17 @@ def _shown_times(chosen: Int64, material: Material) -> Int64:
 def _times(micro: Int64) -> pa.Array:
     kind = LIST_SCHEMA.field("time").type
     return pa.array(micro, pa.int64(), mask=micro == NO_TIME).view(kind)
+
+
+def _contexts(numbers: Int64, material: Material) -> pa.Array:
+    """Named texts; those that a table has nothing for are left out."""
+    texts = material.contexts
+    rows = [
+        [] if texts is None or number >= len(texts) else json.loads(texts[number].as_py()).items()
+        for number in numbers.tolist()
+    ]
+    named = [[{"name": name, "value": text} for name, text in row if text and text.strip()] for row in rows]
+    return pa.array(named, LIST_SCHEMA.field("context").type)
 
 
 def _prices(candidates: Columns, offsets: Int64, times: Int64, material: Material) -> pa.Array:

@@ -18,7 +18,7 @@ import numpy as np
 from reshelf.data.schema import Item
 from reshelf.data.signals.kept import KeptSignals, NewEvents
 from reshelf.errors import InputError
-from reshelf.inference.assembly import MissingFeaturesError, assemble
+from reshelf.inference.assembly import MissingFeaturesError, UntrainedContextError, assemble
 from reshelf.inference.explain import leave_one_out
 from reshelf.inference.explanation import Explanation
 from reshelf.inference.ranking import NonFiniteScoreError, PreparedList, Ranked, prepare, rank
@@ -231,7 +231,8 @@ class Service:
             raise RefusedError(f"{request.deadline_ms:g} ms; ask for at most {limits.deadline_ms:g}", "deadline_ms")
         if request.strict:
             check_lengths(request.query, "query", limits.text)
-        texts = {"user_id": request.user_id}
+        texts = {"user_id": request.user_id, "instruction": request.instruction}
+        texts |= {f"context.{name}": text for name, text in request.context.items()}
         texts |= {f"history[{n}].query": event.query for n, event in enumerate(request.history or ())}
         for field, text in texts.items():
             check_lengths(text, field, limits.text)
@@ -293,6 +294,7 @@ class Service:
                 scores=None if request.scores is None else [request.scores[n] for n in items],
                 features={name: [values[n] for n in items] for name, values in request.features.items()},
                 time=request.time,
+                context=request.moment,
                 signals=model.signals,
                 new=new,
                 impute=request.impute,
@@ -309,6 +311,9 @@ class Service:
                 )
         except MissingFeaturesError:
             raise
+        except UntrainedContextError as error:
+            field = f"context.{error.name}" if error.name in request.context else error.name
+            raise RefusedError(str(error).partition(": ")[2], field) from error
         except InputError as error:
             raise RefusedError(
                 str(error).removeprefix("list ").removeprefix("request, "), "query" if "query" in str(error) else None

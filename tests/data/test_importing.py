@@ -10,6 +10,7 @@ import pytest
 from shop_tables import DAY, Shop, write_table
 
 from reshelf.data.dataset_folder import SPLITS, load_dataset_folder
+from reshelf.errors import InputError
 
 
 @pytest.mark.parametrize("ending", ["parquet", "jsonl", "csv"])
@@ -27,6 +28,29 @@ def test_every_format_gives_the_same_lists(shop: Shop, tmp_path: Path, ending: s
     other = Shop(tmp_path / "again")
     other.folder.mkdir()
     assert other.load("parquet").lists == data.lists
+
+
+def test_columns_are_a_lists_context(shop: Shop, tmp_path: Path) -> None:
+    for n, row in enumerate(shop.tables["lists"]):
+        row |= {"device": 'a "phone"' if n else None, "surface": "search" if n % 2 else " "}
+    shop.mapping["lists"][0]["context"] = {"device": "device", "page": "surface"}
+    data = shop.load()
+    assert [one.context for one in data.lists["train"][:2]] == [{}, {"device": 'a "phone"', "page": "search"}]
+    assert data.lists["test"][0].context == {"device": 'a "phone"', "page": "search"}
+    pairs = [
+        {"id": "q1", "sku": sku, "customer": "u1", "device": device, "bought": 1, "part": "train", "ts": 113 * DAY}
+        for sku, device in (("001", "phone"), ("003", "desktop"))
+    ]
+    shop.tables["pairs"] = pairs
+    shop.mapping["pairs"] = shop.mapping.pop("lists")
+    shop.mapping["pairs"][0] = {
+        "file": "pairs", "list_id": "id", "item_id": "sku", "user_id": "customer", "label": "bought", "split": "part",
+        "time": "ts", "context": {"device": "device"},
+    }  # fmt: skip
+    with pytest.raises(InputError, match=r"pairs\.jsonl row 1 .*field device: the context is .*set list_id_scope"):
+        shop.load()
+    pairs[1]["device"] = "phone"
+    assert shop.load().lists["train"][0].context == {"device": "phone"}
 
 
 def test_what_is_returned_is_what_is_on_disk(shop: Shop) -> None:

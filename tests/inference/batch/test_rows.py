@@ -87,6 +87,7 @@ BAD: dict[str, tuple[dict[str, Any], str, str]] = {
     "a position of 0": ({"positions": [0, 1]}, "positions", "greater than or equal to 1"),
     "a feature of another length": ({"features": [{"name": "x", "values": [1.0]}]}, "features", "x: 1 values for 2"),
     "a feature without name": ({"features": [{"name": None, "values": [1.0, 2.0]}]}, "features", "features"),
+    "a context without name": ({"context": [{"name": None, "value": "mobile"}]}, "context", "field context"),
     "an event of no kind": ({"history": [{"kind": "stare", "item_id": "p1"}]}, "history", "field history.0.kind"),
     "a click on nothing": ({"history": [{"kind": "click"}]}, "history", "a search event needs a query"),
 }  # fmt: skip
