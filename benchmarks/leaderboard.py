@@ -23,6 +23,7 @@ NAMES = (
     "fuzz",
     "hostile",
     "feature_dropout",
+    "data_needed",
     "against_past",
 )
 CLAIMS: dict[str, tuple[str, str]] = {

@@ -26,6 +26,7 @@ PROMISED = {
     "fuzz": ["fuzz_cases", "fuzz_5xx", "fuzz_not_as_documented"],
     "hostile": ["hostile_places_up_beyond_plain", "hostile_control_tokens"],
     "feature_dropout": ["dropout_cost", "dropout_without_one", "dropout_without_all"],
+    "data_needed": [],
     "against_past": ["score_small_vs_past", "score_real_vs_past", "finetune_real_vs_past", "serve_requests_vs_past"],
 }  # fmt: skip
 
@@ -43,6 +44,16 @@ def test_a_result_file_holds_what_was_promised(name: str, repository: Path) -> N
 def test_the_page_is_made_from_the_result_files() -> None:
     """Where this fails: python -m benchmarks.leaderboard."""
     assert README.read_text(encoding="utf-8") == render(read_results())
+
+
+def test_the_curve_in_the_documents_is_what_was_measured(repository: Path) -> None:
+    page = (repository / "docs" / "finetuning.md").read_text(encoding="utf-8")
+    result = json.loads((repository / "benchmarks" / "results" / "data_needed.json").read_text(encoding="utf-8"))
+    for row in result["rows"]:
+        sizes = f"| {row['events']:,} | {row['train lists']:,} "
+        found = f"| {row['first stage']:.3f} | {row['reranker']:.3f} | {row['reranker gains']} "
+        known = " | ".join(f"{row[name]:.3f}" for name in ("half known", "a tenth known", "without numbers"))
+        assert f"{sizes}{found}| {known} |" in page
 
 
 @pytest.mark.parametrize("name", sorted({*NAMES, "against_past"}))
