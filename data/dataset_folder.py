@@ -9,6 +9,7 @@ The same files open with `datasets.load_dataset("parquet", data_files=...)`; the
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -203,10 +204,24 @@ def load_dataset_folder(folder: Path | str, splits: Iterable[str] | None = None)
             if ranking.list_id in seen:
                 raise InputError(f"{path} row {row}, field list_id: {ranking.list_id!r} is there twice")
             seen.add(ranking.list_id)
+            check_numbers(ranking, f"{path} row {row}")
             check_known(ranking, items, f"{path} row {row}")
             lists.append(ranking)
         data.lists[split] = lists
     return data
+
+
+def check_numbers(ranking: RankingList, where: str) -> None:
+    """What is learned from and measured on has all its numbers.
+
+    Raises:
+        InputError: one is null.
+    """
+    named = {"scores": ranking.scores or (), **{f"features.{name}": one for name, one in ranking.features.items()}}
+    for name, values in named.items():
+        if math.isnan(sum(values)):
+            place = next(n for n, value in enumerate(values) if math.isnan(value))
+            raise InputError(f"{where}, field {name}.{place}: null; give a number, or leave the field out of all lists")
 
 
 def check_known(ranking: RankingList, items: dict[str, Item], where: str) -> None:

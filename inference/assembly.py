@@ -88,8 +88,8 @@ def assemble(
     history: Sequence[Event] = (),
     *,
     history_items: Sequence[Item] = (),
-    scores: Sequence[float] | None = None,
-    features: Mapping[str, Sequence[float]] | None = None,
+    scores: Sequence[float | None] | None = None,
+    features: Mapping[str, Sequence[float | None]] | None = None,
     time: datetime | None = None,
     context: Mapping[str, str] = MappingProxyType({}),
     signals: KeptSignals | None = None,
@@ -105,8 +105,8 @@ def assemble(
         candidates: in first-stage order, best first: items, or ids of the catalogue's.
         history: oldest first.
         history_items: items that `history` names and that are neither candidates nor in the catalogue.
-        scores: first-stage scores [K], higher is better.
-        features: further numbers [K], by name.
+        scores: first-stage scores [K], higher is better; None for one that is not known.
+        features: further numbers [K], by name; None as in `scores`.
         time: now; every event must be earlier.
         context: what else is known of the moment, by name (`RankingList.context`).
         signals: what computes features that the model reads and that were not sent.
@@ -138,8 +138,8 @@ def assemble(
             context=dict(context),
             history=tuple(events),
             candidates=tuple(one if isinstance(one, str) else one.item_id for one in candidates),
-            scores=None if scores is None else tuple(scores),
-            features={name: tuple(values) for name, values in (features or {}).items()},
+            scores=None if scores is None else tuple(scores),  # type: ignore[arg-type]  # None becomes NaN
+            features={name: tuple(values) for name, values in (features or {}).items()},  # type: ignore[arg-type]
         )
     except ValidationError as error:
         raise InputError(f"{REQUEST}, {problem_of(error)}") from error
@@ -168,7 +168,7 @@ def with_features(
     trained on missing numbers (`levels.missing`) is told that they are missing, as NaN, unless nearly all are.
 
     Args:
-        ranking: numbers that it carries stay as they are.
+        ranking: numbers that it carries stay as they are; NaN is one that is not known.
         levels: of the model.
         impute: whether missing numbers are imputed.
         signals: the reranker's own; None where it has none.
@@ -185,13 +185,19 @@ def with_features(
         >>> complete.scores, complete.features, imputed
         ((0.8, 0.4, 0.1), {'popularity': (20.0, 20.0, 20.0)}, ('scores', 'features.popularity'))
     """
-    sent = {*ranking.features, *(() if ranking.scores is None else (FIRST_STAGE,))}
-    wanted = [name for name in levels.edges if name not in sent]
+    count = len(ranking.candidates)
+    unknown = np.full(count, np.nan)
+    sent = {name: np.array(values) for name, values in ranking.features.items() if name in levels.edges}
+    if ranking.scores is not None:
+        sent[FIRST_STAGE] = np.array(ranking.scores)
+    wanted = [name for name in levels.edges if np.isnan(sent.get(name, unknown)).any()]
     if not wanted:
         return Completed(ranking)
-    found = {} if signals is None else signals.compute(ranking, wanted, new)
-    count = len(ranking.candidates)
-    found = {name: found.get(name, np.full(count, np.nan)) for name in wanted}
+    computed = {} if signals is None else signals.compute(ranking, wanted, new)
+    found = {}
+    for name in wanted:
+        own = sent.get(name, unknown)
+        found[name] = np.where(np.isnan(own), computed.get(name, unknown), own)
     missing = [name for name in wanted if np.isnan(found[name]).any()]
     fields = tuple(map(field_of, missing))
     if missing and not impute:

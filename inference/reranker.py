@@ -187,8 +187,8 @@ class Reranker:
         history: Sequence[Event | Mapping[str, Any]] = (),
         *,
         history_items: Sequence[Item | Mapping[str, Any]] = (),
-        scores: Sequence[float] | None = None,
-        features: Mapping[str, Sequence[float]] | None = None,
+        scores: Sequence[float | None] | None = None,
+        features: Mapping[str, Sequence[float | None]] | None = None,
         time: datetime | None = None,
         context: Mapping[str, str] | None = None,
         impute: bool = False,
@@ -203,9 +203,9 @@ class Reranker:
             candidates: in first-stage order, best first: items, dicts with an item's fields, or ids in the catalogue.
             history: what the shopper did, oldest first.
             history_items: items that history events name and that are neither candidates nor in the catalogue.
-            scores: first-stage scores, higher is better.
-            features: further numbers per candidate, by name. What the model reads and is not sent is computed from the
-                signals that the reranker keeps, as of `time`.
+            scores: first-stage scores, higher is better; None for one that is not known.
+            features: further numbers per candidate, by name; None as in `scores`. What the model reads and is not sent
+                is computed from the signals that the reranker keeps, as of `time`.
             time: now; every event must be earlier.
             context: what else is known of the moment, by name: those that the model was trained with
                 (`prompt.context`), as device, season, page or instruction.

@@ -44,7 +44,7 @@ Bounded = BeforeValidator(_within_bounds)
 SentItem = Annotated[Item, Bounded]
 PastEvent = Annotated[Event, Bounded]
 # `fail_fast`: one wrong entry is enough to refuse a list.
-Numbers = Annotated[list[Finite], Field(max_length=MOST, fail_fast=True)]
+SentNumbers = Annotated[list[Finite | None], Field(max_length=MOST, fail_fast=True)]
 
 
 class Sent(BaseModel):
@@ -95,10 +95,10 @@ class RerankRequest(Sent):
     """Or for a shopper who did this, oldest first; in place of what is stored."""
     history_items: Annotated[list[SentItem], Field(max_length=MOST, fail_fast=True)] = []
     """Items that `history` names and that are neither documents nor in the catalogue."""
-    scores: Numbers | None = None
-    """First-stage scores, one per document, higher is better."""
-    features: Annotated[dict[str, Numbers], BeforeValidator(_few_features)] = {}
-    """Further numbers, one per document, that the model reads."""
+    scores: SentNumbers | None = None
+    """First-stage scores, one per document, higher is better; null for one that is not known."""
+    features: Annotated[dict[str, SentNumbers], BeforeValidator(_few_features)] = {}
+    """Further numbers, one per document, that the model reads; null for one that is not known."""
     time: Time | None = None
     """When the list is shown, where that is not now: numbers are computed as of then, and events must be earlier."""
     impute: bool = False
