@@ -34,13 +34,13 @@ from reshelf.inference.reranker import Reranker
 from reshelf.metrics.bootstrap import interval, resample
 from reshelf.metrics.ndcg import exponential_gains, ndcg
 
-PARTS = {0: 900, 2: 1500, 8: 3000, 64: 4500}
+PARTS = {0: 600, 2: 1000, 8: 1500}
 """Sixty-fourths of the other shoppers, and how many texts the base reads."""
-_TEST, _VALID = 8, 4
+_TEST, _VALID = 5, 2
 """Sixty-fourths of the published lists that are measured and validated on."""
 _RECIPES = Path(__file__).parents[1] / "finetune"
 _MAPPING, _FOLDER = "amazon_beauty_search", "amazon_beauty"
-_EPOCHS = 3
+_EPOCHS, _LISTS_PER_STEP, _MOST_STEPS = 3, 8, 120
 
 
 def main() -> None:
@@ -56,7 +56,8 @@ def main() -> None:
             test = data.lists["test"]
             rows.append(measured(trained(folder, data, part), data, test, events))
             show("nDCG@10 of the same test lists", rows)
-    write_result("data_needed", rows, {}, {"test lists": len(test), "candidates": len(test[0].candidates)})
+            sizes = {"test lists": len(test), "candidates": len(test[0].candidates)}
+            write_result("data_needed", rows, {}, sizes)
 
 
 def shop(out: Path, root: Path, part: int) -> tuple[RankingData, int]:
@@ -86,9 +87,9 @@ def trained(folder: Path, data: RankingData, part: int) -> Path:
         **{"model.base": str(folder / "base")},
     )  # fmt: skip
     lists = len(data.lists["train"])
-    steps = min(run.optimizer.max_steps, max(8, _EPOCHS * lists // run.optimizer.lists_per_step))
-    optimizer = replace(run.optimizer, max_steps=steps)
-    finetune(replace(run, optimizer=optimizer, eval_every=max(1, steps // 4), augment=AugmentConfig()))
+    steps = min(_MOST_STEPS, _EPOCHS * lists // _LISTS_PER_STEP)
+    optimizer = replace(run.optimizer, max_steps=steps, lists_per_step=_LISTS_PER_STEP)
+    finetune(replace(run, optimizer=optimizer, eval_every=steps // 2, augment=AugmentConfig()))
     return run.out
 
 

@@ -10,7 +10,7 @@ The same files open with `datasets.load_dataset("parquet", data_files=...)`; the
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -77,6 +77,9 @@ LIST_SCHEMA = pa.schema(
 )
 
 
+_MESSAGES = {"missing": "is missing", "extra_forbidden": "there is no such field; correct its name or leave it out"}
+
+
 @dataclass
 class RankingData:
     """A catalogue and its lists by split: what training, evaluation and baselines take.
@@ -118,8 +121,12 @@ def problem_of(error: ValidationError) -> str:
     """The first problem of a pydantic error as `field labels.3: value is NaN or infinite`."""
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"])
-    message = first["msg"].removeprefix("Value error, ")
-    return f"field {where}: {message}" if where else message
+    return f"field {where}: {message_of(first)}" if where else message_of(first)
+
+
+def message_of(error: Mapping[str, Any]) -> str:
+    """One of pydantic's errors, without its where."""
+    return str(_MESSAGES.get(error["type"]) or error["msg"].removeprefix("Value error, "))
 
 
 def write_records(path: Path, records: Iterable[Record], schema: pa.Schema) -> int:

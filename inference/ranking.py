@@ -3,6 +3,7 @@
     prepared = prepare(builder, ranking)                   # the prompt, equal candidates once
     (values,) = engine.score([prepared.prompt])            # at once, among many, or awaited: the caller's
     ranked = rank(prepared.scores(values), calibration)    # scores, order, probabilities; rules and blending with it
+    interleave(ranked, others, seed).ranked                # with another order of the same list, in an experiment
     [ranking.candidates[k] for k in ranked.order]
 
 What comes before the engine and what comes after it are plain functions: a caller awaits a queue, or collects lists
@@ -22,6 +23,7 @@ import numpy as np
 from reshelf.data.schema import Item, RankingList
 from reshelf.inference.blend import blend
 from reshelf.inference.engines.engine import Engine
+from reshelf.inference.interleaving import team_draft
 from reshelf.inference.rules import Arranged, Rules
 from reshelf.metrics.ordering import best_first
 from reshelf.modeling.calibration import Calibration
@@ -132,3 +134,40 @@ def rank(
     values = scores if personalization == 1 else blend(scores, personalization)
     arranged = rules.arrange(values, items) if rules else Arranged(best_first(values))
     return Ranked(scores, values, arranged, None if calibration is None else calibration.probability(scores))
+
+
+@dataclass(frozen=True)
+class Interleaved:
+    """A team draft of two orders of a list."""
+
+    ranked: Ranked
+    """Its values are the first order's own, put in the order of the draft."""
+    teams: dict[int, int]
+    """Of every candidate, which order picked it: 0 or 1. Those that a rule pins are missing: nobody picked them."""
+    orders: tuple[list[int], list[int]] | None
+    """The two, candidates best first; None where there are rules, which move candidates after the draft."""
+
+
+def interleave(
+    ranked: Ranked, others: np.ndarray, seed: int, rules: Rules | None = None, items: Sequence[Item] = ()
+) -> Interleaved:
+    """A team draft of an order and another one of the same list (`inference.interleaving`).
+
+    Rules hold for the draft as for any order: boosts count in both orders, everything else comes after the draft.
+
+    Args:
+        ranked: the first order.
+        others: float [K], in first-stage order: what the second one orders by.
+        seed: of the draft's coins.
+        rules: as `rank`.
+        items: as `rank`.
+    """
+    both = [rules.boost(values, items) if rules else values for values in (ranked.values, others)]
+    orders = best_first(both[0]).tolist(), best_first(both[1]).tolist()
+    draft = team_draft(*orders, seed)
+    values = np.empty(len(others))
+    values[draft.order] = np.sort(ranked.values)[::-1]
+    arranged = rules.rearrange(draft.order, items) if rules else Arranged(np.array(draft.order, dtype=np.int64))
+    pinned = {pin.item_id for pin in rules.pins} if rules else ()
+    teams = {k: team for k, team in draft.teams.items() if not pinned or items[k].item_id not in pinned}
+    return Interleaved(replace(ranked, values=values, arranged=arranged), teams, None if rules else orders)

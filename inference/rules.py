@@ -150,7 +150,34 @@ class Rules(_Model):
             values: float [K], higher is better, in first-stage order: equal ones keep it.
             items: the K candidates.
         """
+        matches = self._matches(items)
+        return self._arranged(best_first(self._boosted(values, matches)), items, matches)
+
+    def boost(self, values: np.ndarray, items: Sequence[Item]) -> np.ndarray:
+        """Values with boosts in them, float64 [K]."""
+        return self._boosted(values, self._matches(items))
+
+    def rearrange(self, order: Sequence[int] | np.ndarray, items: Sequence[Item]) -> Arranged:
+        """The order of a list by all rules but boosts, which the given order has in it already.
+
+        Args:
+            order: the K candidates, best first.
+            items: the K candidates in first-stage order.
+        """
+        return self._arranged(order, items, self._matches(items))
+
+    def _matches(self, items: Sequence[Item]) -> np.ndarray:
+        """Which items each boost is for, bool [boosts, K]."""
+        tests = [_Test(boost.where) for boost in self.boosts]
+        return np.array([[test.fits(item) for item in items] for test in tests], dtype=bool).reshape(-1, len(items))
+
+    def _boosted(self, values: np.ndarray, matches: np.ndarray) -> np.ndarray:
         values = np.array(values, dtype=np.float64)
+        for boost, found in zip(self.boosts, matches, strict=True):
+            values[found] += boost.by
+        return values
+
+    def _arranged(self, order: Sequence[int] | np.ndarray, items: Sequence[Item], matches: np.ndarray) -> Arranged:
         notes: dict[int, list[str]] = {}
         only, never = [_Test(where) for where in self.only], [_Test(where) for where in self.never]
         kept = [
@@ -159,23 +186,20 @@ class Rules(_Model):
             if not any(test.fits(item) for test in never) and (not only or any(test.fits(item) for test in only))
         ]
         counts = Counter(removed=len(items) - len(kept))
-        for boost in self.boosts:
-            test = _Test(boost.where)
-            for k in kept:
-                if test.fits(items[k]):
-                    values[k] += boost.by
-                    notes.setdefault(k, []).append(f"{'boosted' if boost.by > 0 else 'buried'} by {abs(boost.by):g}")
+        for boost, found in zip(self.boosts, matches[:, kept], strict=True):
+            for at in np.flatnonzero(found).tolist():
+                note = f"{'boosted' if boost.by > 0 else 'buried'} by {abs(boost.by):g}"
+                notes.setdefault(kept[at], []).append(note)
         counts["boosted"] = len(notes)
         places = {pin.item_id: pin.place - 1 for pin in reversed(self.pins)}
         pinned = {places[items[k].item_id]: k for k in kept if items[k].item_id in places}
         for place, k in pinned.items():
             notes.setdefault(k, []).append(f"pinned to place {place + 1}")
         counts["pinned"] = len(pinned)
-        held = set(pinned.values())
-        left = np.isin(np.arange(len(items)), [k for k in kept if k not in held])
-        waiting = [k for k in best_first(values).tolist() if left[k]]
-        order = self._fill(waiting, pinned, items, notes, counts)
-        return Arranged(np.array(order, dtype=np.int64), notes, {name: n for name, n in counts.items() if n})
+        left = set(kept) - set(pinned.values())
+        waiting = [k for k in map(int, order) if k in left]
+        placed = self._fill(waiting, pinned, items, notes, counts)
+        return Arranged(np.array(placed, dtype=np.int64), notes, {name: n for name, n in counts.items() if n})
 
     def arrange_first_stage(self, items: Sequence[Item]) -> Arranged:
         """The order of a list that has no scores: a boost counts as if first-stage places were worth 1, 1/2, 1/3, …"""

@@ -116,6 +116,17 @@ COMMANDS = {
         "give a reranker newer counts and texts to compute its numbers from",
         first="model",
     ),
+    "promote": Command(
+        "reshelf.evaluation.promotion.PromoteConfig",
+        "reshelf.evaluation.promotion.promote",
+        "put a new reranker in the place of the running one, if it is better on served lists",
+        first="model",
+    ),
+    "experiment report": Command(
+        "reshelf.evaluation.experiments.report.ExperimentReportConfig",
+        "reshelf.evaluation.experiments.report.report_experiment",
+        "say which arm of an experiment was better, from served lists and events",
+    ),
     "key": Command(
         "reshelf.inference.serving.tenants.KeyConfig",
         "reshelf.inference.serving.tenants.make_key",

@@ -196,8 +196,7 @@ def _no_events(work: Work) -> EventLog:
     work.run("CREATE TABLE bot (user INTEGER)")
     work.run("CREATE TABLE lost (user INTEGER, key BIGINT)")
     work.run(
-        "CREATE TABLE log (user INTEGER, item INTEGER, key BIGINT, list VARCHAR, grade TINYINT, session VARCHAR, "
-        "whole_day BOOLEAN)"
+        "CREATE TABLE log (user INTEGER, item INTEGER, key BIGINT, list VARCHAR, grade TINYINT, whole_day BOOLEAN)"
     )
     types = {"user": np.int32, "item": np.int32, "kind": np.int8, "value": np.float64, "split": np.int8}
     types |= {"grade": np.int8, "query": np.int32, "key": np.int64, "undone": np.int64}

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -163,11 +164,18 @@ def write_split(path: Path, chosen: Int64, material: Material, work: Work) -> di
     """Write the lists with these places; returns facts about them."""
     task = work.progress.add_task(f"writing {path.name}", total=len(chosen))
     sums: Counter[str] = Counter()
-    with pq.ParquetWriter(path, LIST_SCHEMA, compression="zstd") as writer:
+    writer = pq.ParquetWriter(path, LIST_SCHEMA, compression="zstd", use_dictionary=False)  # zstd finds what repeats
+    with writer, ThreadPoolExecutor(1) as behind:
+        written: Future[None] | None = None
         for start in range(0, len(chosen), LISTS_AT_ONCE):
             some = chosen[start : start + LISTS_AT_ONCE]
-            writer.write_batch(_batch(some, material, sums))
+            batch = _batch(some, material, sums)  # while the one before is compressed
+            if written:
+                written.result()
+            written = behind.submit(writer.write_batch, batch)
             work.progress.advance(task, len(some))
+        if written:
+            written.result()
     lists = material.lists
     asked = np.unique(lists.query[chosen])
     empty = sum(not text for text in material.queries.take(pa.array(asked)).to_pylist())
@@ -250,7 +258,7 @@ def _contexts(numbers: Int64, material: Material) -> pa.Array:
     """Named texts; those that a table has nothing for are left out."""
     texts = material.contexts
     rows = [
-        [] if texts is None or number >= len(texts) else json.loads(texts[number].as_py()).items()
+        [] if texts is None or number >= len(texts) else json.loads(texts[number].as_py() or "{}").items()
         for number in numbers.tolist()
     ]
     named = [[{"name": name, "value": text} for name, text in row if text and text.strip()] for row in rows]

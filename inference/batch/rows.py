@@ -108,8 +108,7 @@ def read_rows(batch: pa.RecordBatch, file: str, first: int) -> tuple[list[Row], 
         try:
             rows.append(Row(file, n, from_row(RankingList, values)))
         except ValidationError as error:
-            reason = problem_of(error).replace("Field required", "is missing")
-            rejects.append(reject(file, n, values.get("list_id"), reason))
+            rejects.append(reject(file, n, values.get("list_id"), problem_of(error)))
         except (TypeError, KeyError) as error:  # a pair of `features` or `context` without its name
             rejects.append(reject(file, n, values.get("list_id"), f"field features: {error!r}", "features"))
     return rows, rejects

@@ -41,6 +41,7 @@ from reshelf.inference.serving.schemas import (
 from reshelf.inference.serving.service import Service
 from reshelf.inference.serving.tenants import Tenant, Tenants
 from reshelf.inference.serving.traces import Traces
+from reshelf.inference.serving.ubi import UbiReply, UbiRequest, events_of_ubi
 
 
 class _AnyTextConvertor(PathConvertor):
@@ -133,8 +134,17 @@ async def send_events(request: Request, body: EventsRequest, tenant: Admitted, s
     request.state.log["events"] = len(body.events)
     for n, event in enumerate(body.events):
         _check_event(event, f"events[{n}]", service)
-    stored = await service.append(tenant, body)
+    stored = await service.shoppers.append(tenant, body.events)
     return EventsReply(stored=stored, ignored=body.ignored, half_surrogates=request.state.half_surrogates)
+
+
+@router.post("/v1/ubi", responses=REFUSALS)
+async def send_ubi(request: Request, body: UbiRequest, tenant: Admitted, service: Served) -> UbiReply:
+    """Keep what shoppers searched for and did, as clients of User Behavior Insights 1.3 record it."""
+    events, skipped = events_of_ubi(body, service.catalogue, service.config.limits.text)
+    request.state.log["events"] = len(events)
+    stored = await service.shoppers.append(tenant, events) if events else 0
+    return UbiReply(stored=stored, skipped=skipped)
 
 
 @router.delete("/v1/users/{user_id:any_text}", responses=REFUSALS)
@@ -148,7 +158,7 @@ async def forget(request: Request, user_id: str, tenant: Admitted, service: Serv
 @router.get("/v1/users/{user_id:any_text}/export", responses=REFUSALS, response_model_exclude_none=True)
 async def export(request: Request, user_id: str, tenant: Admitted, service: Served) -> ExportReply:
     """All that is kept of a shopper."""
-    reply = await service.export(tenant, user_id)
+    reply = await service.shoppers.export(tenant, user_id)
     _audit(request, "export", tenant, user_id, len(reply.events))
     return reply
 

@@ -90,6 +90,14 @@ class ServeConfig:
     """Serve the description of the routes, at /docs and /openapi.json."""
     tenants: Path | None = None
     """YAML file of keys (`reshelf key`); without one, who reaches the port is served."""
+    experiment: Path | None = None
+    """YAML file of an experiment, where there are no tenants; theirs are in their entries."""
+    served_lists: Path | None = None
+    """Folder to log served lists in, as Parquet without texts and names; servers may share it. Empty for no log."""
+    served_keep: str = ""
+    """How long a file of that log is kept, as in 90d; empty for as long as there is room."""
+    served_gb: float = 10.0
+    """Gigabytes that the log may take; then its oldest files go."""
     deadline_ms: float = 1000.0
     """A reply is due this long after the request where the request does not say; then it is first-stage order."""
     kept_events: int = 500
@@ -116,18 +124,21 @@ class ServeConfig:
     """After that, requests already accepted have so long to finish."""
 
     def __post_init__(self) -> None:
-        for name in ("deadline_ms", "stuck_s", "start_s", "shutdown_s", "keep_alive_s"):
+        for name in ("deadline_ms", "stuck_s", "start_s", "shutdown_s", "keep_alive_s", "served_gb"):
             if not 0 < getattr(self, name) < float("inf"):
                 raise InputError(f"{name} is {getattr(self, name)}; give a number above 0")
         if not 0 <= self.drain_s < float("inf"):
             raise InputError(f"drain_s is {self.drain_s}; give a number of at least 0")
-        if self.keep:
-            try:
-                duration_s(self.keep)
-            except ValueError as error:
-                raise InputError(f"keep {self.keep!r}: {error}") from error
+        for name in ("keep", "served_keep"):
+            if value := getattr(self, name):
+                try:
+                    duration_s(value)
+                except ValueError as error:
+                    raise InputError(f"{name} {value!r}: {error}") from error
         if self.kept_events < 1:
             raise InputError(f"kept_events is {self.kept_events}; give a number of at least 1")
+        if self.tenants is not None and self.experiment is not None:
+            raise InputError("experiment is for a server without tenants; put it into the tenant's entry instead")
         if self.tls_key is not None and self.tls_cert is None:
             raise InputError("tls_key has no tls_cert; give the certificate too")
         if self.uds is not None and self.tls_cert is not None:

@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 
 from reshelf.inference.batch.rows import read_catalogue
+from reshelf.inference.experiments import read_experiment
 from reshelf.inference.serving.app import make_app
 from reshelf.inference.serving.config import ServeConfig
 from reshelf.inference.serving.engine.models import Models
@@ -21,9 +22,12 @@ from reshelf.inference.serving.history import HistoryStore, StoreError, open_sto
 from reshelf.inference.serving.log import log_once_a_minute, logger
 from reshelf.inference.serving.metrics import Metrics
 from reshelf.inference.serving.rates import Rates, duration_s
+from reshelf.inference.serving.served_lists import ServedListLog
 from reshelf.inference.serving.service import Service
-from reshelf.inference.serving.tenants import Tenants
+from reshelf.inference.serving.shoppers import Shoppers
+from reshelf.inference.serving.tenants import OPEN, Tenants
 from reshelf.inference.serving.traces import Traces
+from reshelf.inference.serving.trials import Trials
 
 _PURGE_S = 3600.0
 
@@ -40,24 +44,30 @@ async def running(config: ServeConfig, engine: ServedEngine) -> AsyncIterator[Fa
     """
     traces = Traces(config.traces) if config.traces else None
     catalogue = {} if config.data is None else read_catalogue(config.data / "items.parquet")
-    tenants = Tenants(config.tenants)
+    experiment = None if config.experiment is None else read_experiment(config.experiment)
+    tenants = Tenants(config.tenants, OPEN.model_copy(update={"experiment": experiment}))
     metrics = Metrics()
     models = Models(config, catalogue, tenants, engine)
     metrics.watch(
         lambda: models.depth, lambda: models.own.engine.ready, lambda: models.starts, lambda: not tenants.problem
     )
-    keep_s = duration_s(config.keep) if config.keep else None
+    keep_s, served_keep_s = (duration_s(one) if one else None for one in (config.keep, config.served_keep))
+    folder = config.served_lists
+    log = None if folder is None else ServedListLog(folder, metrics, served_keep_s, 1e9 * config.served_gb)
     store = await open_store(config.history, config.kept_events, keep_s, config.redis_password_file)
+    shoppers = Shoppers(store, catalogue, metrics)
+    trials = Trials(models, shoppers, log, config.deadline_ms / 1000)
     purging = asyncio.create_task(_purge(store)) if keep_s is not None else None
     try:
         await models.start()
         # A catalogue is a million objects that stay: a collection that walked through them would hold up every request.
         gc.freeze()
         rates = Rates(getattr(store, "evaluate", None))  # in Redis, where histories are
-        yield make_app(Service(config, catalogue, models, store, metrics), tenants, rates, traces)
+        yield make_app(Service(config, catalogue, models, shoppers, trials, metrics), tenants, rates, traces)
     finally:
         if purging is not None:
             purging.cancel()
+        await trials.close()
         await models.close()
         await store.close()
         if traces is not None:

@@ -36,6 +36,9 @@ class Metrics:
         self.unreadable_events = Counter(
             "reshelf_unreadable_events", "Stored events that were no events.", registry=self.registry
         )
+        self.served_lists = Counter(
+            "reshelf_served_lists", "Lists for the log of served lists.", ["outcome"], registry=self.registry
+        )
         self._depth = Gauge("reshelf_queue_depth", "Lists waiting or being scored.", registry=self.registry)
         self._ready = Gauge("reshelf_engine_ready", "1 where the engine is ready.", registry=self.registry)
         self._tenants_file = Gauge(

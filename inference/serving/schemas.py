@@ -143,6 +143,17 @@ class RankedDocument(BaseModel):
     """Why it stands here, where the request asked and it is one of the best few."""
     rules: Annotated[list[str], Field(exclude_if=not_)] = []
     """What rules did with it."""
+    team: str | None = None
+    """Of two interleaved arms, whose pick it is; None for what a rule pinned."""
+
+
+class Assigned(BaseModel):
+    """An experiment that the list is in."""
+
+    name: str
+    arm: str | None = None
+    """None where two are interleaved: `results[].team` says whose pick each document is. Without teams the second
+    arm's scores did not come in time, and the order is the first's."""
 
 
 class Meta(BaseModel):
@@ -176,6 +187,7 @@ class Meta(BaseModel):
     """With `impute`: what was missing. All candidates got the middle level; first-stage scores come from the order."""
     personalization: float | None = None
     """How much of the order is the model's; None for all of it."""
+    experiment: Assigned | None = None
     rules: Annotated[dict[str, int], Field(exclude_if=not_)] = {}
     """Documents that rules removed, pinned, boosted, and limited (put off, for too many were alike)."""
     unknown: Annotated[list[str], Field(exclude_if=not_)] = []

@@ -25,6 +25,7 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 
 from reshelf.data.atomic import atomic
 from reshelf.errors import InputError
+from reshelf.inference.experiments import Experiment
 from reshelf.inference.rules import Rules
 from reshelf.inference.serving.log import audit, log_once_a_minute
 from reshelf.inference.serving.rates import Rate, duration_s
@@ -73,6 +74,8 @@ class Tenant(BaseModel):
     """How much of an order is the model's, where a request does not say."""
     rules: Rules | None = None
     """What its merchandisers ask for, in every list."""
+    experiment: Experiment | None = None
+    """What it tries out."""
     operator: bool = False
     """May read /metrics, and nothing else."""
 
@@ -221,6 +224,8 @@ class Tenants:
     """The tenants of a running server; without a file, everybody is one."""
 
     path: Path | None = None
+    everybody: Tenant = OPEN
+    """Who all are, without a file."""
     problem: str = ""
     """Why the file as it is now cannot be used; the tenants are those of before."""
     _by_digest: dict[str, tuple[Tenant, Key]] = field(default_factory=dict)
@@ -234,7 +239,7 @@ class Tenants:
     def of(self, authorization: str | None) -> Tenant | None:
         """The tenant of a header `Bearer KEY`; None for nobody's."""
         if self.path is None:
-            return OPEN
+            return self.everybody
         self._look(self.path)
         scheme, _, key = (authorization or "").partition(" ")
         if scheme.lower() != "bearer":
@@ -246,10 +251,12 @@ class Tenants:
         return tenant
 
     def models(self) -> set[str]:
-        """Reranker folders that tenants name."""
+        """Reranker folders that tenants and their experiments name."""
         if self.path is not None:
             self._look(self.path)
-        return {tenant.model for tenant, _ in self._by_digest.values() if tenant.model}
+        tenants = [self.everybody, *(tenant for tenant, _ in self._by_digest.values())]
+        named = {tenant.model for tenant in tenants if tenant.model}
+        return named.union(*(tenant.experiment.models for tenant in tenants if tenant.experiment is not None))
 
     def _look(self, path: Path) -> None:
         """Read the file again where it has changed; a broken one changes nothing, and is said every minute."""

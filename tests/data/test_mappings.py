@@ -21,8 +21,8 @@ from reshelf.data.importing.mapping_file import SHIPPED, load_mapping
 
 ROOT = Path(__file__).parents[2]
 LAYOUTS = [
-    "ubi", "ubi_impressions", "ga4", "segment", "segment_warehouse", "elastic", "metarank", "mind", "jdsearch",
-    "shopify", "rees46", "retailrocket", "otto", "yoochoose", "instacart", "olist",
+    "served_lists", "ubi", "ubi_impressions", "ga4", "segment", "segment_warehouse", "elastic", "metarank", "mind",
+    "jdsearch", "shopify", "rees46", "retailrocket", "otto", "yoochoose", "instacart", "olist",
 ]  # fmt: skip
 NAMES = sorted(path.stem for path in SHIPPED.glob("*.yaml"))
 REAL = {

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import gzip
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from log_samples import Seen, copied, imported, lists_of, past, seen
+
+from reshelf.data.served_lists import SERVED_SCHEMA
 
 SPLIT = {"split__valid": 0.2, "split__test": 0.2}
 
@@ -28,6 +33,34 @@ def test_opensearch_ubi(tmp_path: Path) -> None:
     assert report["tables"]["lists.0"]["read"] == 9
     assert report["tables"]["events"]["read"] == 11
     assert sum(report["tables"]["events"]["dropped"].values()) == 3  # an impression, page_exit, a click without client
+
+
+def test_lists_that_were_served(tmp_path: Path) -> None:
+    """The log as the service writes it: in served order, without texts and shoppers."""
+    root = copied("served_lists", tmp_path)
+    served = {  # item and its first-stage place, in served order
+        "l1": [("8", 2), ("7", 1), ("9", 4)], "l2": [("20", 3), ("7", 1)], "l3": [("9", 1), ("8", 2)],
+        "l4": [("9", 2), ("7", 1)], "nobody's": [("9", 1), ("7", 2)],
+    }  # fmt: skip
+    rows = [
+        {
+            "list_id": name, "time": datetime(2026, 3, n, 10 + (n == 2), tzinfo=UTC), "tenant": "open",
+            "candidates": [item for item, _ in shown], "first_stage": [place for _, place in shown],
+            "positions": list(range(1, len(shown) + 1)),
+        }
+        for n, (name, shown) in enumerate(served.items(), 1)
+    ]  # fmt: skip
+    (root / "served").mkdir()
+    (root / "served" / "_key").write_text("00")
+    pq.write_table(pa.Table.from_pylist(rows, SERVED_SCHEMA), root / "served" / "served-1.parquet")
+    data, _ = imported("served_lists", tmp_path, root, **SPLIT)
+    assert seen(data) == [
+        Seen("ann", "03-01 10:00", "mug", "7:0 8:2 9:0", ""),
+        Seen("bob", "03-02 11:00", "teapot", "7:0 20:3", ""),
+        Seen("ann", "03-03 10:00", "glass mug", "9:0 8:0", "click 8, cart 8"),
+        Seen("bob", "03-04 10:00", "mug", "7:1 9:0", "purchase 20"),
+    ]
+    assert [ranking.positions for ranking in lists_of(data)] == [(2, 1, 3), (2, 1), (1, 2), (2, 1)]
 
 
 def test_ubi_indexes_may_be_packed(tmp_path: Path) -> None:

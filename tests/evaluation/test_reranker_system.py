@@ -12,10 +12,13 @@ import numpy as np
 import pytest
 import torch
 from rich.console import Console
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
-from reshelf.data.dataset_folder import RankingData, load_dataset_folder
+from reshelf.cli import main
+from reshelf.data.dataset_folder import RankingData, load_dataset_folder, save_dataset_folder
+from reshelf.data.propensity.file import write_propensities
 from reshelf.errors import InputError
 from reshelf.evaluation.config import EvaluateConfig
 from reshelf.evaluation.reranker_system import finetuned, untrained_base
@@ -29,6 +32,7 @@ from reshelf.modeling.score import attach_head
 from reshelf.prompts.builder import PromptBuilder
 from reshelf.prompts.config import PromptConfig
 from reshelf.prompts.levels import FeatureLevels
+from tests.evaluation.conftest import make_lists
 
 PROMPT = PromptConfig(template="plain", fields=["title", "price"], event_fields=["title"])
 LEVELS = FeatureLevels({})
@@ -167,3 +171,35 @@ def test_a_model_with_another_fingerprint_is_refused_before_anything_is_scored(
     with pytest.raises(InputError, match=r"fingerprint: the template is not what this model was trained with"):
         evaluate(EvaluateConfig(data=shop_folder, model=other, out=tmp_path / "out"), Console(file=io.StringIO()))
     assert not (tmp_path / "out").exists()
+
+
+def test_a_better_reranker_takes_the_place_of_the_running_one(
+    reranker_folder: Path, shop: RankingData, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Shoppers click what the one model would put first."""
+    better, worse = (Path(shutil.copytree(reranker_folder, tmp_path / name)) for name in ("better", "worse"))
+    weights = worse / "adapter" / "adapter_model.safetensors"
+    save_file({name: -2 * tensor for name, tensor in load_file(weights).items()}, weights, {"format": "pt"})
+    lists = make_lists("test", 220, 3, candidates=4)
+    with finetuned(better, shop.items, "transformers") as system:
+        firsts = [int(np.argmax(own)) for own in system.scores(shop, lists)]
+    clicked = [
+        one.model_copy(update={"labels": tuple(int(k == first) for k in range(4)), "positions": (1, 2, 3, 4)})
+        for one, first in zip(lists, firsts, strict=True)
+    ]
+    save_dataset_folder(tmp_path / "data", RankingData(shop.items, {"test": clicked}))
+    write_propensities(tmp_path / "propensities.json", [1.0, 0.5])
+    flags = ["--data", str(tmp_path / "data"), "--propensities", str(tmp_path / "propensities.json")]
+    flags += ["--engine", "transformers", "--out", str(tmp_path / "found.json")]
+    assert main(["promote", str(worse), "--over", str(better), *flags]) == 0
+    assert "not promoted" in capsys.readouterr().out
+    assert json.loads((tmp_path / "found.json").read_text())["promoted"] is False
+    assert {path.name for path in tmp_path.iterdir() if path.is_dir()} == {"better", "worse", "data"}
+    before = weights.read_bytes()
+    assert main(["promote", str(better), "--over", str(worse), *flags]) == 0
+    assert json.loads((tmp_path / "found.json").read_text())["promoted"] is True
+    assert weights.read_bytes() == (better / "adapter" / "adapter_model.safetensors").read_bytes() != before
+    assert (tmp_path / "worse.before" / "adapter" / "adapter_model.safetensors").read_bytes() == before
+    assert {path.name for path in tmp_path.iterdir() if path.is_dir()} == {"better", "worse", "worse.before", "data"}
+    assert main(["promote", str(worse), "--over", str(worse), *flags]) == 2
+    assert "is the running reranker" in capsys.readouterr().err

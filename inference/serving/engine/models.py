@@ -2,7 +2,7 @@
 
     models = Models(config, catalogue, tenants, engine)
     await models.start()
-    model = models.of(tenant)        # None while a tenant's own is not ready
+    model = models.of(folder)        # None while it is not ready
     await models.close()
 
 Rerankers over the same base as the server's own share its engine: each is an adapter in it, some megabytes. One over
@@ -24,6 +24,7 @@ from functools import cached_property
 from itertools import count
 from pathlib import Path
 
+from reshelf.data.hashes import folder_sha256
 from reshelf.data.schema import Item
 from reshelf.data.signals.kept import DESCRIPTION, FIRST_STAGE, FOLDER, open_signals
 from reshelf.errors import InputError
@@ -32,8 +33,8 @@ from reshelf.inference.serving.engine.fair_queue import FairThread
 from reshelf.inference.serving.engine.queue import ListScores
 from reshelf.inference.serving.engine.served_engine import ServedEngine
 from reshelf.inference.serving.log import log_once_a_minute
-from reshelf.inference.serving.tenants import Tenant, Tenants, file_version
-from reshelf.modeling.checkpoint import SPEC_FILE, base_identity, read_reranker
+from reshelf.inference.serving.tenants import Tenants, file_version
+from reshelf.modeling.checkpoint import ADAPTER, SPEC_FILE, base_identity, read_reranker
 from reshelf.prompts.builder import ListPrompt
 
 logger = logging.getLogger("reshelf.serving")
@@ -69,6 +70,8 @@ class ServedModel:
         self.version = file_version(folder / SPEC_FILE)
         self.spec, tokenizer = read_reranker(folder, config.trust_remote_code)
         self.name = folder.name
+        self.sha256 = folder_sha256(folder, SPEC_FILE, ADAPTER)[:16]
+        """What tells it from the reranker that was in the folder before."""
         lift = self.spec.lift
         self.warning = None if lift is None or lift.helps else lift.sentence()
         """Where it does not beat first-stage order."""
@@ -208,9 +211,10 @@ class Models:
     def _engines(self) -> set[ServedEngine]:
         return {model.engine for model in self._served.values()}
 
-    def of(self, tenant: Tenant) -> ServedModel | None:
-        """The reranker a tenant's lists are ranked by; None while it is not ready for the first time."""
-        return self._served.get(Path(tenant.model) if tenant.model else self._config.model)
+    def of(self, folder: str) -> ServedModel | None:
+        """The reranker of a folder that a tenant or an experiment names, the server's own for an empty name; None while
+        it is not ready for the first time."""
+        return self._served.get(Path(folder) if folder else self._config.model)
 
     async def start(self) -> None:
         """Load the server's own, and begin with the tenants'.

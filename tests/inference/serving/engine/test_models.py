@@ -126,12 +126,13 @@ def test_a_tenants_model_comes_changes_and_goes_without_a_restart(
     assert server.close() == 0
 
 
-def test_an_engine_that_died_has_its_adapters_again(
+def test_an_engine_that_died_has_its_adapters_again_and_a_model_that_is_not_there_costs_no_other(
     serve: Any, tmp_path: Path, reranker_folder: Path, tenants_folder: Path, catalogue: dict[str, Item],
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     file = tmp_path / "tenants.yaml"
     keys = {"a": make_key(file, capsys, "a"), "b": make_key(file, capsys, "b", "--model", str(tenants_folder))}
+    nobodys = make_key(file, capsys, "c", "--model", str(tmp_path / "none"))
     own, other = (pytest.approx(offline(one, catalogue), abs=1e-4) for one in (reranker_folder, tenants_folder))
     server: Server = serve(tmp_path, "--tenants", file)
     with Client(server.url, keys["a"]) as a, Client(server.url, keys["b"]) as b:
@@ -143,6 +144,13 @@ def test_an_engine_that_died_has_its_adapters_again(
         assert server.engine_pid() != pid
         assert served(b) == other
         assert served(a) == own
+    assert "model not loaded" in server.said()
+    with Client(server.url, nobodys) as c:
+        reply = c.rerank(QUERY, DOCUMENTS)
+        assert reply.meta.fallback == "engine_down"
+        assert [one.index for one in reply.results] == list(range(len(DOCUMENTS)))
+        with pytest.raises(ServiceError, match="empty text"):
+            c.rerank(QUERY, [""])
     assert server.close() == 0
 
 
@@ -167,23 +175,6 @@ def test_the_servers_own_over_another_base_takes_no_tenant_with_it(
         until(lambda: len(server.engine_pids()) == 2 and server.engine_pids() != pids, 60)
         assert served(b) == other
         assert served(a) == now
-    assert server.close() == 0
-
-
-def test_a_tenant_whose_model_is_not_there_has_first_stage_order_and_the_others_theirs(
-    serve: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    file = tmp_path / "tenants.yaml"
-    keys = {"a": make_key(file, capsys, "a"), "b": make_key(file, capsys, "b", "--model", str(tmp_path / "none"))}
-    server: Server = serve(tmp_path, "--tenants", file)
-    with Client(server.url, keys["a"]) as a, Client(server.url, keys["b"]) as b:
-        until(lambda: "model not loaded" in server.said(), 30)
-        reply = b.rerank(QUERY, DOCUMENTS)
-        assert reply.meta.fallback == "engine_down"
-        assert [one.index for one in reply.results] == list(range(len(DOCUMENTS)))
-        assert served(a) is not None
-        with pytest.raises(ServiceError, match="empty text"):
-            b.rerank(QUERY, [""])
     assert server.close() == 0
 
 

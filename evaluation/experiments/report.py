@@ -1,0 +1,199 @@
+"""`reshelf experiment report`: which arm was better, how sure that is, and how many shoppers it takes.
+
+reshelf experiment report --served runs/served --events events.csv --outcome purchase
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from scipy.stats import chisquare
+
+from reshelf.data.atomic import atomic
+from reshelf.errors import InputError
+from reshelf.evaluation.experiments.arms import compare_arms
+from reshelf.evaluation.experiments.outcomes import ExperimentLists, read_outcomes
+from reshelf.evaluation.experiments.preference import preference
+from reshelf.metrics.bootstrap import Interval
+
+_UNEVEN = 0.001
+"""Below this p, shoppers are not split as they were to be: something is wrong with the experiment."""
+
+
+@dataclass
+class ExperimentReportConfig:
+    """Say which arm of an experiment was better."""
+
+    served: Path
+    """Folder of the served-list log (`reshelf serve --served_lists`)."""
+    events: Path
+    """CSV or Parquet file of what shoppers did: `item_id`, `kind`, and `list_id` (the reply's `id`) or `user_id` and
+    `time`."""
+    experiment: str = ""
+    """Its name; may be left out where the log has only one."""
+    outcome: Literal["click", "cart", "purchase"] = "click"
+    """What counts as success; a purchase is a click and a cart too."""
+    control: str = ""
+    """Arm that the others are compared with; the first by name where not given."""
+    effect: float = 0.05
+    """Smallest difference worth finding, for the number of shoppers: relative change of the rate (0.05: from 10 % to
+    10.5 %); interleaved, distance of the preference from one half (0.05: 55 to 45)."""
+    out: Path | None = None
+    """JSON file to write the report to."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.effect < math.inf:
+            raise InputError(f"effect is {self.effect}; give a number above 0")
+
+
+def report_experiment(config: ExperimentReportConfig) -> None:
+    """Print the report, and write it.
+
+    Raises:
+        InputError: see `read_outcomes`; or there is no such control, or an arm has too few shoppers.
+    """
+    lists = read_outcomes(config.served, config.events, config.outcome, config.experiment)
+    found = experiment_report(lists, config.effect, config.control) | {"outcome": config.outcome}
+    Console().print(_preferred(found) if lists.interleaved else _compared(found))
+    for note in found["notes"]:
+        print(note)
+    if config.out is not None:
+        with atomic(config.out) as partial:
+            partial.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+
+
+def experiment_report(lists: ExperimentLists, effect: float, control: str = "") -> dict[str, Any]:
+    """The whole report; NaN is None in it.
+
+    Raises:
+        InputError: there is no such control, fewer than two arms were served, an arm has fewer than two shoppers, or
+            the effect is impossible.
+    """
+    if control and control not in lists.arms:
+        raise InputError(f"experiment {lists.name} has no arm {control!r}; it has {', '.join(lists.arms)}")
+    if len(lists.arms) < 2:
+        raise InputError(f"experiment {lists.name}: only {', '.join(lists.arms) or 'no arm'} was served")
+    names = [control or lists.arms[0], *(arm for arm in lists.arms if arm != (control or lists.arms[0]))]
+    found: dict[str, Any] = {
+        "experiment": lists.name, "interleaved": lists.interleaved, "control": names[0], "effect": effect,
+        "events": lists.events, "matched_events": lists.matched, "fallbacks": int(lists.fallbacks.sum()), "notes": [],
+    }  # fmt: skip
+    found |= _preference_of(lists, names, effect) if lists.interleaved else _arms_of(lists, names, effect)
+    if found["shoppers_needed"] and found["shoppers"] < found["shoppers_needed"]:
+        found["notes"].append(
+            f"{found['shoppers']:,} of {found['shoppers_needed']:,} shoppers: a difference of this size may not be "
+            "seen yet, and looking until one is seen finds one that is not there"
+        )
+    if lists.interleaved and lists.not_interleaved:
+        found["notes"].append(f"{lists.not_interleaved:,} lists left out: the second order was not there in time")
+    return _without_nan(found)
+
+
+def _arms_of(lists: ExperimentLists, names: list[str], effect: float) -> dict[str, Any]:
+    order = [lists.arms.index(name) for name in names]
+    arm_of = np.argsort(order)[lists.arm]  # the control is 0
+    counts = np.zeros((int(lists.shopper.max()) + 1, len(names)), dtype=np.int64)
+    np.add.at(counts, (lists.shopper, arm_of), 1)
+    moved = (counts > 0).sum(axis=1) > 1
+    arms = counts.argmax(axis=1)[~moved]
+    successes = np.bincount(lists.shopper, lists.successes > 0).astype(np.int64)[~moved]
+    shoppers = len(arms)
+    for n, name in enumerate(names):
+        if (arms == n).sum() < 2:
+            raise InputError(f"experiment {lists.name}: arm {name} has fewer than two shoppers")
+    found = compare_arms(successes, counts.sum(axis=1)[~moved], arms, 0, effect)
+    split = np.bincount(arms, minlength=len(names))
+    shares = np.array([lists.shares[name] for name in names])
+    uneven = float(chisquare(split, shares / shares.sum() * shoppers).pvalue)
+    by_arm = {difference.arm: difference for difference in found.differences}
+    result: dict[str, Any] = {"shoppers": shoppers, "lists": len(lists.arm), "split_p": uneven, "notes": []}
+    if moved.any():
+        result["notes"].append(f"{moved.sum():,} shoppers left out: in two arms, as after a change of the shares")
+    if uneven < _UNEVEN:
+        result["notes"].append(
+            f"shoppers are not split as they were to be (p = {uneven:.1g}): lists are missing, or the shares were "
+            "changed meanwhile; the comparison cannot be trusted"
+        )
+    result["arms"] = [
+        {
+            "arm": name, "shoppers": rate.shoppers, "lists": rate.lists, "rate": rate.rate._asdict(),
+            "fallbacks": int((lists.fallbacks & (arm_of == n)).sum()),
+        }
+        | ({} if n == 0 else {"difference": by_arm[n].absolute._asdict(), "relative": by_arm[n].relative._asdict()})
+        | ({} if n == 0 else {"p": by_arm[n].p})
+        for n, (name, rate) in enumerate(zip(names, found.rates, strict=True))
+    ]  # fmt: skip
+    needed = None
+    if found.shoppers_per_arm is not None:  # the smallest arm must have them
+        needed = math.ceil(found.shoppers_per_arm / shares.min() * shares.sum())
+    return result | {"shoppers_needed": needed}
+
+
+def _preference_of(lists: ExperimentLists, names: list[str], effect: float) -> dict[str, Any]:
+    if effect >= 0.5:
+        raise InputError(f"effect is {effect}; interleaved, it is the distance from one half: give less than 0.5")
+    first, second = (lists.successes[:, lists.arms.index(name)] for name in names)
+    won = np.sign(second - first)
+    net = np.bincount(lists.shopper, won, minlength=int(lists.shopper.max()) + 1).astype(np.int64)
+    found = preference(net, effect)
+    return {
+        "shoppers": len(net), "lists": len(won), "arms": names, "wins": [int((won < 0).sum()), int((won > 0).sum())],
+        "ties": int(((won == 0) & (first > 0)).sum()), "without_outcome": int(((first == 0) & (second == 0)).sum()),
+        "shoppers_who_prefer": [found.first, found.second], "preference": found.share._asdict(), "p": found.p,
+        "shoppers_needed": found.shoppers_needed, "notes": [],
+    }  # fmt: skip
+
+
+def _compared(found: Mapping[str, Any]) -> Table:
+    table = _table(found, f"lists with a {found['outcome']}")
+    for name in ("arm", "shoppers", "lists", "rate", f"against {found['control']}", "p"):
+        table.add_column(name, justify="left" if name == "arm" else "right")
+    for arm in found["arms"]:
+        row = [arm["arm"], f"{arm['shoppers']:,}", f"{arm['lists']:,}", _percent(arm["rate"])]
+        row += ["", ""] if "p" not in arm else [_percent(arm["relative"], "+"), f"{arm['p']:.2g}"]
+        table.add_row(*row)
+    return table
+
+
+def _preferred(found: Mapping[str, Any]) -> Table:
+    table = _table(found, f"whose picks had more {found['outcome']}s")
+    for name in ("arm", "lists won", "shoppers who prefer it", "share", "p"):
+        table.add_column(name, justify="left" if name == "arm" else "right")
+    for n, name in enumerate(found["arms"]):
+        row = [name, f"{found['wins'][n]:,}", f"{found['shoppers_who_prefer'][n]:,}"]
+        row += ["", ""] if n == 0 or found["preference"]["mean"] is None else [
+            _percent(found["preference"]), f"{found['p']:.2g}"
+        ]  # fmt: skip
+        table.add_row(*row)
+    return table
+
+
+def _table(found: Mapping[str, Any], what: str) -> Table:
+    needed = found["shoppers_needed"]
+    size = "" if needed is None else f"; an effect of {found['effect']:g} takes {needed:,} shoppers"
+    caption = f"{found['lists']:,} lists of {found['shoppers']:,} shoppers, {found['fallbacks']:,} in first-stage order"
+    return Table(title=f"{found['experiment']}: {what}", caption=caption + size, box=box.SIMPLE_HEAD)
+
+
+def _percent(interval: Mapping[str, float | None], sign: str = "") -> str:
+    found = Interval(**interval)  # type: ignore[arg-type]
+    if found.mean is None:
+        return "-"
+    return f"{100 * found.mean:{sign}.2f} % ({100 * found.low:{sign}.2f} to {100 * found.high:{sign}.2f})"
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_nan(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_without_nan(one) for one in value]
+    return None if isinstance(value, float) and math.isnan(value) else value

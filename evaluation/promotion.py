@@ -1,0 +1,164 @@
+"""`reshelf promote`: a new reranker takes the place of the running one, if it is better on lists that were served.
+
+reshelf promote runs/tonight/model --over runs/shop/model --data runs/tonight/data --propensities propensities.json
+
+The lists are held-out ones with the places they were shown at, ordered by the running model. Both are judged by the
+self-normalised inverse-propensity estimate of the discount that gain meets (`evaluation.counterfactual`), on the same
+clicks, and the new one is promoted where the 95 % interval of the difference is above zero: a model that is no better
+is promoted one time in forty.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from reshelf.data.atomic import atomic
+from reshelf.data.dataset_folder import load_dataset_folder
+from reshelf.data.propensity.file import read_propensities
+from reshelf.data.schema import RankingList
+from reshelf.errors import InputError
+from reshelf.evaluation.counterfactual import snips_dcg
+from reshelf.evaluation.reranker_system import check_reranker, finetuned
+from reshelf.inference.engines.engine import EngineName
+from reshelf.metrics.bootstrap import Interval, interval, resample
+
+Scores = Sequence[npt.NDArray[np.floating]]
+_RESAMPLES = 2000
+_FEWEST = 100
+"""Shoppers with a click: an interval of fewer is not one."""
+
+
+@dataclass
+class PromoteConfig:
+    """Put a new reranker in the place of the running one, if it is better."""
+
+    model: Path
+    """The new reranker folder."""
+    over: Path
+    """The running one; `reshelf serve` sees within seconds that it is another."""
+    data: Path
+    """Data set folder with the places that lists were shown at (`reshelf data import --mapping served_lists`)."""
+    propensities: Path
+    """How likely each place is examined (`reshelf data propensities`)."""
+    split: Literal["valid", "test"] = "test"
+    """Lists that neither of the two was trained on."""
+    k: int = 10
+    """Places of the new order that count."""
+    engine: EngineName = "auto"
+    """What scores the lists."""
+    trust_remote_code: bool = False
+    """Run Python code that comes with a reranker; only for authors you trust. A reranker cannot ask for it."""
+    seed: int = 0
+    """Seed of the bootstrap."""
+    out: Path | None = None
+    """JSON file to write what was found to."""
+
+
+@dataclass(frozen=True)
+class Improvement:
+    """Of a new order over the running one."""
+
+    new: float
+    """Its estimate, in [0, 1]."""
+    running: float
+    """The running one's."""
+    difference: Interval
+    """new - running, with the bounds of a 95 % bootstrap interval over shoppers."""
+    shoppers: int
+    """With a click."""
+
+    @property
+    def is_sure(self) -> bool:
+        """Whether there are enough shoppers, and the interval is above zero."""
+        return self.shoppers >= _FEWEST and self.difference.low > 0
+
+    def sentence(self) -> str:
+        """For people."""
+        mean, low, high = self.difference
+        found = f"new {self.new:.4f}, running {self.running:.4f}: {mean:+.4f} ({low:+.4f} to {high:+.4f})"
+        if self.shoppers < _FEWEST:
+            return f"{found}, of {self.shoppers} shoppers with a click; it takes {_FEWEST}"
+        return f"{found}, of {self.shoppers:,} shoppers with a click"
+
+
+def promote(config: PromoteConfig) -> None:
+    """Compare, and swap the folders where the new one is surely better. The running one is kept, as NAME.before.
+
+    Raises:
+        InputError: a folder, a file or the lists cannot be used.
+    """
+    for folder in (config.model, config.over):
+        check_reranker(folder, config.trust_remote_code)
+    if config.model.resolve() == config.over.resolve():
+        raise InputError(f"{config.model} is the running reranker; give the folder of a new one")
+    propensities = read_propensities(config.propensities)
+    data = load_dataset_folder(config.data, [config.split])
+    lists = [one for one in data.lists[config.split] if any(one.labels or ())]
+    if not lists:
+        raise InputError(f"{config.data}: no {config.split} list with a click; give another split, or more days")
+    found = []
+    for folder in (config.model, config.over):
+        with finetuned(folder, data.items, config.engine, trust_remote_code=config.trust_remote_code) as system:
+            found.append(system.scores(data, lists))
+    better = improvement(found[0], found[1], lists, propensities, config.k, config.seed)
+    print(better.sentence())
+    if better.is_sure:
+        _swap(config.model, config.over)
+    print(f"{config.model} is promoted to {config.over}" if better.is_sure else f"not promoted: {config.over} stays")
+    if config.out is not None:
+        facts = {**asdict(better), "difference": better.difference._asdict(), "promoted": better.is_sure}
+        with atomic(config.out) as partial:
+            partial.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+
+
+def improvement(
+    new: Scores, running: Scores, lists: Sequence[RankingList], propensities: npt.NDArray[np.float64], k: int = 10,
+    seed: int = 0,
+) -> Improvement:  # fmt: skip
+    """How much better an order is than the one that is running.
+
+    Args:
+        new: of every list, one score per candidate.
+        running: the same of the running model.
+        lists: with labels and the places shown.
+        propensities: float64 [places].
+        k: places that count.
+        seed: of the bootstrap.
+
+    Raises:
+        InputError: as `snips_dcg`.
+    """
+    estimates = [snips_dcg(scores, lists, propensities, k) for scores in (new, running)]
+    weights = estimates[0].weights  # of the clicks, and so the same for both
+    differences = np.nan_to_num(estimates[0].values - estimates[1].values)
+    _, shopper = np.unique([one.user_id for one in lists], return_inverse=True)
+    totals = np.bincount(shopper, weights)
+    with np.errstate(invalid="ignore"):
+        means = np.bincount(shopper, weights * differences) / totals
+    draws = resample(len(totals), _RESAMPLES, seed)
+    difference = interval(means, draws, list_weights=totals)
+    return Improvement(estimates[0].estimate, estimates[1].estimate, difference, int((totals > 0).sum()))
+
+
+def _swap(new: Path, running: Path) -> None:
+    """A copy of the new folder in the place of the running one, which is never without a whole reranker for longer than
+    two renames take."""
+    partial, before = running.with_name(f".{running.name}.partial"), running.with_name(f"{running.name}.before")
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        shutil.copytree(new, partial)
+        shutil.rmtree(before, ignore_errors=True)
+        running.rename(before)
+        partial.rename(running)
+    except OSError as error:
+        raise InputError(f"cannot put {new} in the place of {running}: {error}") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)

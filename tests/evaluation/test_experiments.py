@@ -1,0 +1,207 @@
+"""Experiments on the simulated shop: the better order wins with as many shoppers as are computed, equal ones do not."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from reshelf.cli import main
+from reshelf.data.marketplace.shoppers import behave, expected_utility
+from reshelf.data.marketplace.simulation import MarketplaceConfig, Simulator
+from reshelf.data.schema import Item
+from reshelf.evaluation.experiments.arms import compare_arms
+from reshelf.evaluation.experiments.preference import preference, votes_needed
+from reshelf.inference.interleaving import team_draft
+from reshelf.inference.serving.metrics import Metrics
+from reshelf.inference.serving.served_lists import ServedList, ServedListLog
+
+K, BIAS = 10, 0.7
+WISHES = np.linspace(-30, 30, 6001)
+
+
+@dataclass(frozen=True)
+class Shop:
+    """Lists of the simulator, two per shopper, with what shoppers wish."""
+
+    wishes: np.ndarray
+    """float64 [lists, K], in first-stage order."""
+    better: np.ndarray
+    """int64 [lists, K], candidates best first."""
+
+    def clicks(self, lists: np.ndarray, orders: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Whether candidates are clicked where lists are shown in these orders, bool [len(lists), K]."""
+        places = np.argsort(orders, axis=1) + 1
+        grades = behave(self.wishes[lists].ravel(), BIAS, rng, 1.0, places.ravel())
+        return (grades > 0).reshape(len(lists), K)
+
+
+@pytest.fixture(scope="module")
+def shop() -> Shop:
+    simulator = Simulator(MarketplaceConfig(seed=5, items_per_category=30, candidates=K))
+    lists = [one for number in range(80) for one in simulator.shopper(number) if len(one.candidates) == K]
+    utility = np.array([one.utility for one in lists])
+    wishes = np.interp(np.log(utility), np.log(expected_utility(WISHES)), WISHES)
+    return Shop(wishes, np.argsort(-utility, axis=1, kind="stable"))
+
+
+def net_votes(shop: Shop, second: np.ndarray, shoppers: int, seed: int) -> np.ndarray:
+    """Of shoppers with two lists each, which are team drafts of first-stage order and `second`."""
+    rng = np.random.default_rng(seed)
+    lists = rng.integers(len(shop.wishes), size=2 * shoppers)
+    drafts = [team_draft(range(K), second[n].tolist(), int(rng.integers(2**63))) for n in lists]
+    clicked = shop.clicks(lists, np.array([draft.order for draft in drafts]), rng)
+    teams = np.array([[draft.teams[k] for k in range(K)] for draft in drafts])
+    won = np.sign((clicked & (teams == 1)).sum(axis=1) - (clicked & (teams == 0)).sum(axis=1))
+    return won.reshape(shoppers, 2).sum(axis=1)
+
+
+def arms_of(shop: Shop, orders: Sequence[np.ndarray], shoppers: int, seed: int) -> tuple[np.ndarray, ...]:
+    """Successes, lists and arm of shoppers with one to four lists each."""
+    rng = np.random.default_rng(seed)
+    count, arm = rng.integers(1, 5, size=shoppers), rng.integers(2, size=shoppers)
+    owner = np.repeat(np.arange(shoppers), count)
+    # A shopper asks the same again: their lists are not independent.
+    lists = rng.integers(len(shop.wishes), size=shoppers)[owner]
+    shown = np.where(arm[owner, None] == 1, orders[1][lists], orders[0][lists])
+    success = shop.clicks(lists, shown, rng).any(axis=1)
+    return np.bincount(owner, success).astype(int), count, arm
+
+
+def test_interleaving_finds_the_better_order_and_nothing_between_equal_ones(shop: Shop) -> None:
+    same = np.tile(np.arange(K), (len(shop.wishes), 1))
+    ps = [preference(net_votes(shop, same, 60, seed), 0.1).p for seed in range(200)]
+    assert sum(p < 0.05 for p in ps) <= 16
+    pilot = preference(net_votes(shop, shop.better, 60, 0), effect=0.15)
+    assert pilot.voters_needed == votes_needed(0.15) < 150
+    assert pilot.shoppers_needed is not None
+    for seed in range(1, 6):
+        found = preference(net_votes(shop, shop.better, pilot.shoppers_needed, seed), 0.15)
+        assert found.p < 0.05
+        assert found.share.low > 0.5
+
+
+def test_arms_differ_where_orders_do_and_not_where_they_are_equal(shop: Shop) -> None:
+    same = np.tile(np.arange(K), (len(shop.wishes), 1))
+    found = [compare_arms(*arms_of(shop, (same, same), 300, seed), 0, 0.2).differences[0] for seed in range(200)]
+    assert sum(one.p < 0.05 for one in found) <= 16
+    covered = [one.absolute.low < 0 < one.absolute.high for one in found]
+    assert covered == [one.p > 0.05 for one in found]
+    pilot = compare_arms(*arms_of(shop, (same, shop.better), 300, 0), 0, effect=0.1)
+    assert pilot.shoppers_per_arm is not None
+    for seed in range(1, 6):
+        better = compare_arms(*arms_of(shop, (same, shop.better), 2 * pilot.shoppers_per_arm, seed), 0, 0.1)
+        assert better.differences[0].p < 0.05
+        assert better.differences[0].relative.low > 0
+        assert better.rates[1].rate.low > better.rates[0].rate.mean
+
+
+def test_an_effect_as_large_as_asked_for_is_found_nine_times_in_ten() -> None:
+    rng = np.random.default_rng(0)
+    lists, arms = np.ones(20_000, dtype=int), np.repeat([0, 1], 10_000)
+    needed = compare_arms((rng.random(20_000) < 0.3).astype(int), lists, arms, 0, 0.2).shoppers_per_arm
+    assert needed is not None
+    hits = 0
+    for _ in range(200):
+        success = rng.random(2 * needed) < np.repeat([0.3, 0.36], needed)
+        lists, arms = np.ones(2 * needed, dtype=int), np.repeat([0, 1], needed)
+        hits += compare_arms(success.astype(int), lists, arms, 0, 0.2).differences[0].p < 0.05
+    assert 0.83 < hits / 200 < 0.96
+    votes = votes_needed(0.1)
+    ps = [preference(np.where(rng.random(votes) < 0.6, 1, -1), 0.1).p for _ in range(200)]
+    assert 0.83 < np.mean(np.array(ps) < 0.05) < 0.96
+
+
+class TestReport:
+    """From a log as the server writes it and a file of events."""
+
+    ITEMS = tuple(Item(item_id=f"p{n}", title="Mug") for n in range(4))
+
+    def write(self, folder: Path, interleaved: bool) -> list[dict[str, Any]]:
+        """200 shoppers with two lists each, of whom every third one in b, and every sixth one in a, clicks in the first
+        list; interleaved, every third one on b's pick. Returns the events."""
+        log = ServedListLog(folder, Metrics(), None, 1e9)
+        events = []
+        for n in range(400):
+            shopper = n // 2
+            arm = "ab"[shopper % 2]
+            log.put(
+                ServedList(
+                    f"l{n}", "shop", f"u{shopper}", "mug", self.ITEMS, [0, 1, 2, 3], np.array([1, 0, 2, 3]), "m", "s",
+                    1.0, experiment="x", arm=None if interleaved else arm, arm_share=None if interleaved else 0.5,
+                    teams={1: "b", 0: "a", 2: "a", 3: "b"} if interleaved else None,
+                )
+            )  # fmt: skip
+            if n % 2 == 0 and shopper % 3 == 0 and (interleaved or arm == "b" or shopper % 4 == 0):
+                events.append({"list_id": f"l{n}", "user_id": f"u{shopper}", "item_id": "p1", "kind": "Click"})
+        log.close()
+        return events
+
+    def report(self, folder: Path, events: list[dict[str, Any]], *flags: str) -> dict[str, Any]:
+        with (folder / "events.csv").open("w", newline="") as file:
+            writer = csv.DictWriter(file, list(events[0]))
+            writer.writeheader()
+            writer.writerows(events)
+        words = ["experiment", "report", "--served", str(folder / "served"), "--events", str(folder / "events.csv")]
+        assert main([*words, "--out", str(folder / "report.json"), *flags]) == 0
+        found: dict[str, Any] = json.loads((folder / "report.json").read_text())
+        return found
+
+    def test_arms(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        events = self.write(tmp_path / "served", interleaved=False)
+        noise = [{"list_id": "l1", "user_id": "u0", "item_id": "p9", "kind": "click"},
+                 {"list_id": "l1", "user_id": "u0", "item_id": "p1", "kind": "view"},
+                 {"list_id": "none", "user_id": "u0", "item_id": "p1", "kind": "click"}, events[0]]  # fmt: skip
+        found = self.report(tmp_path, events + noise)
+        a, b = found["arms"]
+        assert (a["arm"], a["shoppers"], a["lists"], a["rate"]["mean"]) == ("a", 100, 200, 17 / 200)
+        assert (b["arm"], b["shoppers"], b["lists"], b["rate"]["mean"]) == ("b", 100, 200, 33 / 200)
+        assert b["relative"]["mean"] == pytest.approx(33 / 17 - 1)
+        assert 0 < b["p"] < 0.05
+        assert (found["events"], found["matched_events"], found["split_p"]) == (len(events) + 3, len(events), 1.0)
+        assert found["shoppers_needed"] > 200
+        assert "shoppers" in capsys.readouterr().out
+        # The same without lists' ids: by shopper, product and time.
+        at = datetime.now(UTC) + timedelta(minutes=5)
+        timed = [one | {"list_id": "", "time": at.isoformat()} for one in events]
+        late = [events[0] | {"list_id": "", "time": (at + timedelta(days=2)).isoformat()}]
+        again = self.report(tmp_path, timed + late, "--control", "b")
+        assert [one["rate"]["mean"] for one in again["arms"]] == [33 / 200, 17 / 200]
+        assert again["matched_events"] == len(events)
+        assert main(["experiment", "report", "--served", str(tmp_path / "served"), "--events",
+                     str(tmp_path / "events.csv"), "--outcome", "purchase"]) == 2  # fmt: skip
+        assert "none of 0 events" in capsys.readouterr().err
+
+    def test_interleaved(self, tmp_path: Path) -> None:
+        events = self.write(tmp_path / "served", interleaved=True)
+        found = self.report(tmp_path, events, "--effect", "0.1")
+        assert (found["arms"], found["wins"], found["shoppers_who_prefer"]) == (["a", "b"], [0, 67], [0, 67])
+        assert found["p"] < 1e-6
+        assert found["without_outcome"] == 333
+        assert found["shoppers_needed"] == int(np.ceil(269 * 200 / 67))
+
+    @pytest.mark.parametrize(
+        ("flags", "said"),
+        [
+            (["--experiment", "y"], "there are x"), (["--control", "c"], "it has a, b"), (["--effect", "0"], "effect"),
+            (["--events", "none.csv"], "no such file"), (["--served", "none"], "no served lists"),
+        ],
+    )  # fmt: skip
+    def test_a_mistake_is_one_sentence(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str], flags: list[str], said: str
+    ) -> None:
+        self.write(tmp_path / "served", interleaved=False)
+        (tmp_path / "events.csv").write_text("list_id,item_id,kind\nl0,p1,click\n")
+        words = ["experiment", "report", "--served", str(tmp_path / "served"), "--events", str(tmp_path / "events.csv")]
+        assert main([*words, *flags]) == 2
+        assert said in capsys.readouterr().err
+        (tmp_path / "events.csv").write_text("item_id,kind\np1,click\n")
+        assert main(words) == 2
+        assert "give events a `list_id`" in capsys.readouterr().err
