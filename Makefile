@@ -30,7 +30,7 @@ real: .venv/installed
 	$(RUN)/reshelf evaluate --config evaluation/beauty_search.yaml
 
 test: check
-	OMP_NUM_THREADS=1 $(RUN)/pytest tests --data-root=$(DATA) -n logical --maxprocesses 4 --dist loadfile --durations 15
+	OMP_NUM_THREADS=1 $(RUN)/pytest tests --data-root=$(DATA) -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder --durations 30
 
 check: .venv/installed-dev
 	$(RUN)/ruff check .

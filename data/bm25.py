@@ -20,7 +20,11 @@ if TYPE_CHECKING:
 
 # Chinese, Japanese and Korean writing has no spaces: one sign, one word.
 _WORD = re.compile(r"[぀-ヿ㐀-鿿가-힯]|[^\W_]+")
-_LONGER_WORD = re.compile(r"\b\w\w+\b")
+UNSPACED = "぀-ヿ㐀-鿿"
+"""Chinese and Japanese signs, as in the brackets of a pattern: each is a word."""
+LONGER_WORD = rf"[{UNSPACED}]|[^\W{UNSPACED}]{{2,}}"
+"""Words of two letters and more, as a pattern."""
+_LONGER_WORD = re.compile(LONGER_WORD)
 
 
 def words(text: str) -> list[str]:
@@ -34,11 +38,13 @@ def words(text: str) -> list[str]:
 
 
 def english_words(text: str) -> list[str]:
-    """Lower-case words of two letters and more, without English stopwords.
+    """Lower-case words of two letters and more, and Chinese and Japanese signs, without English stopwords.
 
     Examples:
         >>> english_words("A lid for the USB-C kettle")
         ['lid', 'usb', 'kettle']
+        >>> english_words("USB 水壶")
+        ['usb', '水', '壶']
     """
     return [word for word in _LONGER_WORD.findall(text.lower()) if word not in _stopwords()]
 

@@ -9,7 +9,8 @@ The same files open with `datasets.load_dataset("parquet", data_files=...)`; the
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import math
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -38,6 +39,9 @@ _EVENT = pa.struct(
 _NAMED_TEXT = pa.struct([("name", pa.string()), ("value", pa.string())])
 _NAMED_NUMBERS = pa.struct([("name", pa.string()), ("values", pa.list_(pa.float64()))])
 
+_NAMED = {"attributes": "value", "context": "value", "features": "values"}
+"""Fields that are mappings, and what the values are called in the lists of pairs that stand for them."""
+
 ITEM_SCHEMA = pa.schema(
     [
         ("item_id", pa.string()),
@@ -60,6 +64,7 @@ LIST_SCHEMA = pa.schema(
         ("user_id", pa.string()),
         ("time", _TIME),
         ("query", pa.string()),
+        ("context", pa.list_(_NAMED_TEXT)),
         ("history", pa.list_(_EVENT)),
         ("candidates", pa.list_(pa.string())),
         ("labels", pa.list_(pa.int64())),
@@ -70,6 +75,9 @@ LIST_SCHEMA = pa.schema(
         ("utility", pa.list_(pa.float64())),
     ]
 )
+
+
+_MESSAGES = {"missing": "is missing", "extra_forbidden": "there is no such field; correct its name or leave it out"}
 
 
 @dataclass
@@ -92,19 +100,20 @@ class RankingData:
 def to_row(record: Record) -> dict[str, Any]:
     """A record as the plain dict that is stored: open maps become lists of named values, as Parquet wants them."""
     row = record.model_dump()
-    if "attributes" in row:
-        row["attributes"] = [{"name": k, "value": v} for k, v in row["attributes"].items()]
-    if "features" in row:
-        row["features"] = [{"name": k, "values": v} for k, v in row["features"].items()]
+    for name, value in _NAMED.items():
+        if name in row:
+            row[name] = [{"name": k, value: v} for k, v in row[name].items()]
     return row
 
 
 def from_row(kind: type[R], row: dict[str, Any]) -> R:
-    """The inverse of `to_row`, with validation. Accepts `attributes` and `features` as plain mappings too."""
+    """The inverse of `to_row`, with validation. Plain mappings are read as such."""
     row = {k: v for k, v in row.items() if v is not None}
-    for name, value in (("attributes", "value"), ("features", "values")):
+    for name, value in _NAMED.items():
         if isinstance(row.get(name), list):
             row[name] = {pair["name"]: pair[value] for pair in row[name]}
+    if isinstance(row.get("context"), dict):  # a struct has all of its names in every row
+        row["context"] = {name: text for name, text in row["context"].items() if text is not None}
     return kind.model_validate(row)
 
 
@@ -112,8 +121,12 @@ def problem_of(error: ValidationError) -> str:
     """The first problem of a pydantic error as `field labels.3: value is NaN or infinite`."""
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"])
-    message = first["msg"].removeprefix("Value error, ")
-    return f"field {where}: {message}" if where else message
+    return f"field {where}: {message_of(first)}" if where else message_of(first)
+
+
+def message_of(error: Mapping[str, Any]) -> str:
+    """One of pydantic's errors, without its where."""
+    return str(_MESSAGES.get(error["type"]) or error["msg"].removeprefix("Value error, "))
 
 
 def write_records(path: Path, records: Iterable[Record], schema: pa.Schema) -> int:
@@ -198,10 +211,24 @@ def load_dataset_folder(folder: Path | str, splits: Iterable[str] | None = None)
             if ranking.list_id in seen:
                 raise InputError(f"{path} row {row}, field list_id: {ranking.list_id!r} is there twice")
             seen.add(ranking.list_id)
+            check_numbers(ranking, f"{path} row {row}")
             check_known(ranking, items, f"{path} row {row}")
             lists.append(ranking)
         data.lists[split] = lists
     return data
+
+
+def check_numbers(ranking: RankingList, where: str) -> None:
+    """What is learned from and measured on has all its numbers.
+
+    Raises:
+        InputError: one is null.
+    """
+    named = {"scores": ranking.scores or (), **{f"features.{name}": one for name, one in ranking.features.items()}}
+    for name, values in named.items():
+        if math.isnan(sum(values)):
+            place = next(n for n, value in enumerate(values) if math.isnan(value))
+            raise InputError(f"{where}, field {name}.{place}: null; give a number, or leave the field out of all lists")
 
 
 def check_known(ranking: RankingList, items: dict[str, Item], where: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterable
 
@@ -29,7 +30,7 @@ class PriceLevels:
             if price is not None:
                 groups[category, currency].append(price)
         self._edges = {
-            group: np.quantile(found, np.arange(1, LEVELS) / LEVELS)
+            group: np.quantile(found, np.arange(1, LEVELS) / LEVELS).tolist()
             for group, found in groups.items()
             if len(found) >= LEVELS
         }
@@ -41,7 +42,7 @@ class PriceLevels:
     def level(self, category: Category, currency: str | None, price: float | None) -> int | None:
         """1 cheapest … 5 dearest; None without a price or a level."""
         edges = self._edges.get((category, currency))
-        return None if price is None or edges is None else 1 + int(np.searchsorted(edges, price, side="left"))
+        return None if price is None or edges is None else 1 + bisect_left(edges, price)
 
     def priced(self, item: Item, price: float | None) -> Item:
         """The item at a price, with the level of that price."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
@@ -31,9 +31,18 @@ def _finite(value: float) -> float:
     return value
 
 
+def _nan_for_none(values: tuple[float | None, ...]) -> tuple[float, ...]:
+    return tuple(math.nan if value is None else value for value in values)
+
+
 Id = Annotated[str, Field(min_length=1)]
 Time = Annotated[datetime, AfterValidator(_utc)]
 Finite = Annotated[float, AfterValidator(_finite)]
+if TYPE_CHECKING:
+    Numbers = tuple[float, ...]
+else:
+    Numbers = Annotated[tuple[Finite | None, ...], AfterValidator(_nan_for_none)]
+    """Numbers by candidate: None is one that is not known, kept as NaN."""
 
 
 class Record(BaseModel):
@@ -134,17 +143,20 @@ class RankingList(Record):
     time: Time | None = None
     query: str = ""
     """Empty for a recommendation slot."""
+    context: dict[str, str] = {}
+    """What else is known of the moment, by name: device, season, page, instruction. A reranker reads those that it was
+    trained with (`prompt.context`)."""
     history: tuple[Event, ...] = ()
     """Oldest first; every event strictly before `time`."""
     candidates: Annotated[tuple[Id, ...], Field(min_length=1)]
     labels: tuple[Annotated[int, Field(ge=0, le=MAX_GRADE)], ...] | None = None
     """0 none, 1 click, 2 cart, 3 purchase; None at serving time."""
-    scores: tuple[Finite, ...] | None = None
-    """First-stage scores, higher is better."""
+    scores: Numbers | None = None
+    """First-stage scores, higher is better; NaN where not known, in requests only."""
     positions: tuple[Annotated[int, Field(ge=1)], ...] | None = None
     """1-based places the candidates were shown at, where known."""
-    features: dict[str, tuple[Finite, ...]] = {}
-    """Named numbers a shop has per candidate (popularity, text match, …)."""
+    features: dict[str, Numbers] = {}
+    """Named numbers a shop has per candidate (popularity, text match, …); NaN where not known, in requests only."""
     prices: tuple[Annotated[Finite, Field(ge=0)] | None, ...] | None = None
     """Prices at the list's time, where they are not those of the catalogue; None for an unknown one."""
     utility: tuple[Finite, ...] | None = None

@@ -68,9 +68,9 @@ def choose(
     _ = translations(language if config.systems in ("all", []) else "en").gettext
     left_out: dict[str, str] = {}
     if any(one.utility is None for one in lists):
-        left_out["best_possible"] = _("the lists have no true utility")
+        left_out["best_possible"] = "the lists have no true utility"
     if not every_list_has("query_clicks", lists):
-        left_out["query_clicks"] = _("not every list has that signal")
+        left_out["query_clicks"] = "not every list has that signal"
     if not every_list_has(FEATURE, lists) and not (config.data / "train.parquet").exists():
         text = _("there is no train.parquet to count in and no feature {feature} in every list")
         left_out["popularity"] = text.format(feature=FEATURE)
@@ -91,9 +91,9 @@ def choose(
             if name in left_out:
                 raise InputError(f"systems: {name} is not possible here: {left_out[name]}")
         return [name for name in NAMES if name in config.systems], {}
-    wanted = [name for name in NAMES if config.systems == "all" or name not in LEARNED]
-    if "query_clicks" in left_out:  # a signal few logs have: not worth a line where nobody asked for it
-        wanted.remove("query_clicks")
+    # Few logs, or none, have what these two read: not worth a line where nobody asked for them.
+    unsaid = [name for name in ("query_clicks", "best_possible") if name in left_out]
+    wanted = [n for n in NAMES if n not in unsaid and (config.systems == "all" or n not in LEARNED)]
     left_out = {name: why for name, why in left_out.items() if name in wanted}
     return [name for name in wanted if name not in left_out], left_out
 

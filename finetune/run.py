@@ -145,6 +145,9 @@ def _prepare(
     except InputError as error:
         cure = "add it to signals.names in the mapping and import again, or leave it out of prompt.features"
         raise InputError(f"{config.data}: {error}; {cure}") from error
+    for name in config.prompt.context:
+        if not any(ranking.context.get(name) for ranking in data.lists["train"]):
+            raise InputError(f"prompt.context: no training list of {config.data} has a {name}; map it, or leave it out")
     builder = PromptBuilder(tokenizer, config.prompt, data.items, levels, joint=config.candidates == "joint")
     check_budgets(builder.longest, model.config, config.model.base)
     attach_head(model, *builder.label_ids)

@@ -32,6 +32,23 @@ REQUEST = "request"
 """Id of the list and of the shopper: neither is in a prompt."""
 
 
+class UntrainedContextError(InputError):
+    """A request says something of its moment that the model was not trained with.
+
+    Args:
+        name: of the context.
+        known: names that the model reads.
+    """
+
+    def __init__(self, name: str, known: Sequence[str]) -> None:
+        read = f"; it reads {', '.join(known)}" if known else ""
+        super().__init__(
+            f"{REQUEST}, field context.{name}: the model was not trained with it{read}; leave it out, or finetune "
+            "with it in prompt.context"
+        )
+        self.name = name
+
+
 class MissingFeaturesError(InputError):
     """A list lacks numbers that the model reads.
 
@@ -71,9 +88,10 @@ def assemble(
     history: Sequence[Event] = (),
     *,
     history_items: Sequence[Item] = (),
-    scores: Sequence[float] | None = None,
-    features: Mapping[str, Sequence[float]] | None = None,
+    scores: Sequence[float | None] | None = None,
+    features: Mapping[str, Sequence[float | None]] | None = None,
     time: datetime | None = None,
+    context: Mapping[str, str] = MappingProxyType({}),
     signals: KeptSignals | None = None,
     new: Mapping[str, NewEvents] = MappingProxyType({}),
     impute: bool = False,
@@ -87,18 +105,23 @@ def assemble(
         candidates: in first-stage order, best first: items, or ids of the catalogue's.
         history: oldest first.
         history_items: items that `history` names and that are neither candidates nor in the catalogue.
-        scores: first-stage scores [K], higher is better.
-        features: further numbers [K], by name.
+        scores: first-stage scores [K], higher is better; None for one that is not known.
+        features: further numbers [K], by name; None as in `scores`.
         time: now; every event must be earlier.
+        context: what else is known of the moment, by name (`RankingList.context`).
         signals: what computes features that the model reads and that were not sent.
         new: what happened to candidates since the tables of `signals` were made.
         impute: impute those that are missing still.
         drop_unknown_events: leave out events whose item is unknown; otherwise `ranking.prepare` refuses them.
 
     Raises:
+        UntrainedContextError: the model does not read something of `context`.
         MissingFeaturesError: as `with_features`.
         InputError: the parts do not make a valid `RankingList`.
     """
+    known_context = builder.config.context
+    if untrained := next((name for name in context if name not in known_context), None):
+        raise UntrainedContextError(untrained, known_context)
     items = {item.item_id: item for item in history_items}
     items |= {item.item_id: item for item in candidates if isinstance(item, Item)}
     over = builder.with_items(items)
@@ -112,10 +135,11 @@ def assemble(
             user_id=REQUEST,
             time=time,
             query=query,
+            context=dict(context),
             history=tuple(events),
             candidates=tuple(one if isinstance(one, str) else one.item_id for one in candidates),
-            scores=None if scores is None else tuple(scores),
-            features={name: tuple(values) for name, values in (features or {}).items()},
+            scores=None if scores is None else tuple(scores),  # type: ignore[arg-type]  # None becomes NaN
+            features={name: tuple(values) for name, values in (features or {}).items()},  # type: ignore[arg-type]
         )
     except ValidationError as error:
         raise InputError(f"{REQUEST}, {problem_of(error)}") from error
@@ -144,7 +168,7 @@ def with_features(
     trained on missing numbers (`levels.missing`) is told that they are missing, as NaN, unless nearly all are.
 
     Args:
-        ranking: numbers that it carries stay as they are.
+        ranking: numbers that it carries stay as they are; NaN is one that is not known.
         levels: of the model.
         impute: whether missing numbers are imputed.
         signals: the reranker's own; None where it has none.
@@ -161,13 +185,19 @@ def with_features(
         >>> complete.scores, complete.features, imputed
         ((0.8, 0.4, 0.1), {'popularity': (20.0, 20.0, 20.0)}, ('scores', 'features.popularity'))
     """
-    sent = {*ranking.features, *(() if ranking.scores is None else (FIRST_STAGE,))}
-    wanted = [name for name in levels.edges if name not in sent]
+    count = len(ranking.candidates)
+    unknown = np.full(count, np.nan)
+    sent = {name: np.array(values) for name, values in ranking.features.items() if name in levels.edges}
+    if ranking.scores is not None:
+        sent[FIRST_STAGE] = np.array(ranking.scores)
+    wanted = [name for name in levels.edges if np.isnan(sent.get(name, unknown)).any()]
     if not wanted:
         return Completed(ranking)
-    found = {} if signals is None else signals.compute(ranking, wanted, new)
-    count = len(ranking.candidates)
-    found = {name: found.get(name, np.full(count, np.nan)) for name in wanted}
+    computed = {} if signals is None else signals.compute(ranking, wanted, new)
+    found = {}
+    for name in wanted:
+        own = sent.get(name, unknown)
+        found[name] = np.where(np.isnan(own), computed.get(name, unknown), own)
     missing = [name for name in wanted if np.isnan(found[name]).any()]
     fields = tuple(map(field_of, missing))
     if missing and not impute:

@@ -39,7 +39,10 @@ from reshelf.inference.reranker import RankedList, Reranker
 from reshelf.inference.rules import read_rules
 from reshelf.modeling.precision import Precision
 
-_FIELDS = ("query", "candidates", "history", "history_items", "scores", "features", "time", "personalization", "rules")
+_FIELDS = (
+    *("query", "context", "candidates", "history", "history_items", "scores", "features", "time"),
+    *("personalization", "rules"),
+)
 _BARS = 8
 """Reasons shown as bars."""
 _BAR_WIDTH = 24
@@ -52,7 +55,8 @@ class RerankConfig:
     model: str
     """Reranker folder, or its id on the Hugging Face Hub."""
     request: Path | None = None
-    """JSON file with query, candidates, history, history_items, scores, features, time, personalization, rules."""
+    """JSON file with query, context, candidates, history, history_items, scores, features, time, personalization,
+    rules."""
     data: Path | None = None
     """Data set folder: its items are the catalogue that ids are looked up in."""
     list_id: str | None = None
@@ -100,6 +104,8 @@ def rerank(config: RerankConfig) -> None:
     with Reranker.from_pretrained(
         config.model, config.engine, catalogue, trust_remote_code=config.trust_remote_code, precision=config.precision
     ) as reranker:
+        if config.list_id is not None:  # a data set may hold more than this model reads
+            request["context"] = {k: v for k, v in request["context"].items() if k in reranker.spec.prompt.context}
         try:
             ranked = reranker.rerank(**request, impute=config.impute, explain=config.explain)
         except InputError as error:
@@ -179,6 +185,7 @@ def show(
         (truncated.event_tokens, "tokens of long events did not fit the prompt"),
         (truncated.item_tokens, "tokens of long products did not fit the prompt"),
         (truncated.list_tokens, "tokens of the list of products did not fit the prompt"),
+        (truncated.context_tokens, "tokens at the ends of the context's texts did not fit the prompt"),
         (truncated.query_tokens, "tokens at the end of the query did not fit the prompt"),
     ):
         if count:

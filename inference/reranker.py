@@ -187,9 +187,10 @@ class Reranker:
         history: Sequence[Event | Mapping[str, Any]] = (),
         *,
         history_items: Sequence[Item | Mapping[str, Any]] = (),
-        scores: Sequence[float] | None = None,
-        features: Mapping[str, Sequence[float]] | None = None,
+        scores: Sequence[float | None] | None = None,
+        features: Mapping[str, Sequence[float | None]] | None = None,
         time: datetime | None = None,
+        context: Mapping[str, str] | None = None,
         impute: bool = False,
         explain: bool = False,
         personalization: float = 1.0,
@@ -202,10 +203,12 @@ class Reranker:
             candidates: in first-stage order, best first: items, dicts with an item's fields, or ids in the catalogue.
             history: what the shopper did, oldest first.
             history_items: items that history events name and that are neither candidates nor in the catalogue.
-            scores: first-stage scores, higher is better.
-            features: further numbers per candidate, by name. What the model reads and is not sent is computed from the
-                signals that the reranker keeps, as of `time`.
+            scores: first-stage scores, higher is better; None for one that is not known.
+            features: further numbers per candidate, by name; None as in `scores`. What the model reads and is not sent
+                is computed from the signals that the reranker keeps, as of `time`.
             time: now; every event must be earlier.
+            context: what else is known of the moment, by name: those that the model was trained with
+                (`prompt.context`), as device, season, page or instruction.
             impute: rank with medians in place of numbers that the model reads and that are missing.
             explain: say of the best few why they stand where they do (`inference.explain`); costs about as many lists
                 as the history has events.
@@ -216,7 +219,8 @@ class Reranker:
             Best first; candidates with equal scores keep their first-stage order.
 
         Raises:
-            InputError: a record is invalid, an item is unknown, or numbers the model reads are missing, `impute` is not
+            InputError: a record is invalid, an item is unknown, the model was not trained with something of `context`,
+                or numbers the model reads are missing, `impute` is not
                 set, and the model cannot do without them (`inference.assembly.with_features`).
         """
         check_personalization(personalization)
@@ -233,6 +237,7 @@ class Reranker:
             scores=scores,
             features=features,
             time=time,
+            context=replace_half_surrogates(dict(context or {}))[0],
             signals=self._signals,
             impute=impute,
         )

@@ -107,11 +107,16 @@ def fingerprint(tokenizer: PreTrainedTokenizerBase, prompt: PromptConfig, levels
     vocabulary = backend.to_str() if backend is not None else json.dumps(tokenizer.get_vocab(), sort_keys=True)
     parts = {
         "template": template_source(prompt),
-        "prompt": json.dumps([asdict(prompt), _levels(levels)], sort_keys=True),
+        "prompt": json.dumps([_prompt(prompt), _levels(levels)], sort_keys=True),
         "tokenizer": vocabulary,
         "labels": json.dumps(labels),
     }
     return {name: hashlib.sha256(text.encode()).hexdigest() for name, text in parts.items()}
+
+
+def _prompt(prompt: PromptConfig) -> dict[str, Any]:
+    """Without a context where there is none, so that rerankers from before it stay what they were."""
+    return {name: value for name, value in asdict(prompt).items() if prompt.context or not name.startswith("context")}
 
 
 def _levels(levels: FeatureLevels) -> dict[str, Any]:

@@ -35,7 +35,7 @@ from reshelf.prompts.parts import Parts
 EVENTS_KEPT = 65_536
 """Events whose ids are kept, those used last; some 20 MB."""
 QUERIES_KEPT = 16_384
-"""Queries whose ids are kept, those used last; some 4 MB."""
+"""Queries whose ids are kept, and texts of the context, those used last; some 4 MB each."""
 
 PRICES_KEPT = 65_536
 """Items at another price than the catalogue's whose ids are kept, those used last."""
@@ -55,6 +55,8 @@ class Truncated:
     """Tokens cut from the list in the prefix, over all candidates."""
     query_tokens: int = 0
     """Tokens cut from the end of the query."""
+    context_tokens: int = 0
+    """Tokens cut from the ends of the context's texts."""
 
 
 @dataclass(frozen=True)
@@ -137,6 +139,7 @@ class PromptBuilder:
         """Of every item seen: its ids, or its row in `item_tokens`. No more entries than the catalogue has."""
         self._event_ids = lru_cache(EVENTS_KEPT)(self._write_event)
         self._query_ids = lru_cache(QUERIES_KEPT)(self._write_query)
+        self._context_ids = lru_cache(QUERIES_KEPT)(self._write_context)
         self._priced_ids = lru_cache(PRICES_KEPT)(self._write_priced)
 
     def over(self, items: Mapping[str, Item]) -> PromptBuilder:
@@ -181,6 +184,7 @@ class PromptBuilder:
         listed = config.list_tokens if self.joint else 0
         query = max(len(own("query", "")) + config.query_tokens, len(own("no_query")))
         fixed = [len(self._parts.encoder.start), len(own("head")), query, len(own("item"))]
+        fixed += [len(own("context", name, "")) + config.context_tokens for name in config.context]
         # Not every level is as many tokens as the highest.
         levels = [max(map(len, self._feature_ids[name])) for name in config.features]
         return sum(fixed + levels) + len(self._answer) + config.history_tokens + listed + config.item_tokens
@@ -222,6 +226,7 @@ class PromptBuilder:
         """Drop what shoppers typed, and what they did: nothing here says whose it was, so all of it."""
         self._event_ids.cache_clear()
         self._query_ids.cache_clear()
+        self._context_ids.cache_clear()
 
     def check(self, ranking: RankingList) -> None:
         """Raise what `build` would raise for the features and the length of a list, without building it."""
@@ -313,9 +318,13 @@ class PromptBuilder:
         if dropped is None:
             dropped = next(n for n in range(len(ends)) if ends[-1] - ends[n] <= room)
         kept = written[dropped:]
+        # Behind the history, which stays in an engine's cache whatever the moment is.
+        texts = [(name, " ".join(ranking.context.get(name, "").split())) for name in config.context]
+        context = [self._context_ids(name, text) for name, text in texts if text]
         query, cut = self._query_ids(" ".join(ranking.query.split()))
-        prefix = np.concatenate([self._head, *(ids for ids, _ in kept), query])
-        return prefix, Truncated(dropped, sum(lost for _, lost in kept), query_tokens=cut)
+        prefix = np.concatenate([self._head, *(ids for ids, _ in (*kept, *context)), query])
+        lost, unread = (sum(tokens for _, tokens in parts) for parts in (kept, context))
+        return prefix, Truncated(dropped, lost, query_tokens=cut, context_tokens=unread)
 
     def _write_event(
         self, kind: EventKind, about: str | None, stars: float | None, days: int
@@ -347,6 +356,11 @@ class PromptBuilder:
         if not query:
             return np.array(self._parts.own("no_query"), dtype=np.int32), 0
         ids, lost = self._parts.within(self.config.query_tokens, "query", query)
+        return np.array(ids, dtype=np.int32), lost
+
+    def _write_context(self, name: str, text: str) -> tuple[np.ndarray, int]:
+        """Ids of one line of the context, int32, and how many tokens were cut from its end."""
+        ids, lost = self._parts.within(self.config.context_tokens, "context", name, text)
         return np.array(ids, dtype=np.int32), lost
 
     @cached_property

@@ -5,6 +5,7 @@ config = PromptConfig(template="plain", fields=["title", "price_level"])
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -18,6 +19,8 @@ WHOLE = ("title", "brand", "price", "price_level", "rating", "category", "attrib
 from the last field first."""
 FIELDS = (*WHOLE, "leaf")
 """All names there are. `leaf` is the last level of the category path, for when the rest is much the same everywhere."""
+
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")
 
 
 @dataclass
@@ -44,6 +47,11 @@ class PromptConfig:
     """Candidate numbers written as levels: names from RankingList.features, and first_stage for its scores."""
     levels: int = 20
     """The highest level, from 0. More levels tell numbers apart that are close, and take more lists to learn."""
+    context: list[str] = field(default_factory=list)
+    """Names from RankingList.context that are written, each on a line of its own before the query, such as device,
+    season, page, instruction. A list without one has no such line."""
+    context_tokens: int = 32
+    """Budget of one of these lines' texts, in tokens; a longer one loses its end."""
     history_tokens: int = 1024
     """Budget of the whole history, in tokens; the oldest events go first."""
     history_block: int = 8
@@ -63,7 +71,12 @@ class PromptConfig:
             unknown = [v for v in values if v not in FIELDS]
             if unknown or not values:
                 raise InputError(f"prompt.{name}: {unknown or 'empty'}; choose from {', '.join(FIELDS)}")
-        for name in ("history_tokens", "history_block", "event_tokens", "query_tokens", "item_tokens", "list_tokens"):
+        if wrong := [name for name in self.context if not _NAME.fullmatch(name) or self.context.count(name) > 1]:
+            raise InputError(f"prompt.context: {wrong[0]!r}; give each name once, in small letters, digits and _")
+        for name in (
+            "history_tokens", "history_block", "event_tokens", "query_tokens", "context_tokens", "item_tokens",
+            "list_tokens",
+        ):  # fmt: skip
             if getattr(self, name) < 1:
                 raise InputError(f"prompt.{name} is {getattr(self, name)}; give a number of at least 1")
         if self.levels < 2:

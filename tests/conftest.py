@@ -29,6 +29,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    long = {item.path for item in items if item.get_closest_marker("slow") or item.get_closest_marker("vllm")}
+    items.sort(key=lambda item: item.path not in long)  # no worker is left alone with a long file at the end
     reasons = {"vllm": _why_no_vllm(), "gpu": _why_no_gpu(items)}
     for item in items:
         for marker, reason in reasons.items():

@@ -19,7 +19,11 @@ _HOUR, _SECOND = 3_600_000_000, 1_000_000
 
 
 def attribute(work: Work, mapping: Mapping) -> None:
-    """Attribute the events in `log` to the lists in `head` and `cand`."""
+    """Attribute the events in `log` to the lists in `head` and `cand`.
+
+    On the way: `shown`, the candidates with the shopper and time of their list; `loose`, events that name no list and
+    whose shopper was shown their item; `near`, where these were shown.
+    """
     work.task("attributing events to lists")
     parts = [(n, spec) for n, (_, spec) in enumerate(parts_of(mapping)) if labelled_by_events(spec)]
     numbers = ", ".join(str(n) for n, _ in parts)
@@ -27,6 +31,11 @@ def attribute(work: Work, mapping: Mapping) -> None:
         f"""CREATE TABLE shown AS SELECT h.number, h.part, u.code AS user, h.time, h.list, c.item FROM cand c
             JOIN head h ON h.number = c.number JOIN shopper u ON u.id = h.user WHERE h.part IN ({numbers})"""
     )
+    work.run(
+        "CREATE TABLE loose AS SELECT l.rowid AS event, l.user, l.item, l.key, l.grade, l.whole_day FROM log l "
+        "SEMI JOIN shown USING (user, item) WHERE l.list IS NULL AND l.grade > 0"
+    )
+    work.run("CREATE TABLE near AS FROM shown SEMI JOIN loose USING (user, item)")
     work.run("CREATE TABLE touch (number BIGINT, item INTEGER, event BIGINT, key BIGINT, grade TINYINT)")
     _named(work)
     every = [(n, spec) for n, spec in parts if spec.attribution == "every_list"]
@@ -44,7 +53,8 @@ def attribute(work: Work, mapping: Mapping) -> None:
         "CREATE TABLE own AS SELECT DISTINCT t.number, t.event FROM touch t JOIN head h ON h.number = t.number "
         "WHERE t.key < h.time"
     )
-    work.run("DROP TABLE shown")
+    for table in ("shown", "loose", "near"):
+        work.run(f"DROP TABLE {table}")
 
 
 def hide_named(work: Work) -> None:
@@ -63,9 +73,6 @@ def _among(parts: list[tuple[int, ListColumns]]) -> str:
     return f"s.part IN ({', '.join(str(n) for n, _ in parts)})"
 
 
-_LOOSE = "(SELECT rowid AS event, user, item, key, grade, whole_day FROM log WHERE list IS NULL AND grade > 0)"
-
-
 def _named(work: Work) -> None:
     """Events that name a list: the shopper's, and where several have the id, the latest before the event."""
     work.run(
@@ -79,7 +86,7 @@ def _named(work: Work) -> None:
 
 def _every_list(work: Work, parts: list[tuple[int, ListColumns]]) -> None:
     work.run(
-        f"""INSERT INTO touch SELECT s.number, s.item, l.event, l.key, l.grade FROM {_LOOSE} l JOIN shown s
+        f"""INSERT INTO touch SELECT s.number, s.item, l.event, l.key, l.grade FROM loose l JOIN near s
             ON s.user = l.user AND s.item = l.item AND l.key >= s.time AND l.key < s.time + {_windows(parts)}
             WHERE {_among(parts)}"""
     )
@@ -89,9 +96,9 @@ def _last_touch(work: Work, parts: list[tuple[int, ListColumns]]) -> None:
     """The latest list at or before the event; of lists at one time the one read last."""
     work.run(
         f"""INSERT INTO touch SELECT number, item, event, key, grade FROM (
-            SELECT l.event, l.item, l.key, l.grade, s.number, s.time + {_windows(parts)} AS until FROM {_LOOSE} l ASOF
+            SELECT l.event, l.item, l.key, l.grade, s.number, s.time + {_windows(parts)} AS until FROM loose l ASOF
                 JOIN (
-                SELECT user, item, time, max(number) AS number, arg_max(part, number) AS part FROM shown s
+                SELECT user, item, time, max(number) AS number, arg_max(part, number) AS part FROM near s
                 WHERE {_among(parts)} GROUP BY user, item, time
             ) s ON s.user = l.user AND s.item = l.item AND l.key >= s.time
         ) WHERE key < until"""
@@ -104,8 +111,8 @@ def _early(work: Work, parts: list[tuple[int, ListColumns]]) -> None:
     work.run(
         f"""INSERT INTO touch SELECT number, item, event, key, grade FROM (
             SELECT l.event, l.item, l.key, l.grade, s.number, s.time - {skew} AS since FROM
-                (SELECT * FROM {_LOOSE} WHERE NOT whole_day AND event NOT IN (SELECT event FROM touch)) l ASOF JOIN (
-                SELECT user, item, time, min(number) AS number, arg_min(part, number) AS part FROM shown GROUP BY
+                (SELECT * FROM loose WHERE NOT whole_day AND event NOT IN (SELECT event FROM touch)) l ASOF JOIN (
+                SELECT user, item, time, min(number) AS number, arg_min(part, number) AS part FROM near GROUP BY
                     user, item, time
             ) s ON s.user = l.user AND s.item = l.item AND l.key < s.time
         ) WHERE key >= since"""

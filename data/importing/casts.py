@@ -18,6 +18,8 @@ from reshelf.data.importing.mapping import Table
 from reshelf.data.schema import MAX_GRADE
 
 _SPACES = "' ' || chr(9) || chr(10) || chr(13) || chr(160)"
+_TRIMMED = r"'[^ \t\n\r\x{A0}]([\s\S]*[^ \t\n\r\x{A0}])?'"
+_PLAIN_ID = r"'[^ \t\n\r\x{A0}.]+'"
 _MISSING_NUMBERS = "('', 'nan', 'na', 'n/a', 'null', 'none', '-', '—')"
 _WHOLE = [sign + size for sign in ("", "U") for size in ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT")]
 _FIRST, _LAST = -62_135_596_800_000_000, 253_402_300_799_999_999  # the years 1 to 9999, in microseconds
@@ -62,12 +64,20 @@ class Column:
             return f"(CASE WHEN NOT isnan({self.sql}) THEN CAST({self.sql} AS VARCHAR) END)"
         return self.sql if self.type == "VARCHAR" else f"CAST({self.sql} AS VARCHAR)"
 
+    @property
+    def trimmed(self) -> str:
+        """Without space around it; text that has none is only looked at, three times as fast as `trim`."""
+        trim = f"trim({self.text}, {_SPACES})"
+        if self.type != "VARCHAR":
+            return trim
+        return f"(CASE WHEN regexp_full_match({self.sql}, {_TRIMMED}) THEN {self.sql} ELSE {trim} END)"
+
 
 def text_of(column: Column) -> str:
     """VARCHAR without space around it; NULL where empty. Lists are joined by spaces."""
     if column.is_list:
         return f"nullif(trim(array_to_string({column.sql}, ' '), {_SPACES}), '')"
-    text = f"nullif(trim({column.text}, {_SPACES}), '')"
+    text = f"nullif({column.trimmed}, '')"
     if column.type != "JSON":
         return text
     joined = f"array_to_string(from_json({column.sql}, '[\"VARCHAR\"]'), ' ')"
@@ -89,8 +99,10 @@ def id_of(column: Column) -> str:
     if column.type.startswith("DECIMAL"):
         whole = f"CAST({column.sql} AS HUGEINT)"
         return f"CASE WHEN {column.sql} = {whole} THEN CAST({whole} AS VARCHAR) ELSE {column.text} END"
-    text = f"nullif(trim({column.text}, {_SPACES}), '')"
-    return without_point(text)
+    whole = without_point(f"nullif(trim({column.text}, {_SPACES}), '')")
+    if column.type != "VARCHAR":
+        return whole
+    return f"CASE WHEN regexp_full_match({column.sql}, {_PLAIN_ID}) THEN {column.sql} ELSE {whole} END"
 
 
 def without_point(text: str) -> str:
@@ -174,7 +186,7 @@ def time_of(column: Column, spec: Table) -> str:
     if column.is_number:
         exact = f"try_cast({column.sql} AS {'HUGEINT' if column.type in _WHOLE else 'DOUBLE'})"
         return _bounded(_number_time(exact, column.sql, spec))
-    text = f"trim({column.text}, {_SPACES})"
+    text = column.trimmed
     if spec.time_format:
         moment = f"try_strptime({text}, {quoted(spec.time_format)})"
         return f"epoch_us({moment})" if "%z" in spec.time_format else f"epoch_us(timezone({zone}, {moment}))"
@@ -197,7 +209,7 @@ def is_local_time(column: Column, spec: Table) -> str:
     if column.is_time or column.is_number:
         local = "false" if column.is_number or "TIME ZONE" in column.type else "true"
         return f"CASE WHEN {column.sql} IS NOT NULL THEN {local} END"
-    text = f"trim({column.text}, {_SPACES})"
+    text = column.trimmed
     if spec.time_format:
         return f"CASE WHEN {text} <> '' THEN {str('%z' not in spec.time_format).lower()} END"
     number = f"regexp_full_match({text}, '-?[0-9.]+([eE]\\+?[0-9]+)?')"
@@ -213,7 +225,7 @@ def is_whole_day(column: Column, spec: Table) -> str:
     if column.is_number:
         days = f"coalesce({column.sql} BETWEEN 19900101 AND 20991231, false)"
         return days if spec.time_unit == "auto" and column.type != "BOOLEAN" else "false"
-    text = f"trim({column.text}, {_SPACES})"
+    text = column.trimmed
     if spec.time_format:
         return str(not re.search("%-?[HIcX]", spec.time_format)).lower()
     compact = f"regexp_full_match({text}, '(19|20)[0-9]{{6}}(\\.0*)?')" if spec.time_unit == "auto" else "false"
@@ -222,7 +234,9 @@ def is_whole_day(column: Column, spec: Table) -> str:
 
 def is_no_time(column: Column, spec: Table) -> str:
     """BOOLEAN: there is something, and it is no time."""
-    return f"NOT ({is_missing(column.text)}) AND ({time_of(column, spec)}) IS NULL"
+    whole = column.is_time or column.type in _WHOLE
+    there = f"{column.sql} IS NOT NULL" if whole else f"NOT ({is_missing(column.text)})"
+    return f"{there} AND ({time_of(column, spec)}) IS NULL"
 
 
 def _finite(moment: str) -> str:
@@ -256,7 +270,7 @@ def _number_time(number: str, written: str, spec: Table) -> str:
 
 def grade_of(label: Column, grades: dict[str, int], thresholds: list[float], decimal: str | None = None) -> str:
     """TINYINT: the grade of a raw label; NULL where it has none."""
-    text = without_point(f"lower(trim({label.text}, {_SPACES}))")
+    text = without_point(f"lower({label.trimmed})")
     if grades:
         cases = " ".join(
             f"WHEN {without_point(quoted(key.strip().lower()))} THEN {grade}" for key, grade in grades.items()
@@ -276,7 +290,7 @@ def yes_of(column: Column) -> str:
     """BOOLEAN of a yes-or-no column: true, yes, 1 … in any case, or a number that is not 0."""
     if column.is_number:
         return f"({column.sql} <> 0)" if column.type != "BOOLEAN" else column.sql
-    text = f"lower(trim({column.text}, {_SPACES}))"
+    text = f"lower({column.trimmed})"
     return f"({text} IN {_words(True)} OR coalesce(try_cast({text} AS DOUBLE) <> 0, false))"
 
 
@@ -284,7 +298,7 @@ def is_neither(column: Column) -> str:
     """BOOLEAN: there is something, and it is neither yes nor no nor a number."""
     if column.is_number:
         return "false"
-    text = f"lower(trim({column.text}, {_SPACES}))"
+    text = f"lower({column.trimmed})"
     words = f"{text} IN {_words(True)} OR {text} IN {_words(False)} OR {text} IN {_MISSING_NUMBERS}"
     return f"NOT coalesce({words} OR try_cast({text} AS DOUBLE) IS NOT NULL, true)"
 
@@ -303,7 +317,7 @@ def chosen_by(column: Column, wanted: object, spec: Table) -> str:
         return "(" + " AND ".join(tests) + ")" if tests else "true"
     if isinstance(wanted, list):
         return "(" + " OR ".join(chosen_by(column, one, spec) for one in wanted) + ")" if wanted else "false"
-    text = f"trim({column.text}, {_SPACES})"
+    text = column.trimmed
     if wanted is None:
         return f"coalesce({text} = '' OR lower({text}) = 'null', true)"
     if isinstance(wanted, bool):

@@ -1,7 +1,8 @@
 """The events of an import: read, checked row by row, cleaned and sorted by DuckDB.
 
-    read_events(work, mapping)          # leaves the tables `shopper` (id, code), `query` (text, code), `log` and `bot`
-    log = event_log(work, mapping)      # `log` as arrays on disk
+    read_events(work, mapping)      # the tables `shopper` (id, code), `query` (text, code), `bot`, `checked`, which
+                                    # holds all that is kept of every event, and `log`, which lists are matched with
+    log = event_log(work, mapping)  # as arrays on disk
 
 Dropped, counted by reason: an event without a shopper or item, on an item that the catalogue does not have (shops
 delist items), of a kind that is not mapped, without a time or with an absurd one, delivered again, and everything of a
@@ -35,11 +36,20 @@ _MANY = 20
 """Events that say in which zone their midnights are."""
 REPEATED = "repeated row"
 UNKNOWN_ITEM = "item not in the catalogue"
+_PLACE = "(CAST(part AS BIGINT) << 56) + row"
+"""SQL of what rows of several tables are sorted by: a number is compared faster than a struct."""
 _STAGED = (
-    "part TINYINT, row BIGINT, user VARCHAR, item VARCHAR, kind VARCHAR, key BIGINT, unread BOOLEAN, value DOUBLE, "
-    "local BOOLEAN, bad_value BOOLEAN, query VARCHAR, list VARCHAR, event_id VARCHAR, session VARCHAR, split VARCHAR, "
-    "whole_day BOOLEAN"
+    "part TINYINT, row BIGINT, user VARCHAR, item INTEGER, unknown VARCHAR, kind VARCHAR, key BIGINT, unread BOOLEAN, "
+    "local BOOLEAN, query VARCHAR, list VARCHAR, whole_day BOOLEAN"
 )
+_OPTIONAL = {
+    "value": ("value", "DOUBLE"),
+    "bad_value": ("value", "BOOLEAN"),
+    "event_id": ("event_id", "VARCHAR"),
+    "session": ("session_id", "VARCHAR"),
+    "split": ("split", "VARCHAR"),
+}
+"""Columns that are there where a table maps what they hold: a column costs time even if all of it is NULL."""
 
 
 def read_events(work: Work, mapping: Mapping) -> None:
@@ -48,7 +58,8 @@ def read_events(work: Work, mapping: Mapping) -> None:
     Raises:
         InputError: names file, row and field.
     """
-    work.run(f"CREATE TABLE event_row ({_STAGED})")
+    optional = "".join(f", {name} {_OPTIONAL[name][1]}" for name in mapped(mapping))
+    work.run(f"CREATE TABLE event_row ({_STAGED}{optional})")
     sources = [_stage(work, mapping, number) for number in range(len(mapping.events))]
     _make_kinds(work, mapping)
     work.task("cleaning events")
@@ -58,7 +69,7 @@ def read_events(work: Work, mapping: Mapping) -> None:
     _drop_bots(work, mapping)
     _drop_repeated(work, mapping)
     _take_back(work, mapping)
-    kept = work.fetch("SELECT part, count(*) FROM log GROUP BY part")
+    kept = work.fetch("SELECT part, count(*) FROM checked GROUP BY part")
     for number in range(len(mapping.events)):
         work.report.keep(events_name(mapping, number), dict(kept).get(number, 0))
     if not kept:
@@ -68,41 +79,56 @@ def read_events(work: Work, mapping: Mapping) -> None:
         raise InputError(f"{file}: none of {total} events is usable ({reasons}); correct events in the mapping")
 
 
+def mapped(mapping: Mapping) -> list[str]:
+    """Which optional columns the tables `event_row` and `checked` have."""
+    return [name for name, (field, _) in _OPTIONAL.items() if any(getattr(spec, field) for spec in mapping.events)]
+
+
 def _stage(work: Work, mapping: Mapping, number: int) -> Source:
     spec, part = mapping.events[number], events_name(mapping, number)
     work.task(f"reading {part}")
-    optional = (spec.time, spec.order, spec.kind_column, spec.query, spec.value, spec.session_id, spec.event_id)
-    wanted = names_of(spec.user_id, spec.item_id, spec.list_id, *optional, spec.split)
+    rest = (spec.time, spec.order, spec.kind_column, spec.query, spec.value, spec.session_id, spec.event_id, spec.split)
+    wanted = names_of(spec.user_id, spec.item_id, spec.list_id, *rest)
     source = open_table(work, spec, part, wanted)
-    if isinstance(spec.item_id, str) and source.column(spec.item_id).is_list:
-        source = _exploded(source, spec.item_id)
+    exploded = isinstance(spec.item_id, str) and source.column(spec.item_id).is_list
+    if exploded:
+        source = _exploded(source, names_of(spec.item_id)[0])
     order, place = "row", "row"
     if not spec.time and spec.order:
         order = source.number(spec.order)
-    elif not spec.time and "place" in source.columns:
+    elif not spec.time and exploded:
         order = "place"
     columns = {
         "part": str(number),
         "row": place,
         "user": source.id(spec.user_id),
-        "item": source.id(spec.item_id),
+        "item_id": source.id(spec.item_id),
         "kind": source.text(spec.kind_column) if spec.kind_column else quoted(spec.kind.value),
         **source.times(spec.time, "key"),
         "whole_day": is_whole_day(source.column(spec.time), spec) if spec.time else "false",
-        "value": source.number(spec.value),
-        "bad_value": source.no_number(spec.value),
         "query": f"left({source.text(spec.query)}, {mapping.max_query})",
         "list": source.id(spec.list_id),
+    }
+    optional = {
+        "value": source.number(spec.value),
+        "bad_value": source.no_number(spec.value),
         "event_id": source.id(spec.event_id),
         "session": source.id(spec.session_id),
         "split": source.text(spec.split),
     }
+    columns |= {name: optional[name] for name in mapped(mapping)}
     if not spec.time:
         columns["key"] = f"CAST({order} AS BIGINT)" if order in ("row", "place") else f"CAST({order} * 1e6 AS BIGINT)"
     selected = ", ".join(f"{sql} AS {name}" for name, sql in columns.items())
-    reading(work, source, f"INSERT INTO event_row BY NAME SELECT {selected} FROM {source.relation}")
+    reading(
+        work,
+        source,
+        "INSERT INTO event_row BY NAME SELECT s.* EXCLUDE (item_id), i.code AS item, CASE WHEN i.code IS NULL THEN "
+        f"item_id END AS unknown FROM (SELECT {selected} FROM {source.relation}) s LEFT JOIN known i ON i.id = item_id",
+    )
     source.count(f"event_row WHERE part = {number}")
-    for (row,) in work.fetch(f"SELECT row FROM event_row WHERE part = {number} AND bad_value ORDER BY row LIMIT 1"):
+    bad = f"SELECT row FROM event_row WHERE part = {number} AND bad_value ORDER BY row LIMIT 1"
+    for (row,) in work.fetch(bad) if spec.value else ():
         source.fail(row, spec.value or "", f"{written(source, spec.value, row)!r} is not a number")
     if spec.order and not spec.time:
         for (row,) in work.fetch(
@@ -120,7 +146,7 @@ def _exploded(source: Source, item: str) -> Source:
         f"(SELECT row, {rest}{', ' if rest else ''}unnest({column.sql}) AS {column.sql}, "
         f"generate_subscripts({column.sql}, 1) - 1 AS place FROM {source.relation})"
     )
-    columns = source.columns | {item: Column(column.sql, column.type[:-2]), "place": Column("place", "BIGINT")}
+    columns = source.columns | {item: Column(column.sql, column.type[:-2])}
     return Source(source.work, source.part, source.spec, source.files, unnested, source.everything, columns)
 
 
@@ -152,8 +178,7 @@ def _check_rows(work: Work, mapping: Mapping, sources: list[Source]) -> None:
     """Codes of shoppers in order of first appearance, and of queries; too many unread times are an error."""
     work.run(
         "CREATE TABLE shopper AS SELECT user AS id, CAST(row_number() OVER (ORDER BY first) - 1 AS INTEGER) AS code "
-        "FROM (SELECT user, min(struct_pack(part := part, row := row)) AS first FROM event_row WHERE user IS NOT NULL "
-        "GROUP BY user)"
+        f"FROM (SELECT user, min({_PLACE}) AS first FROM event_row WHERE user IS NOT NULL GROUP BY user)"
     )
     work.run(
         "CREATE TABLE query AS SELECT query AS text, CAST(row_number() OVER (ORDER BY query) - 1 AS INTEGER) AS code "
@@ -164,7 +189,7 @@ def _check_rows(work: Work, mapping: Mapping, sources: list[Source]) -> None:
         where = f"FROM event_row WHERE part = {number}"
         field = names_of(spec.user_id)[0]
         check_exact(work, source, f"SELECT user, min(row) {where} GROUP BY user", field)
-        check_exact(work, source, f"SELECT item, min(row) {where} GROUP BY item", names_of(spec.item_id)[0])
+        check_exact(work, source, f"SELECT unknown, min(row) {where} GROUP BY unknown", names_of(spec.item_id)[0])
         check_times(work, source, "event_row", f"part = {number}", spec.time)
         if spec.time and any(lists.time for lists in (*mapping.lists, *mapping.pairs)):
             _end_whole_days(work, number, spec.timezone or "UTC")
@@ -176,21 +201,25 @@ def _end_whole_days(work: Work, part: int, timezone: str) -> None:
     A day is written as a date, or as midnight in every row of a table (of some zone, if there are enough rows to say).
     """
     local = f"timezone({quoted(timezone)}, make_timestamptz(key))"
-    midnights, n, quarters, moments, apart = work.fetch(
-        f"SELECT bool_and({local} = date_trunc('day', {local})), count(*), bool_and(key % {_QUARTER} = 0), "
-        f"count(DISTINCT key % {_DAY}), max(key % {_DAY}) - min(key % {_DAY}) "
-        f"FROM event_row WHERE part = {part} AND key IS NOT NULL"
-    )[0]
-    one_moment = moments == 1 or (moments == 2 and apart in (_HOUR, _DAY - _HOUR))  # summer and winter
-    every = (midnights and n > 1) or (n >= _MANY and quarters and one_moment)
+    rows = f"FROM event_row WHERE part = {part} AND key IS NOT NULL"
+    quarters, n = work.fetch(f"SELECT bool_and(key % {_QUARTER} = 0 OR key < 0), count(*) {rows}")[0]
+    every = False
+    if quarters:  # all zones are whole quarters of an hour from UTC, since 1970
+        midnights, moments, apart = work.fetch(
+            f"SELECT bool_and({local} = date_trunc('day', {local})), count(DISTINCT key % {_DAY}), "
+            f"max(key % {_DAY}) - min(key % {_DAY}) {rows}"
+        )[0]
+        one_moment = moments == 1 or (moments == 2 and apart in (_HOUR, _DAY - _HOUR))  # summer and winter
+        every = (midnights and n > 1) or (n >= _MANY and one_moment)
     where = f"part = {part} AND key IS NOT NULL" + ("" if every else " AND whole_day")
     end = f"epoch_us(timezone({quoted(timezone)}, {local} + INTERVAL 1 DAY)) - 1"
     work.run(f"UPDATE event_row SET key = {end}, whole_day = true WHERE {where}")
 
 
 def _check(work: Work, mapping: Mapping, sources: list[Source]) -> None:
-    """The table `checked`: codes for texts; rows to drop are counted by reason and left out."""
-    thresholds = (mapping.build or BuildConfig()).rating_thresholds
+    """The table `checked`, sorted: codes for texts; rows to drop are counted by reason and left out."""
+    optional = [name for name in mapped(mapping) if name != "bad_value"]
+    thresholds = (mapping.build or BuildConfig()).rating_thresholds if "value" in optional else []
     stars = " + ".join(f"CAST(s.value >= {least} AS TINYINT)" for least in thresholds) or "0"
     latest = int((clock.time() + 86_400) * 1e6)
     earliest = " ".join(f"WHEN {n} THEN {earliest_of(spec)}" for n, spec in enumerate(mapping.events))
@@ -200,8 +229,8 @@ def _check(work: Work, mapping: Mapping, sources: list[Source]) -> None:
     reason = f"""CASE
         WHEN s.user IS NULL THEN 'shopper id missing'
         WHEN k.kind IS NULL AND k.undoes IS NULL THEN '{UNMAPPED}'
-        WHEN s.item IS NULL AND k.kind IS DISTINCT FROM {SEARCH} THEN 'item id missing'
-        WHEN i.code IS NULL AND k.kind IS DISTINCT FROM {SEARCH} THEN '{UNKNOWN_ITEM}'
+        WHEN s.item IS NULL AND s.unknown IS NULL AND k.kind IS DISTINCT FROM {SEARCH} THEN 'item id missing'
+        WHEN s.item IS NULL AND k.kind IS DISTINCT FROM {SEARCH} THEN '{UNKNOWN_ITEM}'
         WHEN k.kind = {SEARCH} AND s.query IS NULL AND {has_query} THEN 'search without a query'
         WHEN {timed} AND s.unread THEN 'time cannot be read'
         WHEN s.key IS NULL THEN 'time missing'
@@ -209,13 +238,13 @@ def _check(work: Work, mapping: Mapping, sources: list[Source]) -> None:
             THEN 'time before {" or ".join(days)} or in the future' END"""
     work.run(
         f"""CREATE TABLE checked AS SELECT s.part, s.row, u.code AS user,
-            CASE WHEN k.kind = {SEARCH} THEN -1 ELSE i.code END AS item, k.kind, k.undoes, s.key,
-            CASE WHEN isinf(s.value) THEN NULL ELSE s.value END AS value, isinf(s.value) AS infinite,
-            coalesce(q.code, -1) AS query, s.list, s.event_id, s.session, s.split, s.whole_day,
+            CASE WHEN k.kind = {SEARCH} THEN -1 ELSE s.item END AS item, k.kind, k.undoes, s.key,
+            coalesce(q.code, -1) AS query, s.list, s.whole_day, {"".join(f"s.{name}, " for name in optional)}
             CAST(CASE WHEN k.rated THEN coalesce({stars}, 0) ELSE coalesce(k.grade, 0) END AS TINYINT) AS grade,
             {reason} AS reason
-        FROM event_row s LEFT JOIN kind k ON k.part = s.part AND k.raw = s.kind LEFT JOIN known i ON i.id = s.item
-            LEFT JOIN shopper u ON u.id = s.user LEFT JOIN query q ON q.text = s.query"""
+        FROM event_row s LEFT JOIN kind k ON k.part = s.part AND k.raw = s.kind
+            LEFT JOIN shopper u ON u.id = s.user LEFT JOIN query q ON q.text = s.query
+        ORDER BY u.code, s.key, s.part, s.row"""
     )
     kinds: dict[int, list[str]] = {}
     for number, raw, n in work.fetch(
@@ -228,7 +257,8 @@ def _check(work: Work, mapping: Mapping, sources: list[Source]) -> None:
         "SELECT part, reason, count(*) FROM checked WHERE reason IS NOT NULL GROUP BY ALL ORDER BY 1, 2"
     ):
         work.report.drop(sources[number].part, why, n, kinds.get(number, ()) if why == UNMAPPED else ())
-    for number, n in work.fetch("SELECT part, count(*) FROM checked WHERE infinite AND reason IS NULL GROUP BY part"):
+    infinite = "SELECT part, count(*) FROM checked WHERE isinf(value) AND reason IS NULL GROUP BY part"
+    for number, n in work.fetch(infinite) if "value" in optional else ():
         work.report.repair(sources[number].part, "value is infinite, now missing", n, ["Infinity"])
     if work.number("SELECT count(*) FROM checked WHERE reason IS NULL"):
         for number, source in enumerate(sources):
@@ -239,7 +269,7 @@ def _check(work: Work, mapping: Mapping, sources: list[Source]) -> None:
         lost = f"SELECT row FROM checked WHERE part = {number} AND reason = '{UNKNOWN_ITEM}'"
         if spec.on_unknown == "error" and (found := work.fetch(f"{lost} ORDER BY row LIMIT 1")):
             row = found[0][0]
-            item = work.fetch(f"SELECT item FROM event_row WHERE part = {number} AND row = {row}")[0][0]
+            item = work.fetch(f"SELECT unknown FROM event_row WHERE part = {number} AND row = {row}")[0][0]
             what = f"item {item!r} is not in the catalogue; add it to items, or set on_unknown: drop"
             source.fail(row, names_of(spec.item_id)[0], what)
     work.run(f"CREATE TABLE lost AS SELECT user, key FROM checked WHERE reason = '{UNKNOWN_ITEM}'")
@@ -273,17 +303,13 @@ def _drop_repeated(work: Work, mapping: Mapping) -> None:
         _drop_again(work, mapping, "event id seen before")
     if not (mapping.events[0].time or mapping.events[0].order):
         return
+    before = "SELECT user, key, lag(user) OVER () AS user_before, lag(key) OVER () AS key_before FROM checked"
+    at_once = f"SELECT user, key FROM ({before}) WHERE user = user_before AND key = key_before"
     work.run(
-        "CREATE TABLE same AS SELECT user, item, kind, undoes, key, query, min(struct_pack(part := part, row := row)) "
-        "AS first FROM checked GROUP BY user, item, kind, undoes, key, query HAVING count(*) > 1"
+        "CREATE TABLE again AS SELECT part, row FROM (SELECT part, row, rank() OVER (PARTITION BY user, item, "
+        f"kind, undoes, key, query ORDER BY part, row) AS n FROM checked SEMI JOIN ({at_once}) USING (user, key)) "
+        "WHERE n > 1"
     )
-    work.run(
-        "CREATE TABLE again AS SELECT c.part, c.row FROM checked c JOIN same s ON c.user = s.user AND c.item = s.item "
-        "AND "
-        "c.kind IS NOT DISTINCT FROM s.kind AND c.undoes IS NOT DISTINCT FROM s.undoes AND c.key = s.key AND c.query "
-        "= s.query WHERE struct_pack(part := c.part, row := c.row) > s.first"
-    )
-    work.run("DROP TABLE same")
     _drop_again(work, mapping, REPEATED)
 
 
@@ -296,7 +322,7 @@ def _drop_again(work: Work, mapping: Mapping, reason: str) -> None:
 
 
 def _take_back(work: Work, mapping: Mapping) -> None:
-    """The table `log`, sorted; an event that was taken back knows when (`undone`), and what took it back is gone.
+    """The tables `taken` (part, row, undone: when), of events that were taken back, and `log`; what took back is gone.
 
     Additions and removals of one shopper, item and kind are brackets: a removal closes the last open addition. The
     level of brackets never falls below zero, for logs begin in the middle.
@@ -324,23 +350,18 @@ def _take_back(work: Work, mapping: Mapping) -> None:
     work.report.taken_back = work.number("SELECT count(*) FROM taken")
     for part, n in work.fetch("SELECT part, count(*) FROM checked WHERE undoes IS NOT NULL GROUP BY part"):
         work.report.drop(events_name(mapping, part), "takes another event back", n)
-    work.run(
-        f"""CREATE TABLE log AS SELECT c.part, c.row, c.user, c.item, c.kind, c.key, c.value, c.query, c.list,
-            c.session, c.split, c.whole_day,
-            CASE WHEN t.undone IS NULL THEN c.grade ELSE 0 END AS grade, coalesce(t.undone, {NEVER}) AS undone
-        FROM checked c LEFT JOIN taken t ON t.part = c.part AND t.row = c.row WHERE c.undoes IS NULL
-        ORDER BY c.user, c.key, c.part, c.row"""
-    )
-    work.run("DROP TABLE checked")
-    work.run("DROP TABLE taken")
+    work.run("UPDATE checked SET grade = 0 FROM taken t WHERE checked.part = t.part AND checked.row = t.row")
+    work.run("DELETE FROM checked WHERE undoes IS NOT NULL")
+    work.run("CREATE TABLE log AS SELECT user, item, key, grade, query, list, whole_day FROM checked")
 
 
 def event_log(work: Work, mapping: Mapping) -> EventLog:
-    """The table `log` as arrays; its rows are the log's rows."""
+    """The events as arrays; their rows are those of the table `log`."""
+    value = "CASE WHEN isfinite(value) THEN value ELSE 'nan'::DOUBLE END" if "value" in mapped(mapping) else "'nan'"
     columns = work.spool(
         "events",
-        "SELECT user, item, kind, key, coalesce(value, 'nan'::DOUBLE) AS value, grade, query, undone FROM log ORDER "
-        "BY rowid",
+        f"SELECT user, item, kind, key, CAST({value} AS DOUBLE) AS value, grade, query, coalesce(undone, {NEVER}) AS "
+        "undone FROM checked c LEFT JOIN taken t ON t.part = c.part AND t.row = c.row ORDER BY c.rowid",
         {"user": np.int32, "item": np.int32, "kind": np.int8, "key": np.int64, "value": np.float64, "grade": np.int8}
         | {"query": np.int32, "undone": np.int64},
     )

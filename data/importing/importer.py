@@ -148,6 +148,8 @@ def _write(work: Work, mapping: Mapping, folder: Path, config: ImportConfig) -> 
     cuts = split_events(work, log, lists, mapping, sources, seed)
     lists = split_lists(work, lists, log, mapping, cuts, seed, config.limit, sources)
     ids = work.texts("SELECT list_text FROM numbered ORDER BY number")
+    has_context = any(spec.context for spec in (*mapping.lists, *mapping.pairs))
+    contexts = work.texts("SELECT context FROM numbered ORDER BY number") if has_context else None
     queries = work.texts("SELECT text FROM query ORDER BY code")
     if mapping.build:
         build = mapping.build
@@ -169,7 +171,7 @@ def _write(work: Work, mapping: Mapping, folder: Path, config: ImportConfig) -> 
     own = work.arrays("SELECT DISTINCT number, event FROM own ORDER BY number, event")
     material = Material(
         lists=lists, log=log, given=given, catalogue=catalogue, queries=queries,
-        users=work.texts("SELECT id FROM shopper ORDER BY code"), list_ids=ids,
+        users=work.texts("SELECT id FROM shopper ORDER BY code"), list_ids=ids, contexts=contexts,
         own=(own["number"].astype(np.int64), own["event"].astype(np.int64)), mapping=mapping,
         prices=read_dated_prices(work, mapping, len(catalogue)), features=features, sources=sources,
     )  # fmt: skip
@@ -194,8 +196,7 @@ def _no_events(work: Work) -> EventLog:
     work.run("CREATE TABLE bot (user INTEGER)")
     work.run("CREATE TABLE lost (user INTEGER, key BIGINT)")
     work.run(
-        "CREATE TABLE log (user INTEGER, item INTEGER, key BIGINT, list VARCHAR, grade TINYINT, session VARCHAR, "
-        "whole_day BOOLEAN)"
+        "CREATE TABLE log (user INTEGER, item INTEGER, key BIGINT, list VARCHAR, grade TINYINT, whole_day BOOLEAN)"
     )
     types = {"user": np.int32, "item": np.int32, "kind": np.int8, "value": np.float64, "split": np.int8}
     types |= {"grade": np.int8, "query": np.int32, "key": np.int64, "undone": np.int64}

@@ -22,21 +22,19 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from reshelf.data.dataset_folder import ITEM_SCHEMA, to_row
+from reshelf.data.dataset_folder import ITEM_SCHEMA
 from reshelf.data.importing.casts import INEXACT, path_of
 from reshelf.data.importing.database import Work, quoted
 from reshelf.data.importing.mapping import ItemsTable, Mapping, Table
 from reshelf.data.importing.money import Money, read_money
 from reshelf.data.importing.tables import Source, names_of, open_table, reading
 from reshelf.data.price_levels import PriceLevels
-from reshelf.data.schema import Item
 from reshelf.data.signals.event_log import NO_TIME, Int64, lower_bound
 
 UNTITLED = "untitled"
 _ITEMS_AT_ONCE = 8192
 _HIDDEN = re.compile(r"<(style|script)\b.*?</\1\s*>", re.IGNORECASE | re.DOTALL)
 _TAG = re.compile(r"</?[a-zA-Z][^<>]*>|<!--.*?-->", re.DOTALL)
-_SPACE = re.compile(r"\s+")
 _TEXTS = ("brand", "currency", "attribute_text", "description", "image")
 _NUMBERS = {"price": (0.0, None), "rating": (0.0, 5.0), "rating_count": (0.0, 2.0**53)}
 
@@ -128,13 +126,14 @@ def check_exact(work: Work, source: Source, ids: str, field: str) -> None:
     Raises:
         InputError: names file, row and field.
     """
-    nested = "regexp_matches(id, '^\\s*[\\[{]') AND json_valid(id)"
-    for text, row in work.fetch(f"SELECT * FROM ({ids}) t(id, row) WHERE {nested} ORDER BY row LIMIT 1"):
-        source.fail(row, field, f"{text[:60]} is no id; map a part of it ({field}.part), or unnest it with sql")
-    found = work.fetch(
-        f"SELECT * FROM ({ids}) t(id, row) WHERE regexp_full_match(id, {quoted(INEXACT)}) ORDER BY row LIMIT 1"
-    )
-    for text, row in found:
+    nested = "(regexp_matches(id, '^\\s*[\\[{]') AND json_valid(id))"
+    inexact = f"regexp_full_match(id, {quoted(INEXACT)})"
+    for text, row, is_nested in work.fetch(
+        f"SELECT *, {nested} AS nested FROM ({ids}) t(id, row) WHERE nested OR {inexact} "
+        "ORDER BY nested DESC, row LIMIT 1"
+    ):
+        if is_nested:
+            source.fail(row, field, f"{text[:60]} is no id; map a part of it ({field}.part), or unnest it with sql")
         bits = 53 if abs(float(text)) >= 2**53 else 24
         what = (
             f"the id {text} is a floating-point number above 2^{bits}, which has lost digits and merges different ids"
@@ -208,7 +207,7 @@ def _one_row_each(work: Work, source: Source, spec: ItemsTable, field: str) -> N
 
 
 def _write(work: Work, spec: ItemsTable, file: Path) -> Catalogue:
-    """The rows of `item_row` as `Item`s, some thousand at a time."""
+    """The rows of `item_row` as items, some thousand at a time."""
     levels = PriceLevels((tuple(path), currency, price) for path, currency, price in _priced(work, spec))
     ids: list[str] = []
     prices: list[float | None] = []
@@ -216,11 +215,11 @@ def _write(work: Work, spec: ItemsTable, file: Path) -> Catalogue:
     known: dict[tuple[str, ...], tuple[str, ...]] = {}
     with pq.ParquetWriter(file, ITEM_SCHEMA, compression="zstd") as writer:
         for batch in work.base.sql("FROM item_row ORDER BY row").to_arrow_reader(_ITEMS_AT_ONCE):
-            items = [_item(row, spec, work, levels) for row in batch.to_pylist()]
-            writer.write_batch(pa.RecordBatch.from_pylist([to_row(item) for item in items], schema=ITEM_SCHEMA))
-            ids += [item.item_id for item in items]
-            prices += [item.price for item in items]
-            categories += [known.setdefault(item.category, item.category) for item in items]
+            columns = _columns(batch.to_pydict(), spec, work, levels)
+            writer.write_batch(pa.RecordBatch.from_pydict(columns, schema=ITEM_SCHEMA))
+            ids += columns["item_id"]
+            prices += columns["price"]
+            categories += [known.setdefault(category, category) for category in columns["category"]]
     return Catalogue(file, pa.array(ids, pa.string()), np.array(prices, dtype=np.float64), categories)
 
 
@@ -235,31 +234,40 @@ def _priced(work: Work, spec: ItemsTable) -> Iterator[tuple[list[str], str | Non
         yield from rows
 
 
-def _item(row: dict[str, Any], spec: ItemsTable, work: Work, levels: PriceLevels) -> Item:
-    title = _clean(row["title"])
-    if title is None:
-        work.report.repair("items", "title missing, now 'untitled'", 1, [f"item {row['id']}"])
-    description = row["description"]
-    if description is not None and (plain := plain_text(description)) != description:
-        work.report.repair("items", "mark-up taken out of the description", 1, [description])
-        description = plain or None
-    named = dict(zip(spec.attributes, row["attributes"] or ())) | _split_attributes(row["attribute_text"], spec)
-    price, count, category = row["price"], row["rating_count"], tuple(row["category"] or ())
-    currency = row["currency"] or ((row["price_currency"] or spec.currency_code) if price is not None else None)
-    return Item(
-        item_id=row["id"],
-        title=title or UNTITLED,
-        category=category,
-        brand=_clean(row["brand"]),
-        price=price,
-        currency=currency,
-        price_level=levels.level(category, currency, price),
-        rating=row["rating"],
-        rating_count=None if count is None else int(count),
-        attributes={name: value for name, value in named.items() if value},
-        description=description,
-        image=row["image"],
+def _columns(rows: dict[str, list[Any]], spec: ItemsTable, work: Work, levels: PriceLevels) -> dict[str, list[Any]]:
+    """The fields of some `Item`s, by name."""
+    titles, plain = (
+        [_clean(text) for text in rows["title"]],
+        [text and plain_text(text) for text in rows["description"]],
     )
+    for item, title, text, written in zip(rows["id"], titles, plain, rows["description"]):
+        if title is None:
+            work.report.repair("items", "title missing, now 'untitled'", 1, [f"item {item}"])
+        if text != written:
+            work.report.repair("items", "mark-up taken out of the description", 1, [written])
+    prices, categories = rows["price"], [tuple(path or ()) for path in rows["category"]]
+    currencies = [
+        currency or ((of_price or spec.currency_code) if price is not None else None)
+        for currency, of_price, price in zip(rows["currency"], rows["price_currency"], prices)
+    ]
+    named = [
+        dict(zip(spec.attributes, values or ())) | _split_attributes(text, spec)
+        for values, text in zip(rows["attributes"], rows["attribute_text"])
+    ]
+    return {
+        "item_id": rows["id"],
+        "title": [title or UNTITLED for title in titles],
+        "category": categories,
+        "brand": [_clean(brand) for brand in rows["brand"]],
+        "price": prices,
+        "currency": currencies,
+        "price_level": list(map(levels.level, categories, currencies, prices)),
+        "rating": rows["rating"],
+        "rating_count": [None if count is None else int(count) for count in rows["rating_count"]],
+        "attributes": [[{"name": n, "value": value} for n, value in of_item.items() if value] for of_item in named],
+        "description": [text or None for text in plain],
+        "image": rows["image"],
+    }
 
 
 def plain_text(text: str) -> str:
@@ -268,11 +276,11 @@ def plain_text(text: str) -> str:
         text = _TAG.sub(" ", _HIDDEN.sub(" ", text))
     if "&" in text:
         text = html.unescape(text)
-    return _SPACE.sub(" ", text).strip()
+    return " ".join(text.split())
 
 
 def _clean(text: str | None) -> str | None:
-    return (_SPACE.sub(" ", text).strip() or None) if text else None
+    return (" ".join(text.split()) or None) if text else None
 
 
 def _split_attributes(text: str | None, spec: ItemsTable) -> dict[str, str]:
@@ -296,7 +304,8 @@ def _read_parents(work: Work, mapping: Mapping) -> None:
     spec = mapping.parents
     if spec is None:
         return
-    _, count = _read_small(work, spec, "parents", id=spec.item_id, parent=spec.parent_id)
+    source, count = _read_small(work, spec, "parents", id=spec.item_id, parent=spec.parent_id)
+    check_exact(work, source, "SELECT id, row FROM parents", spec.item_id)
     work.run(
         "CREATE TABLE variant AS SELECT p.id, min(item.code) AS code FROM parents p JOIN item ON item.id = p.parent "
         "GROUP BY p.id"

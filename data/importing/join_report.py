@@ -11,6 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from reshelf.data.importing.database import Work
+from reshelf.data.importing.events import mapped
 from reshelf.data.importing.import_report import SHARES
 from reshelf.data.importing.lists import Lists
 from reshelf.data.importing.mapping import Mapping
@@ -65,7 +66,7 @@ def report_joins(work: Work, mapping: Mapping) -> None:
         if name in joins and joins[name] < _LOW and (size >= _FEW or joins[name] == 0):
             work.report.warn(f"{name}: {joins[name]:.1%}; likely {cause}")
     if events:
-        _shared_users(work, events)
+        _shared_users(work, mapping, events)
         _zones(work, mapping)
 
 
@@ -99,11 +100,12 @@ def shares_by_split(work: Work, log: EventLog, lists: Lists, cuts: Cuts | None) 
     return shares
 
 
-def _shared_users(work: Work, events: int) -> None:
+def _shared_users(work: Work, mapping: Mapping, events: int) -> None:
     """Ids that seem to stand for many people."""
     words = ", ".join(f"'{word}'" for word in _PLACEHOLDERS)
+    sessions_of = "count(DISTINCT l.session)" if "session" in mapped(mapping) else "0"
     found = work.fetch(
-        f"""SELECT s.id, count(*) AS n, count(DISTINCT l.session) AS sessions FROM log l JOIN shopper s ON s.code =
+        f"""SELECT s.id, count(*) AS n, {sessions_of} AS sessions FROM checked l JOIN shopper s ON s.code =
             l.user
         GROUP BY s.id HAVING sessions > 200 OR (n > {0.02 * events} AND n >= 50 AND lower(s.id) IN ({words}))
             OR (n > {0.3 * events} AND n >= 500) ORDER BY n DESC LIMIT 5"""

@@ -123,8 +123,9 @@ def _make_heads(work: Work, mapping: Mapping, sources: Sequence[Source]) -> None
         f"""CREATE TABLE head AS SELECT *, row_number() OVER (ORDER BY part, least_row) - 1 AS number FROM (
             SELECT part, gkey, min(row) AS least_row, arg_min(row, first) AS row, arg_min(list, first) AS list,
                 arg_min(list_text, first) AS list_text, arg_min(user, first) AS user, min(time) AS time,
-                arg_min(query, first) AS query, arg_min(split, first) AS split, min(user) <> max(user) AS users,
-                min({key}) <> max({key}) AS queries, min(split) <> max(split) AS splits, bool_or(long) AS long
+                arg_min(query, first) AS query, arg_min(context, first) AS context, arg_min(split, first) AS split,
+                min(user) <> max(user) AS users, min({key}) <> max({key}) AS queries,
+                min(context) <> max(context) AS contexts, min(split) <> max(split) AS splits, bool_or(long) AS long
             FROM (SELECT *, struct_pack(time := coalesce(time, 0), row := row) AS first FROM shown) GROUP BY part,
                 gkey)"""
     )
@@ -135,15 +136,16 @@ def _make_heads(work: Work, mapping: Mapping, sources: Sequence[Source]) -> None
         work.report.repair(
             source.part, f"query cut to {mapping.max_query} characters", len(cut), (query for (query,) in cut)
         )
-        for what, column in (("user", spec.user_id), ("query", spec.query or spec.query_id), ("split", spec.split)):
-            noun = {"user": "users", "query": "queries", "split": "splits"}[what]
+        said = {"user": spec.user_id, "query": spec.query or spec.query_id, "context": [*spec.context.values()]}
+        for what, column in (said | {"split": spec.split}).items():
+            noun = {"user": "users", "query": "queries", "context": "contexts", "split": "splits"}[what]
             if found := work.fetch(
                 f"SELECT row, gkey, {what} FROM head WHERE part = {number} AND {noun} ORDER BY least_row LIMIT 1"
             ):
                 _disagree(work, source, spec, what, names_of(column)[0] if column else "", *found[0])
     for number, source in enumerate(sources):
         work.run(f"UPDATE head SET list_text = '{source.part}-' || row WHERE list_text IS NULL AND part = {number}")
-    work.run("CREATE TABLE numbered AS SELECT number, list_text FROM head")
+    work.run("CREATE TABLE numbered AS SELECT number, list_text, context FROM head")
     again = work.fetch(
         "SELECT part, row, list_text FROM (SELECT *, row_number() OVER (PARTITION BY list_text ORDER BY number) AS n "
         "FROM head) WHERE n > 1 ORDER BY part, least_row LIMIT 1"
@@ -178,8 +180,8 @@ def _disagree(
         source.fail(
             other, column, f"the list is in {names[int(str(value))]} by {source.place(row)}; a list has one split"
         )
-    noun = "shopper" if what == "user" else "query"
-    scope = "user_id" if what == "user" else "query"
+    noun = "shopper" if what == "user" else what
+    scope = "user_id" if what == "user" else column if what == "context" else "query"
     source.fail(
         other,
         column,
@@ -191,29 +193,31 @@ def _disagree(
 def _make_candidates(work: Work, mapping: Mapping, sources: Sequence[Source]) -> None:
     """The table `cand`: every known product once in its list, where it comes first, with its best label."""
     work.run(
-        """CREATE TABLE cand AS
-        WITH kept AS (
-            SELECT h.number, h.part, k.code AS item, s.ord, s.row, s.n, s.label, s.place, s.score, s.price
-            FROM shown s JOIN head h ON h.part = s.part AND h.gkey = s.gkey JOIN known k ON k.id = s.item
-        )
-        SELECT number, any_value(part) AS part, item, max(label) AS label, count(*) AS times,
-            unnest(min(struct_pack(ord := ord, place := place, row := row, n := n, score := score, price := price)))
-        FROM kept GROUP BY number, item"""
+        "CREATE TABLE cand AS SELECT h.number, s.part, s.item, s.label, s.ord, s.place, s.row, s.n, s.score, s.price "
+        "FROM shown s JOIN head h ON h.part = s.part AND h.gkey = s.gkey WHERE s.item IS NOT NULL"
     )
+    work.run(
+        """CREATE TABLE again AS SELECT number, any_value(part) AS part, item, max(label) AS label, count(*) AS times,
+            unnest(min(struct_pack(ord := ord, place := place, row := row, n := n, score := score, price := price)))
+        FROM cand SEMI JOIN (SELECT number, item FROM cand GROUP BY number, item HAVING count(*) > 1)
+            USING (number, item) GROUP BY number, item"""
+    )
+    work.run("DELETE FROM cand WHERE (number, item) IN (SELECT number, item FROM again)")
+    work.run("INSERT INTO cand BY NAME SELECT * EXCLUDE (times) FROM again")
     for number, source in enumerate(sources):
         spec = source.spec
         assert isinstance(spec, ListColumns)
         where = f"part = {number}"
-        unknown = f"FROM shown WHERE {where} AND (item IS NULL OR item NOT IN (SELECT id FROM known))"
+        unknown = f"FROM shown WHERE {where} AND item IS NULL"
         lost = work.number(f"SELECT count(*) {unknown}")
         column = names_of(spec.item_id)[0] if isinstance(spec, PairsTable) else getattr(spec, "candidates", "")
         if lost and spec.on_unknown == "error":
-            row, item = work.fetch(f"SELECT row, item {unknown} ORDER BY row, n LIMIT 1")[0]
+            row, item = work.fetch(f"SELECT row, unknown {unknown} ORDER BY row, n LIMIT 1")[0]
             what = "an item id is missing" if item is None else f"item {item!r} is not in the catalogue"
             source.fail(row, column, f"{what}; add it to items, leave it out, or set on_unknown: drop")
         note = work.report.drop if isinstance(spec, PairsTable) else work.report.repair
         note(source.part, UNKNOWN_ITEM, lost)
-        again = work.number(f"SELECT sum(times - 1) FROM cand WHERE {where}")
+        again = work.number(f"SELECT sum(times - 1) FROM again WHERE {where}")
         note(source.part, AGAIN, again)
         position = None
         if isinstance(spec, PairsTable) and spec.session_hours is None and not spec.each_row:
@@ -239,6 +243,7 @@ def _make_candidates(work: Work, mapping: Mapping, sources: Sequence[Source]) ->
     work.run("DROP TABLE head")
     work.run("ALTER TABLE sized_head RENAME TO head")
     work.run("DROP TABLE shown")
+    work.run("DROP TABLE again")
 
 
 def _drop(work: Work, test: str, reason: str, parts: Sequence[tuple[str, ListColumns]]) -> None:

@@ -224,6 +224,8 @@ class ListColumns(Table):
     """As typed; what counts as the same query says `Mapping.query_key`."""
     query_id: str | None = None
     """Looked up in `queries`."""
+    context: dict[str, str] = field(default_factory=dict)
+    """What else is known of the moment, name to column: `{device: device_type}`. Rows of one list may not disagree."""
     grades: dict[str, int] = field(default_factory=dict)
     """Raw label to grade: 0 none, 1 click, 2 cart, 3 purchase. true and yes are 1 by default, false and no 0."""
     thresholds: list[float] = field(default_factory=list)

@@ -17,7 +17,7 @@ from reshelf.data.importing.casts import (
     number_of,
     yes_of,
 )
-from reshelf.data.importing.database import Work, quoted
+from reshelf.data.importing.database import Work, named, quoted
 from reshelf.data.importing.items import check_exact
 from reshelf.data.importing.mapping import ListColumns, ListsTable, Mapping, PairsTable
 from reshelf.data.importing.money import Money, read_money
@@ -29,8 +29,8 @@ SPLITS = ("train", "valid", "test")
 _HOUR = 3_600_000_000
 _STAGED = (
     "part TINYINT, row BIGINT, n INTEGER, gkey VARCHAR, list VARCHAR, list_text VARCHAR, user VARCHAR, time BIGINT, "
-    "unread BOOLEAN, local BOOLEAN, query VARCHAR, long BOOLEAN, split TINYINT, item VARCHAR, ord DOUBLE, place "
-    "DOUBLE, score DOUBLE, label TINYINT, price DOUBLE, problem VARCHAR"
+    "unread BOOLEAN, local BOOLEAN, query VARCHAR, long BOOLEAN, context VARCHAR, split TINYINT, item INTEGER, "
+    "unknown VARCHAR, ord DOUBLE, place DOUBLE, score DOUBLE, label TINYINT, price DOUBLE, problem VARCHAR"
 )
 _MAPPED = (
     *("user_id", "list_id", "time", "query", "query_id", "history", "history_times", "split"),
@@ -64,7 +64,7 @@ def read_shown(work: Work, mapping: Mapping, has_query_texts: bool) -> list[Sour
     sources = []
     for number, (part, spec) in enumerate(parts_of(mapping)):
         work.task(f"reading {part}")
-        wanted = names_of(*(getattr(spec, name, None) for name in _MAPPED), _scope(spec))
+        wanted = names_of(*(getattr(spec, name, None) for name in _MAPPED), _scope(spec), [*spec.context.values()])
         source = open_table(work, spec, part, wanted)
         if isinstance(spec, ListsTable):
             _stage_lists(work, source, spec, number, mapping, has_query_texts)
@@ -103,6 +103,7 @@ def _common(source: Source, spec: ListColumns, number: int, mapping: Mapping, ha
     elif spec.query_id:
         text = source.id(spec.query_id)
         query = f"(SELECT text FROM queries WHERE id = {text})" if has_query_texts else text
+    context = ", ".join(f"{named(name)} := {source.text(column)}" for name, column in spec.context.items())
     if spec.list_id_scope:
         values = ", ".join(f"coalesce({source.text(name)}, '')" for name in _scope(spec))
         key, name = f"concat_ws(chr(31), {values})", f"concat_ws('/', {values})"
@@ -117,6 +118,7 @@ def _common(source: Source, spec: ListColumns, number: int, mapping: Mapping, ha
         "user": source.id(spec.user_id) if spec.user_id else quoted(ANYONE),
         **source.times(spec.time, "time"),
         "query": query,
+        "context": f"CAST(to_json(struct_pack({context})) AS VARCHAR)" if context else "CAST(NULL AS VARCHAR)",
         "split": split,
         "problem": problem,
     }
@@ -159,7 +161,7 @@ def _stage_pairs(
         problems.append(problem)
     columns |= {
         "n": "0",
-        "item": source.id(spec.item_id),
+        "item_id": source.id(spec.item_id),
         "ord": order,
         "place": place,
         "score": score,
@@ -170,7 +172,10 @@ def _stage_pairs(
     _insert(work, source, columns, source.relation, mapping)
     source.count(f"shown WHERE part = {number}")
     check_exact(
-        work, source, f"SELECT item, min(row) FROM shown WHERE part = {number} GROUP BY item", names_of(spec.item_id)[0]
+        work,
+        source,
+        f"SELECT unknown, min(row) FROM shown WHERE part = {number} GROUP BY unknown",
+        names_of(spec.item_id)[0],
     )
     if spec.session_hours is not None:
         _sessions(work, number, spec.session_hours)
@@ -199,14 +204,15 @@ def _graded(column: Column, spec: ListColumns, name: str) -> tuple[str, str]:
 
 
 def _insert(work: Work, source: Source, columns: dict[str, str], relation: str, mapping: Mapping) -> None:
-    """Put rows into `shown`. Columns may refer to ones named before them."""
+    """Put rows into `shown`, with the codes of their items. Columns may refer to ones named before them."""
     inner = ", ".join(f"{sql} AS {name}" for name, sql in columns.items())
     most = mapping.max_query
     reading(
         work,
         source,
-        "INSERT INTO shown BY NAME SELECT * REPLACE (left(query, "
-        f"{most}) AS query), length(query) > {most} AS long FROM (SELECT {inner} FROM {relation})",
+        f"INSERT INTO shown BY NAME SELECT s.* EXCLUDE (item_id) REPLACE (left(query, {most}) AS query), "
+        f"length(query) > {most} AS long, k.code AS item, CASE WHEN k.code IS NULL THEN item_id END AS unknown "
+        f"FROM (SELECT {inner} FROM {relation}) s LEFT JOIN known k ON k.id = item_id",
     )
 
 
@@ -283,14 +289,16 @@ def _stage_lists(
         else:
             what = "target not among the candidates, kept with no positive"
             work.report.repair(source.part, what, missing, targets)
-        label = f"CAST(CASE WHEN item = target THEN {MAX_GRADE} ELSE 0 END AS TINYINT)"
+        label = f"CAST(CASE WHEN item_id = target THEN {MAX_GRADE} ELSE 0 END AS TINYINT)"
     elif spec.labels:
         label = "labels[n + 1]"
     shared = {name: name for name in (*_common(source, spec, number, mapping, has_query_texts), "problem")}
-    rows = f"(SELECT *, unnest({items}) AS item, generate_subscripts({items}, 1) - 1 AS n FROM listed WHERE {chosen})"
+    rows = (
+        f"(SELECT *, unnest({items}) AS item_id, generate_subscripts({items}, 1) - 1 AS n FROM listed WHERE {chosen})"
+    )
     shown = shared | {
         "n": "n",
-        "item": "item",
+        "item_id": "item_id",
         "ord": "CAST(n AS DOUBLE)",
         "place": "positions[n + 1]" if spec.positions else "CAST(NULL AS DOUBLE)",
         "score": "scores[n + 1]" if spec.scores else "CAST(NULL AS DOUBLE)",

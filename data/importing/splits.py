@@ -141,9 +141,9 @@ def split_events(
         names = {name: code for code, name in enumerate(SPLITS)}
         names |= {name: SPLITS.index(code) for name, code in rule.names.items()}
         cases = " ".join(f"WHEN {quoted(name)} THEN {code}" for name, code in names.items())
-        found = work.arrays(f"SELECT CASE split {cases} ELSE -1 END AS code FROM log ORDER BY rowid")["code"]
+        found = work.arrays(f"SELECT CASE split {cases} ELSE -1 END AS code FROM checked ORDER BY rowid")["code"]
         for part, row, text in work.fetch(
-            f"SELECT part, row, split FROM log WHERE CASE split {cases} ELSE -1 END < 0 ORDER BY part, row LIMIT 1"
+            f"SELECT part, row, split FROM checked WHERE CASE split {cases} ELSE -1 END < 0 ORDER BY part, row LIMIT 1"
         ):
             field = mapping.events[part].split
             source = next(s for s in sources if s.part == events_name(mapping, part))

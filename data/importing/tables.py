@@ -8,8 +8,9 @@ source.place(3)            # "events.csv row 3 (line 5)", found by reading once 
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -36,6 +37,9 @@ from reshelf.data.importing.text_files import ENCODINGS, JSON, TEXT, ending_of, 
 from reshelf.errors import InputError
 
 _LINE_LIMIT = 1 << 24
+_PARQUET = (".parquet", ".pq")
+_COUNTED = "row_number() OVER () - 1"
+"""A row's number; DuckDB counts on one thread."""
 
 
 @dataclass(frozen=True)
@@ -141,7 +145,7 @@ def open_table(work: Work, spec: Table, part: str, wanted: Sequence[str]) -> Sou
         if bad:
             raise InputError(f"{part}.where.{name}: {bad[0]!r} is unknown; use not, {', '.join(RANGES)}")
         tests.append(chosen_by(columns[name], value, spec))
-    numbered = f"(SELECT row_number() OVER () - 1 AS row, * FROM {body})"
+    numbered = body if files and ending_of(files[0]) in _PARQUET else f"(SELECT {_COUNTED} AS row, * FROM {body})"
     relation = f"(FROM {numbered} WHERE {' AND '.join(tests)})" if tests else numbered
     return Source(work, part, spec, files, relation, body, columns)
 
@@ -190,18 +194,23 @@ def find_files(root: Path, file: str, part: str) -> list[Path]:
 def _select(work: Work, spec: Table, files: list[Path], part: str, names: list[str]) -> tuple[str, dict[str, Column]]:
     """A sub-select over files, and its columns."""
     endings = {ending_of(file) for file in files}
-    if endings <= {".parquet", ".pq"}:
+    if endings <= set(_PARQUET):
         return _parquet(work, files, part, names)
     if endings <= set(JSON):
         return _json(work, spec, files, part, names)
     if endings <= set(TEXT):
         bodies = [_text(work, spec, file, part, names) for file in files]
-        return f"({' UNION ALL '.join(bodies)})", {name: Column(named(name), "VARCHAR") for name in names}
-    odd = next(file for file in files if ending_of(file) not in (".parquet", ".pq", *JSON, *TEXT))
+        return f"({' UNION ALL '.join(bodies)})", {name: Column(_alias(name), "VARCHAR") for name in names}
+    odd = next(file for file in files if ending_of(file) not in (*_PARQUET, *JSON, *TEXT))
     raise InputError(
         f"{work.root / odd}: unknown kind of file; use .parquet, .jsonl, .ndjson, .json, .csv, .tsv, .dat or .txt "
         "(all but Parquet also .gz)"
     )
+
+
+def _alias(name: str) -> str:
+    """What a column of the table is called in a relation: never as one of ours, such as `row`."""
+    return named(f"column {name}")
 
 
 def _described(work: Work, body: str) -> dict[str, str]:
@@ -215,8 +224,8 @@ def _parquet(work: Work, files: list[Path], part: str, names: list[str]) -> tupl
         there = _described(work, body)
     except duckdb.Error as error:
         raise InputError(f"{work.root / files[0]} cannot be read as Parquet: {one_line(error)}") from error
-    expressions = [f"{_nested(name, there, str(work.root / files[0]), part)} AS {named(name)}" for name in names]
-    inner = f"(SELECT {', '.join(expressions) or '1 AS one'} FROM {body})"
+    expressions = [f"{_nested(name, there, str(work.root / files[0]), part)} AS {_alias(name)}" for name in names]
+    inner = f"(SELECT {', '.join([f'{_parquet_row(work, files, there)} AS row', *expressions])} FROM {body})"
     try:
         return inner, _typed(work, inner, names)
     except duckdb.Error as error:
@@ -224,9 +233,21 @@ def _parquet(work: Work, files: list[Path], part: str, names: list[str]) -> tupl
         raise InputError(f"{work.root / files[0]}: {what}") from error
 
 
+def _parquet_row(work: Work, files: list[Path], there: Mapping[str, str]) -> str:
+    """A row's number over all files, which any thread can say; columns of the files hide DuckDB's of the same name."""
+    if {"file_row_number", "file_index"} & {name.lower() for name in there}:
+        return _COUNTED
+    if len(files) == 1:
+        return "file_row_number"
+    paths = ", ".join(quoted(str(work.root / file)) for file in files)
+    counts = dict(work.fetch(f"SELECT file_name, num_rows FROM parquet_file_metadata([{paths}])"))
+    before = itertools.accumulate((counts[str(work.root / file)] for file in files[:-1]), initial=0)
+    return f"{list(before)}[CAST(file_index AS BIGINT) + 1] + file_row_number"
+
+
 def _typed(work: Work, body: str, names: list[str]) -> dict[str, Column]:
     types = _described(work, body)
-    return {name: Column(named(name), types[name]) for name in names}
+    return {name: Column(_alias(name), types[f"column {name}"]) for name in names}
 
 
 def _nested(name: str, there: dict[str, str], where: str, part: str) -> str:
@@ -255,7 +276,7 @@ def _from_sql(work: Work, sql: str, part: str, names: list[str]) -> tuple[str, d
         there = {str(name): str(kind) for name, kind, *_ in work.fetch(f"DESCRIBE {query}")}
     except duckdb.Error as error:
         raise InputError(f"{where}: {located(error, added)}; correct the mapping") from error
-    expressions = [f"{_nested(name, there, where, part)} AS {named(name)}" for name in names]
+    expressions = [f"{_nested(name, there, where, part)} AS {_alias(name)}" for name in names]
     inner = f"(SELECT {', '.join(expressions) or '1 AS one'} FROM (\n{query}\n))"
     return inner, _typed(work, inner, names)
 
@@ -266,9 +287,9 @@ def _json(work: Work, spec: Table, files: list[Path], part: str, names: list[str
         literal = f"json, {quoted('$.' + named(name))}"
         nested = f"json, {quoted('$.' + '.'.join(named(step) for step in name.split('.')))}"
         paths.append(
-            f"json_extract({literal}) AS {named(name)}"
+            f"json_extract({literal}) AS {_alias(name)}"
             if "." not in name
-            else f"coalesce(json_extract({literal}), json_extract({nested})) AS {named(name)}"
+            else f"coalesce(json_extract({literal}), json_extract({nested})) AS {_alias(name)}"
         )
     bodies = []
     for file in files:
@@ -291,7 +312,7 @@ def _json(work: Work, spec: Table, files: list[Path], part: str, names: list[str
     if names:
         check_keys(work, everything, names, work.root / files[0], part, files)
     inner = f"(SELECT {', '.join(paths) or '1 AS one'} FROM ({everything}))"
-    return inner, {name: Column(named(name), "JSON") for name in names}
+    return inner, {name: Column(_alias(name), "JSON") for name in names}
 
 
 def _encoding(spec: Table, part: str) -> str:
@@ -341,7 +362,7 @@ def _text(work: Work, spec: Table, file: Path, part: str, names: list[str]) -> s
                 f"correct {part} in the mapping"
             )
     columns = ", ".join(f"{quoted(f'c{place}')}: 'VARCHAR'" for place in range(len(header)))
-    wanted = ", ".join(f"c{header.index(name)} AS {named(name)}" for name in names)
+    wanted = ", ".join(f"c{header.index(name)} AS {_alias(name)}" for name in names)
     return (
         f"(SELECT {wanted or '1 AS one'} FROM read_csv({quoted(str(work.root / file))}, auto_detect = false, "
         f"header = {'false' if spec.header else 'true'}, delim = {quoted(separator)}, quote = {quoted(quote)}, "

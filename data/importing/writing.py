@@ -7,8 +7,10 @@ Histories are slices of the sorted events, candidates slices of the sorted candi
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -50,6 +52,8 @@ class Material:
     users: pa.StringArray
     list_ids: pa.StringArray
     """By `Lists.number`."""
+    contexts: pa.StringArray | None
+    """JSON, by `Lists.number`, of lists that were shown; None where no table has a context."""
     own: tuple[Int64, Int64]
     """Outcomes that are earlier than their list, and so not its history: list (number, ascending) and event."""
     mapping: Mapping
@@ -160,11 +164,18 @@ def write_split(path: Path, chosen: Int64, material: Material, work: Work) -> di
     """Write the lists with these places; returns facts about them."""
     task = work.progress.add_task(f"writing {path.name}", total=len(chosen))
     sums: Counter[str] = Counter()
-    with pq.ParquetWriter(path, LIST_SCHEMA, compression="zstd") as writer:
+    writer = pq.ParquetWriter(path, LIST_SCHEMA, compression="zstd", use_dictionary=False)  # zstd finds what repeats
+    with writer, ThreadPoolExecutor(1) as behind:
+        written: Future[None] | None = None
         for start in range(0, len(chosen), LISTS_AT_ONCE):
             some = chosen[start : start + LISTS_AT_ONCE]
-            writer.write_batch(_batch(some, material, sums))
+            batch = _batch(some, material, sums)  # while the one before is compressed
+            if written:
+                written.result()
+            written = behind.submit(writer.write_batch, batch)
             work.progress.advance(task, len(some))
+        if written:
+            written.result()
     lists = material.lists
     asked = np.unique(lists.query[chosen])
     empty = sum(not text for text in material.queries.take(pa.array(asked)).to_pylist())
@@ -204,6 +215,7 @@ def _batch(chosen: Int64, material: Material, sums: Counter[str]) -> pa.RecordBa
         "user_id": material.users.take(pa.array(lists.user[chosen])),
         "time": _times(_shown_times(chosen, material)),
         "query": material.queries.take(pa.array(lists.query[chosen])),
+        "context": _contexts(lists.number[chosen], material),
         "history": pa.ListArray.from_arrays(begins.astype(np.int32), _events(past, material)),
         "candidates": _lists(offsets, material.catalogue.ids.take(pa.array(candidates["item"]))),
         "labels": _lists(offsets, pa.array(candidates["label"], pa.int64())),
@@ -240,6 +252,17 @@ def _shown_times(chosen: Int64, material: Material) -> Int64:
 def _times(micro: Int64) -> pa.Array:
     kind = LIST_SCHEMA.field("time").type
     return pa.array(micro, pa.int64(), mask=micro == NO_TIME).view(kind)
+
+
+def _contexts(numbers: Int64, material: Material) -> pa.Array:
+    """Named texts; those that a table has nothing for are left out."""
+    texts = material.contexts
+    rows = [
+        [] if texts is None or number >= len(texts) else json.loads(texts[number].as_py() or "{}").items()
+        for number in numbers.tolist()
+    ]
+    named = [[{"name": name, "value": text} for name, text in row if text and text.strip()] for row in rows]
+    return pa.array(named, LIST_SCHEMA.field("context").type)
 
 
 def _prices(candidates: Columns, offsets: Int64, times: Int64, material: Material) -> pa.Array:

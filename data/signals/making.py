@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import scipy.sparse as sp
 
-from reshelf.data.bm25 import Bm25Index, english_words
+from reshelf.data.bm25 import LONGER_WORD, Bm25Index, english_words
 from reshelf.data.signals.event_log import NEVER, EventLog
 from reshelf.data.signals.tables import Groups, LazyTables, Table
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 TRAIN = 0
 TRIGRAMS: dict[str, Any] = {"analyzer": "char_wb", "ngram_range": (3, 3), "sublinear_tf": True}
 """How texts become character trigrams within words."""
-WORDS: dict[str, Any] = {"sublinear_tf": True}
+WORDS: dict[str, Any] = {"sublinear_tf": True, "token_pattern": LONGER_WORD}
 """How texts become words."""
 _FACTORS = 64
 _TOPICS = 100

@@ -22,7 +22,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import scipy.sparse as sp
 
-from reshelf.data.bm25 import english_words
+from reshelf.data.bm25 import UNSPACED, english_words
 from reshelf.data.signals.making import BM25, CHARS, TOPICS, TRIGRAMS, WORDS, tfidf
 from reshelf.data.signals.tables import Tables, dots
 
@@ -34,7 +34,7 @@ QUERY_READS = {
     "query_match": ("texts",), "bm25": BM25, "query_chars": CHARS, "query_cover": CHARS, "query_topic": TOPICS,
 }  # fmt: skip
 """Tables that each is computed from."""
-_WORD = re.compile(r"\w+")
+_WORD = re.compile(rf"[{UNSPACED}]|[^\W{UNSPACED}]+")
 _WORDS_KEPT = 1 << 16
 """Items whose words are kept, those used last."""
 Float64 = npt.NDArray[np.float64]

@@ -54,7 +54,10 @@ WHERE document @@ query
 ORDER BY score DESC, item_id
 LIMIT %s
 """
-COMMON_WORDS = "SELECT word FROM ts_stat('SELECT document FROM items') ORDER BY ndoc DESC, word LIMIT 10"
+COMMON_WORDS = """
+SELECT word FROM ts_stat('SELECT to_tsvector(''simple'', title) FROM items')
+WHERE length(word) > 3 ORDER BY ndoc DESC, word LIMIT 10
+"""
 
 
 class Hit(NamedTuple):

@@ -23,6 +23,8 @@ from reshelf.errors import InputError
 _REQUIRED = tuple(name for name, field in RankingList.model_fields.items() if field.is_required())
 _FIELD = re.compile(r"(?:field )?(\w+)")
 _TEXT = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
+_MAPPINGS = {"features": pa.list_(pa.float64()), "context": pa.string()}
+"""Fields that are mappings, and the type of their values."""
 _LISTS = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
 
 
@@ -87,7 +89,7 @@ def check_columns(path: Path, schema: pa.Schema) -> None:
         if schema.names.count(field.name) > 1:
             raise InputError(f"{path}: column {field.name!r} is there twice; leave one out")
         wanted = LIST_SCHEMA.field(field.name).type
-        if not _fits(field.type, wanted) and not (field.name == "features" and _names_numbers(field.type)):
+        if not _fits(field.type, wanted) and not _is_mapping(field.name, field.type):
             raise InputError(f"{path}: column {field.name!r} is {field.type}, expected {wanted}; convert it")
 
 
@@ -106,9 +108,8 @@ def read_rows(batch: pa.RecordBatch, file: str, first: int) -> tuple[list[Row], 
         try:
             rows.append(Row(file, n, from_row(RankingList, values)))
         except ValidationError as error:
-            reason = problem_of(error).replace("Field required", "is missing")
-            rejects.append(reject(file, n, values.get("list_id"), reason))
-        except (TypeError, KeyError) as error:  # a pair of `features` without its name
+            rejects.append(reject(file, n, values.get("list_id"), problem_of(error)))
+        except (TypeError, KeyError) as error:  # a pair of `features` or `context` without its name
             rejects.append(reject(file, n, values.get("list_id"), f"field features: {error!r}", "features"))
     return rows, rejects
 
@@ -117,7 +118,7 @@ def _values(batch: pa.RecordBatch) -> Iterator[dict[str, Any] | str]:
     """Every row as plain values, or as the sentence that says why it has none."""
     try:
         columns = [
-            column if _names_numbers(column.type) else _cast(column, LIST_SCHEMA.field(name).type)
+            column if _is_mapping(name, column.type) else _cast(column, LIST_SCHEMA.field(name).type)
             for name, column in zip(batch.schema.names, batch.columns)
         ]
         yield from pa.RecordBatch.from_arrays(columns, batch.schema.names).to_pylist(maps_as_pydicts="strict")
@@ -157,9 +158,11 @@ def _fits(there: pa.DataType, wanted: pa.DataType) -> bool:
     return all(field.name in known and _fits(field.type, known[field.name]) for field in there)
 
 
-def _names_numbers(kind: pa.DataType) -> bool:
-    """A map or a struct of lists of numbers: the other two ways to write `features`."""
-    numbers = pa.list_(pa.float64())
+def _is_mapping(name: str, kind: pa.DataType) -> bool:
+    """A map or a struct: the other two ways to write `features` and `context`."""
+    if name not in _MAPPINGS:
+        return False
+    values = _MAPPINGS[name]
     if pa.types.is_map(kind):
-        return _fits(kind.key_type, pa.string()) and _fits(kind.item_type, numbers)
-    return pa.types.is_struct(kind) and all(_fits(field.type, numbers) for field in kind)
+        return _fits(kind.key_type, pa.string()) and _fits(kind.item_type, values)
+    return pa.types.is_struct(kind) and all(_fits(field.type, values) for field in kind)

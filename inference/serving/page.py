@@ -102,19 +102,16 @@ async def page(service: Served) -> Response:
 
 
 @page_routes.get("/ui/lists")
-async def lists(request: Request, _: Admitted) -> dict[str, Any]:
+async def lists(request: Request, tenant: Admitted, service: Served) -> dict[str, Any]:
     shop: PageSearch = request.app.state.shop
     found = await run_in_threadpool(lambda: shop.lists)
     ids = [i for one in found for i in (*one.candidates, *(e.item_id for e in one.history if e.item_id))]
+    model = service.models.of(tenant.model)
+    read = set() if model is None else set(model.spec.prompt.context)  # a data set may hold more than the model reads
+    whole = {"list_id", "user_id", "query", "history", "candidates", "scores", "features"}
+    include: dict[str, Any] = dict.fromkeys(whole, True) | {"context": read}
     return {
-        "lists": [
-            one.model_dump(
-                mode="json",
-                exclude_none=True,
-                include={"list_id", "user_id", "query", "history", "candidates", "scores", "features"},
-            )
-            for one in found
-        ],
+        "lists": [one.model_dump(mode="json", exclude_none=True, include=include) for one in found],
         "items": shop.described(ids),
     }
 

@@ -15,6 +15,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
+from reshelf.data.dataset_folder import message_of
 from reshelf.inference.serving.schemas import Refusal
 
 REFUSALS: dict[int | str, dict[str, Any]] = {
@@ -59,7 +60,7 @@ def add_refusals(app: FastAPI) -> None:
     async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
         first = error.errors()[0]
         place = first["loc"][1:] if first["loc"][0] == "body" else first["loc"]
-        message = first["msg"].removeprefix("Value error, ")
+        message = message_of(first)
         if not place:  # FastAPI reads nothing as JSON that does not say that it is
             message = "not a JSON object; send one, with `Content-Type: application/json`"
         return refusal(request, RefusedError(message, field_name(place)))

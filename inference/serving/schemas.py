@@ -44,7 +44,7 @@ Bounded = BeforeValidator(_within_bounds)
 SentItem = Annotated[Item, Bounded]
 PastEvent = Annotated[Event, Bounded]
 # `fail_fast`: one wrong entry is enough to refuse a list.
-Numbers = Annotated[list[Finite], Field(max_length=MOST, fail_fast=True)]
+SentNumbers = Annotated[list[Finite | None], Field(max_length=MOST, fail_fast=True)]
 
 
 class Sent(BaseModel):
@@ -84,16 +84,21 @@ class RerankRequest(Sent):
     """Return only so many, best first."""
     return_documents: bool = False
     """Return the documents too."""
+    context: Annotated[dict[str, str], Bounded] = {}
+    """What else is known of the moment, as device, season, page: names that the model was trained with; others are
+    refused."""
+    instruction: str | None = None
+    """What to go by, in words, for a model that was trained with instructions; the same as a `context` of that name."""
     user_id: Id | None = None
     """Rank for this shopper, whose events were sent to `/v1/events`."""
     history: Annotated[list[PastEvent], Field(max_length=MOST, fail_fast=True)] | None = None
     """Or for a shopper who did this, oldest first; in place of what is stored."""
     history_items: Annotated[list[SentItem], Field(max_length=MOST, fail_fast=True)] = []
     """Items that `history` names and that are neither documents nor in the catalogue."""
-    scores: Numbers | None = None
-    """First-stage scores, one per document, higher is better."""
-    features: Annotated[dict[str, Numbers], BeforeValidator(_few_features)] = {}
-    """Further numbers, one per document, that the model reads."""
+    scores: SentNumbers | None = None
+    """First-stage scores, one per document, higher is better; null for one that is not known."""
+    features: Annotated[dict[str, SentNumbers], BeforeValidator(_few_features)] = {}
+    """Further numbers, one per document, that the model reads; null for one that is not known."""
     time: Time | None = None
     """When the list is shown, where that is not now: numbers are computed as of then, and events must be earlier."""
     impute: bool = False
@@ -109,6 +114,11 @@ class RerankRequest(Sent):
     """Refuse what would otherwise be named in `meta.ignored`, `.unknown` and `.invalid`, or be cut off a query."""
     explain: bool = False
     """Say of the best few why they stand where they do; within the deadline, so give more of it."""
+
+    @property
+    def moment(self) -> dict[str, str]:
+        """`context`, with the instruction in it."""
+        return self.context | ({} if self.instruction is None else {"instruction": self.instruction})
 
 
 HalfSurrogates = Annotated[int, Field(exclude_if=not_)]
@@ -165,8 +175,8 @@ class Meta(BaseModel):
     cached_tokens: int = 0
     """Those of them that the engine had read before."""
     truncated: dict[str, int] = {}
-    """What did not fit the prompt's budgets: events, event_tokens, item_tokens, list_tokens, query_tokens; and
-    query_characters of a query above the server's limit."""
+    """What did not fit the prompt's budgets: events, event_tokens, item_tokens, list_tokens, query_tokens,
+    context_tokens; and query_characters of a query above the server's limit."""
     history: dict[str, Any] = {}
     """events read; unknown: events left out because nobody said what their item is; unavailable: the store failed;
     unreadable: stored events that are none."""

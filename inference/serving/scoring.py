@@ -19,7 +19,7 @@ import numpy as np
 from reshelf.data.schema import Item
 from reshelf.data.signals.kept import NewEvents
 from reshelf.errors import InputError
-from reshelf.inference.assembly import MissingFeaturesError, assemble
+from reshelf.inference.assembly import MissingFeaturesError, UntrainedContextError, assemble
 from reshelf.inference.explain import leave_one_out
 from reshelf.inference.explanation import Explanation
 from reshelf.inference.ranking import NonFiniteScoreError, PreparedList, prepare
@@ -102,6 +102,7 @@ async def _prepared(
             scores=None if request.scores is None else [request.scores[n] for n in items],
             features={name: [values[n] for n in items] for name, values in request.features.items()},
             time=request.time,
+            context=request.moment,
             signals=model.signals,
             new=new,
             impute=request.impute,
@@ -118,6 +119,9 @@ async def _prepared(
             )
     except MissingFeaturesError:
         raise
+    except UntrainedContextError as error:
+        field = f"context.{error.name}" if error.name in request.context else error.name
+        raise RefusedError(str(error).partition(": ")[2], field) from error
     except InputError as error:
         raise RefusedError(
             str(error).removeprefix("list ").removeprefix("request, "), "query" if "query" in str(error) else None

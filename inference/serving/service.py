@@ -188,7 +188,8 @@ class Service:
             raise RefusedError(f"{request.deadline_ms:g} ms; ask for at most {limits.deadline_ms:g}", "deadline_ms")
         if request.strict:
             check_lengths(request.query, "query", limits.text)
-        texts = {"user_id": request.user_id}
+        texts = {"user_id": request.user_id, "instruction": request.instruction}
+        texts |= {f"context.{name}": text for name, text in request.context.items()}
         texts |= {f"history[{n}].query": event.query for n, event in enumerate(request.history or ())}
         for field, text in texts.items():
             check_lengths(text, field, limits.text)

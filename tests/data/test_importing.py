@@ -10,6 +10,7 @@ import pytest
 from shop_tables import DAY, Shop, write_table
 
 from reshelf.data.dataset_folder import SPLITS, load_dataset_folder
+from reshelf.errors import InputError
 
 
 @pytest.mark.parametrize("ending", ["parquet", "jsonl", "csv"])
@@ -27,6 +28,29 @@ def test_every_format_gives_the_same_lists(shop: Shop, tmp_path: Path, ending: s
     other = Shop(tmp_path / "again")
     other.folder.mkdir()
     assert other.load("parquet").lists == data.lists
+
+
+def test_columns_are_a_lists_context(shop: Shop, tmp_path: Path) -> None:
+    for n, row in enumerate(shop.tables["lists"]):
+        row |= {"device": 'a "phone"' if n else None, "surface": "search" if n % 2 else " "}
+    shop.mapping["lists"][0]["context"] = {"device": "device", "page": "surface"}
+    data = shop.load()
+    assert [one.context for one in data.lists["train"][:2]] == [{}, {"device": 'a "phone"', "page": "search"}]
+    assert data.lists["test"][0].context == {"device": 'a "phone"', "page": "search"}
+    pairs = [
+        {"id": "q1", "sku": sku, "customer": "u1", "device": device, "bought": 1, "part": "train", "ts": 113 * DAY}
+        for sku, device in (("001", "phone"), ("003", "desktop"))
+    ]
+    shop.tables["pairs"] = pairs
+    shop.mapping["pairs"] = shop.mapping.pop("lists")
+    shop.mapping["pairs"][0] = {
+        "file": "pairs", "list_id": "id", "item_id": "sku", "user_id": "customer", "label": "bought", "split": "part",
+        "time": "ts", "context": {"device": "device"},
+    }  # fmt: skip
+    with pytest.raises(InputError, match=r"pairs\.jsonl row 1 .*field device: the context is .*set list_id_scope"):
+        shop.load()
+    pairs[1]["device"] = "phone"
+    assert shop.load().lists["train"][0].context == {"device": "phone"}
 
 
 def test_what_is_returned_is_what_is_on_disk(shop: Shop) -> None:
@@ -222,3 +246,35 @@ def test_counts_are_made_on_what_came_before_the_first_held_out_list(shop: Shop)
         who = {e["customer"] for e in shop.tables["events"] if e["sku"] == candidate and e["ts"] < cut}
         assert value == pytest.approx(np.log1p(len(who)))
     assert any(ranking.features["popularity"])
+
+
+@pytest.mark.parametrize("own", [{}, {"file_index": 7}])
+def test_rows_of_parquet_files_are_counted_through_all_files(shop: Shop, own: dict[str, int]) -> None:
+    """Also where a column of the files hides DuckDB's of the same name."""
+    rows = shop.tables.pop("events")
+    rows[24]["sku"] = "gone"
+    for name, some in (("b", rows[20:]), ("a", rows[:20])):
+        write_table(shop.folder / "log" / f"{name}.parquet", [row | own for row in some])
+    shop.mapping["events"] |= {"file": "log/", "on_unknown": "error", "where": {"what": {"not": "view"}}}
+    with pytest.raises(InputError, match=r"b\.parquet row 4, field sku: item 'gone'"):
+        shop.load("parquet")
+
+
+def test_a_product_twice_in_a_basket_is_no_repeated_row(shop: Shop) -> None:
+    basket = {"customer": "u0", "sku": ["001", "001", "003"], "ts": 99 * DAY, "what": "purchase"}
+    shop.tables["events"] = [basket]
+    shop.load("parquet")
+    assert shop.report()["tables"]["events"]["kept"] == 3
+    shop.tables["events"] = [basket, basket]
+    shop.load("parquet")
+    assert shop.report()["tables"]["events"]["dropped"] == {"repeated row": 3}
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_columns_may_be_called_as_those_of_the_importer(shop: Shop, ending: str) -> None:
+    expected = shop.load().lists
+    names = {"sku": "row", "customer": "place"}
+    shop.tables["events"] = [{names.get(k, k): value for k, value in row.items()} for row in shop.tables["events"]]
+    shop.mapping["events"] |= {"item_id": "row", "user_id": "place"}
+    shop.mapping["lists"][0] |= {"list_separator": "|"}
+    assert shop.load(ending).lists == expected

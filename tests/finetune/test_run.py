@@ -154,6 +154,7 @@ def test_bad_input_is_one_sentence_and_leaves_nothing(
         assert "\n" not in str(caught.value)
 
     refused("is not there", data=tmp_path / "nowhere")
+    refused("no training list of .* has a device; map it", prompt=replace(config.prompt, context=["device"]))
     refused("no config.json", model=replace(config.model, base=str(tmp_path)))
     refused(
         "prompt's features name 'thirst'; add it to signals.names in the mapping",

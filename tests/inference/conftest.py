@@ -26,6 +26,12 @@ WORDS = (
     *("red", "blue", "green", "oak", "steel", "cotton", "wool", "shoe", "coat", "lamp"),
     *("chair", "desk", "jacket", "mug", "bottle", "trail", "rain", "light", "soft"),
 )
+CONTEXTS: list[dict[str, str]] = [
+    {"device": "mobile"},
+    {},
+    {"instruction": "rain jackets for the trail, light and soft, no wool", "device": "desktop"},
+]
+"""Of every third list."""
 
 
 @pytest.fixture(scope="session")
@@ -61,7 +67,7 @@ def lists(catalogue: dict[str, Item]) -> list[RankingList]:
         scores = sorted(rng.random(size).tolist(), reverse=True)
         made.append(
             RankingList(list_id=f"l{n}", user_id=f"u{n}", time=now, query="" if n == 3 else "blue wool coat",
-                        history=history, candidates=ids, scores=scores)
+                        context=CONTEXTS[n % 3], history=history, candidates=ids, scores=scores)
         )  # fmt: skip
     return made
 
@@ -83,7 +89,10 @@ def make_reranker(folder: Path, titles: list[str], levels: FeatureLevels) -> Pat
     for name, parameter in model.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(parameter, std=0.1)
-    prompt = PromptConfig(template="plain", features=list(levels.edges), history_tokens=160, item_tokens=48)
+    prompt = PromptConfig(
+        template="plain", features=list(levels.edges), context=["device", "instruction"], context_tokens=8,
+        history_tokens=160, item_tokens=48,
+    )  # fmt: skip
     attach_head(model.get_base_model(), *PromptBuilder(tokenizer, prompt, {}, levels).label_ids)
     calibration = Calibration("platt", slope=0.8, intercept=-0.3)
     spec = RerankerSpec(model_config, prompt, levels, calibration=calibration)

@@ -32,7 +32,7 @@ def reranker(request: pytest.FixtureRequest, reranker_folder: Path, catalogue: d
 def ask(reranker: Reranker, ranking: RankingList, **changes: Any) -> RankedList:
     arguments: dict[str, Any] = {
         "query": ranking.query, "candidates": ranking.candidates, "history": ranking.history,
-        "scores": ranking.scores, "time": ranking.time,
+        "scores": ranking.scores, "time": ranking.time, "context": ranking.context,
     }  # fmt: skip
     return reranker.rerank(**arguments | changes)
 

@@ -31,6 +31,7 @@ def ask(reranker: Reranker, ranking: RankingList, **changes: Any) -> RankedList:
         "history": ranking.history,
         "scores": ranking.scores,
         "time": ranking.time,
+        "context": ranking.context,
     }
     return reranker.rerank(**arguments | changes)
 

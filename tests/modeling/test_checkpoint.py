@@ -145,12 +145,17 @@ class TestFingerprint:
     def test_one_that_never_saw_missing_numbers_is_what_it_was_before_there_were_any(
         self, folder: Path, saved: tuple[Path, np.ndarray]
     ) -> None:
-        prompt = json.dumps([asdict(PROMPT), {"edges": LEVELS.edges}], sort_keys=True)
+        before = {name: value for name, value in asdict(PROMPT).items() if name not in ("context", "context_tokens")}
+        prompt = json.dumps([before, {"edges": LEVELS.edges}], sort_keys=True)
         assert read_spec(folder).fingerprint["prompt"] == hashlib.sha256(prompt.encode()).hexdigest()
         change(folder, "levels", to={"edges": LEVELS.edges})
         assert load(folder).tolist() == saved[1].tolist()
         change(folder, "levels", "missing", to=True)
         refused(folder, "the prompt is not what")
+
+    def test_another_context(self, folder: Path) -> None:
+        change(folder, "prompt", "context", to=["device"])
+        refused(folder, "the template and the prompt is not what")
 
     def test_another_template(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         from reshelf.modeling import checkpoint

@@ -228,6 +228,26 @@ class TestPrefix:
             assert size - room <= lost <= min(size, size - room + 3)
             assert len(prompt.prefix) + len(prompt.items[0]) <= builder.longest
 
+    def test_a_context_stands_before_the_query_behind_a_history_that_stays(
+        self, bytes_tokenizer: PreTrainedTokenizerFast, items: dict[str, Item], clicks: Clicks
+    ) -> None:
+        config = PromptConfig(template="plain", context=["season", "device"], context_tokens=12)
+        builder = PromptBuilder(bytes_tokenizer, config, items)
+        of = {"device": "mobile", "season": " late \n winter", "page": "search"}
+        prompts = [
+            builder.build(ranking(history=clicks(["oak"]), context=context))
+            for context in (of, {"device": "desktop"}, {}, {"season": "椅子" * 9, "device": " "})
+        ]
+        texts = [text(bytes_tokenizer, prompt.prefix) for prompt in prompts]
+        assert texts[0].endswith("clicked oak ;\nseason: late winter ;\ndevice: mobile ;\nquery: oak chair ;\n")
+        assert texts[1].endswith("clicked oak ;\ndevice: desktop ;\nquery: oak chair ;\n")
+        assert texts[2].endswith("clicked oak ;\nquery: oak chair ;\n")
+        assert "device" not in texts[3]
+        assert prompts[3].truncated.context_tokens > 0 == prompts[0].truncated.context_tokens
+        assert max(len(prompt.prefix) + len(prompt.items[0]) for prompt in prompts) <= builder.longest
+        with pytest.raises(InputError, match=r"prompt.context: 'Two Words'"):
+            PromptConfig(context=["Two Words"])
+
     def test_unknown_items_are_refused(
         self, bytes_tokenizer: PreTrainedTokenizerFast, items: dict[str, Item], clicks: Clicks
     ) -> None:

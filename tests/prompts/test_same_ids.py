@@ -122,6 +122,17 @@ class Reference:
         prefix = self.encoder.start + self.part("head")
         for ids, _ in events[dropped:]:
             prefix = prefix + ids
+        unread = 0
+        for name in config.context:
+            text = " ".join(ranking.context.get(name, "").split())
+            if not text:
+                continue
+            head, rest = str(self.macros.context(name, text)).split(OPEN)
+            inside, tail = rest.split(CLOSE)
+            data = self.encoder.data(f" {inside}") if inside else self.own(" ")
+            kept = self.cut(data, config.context_tokens) if inside else data
+            unread += len(data) - len(kept)
+            prefix = prefix + self.own(head.removesuffix(" ")) + kept + self.own(tail)
         prefix = prefix + (self.part("query", query) if query else self.part("no_query"))
         levels = self.levels.of(ranking)
         items = []
@@ -133,7 +144,8 @@ class Reference:
             for name in config.features:
                 ids = ids + self.part("feature", name, int(levels[name][k]), self.config.levels)
             items.append(ids + self.part("answer"))
-        return prefix, items, Truncated(dropped, sum(lost for _, lost in events[dropped:]), cut)
+        lost_of_events = sum(lost for _, lost in events[dropped:])
+        return prefix, items, Truncated(dropped, lost_of_events, cut, context_tokens=unread)
 
 
 WORDS = st.sampled_from(
@@ -169,6 +181,7 @@ ITEMS = st.builds(
     attributes=st.dictionaries(TEXTS, TEXTS, max_size=2),
     description=MAYBE,
 )
+MOMENT = ["device", "season", "instruction"]
 ORDERS = st.lists(st.sampled_from(FIELDS), min_size=1, max_size=len(FIELDS), unique=True)
 
 
@@ -182,6 +195,8 @@ def configs(draw: st.DrawFn) -> PromptConfig:
         event_fields=draw(ORDERS),
         event_gaps=draw(st.booleans()),
         features=draw(st.lists(st.sampled_from(["first_stage", "f", "g"]), max_size=3, unique=True)),
+        context=draw(st.lists(st.sampled_from(MOMENT), max_size=3, unique=True)),
+        context_tokens=draw(st.integers(1, 40)),
         history_tokens=draw(st.integers(event_tokens, 200)),
         history_block=draw(st.integers(1, 4)),
         event_tokens=event_tokens,
@@ -215,7 +230,8 @@ def worlds(draw: st.DrawFn) -> tuple[dict[str, Item], list[RankingList]]:
         numbers = st.lists(st.floats(-2, 12), min_size=len(ids), max_size=len(ids)).map(tuple)
         lists.append(
             RankingList(
-                list_id=f"l{n}", user_id="u", query=draw(st.just("") | TEXTS), history=tuple(history),
+                list_id=f"l{n}", user_id="u", query=draw(st.just("") | TEXTS),
+                context=draw(st.dictionaries(st.sampled_from(MOMENT), TEXTS | st.just(" "))), history=tuple(history),
                 candidates=tuple(ids), scores=draw(numbers), features={"f": draw(numbers), "g": draw(numbers)},
             )
         )  # fmt: skip

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from reshelf.data.bm25 import LONGER_WORD, UNSPACED
 from reshelf.data.signals import Ask, Signals, Texts
 from reshelf.data.signals.making import TrainEvents, make_tables
 from reshelf.data.signals.query_text import QUERY_SIGNALS, QuerySignals
@@ -55,6 +59,25 @@ def test_a_misspelt_query_still_finds_and_an_empty_one_finds_nothing() -> None:
         misspelt, empty = signals.compute(name, ["gardn hose", ""], [np.arange(5), np.arange(5)])
         assert misspelt.argmax() == 2
         assert (empty == 0).all()
+
+
+def test_chinese_has_words_though_it_has_no_spaces() -> None:
+    titles = ["北木红色马克杯 350ml", "窑坊红色台灯", "北木 保温杯", "iPhone手机壳"]
+    signals = signals_of(titles, titles)
+    rows = [np.arange(4)]
+    assert signals.compute("query_match", ["马克杯"], rows)[0].tolist() == [1, 0, 1 / 3, 0]
+    assert signals.compute("query_match", ["iphone 壳"], rows)[0].tolist() == [0, 0, 0, 1]
+    assert signals.compute("bm25", ["台灯"], rows)[0].argmax() == 1
+    texts = Texts(titles, titles, [()] * 4, titles)
+    (found,) = Signals.of(texts, None).compute([Ask(np.array([1]), np.arange(4, dtype=np.int32), "")], ["match"])
+    assert found["match"][1] > found["match"][0] > found["match"][2] == found["match"][3] == 0
+
+
+@given(st.text())
+def test_words_of_other_writing_are_what_they_were(text: str) -> None:
+    """Published figures rest on them."""
+    spaced = re.sub(f"[{UNSPACED}]", " ", text)
+    assert re.findall(LONGER_WORD, spaced) == re.findall(r"\b\w\w+\b", spaced)
 
 
 def test_topics_join_words_that_stand_together() -> None:

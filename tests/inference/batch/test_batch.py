@@ -150,7 +150,7 @@ class TestScores:
     def test_other_arrow_types_of_the_same_values(
         self, run: Any, tmp_path: Path, lists: list[RankingList], expected: dict[str, np.ndarray]
     ) -> None:
-        """As polars, Spark or pandas would write them: large strings, dictionaries, float32, nanoseconds, maps."""
+        """As polars, Spark or pandas would write them: large strings, dictionaries, float32, nanoseconds, structs."""
         table = pa.Table.from_pylist([to_row(one) for one in lists], schema=LIST_SCHEMA)
         event = pa.struct([("item_id", pa.large_string()), ("query", pa.string()), ("time", pa.timestamp("ns")),
                            ("kind", pa.string())])  # fmt: skip
@@ -160,6 +160,7 @@ class TestScores:
             "candidates": table["candidates"].cast(pa.large_list(pa.large_string())),
             "time": table["time"].cast(pa.timestamp("ns")),
             "query": table["query"],
+            "context": pa.array([{name: one.context.get(name) for name in ("device", "instruction")} for one in lists]),
             "history": pa.array([[{k: v for k, v in e.items() if k != "value"} for e in h]
                                  for h in table["history"].to_pylist()], pa.list_(event)),
             "scores": table["scores"].cast(pa.list_(pa.float32())),

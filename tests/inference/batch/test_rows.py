@@ -82,12 +82,12 @@ BAD: dict[str, tuple[dict[str, Any], str, str]] = {
         {"history": [{"kind": "click", "item_id": "ghost"}]}, "history", "'ghost' is not in the catalogue",
     ),
     "a NaN score": ({"scores": [float("nan"), 1.0]}, "scores", "field scores.0: value is NaN or infinite"),
-    "a null score": ({"scores": [1.0, None]}, "scores", "field scores.1"),
     "too few scores": ({"scores": [1.0]}, "scores", "1 values for 2 candidates"),
     "a label out of range": ({"labels": [0, 9]}, "labels", "less than or equal to 3"),
     "a position of 0": ({"positions": [0, 1]}, "positions", "greater than or equal to 1"),
     "a feature of another length": ({"features": [{"name": "x", "values": [1.0]}]}, "features", "x: 1 values for 2"),
     "a feature without name": ({"features": [{"name": None, "values": [1.0, 2.0]}]}, "features", "features"),
+    "a context without name": ({"context": [{"name": None, "value": "mobile"}]}, "context", "field context"),
     "an event of no kind": ({"history": [{"kind": "stare", "item_id": "p1"}]}, "history", "field history.0.kind"),
     "a click on nothing": ({"history": [{"kind": "click"}]}, "history", "a search event needs a query"),
 }  # fmt: skip
@@ -122,16 +122,16 @@ class TestBadRows:
     def test_lists_without_a_number_that_the_model_reads_fall_back_and_are_counted(
         self, run: Any, tmp_path: Path, good: dict[str, Any]
     ) -> None:
-        path = write(tmp_path / "in.parquet", [good, good | {"scores": None}])
+        path = write(tmp_path / "in.parquet", [good, good | {"scores": None}, good | {"scores": [1.0, None]}])
         report, said = run(path)
-        scored, fallen = scores_of(tmp_path / "out")
-        assert (scored["fallback"], fallen["fallback"]) == (None, "features_missing")
-        assert (scored["missing"], fallen["missing"]) == ([], ["scores"])
+        scored, fallen, null = scores_of(tmp_path / "out")
+        assert (scored["fallback"], fallen["fallback"], null["fallback"]) == (None, *["features_missing"] * 2)
+        assert (scored["missing"], fallen["missing"], null["missing"]) == ([], ["scores"], ["scores"])
         assert len(scored["scores"]) == 2
         assert fallen["scores"] is None
         assert fallen["ranked"] == list(good["candidates"])
-        assert (report["lists"], report["fallbacks"], report["rejected"]) == (2, 1, 0)
-        assert "1 of them are in first-stage order" in said
+        assert (report["lists"], report["fallbacks"], report["rejected"]) == (3, 2, 0)
+        assert "2 of them are in first-stage order" in said
         report, _ = run(path, tmp_path / "imputed", impute=True)
         assert report["fallbacks"] == 0
         assert all(row["scores"] is not None for row in scores_of(tmp_path / "imputed"))

@@ -55,6 +55,7 @@ def test_an_item_that_the_catalogue_lacks_comes_with_its_event(server: Server) -
     assert scores(server, user_id="own") == pytest.approx(with_item, abs=1e-2)
 
 
+@pytest.mark.slow
 def test_events_survive_the_server(serve: Any, tmp_path: Path) -> None:
     first = serve(tmp_path)
     with Client(first.url) as client:

@@ -22,6 +22,7 @@ from tests.inference.serving.server import Server, until
 DOCUMENTS = [f"p{n}" for n in range(30)]
 
 
+@pytest.mark.slow
 def test_the_engine_is_killed_under_load(serve: Any, tmp_path: Path) -> None:
     server: Server = serve(tmp_path)
     right = [one["index"] for one in server.rerank(query="coat", documents=DOCUMENTS).json()["results"]]
@@ -55,6 +56,7 @@ def test_the_engine_is_killed_under_load(serve: Any, tmp_path: Path) -> None:
     assert server.close() == 0
 
 
+@pytest.mark.slow
 def test_an_engine_that_is_stuck_is_started_again(serve: Any, tmp_path: Path) -> None:
     server: Server = serve(tmp_path, "--stuck_s", 1)
     first = server.engine_pid()

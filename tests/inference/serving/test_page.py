@@ -68,7 +68,11 @@ def test_both_orders_stand_side_by_side_as_the_server_gives_them(
     assert order(page, "before") == list(ranking.candidates)
     history = [event.model_dump(mode="json", exclude_none=True, exclude={"time"}) for event in ranking.history]
     reply = shown.rerank(
-        query=ranking.query, documents=list(ranking.candidates), history=history, scores=ranking.scores
+        query=ranking.query,
+        documents=list(ranking.candidates),
+        history=history,
+        scores=ranking.scores,
+        context=ranking.context,
     ).json()
     assert order(page, "after") == [ranking.candidates[one["index"]] for one in reply["results"]]
     for place, one in enumerate(reply["results"]):

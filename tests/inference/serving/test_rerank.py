@@ -23,7 +23,7 @@ from tests.inference.serving.server import Server, until
 def body(ranking: RankingList, **changes: Any) -> dict[str, Any]:
     history = [event.model_dump(mode="json", exclude_none=True) for event in ranking.history]
     return {
-        "query": ranking.query, "documents": list(ranking.candidates), "history": history,
+        "query": ranking.query, "context": ranking.context, "documents": list(ranking.candidates), "history": history,
         "scores": ranking.scores, "deadline_ms": 30_000,
     } | changes  # fmt: skip
 
@@ -151,6 +151,23 @@ def test_fields_and_ids_that_mean_nothing_are_named_or_refused(server: Server, c
     assert server.http.post("/v1/events", json={"events": [event], "evnts": []}).json()["ignored"] == ["evnts"]
 
 
+def test_a_context_is_read_or_refused_by_name(server: Server, lists: list[RankingList]) -> None:
+    ranking = next(one for one in lists if "instruction" in one.context)
+    asked = body(ranking)
+    whole = server.rerank(**asked).json()
+    instruction = asked["context"].pop("instruction")
+    apart = server.rerank(**asked, instruction=instruction).json()
+    assert apart["results"] == whole["results"]
+    assert apart["meta"]["truncated"]["context_tokens"] > 0
+    without = server.rerank(**asked).json()
+    assert [one["score"] for one in without["results"]] != [one["score"] for one in whole["results"]]
+    refused = server.rerank(**asked | {"context": {"device": "mobile", "season": "winter"}})
+    assert (refused.status_code, refused.json()["field"]) == (422, "context.season")
+    assert refused.json()["message"].startswith("the model was not trained with it; it reads device, instruction")
+    assert server.rerank(**asked | {"context": {"device": 3}}).json()["field"] == "context.device"
+    assert server.rerank(**asked, strict=True, instruction="x" * 20_001).json()["field"] == "instruction"
+
+
 def test_an_order_is_blended_and_arranged_as_offline(
     server: Server, reranker_folder: Any, catalogue: dict[str, Item], lists: list[RankingList]
 ) -> None:
@@ -165,7 +182,7 @@ def test_an_order_is_blended_and_arranged_as_offline(
         for personalization, asked in ((0.0, None), (0.4, None), (0.4, rules), (1.0, rules)):
             offline = reranker.rerank(
                 ranking.query, ranking.candidates, ranking.history, scores=ranking.scores, time=ranking.time,
-                personalization=personalization, rules=asked,
+                context=ranking.context, personalization=personalization, rules=asked,
             )  # fmt: skip
             said = server.rerank(**body(ranking, personalization=personalization, rules=asked)).json()
             assert [one["item_id"] for one in said["results"]] == list(offline.item_ids)
@@ -234,6 +251,7 @@ def test_a_deadline_that_cannot_be_held_gives_first_stage_order(server: Server, 
         ({"scores": [1.0]}, 422, "scores"),
         ({"features": {"f": [1.0, "a"]}}, 422, "features.f[1]"),
         ({"history": [{"kind": "click"}]}, 422, "history[0]"),
+        ({"history": [{"kind": "click", "item_id": "p1", "tme": 3}]}, 422, "history[0].tme"),
         ({"top_n": 0}, 422, "top_n"),
         ({"deadline_ms": -5}, 422, "deadline_ms"),
     ],
@@ -246,26 +264,6 @@ def test_what_cannot_be_served_is_refused_with_its_field(
     assert reply.json()["field"] == field
     assert reply.json()["message"]
     assert reply.json()["request_id"] == reply.headers["X-Request-Id"]
-
-
-@pytest.mark.parametrize(
-    ("sent", "kept"),
-    [
-        ("web-7:a/B.c_d+e=f@g", "web-7:a/B.c_d+e=f@g"),
-        ('a"} {é', "a"),
-        ("x" * 500, "x" * 128),
-        ('";', None),
-        ("", None),
-    ],
-)
-def test_a_request_keeps_the_id_that_its_caller_gave_it(server: Server, sent: str, kept: str | None) -> None:
-    reply = server.http.post(
-        "/v1/rerank", json={"documents": ["mug"]}, headers={"X-Request-Id": sent.encode("latin-1")}
-    )
-    said = reply.headers["X-Request-Id"]
-    assert re.fullmatch(r"[0-9a-f]{16}", said) if kept is None else said == kept
-    assert reply.json()["id"] == said
-    until(lambda: any(line.get("request_id") == said for line in server.lines()), 10)
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe", b'{"query": NaN}', b'{"a": ' + b"[" * 999])
@@ -364,8 +362,9 @@ def test_explanations_are_the_offline_ones(
     ranking = lists[0]
     with Reranker.from_pretrained(reranker_folder, "transformers", catalogue, device="cpu") as reranker:
         ranked = reranker.rerank(
-            ranking.query, ranking.candidates, ranking.history, scores=ranking.scores, time=ranking.time, explain=True
-        )
+            ranking.query, ranking.candidates, ranking.history, scores=ranking.scores, time=ranking.time,
+            context=ranking.context, explain=True,
+        )  # fmt: skip
     with Client(server.url) as client:
         fields = body(ranking, explain=True)
         reply = client.rerank(fields.pop("query"), fields.pop("documents"), **fields)

@@ -37,6 +37,7 @@ def test_server_and_client_over_vllm_give_the_offline_order(
                 ranking.candidates,
                 ranking.history,
                 scores=ranking.scores,
+                context=ranking.context,
                 explain=len(ranking.history) < 9,
             )
             fields = body(ranking, explain=len(ranking.history) < 9)

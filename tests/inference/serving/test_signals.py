@@ -166,6 +166,23 @@ def test_a_product_that_nothing_is_known_of_is_ranked_with_the_others(
     assert len(scores) == len(known) + 1
 
 
+def test_null_is_a_number_that_is_not_known(shop_with_signals: Shop, shop_server: Server) -> None:
+    """What was sent wins; what was sent as null is computed where it can be, and otherwise missing."""
+    one = shop_with_signals.lists[0]
+    asked = ids_only(one) | {"documents": [*one.candidates, NEW]}
+    with_null = {"scores": [*(one.scores or ()), None], "features": {n: [*v, None] for n, v in one.features.items()}}
+    reply = shop_server.rerank(**asked | with_null, impute=False).json()
+    assert set(reply["meta"]["missing"]) == FIELDS
+    assert by_index(shop_server.rerank(**asked, impute=False)) == pytest.approx(
+        {r["index"]: r["score"] for r in reply["results"]}
+    )
+    nothing = [None] * len(one.candidates)
+    computed = shop_server.rerank(**ids_only(one, scores=nothing, features={"popularity": nothing}))
+    assert by_index(computed) == by_index(shop_server.rerank(**ids_only(one)))
+    wrong = shop_server.rerank(**ids_only(one, scores=[None, "much", *nothing[2:]]))
+    assert (wrong.status_code, wrong.json()["field"]) == (422, "scores[1]")
+
+
 def test_a_list_of_which_nearly_nothing_is_known_stays_as_it_is(shop_with_signals: Shop, shop_server: Server) -> None:
     new = [NEW | {"id": f"new{n}"} for n in range(30)]
     asked = ids_only(shop_with_signals.lists[0])

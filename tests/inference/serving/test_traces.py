@@ -1,7 +1,8 @@
-"""A request's trace: the caller's span is its parent, its stages are inside, and no shopper is in it."""
+"""A request's trace: the caller's span is its parent, its stages are inside, and no shopper is in it; and its id."""
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from typing import Any
@@ -85,3 +86,23 @@ def test_what_is_no_url_is_refused(url: str) -> None:
 def test_nothing_of_opentelemetry_is_loaded_where_nothing_is_traced() -> None:
     code = "import sys, reshelf.inference.serving.traces; assert not [n for n in sys.modules if 'opentelemetry' in n]"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(
+    ("sent", "kept"),
+    [
+        ("web-7:a/B.c_d+e=f@g", "web-7:a/B.c_d+e=f@g"),
+        ('a"} {é', "a"),
+        ("x" * 500, "x" * 128),
+        ('";', None),
+        ("", None),
+    ],
+)
+def test_a_request_keeps_the_id_that_its_caller_gave_it(server: Server, sent: str, kept: str | None) -> None:
+    reply = server.http.post(
+        "/v1/rerank", json={"documents": ["mug"]}, headers={"X-Request-Id": sent.encode("latin-1")}
+    )
+    said = reply.headers["X-Request-Id"]
+    assert re.fullmatch(r"[0-9a-f]{16}", said) if kept is None else said == kept
+    assert reply.json()["id"] == said
+    until(lambda: any(line.get("request_id") == said for line in server.lines()), 10)

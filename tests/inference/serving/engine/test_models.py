@@ -154,6 +154,7 @@ def test_an_engine_that_died_has_its_adapters_again_and_a_model_that_is_not_ther
     assert server.close() == 0
 
 
+@pytest.mark.slow
 def test_the_servers_own_over_another_base_takes_no_tenant_with_it(
     serve: Any, tmp_path: Path, reranker_folder: Path, tenants_folder: Path, catalogue: dict[str, Item],
     capsys: pytest.CaptureFixture[str],

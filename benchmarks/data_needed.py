@@ -1,0 +1,126 @@
+"""What a reranker gains from more data: nDCG over the number of lists and events, with numbers per product and without.
+
+    make bench NAME=data_needed        # a quarter of an hour of one core
+
+Real purchases: the Amazon Beauty search lists. A shop of some of the shoppers knows only what they did: its signals and
+its first stage are counted from their events, its small base reads their sessions, and its reranker is finetuned on
+their lists. The smallest has the shoppers of the lists that all are validated and measured on, the others more and more
+besides. "Without numbers" is the same reranker where no number of any product is known: what it makes of text and
+history alone, which decides whether such lists are better left in first-stage order
+(`reshelf.inference.assembly.LEAST_KNOWN`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.harness import show, write_result
+from reshelf.config import load_yaml
+from reshelf.data.dataset_folder import RankingData
+from reshelf.data.importing.importer import ImportConfig, import_logs
+from reshelf.data.schema import RankingList
+from reshelf.finetune.augment import AugmentConfig
+from reshelf.finetune.config import FinetuneConfig
+from reshelf.finetune.pretraining.pretrain import PretrainConfig, pretrain
+from reshelf.finetune.run import finetune
+from reshelf.inference.reranker import Reranker
+from reshelf.metrics.bootstrap import interval, resample
+from reshelf.metrics.ndcg import exponential_gains, ndcg
+
+PARTS = {0: 600, 2: 1000, 8: 1500}
+"""Sixty-fourths of the other shoppers, and how many texts the base reads."""
+_TEST, _VALID = 5, 2
+"""Sixty-fourths of the published lists that are measured and validated on."""
+_RECIPES = Path(__file__).parents[1] / "finetune"
+_MAPPING, _FOLDER = "amazon_beauty_search", "amazon_beauty"
+_EPOCHS, _LISTS_PER_STEP, _MOST_STEPS = 3, 8, 120
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--root", type=Path, default=Path("../shared/data"), help="folder of the data sets")
+    parser.add_argument("--parts", type=int, nargs="+", default=list(PARTS), help="sixty-fourths of the other shoppers")
+    args = parser.parse_args()
+    rows: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory() as name:
+        for part in sorted(args.parts):
+            folder = Path(name) / str(part)
+            data, events = shop(folder / "data", args.root, part)
+            test = data.lists["test"]
+            rows.append(measured(trained(folder, data, part), data, test, events))
+            show("nDCG@10 of the same test lists", rows)
+            sizes = {"test lists": len(test), "candidates": len(test[0].candidates)}
+            write_result("data_needed", rows, {}, sizes)
+
+
+def shop(out: Path, root: Path, part: int) -> tuple[RankingData, int]:
+    """The data set of a part of the shoppers, and how many events it was counted from."""
+    lists = (
+        f"FROM '{_FOLDER}/search_eval.parquet' "
+        f"WHERE hash(user_id) % 64 < CASE split WHEN 'test' THEN {_TEST} ELSE {_VALID} END"
+    )
+    events = f"SELECT * FROM '{_FOLDER}/interactions.parquet' WHERE hash(user_id, 1) % 64 < {part}"
+    changes = {
+        "lists.0.file": None, "lists.0.sql": f"SELECT * {lists}",
+        "events.file": None, "events.sql": f"{events} OR user_id IN (SELECT user_id {lists})",
+    }  # fmt: skip
+    data = import_logs(ImportConfig(_MAPPING, out, root, changes=changes, quiet=True))
+    read = json.loads((out / "report.json").read_text(encoding="utf-8"))["tables"]
+    return data, read["events"]["kept"]
+
+
+def trained(folder: Path, data: RankingData, part: int) -> Path:
+    """A small base of these shoppers and a reranker over it; returns its folder."""
+    base = load_yaml(
+        PretrainConfig, _RECIPES / "pretrain_beauty.yaml", data=str(folder / "data"), out=str(folder / "base")
+    )
+    pretrain(replace(base, texts=PARTS[part]))
+    run = load_yaml(
+        FinetuneConfig, _RECIPES / "beauty_search.yaml", data=str(folder / "data"), out=str(folder / "model"),
+        **{"model.base": str(folder / "base")},
+    )  # fmt: skip
+    lists = len(data.lists["train"])
+    steps = min(_MOST_STEPS, _EPOCHS * lists // _LISTS_PER_STEP)
+    optimizer = replace(run.optimizer, max_steps=steps, lists_per_step=_LISTS_PER_STEP)
+    finetune(replace(run, optimizer=optimizer, eval_every=steps // 2, augment=AugmentConfig()))
+    return run.out
+
+
+def measured(model: Path, data: RankingData, test: list[RankingList], events: int) -> dict[str, Any]:
+    """A row: sizes, nDCG@10 of the first stage, of the reranker and of it without numbers, each with what it gains."""
+    first = quality([-np.arange(len(one.candidates)) for one in test], test)
+    weights = resample(len(test), 2000, seed=0)
+    row: dict[str, Any] = {
+        "events": events,
+        "train lists": len(data.lists["train"]),
+        "first stage": float(first.mean()),
+    }
+    with Reranker.from_pretrained(model, "transformers", data.items) as reranker:
+        names = reranker.spec.prompt.features
+        for name, lists in (("reranker", test), ("without numbers", [bare(one, names) for one in test])):
+            found = quality(reranker.score_lists(lists), test)
+            gain = interval(found - first, weights)
+            row |= {name: float(found.mean()), f"{name} gains": f"{gain.mean:+.3f} ({gain.low:+.3f}…{gain.high:+.3f})"}
+    return row
+
+
+def bare(ranking: RankingList, names: list[str]) -> RankingList:
+    """The list with every number the model reads missing."""
+    missing = (np.nan,) * len(ranking.candidates)
+    return ranking.model_copy(update={"features": dict.fromkeys(names, missing)})
+
+
+def quality(scores: list[np.ndarray], lists: list[RankingList]) -> np.ndarray:
+    """nDCG@10, float64 [lists]."""
+    return np.array([ndcg(own, exponential_gains(one.labels), 10) for own, one in zip(scores, lists, strict=True)])
+
+
+if __name__ == "__main__":
+    main()
