@@ -5,8 +5,8 @@
 
 Shoppers were assigned, so shoppers are what is independent: the rate of an arm is a ratio of two sums over its
 shoppers, and its variance is that of the ratio (the delta method; Deng, Knoblich and Lu, "Applying the delta method in
-metric analytics", KDD 2018, equation 4). Counting lists as if they were independent would find differences that are
-not there as soon as shoppers have several lists.
+metric analytics", KDD 2018, equation 4), with as many degrees of freedom as the smaller arm gives. Counting lists as if
+they were independent would find differences that are not there as soon as shoppers have several lists.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import norm
+from scipy.stats import norm, t
 
 from reshelf.metrics.bootstrap import CONFIDENCE, Interval
 
@@ -83,7 +83,7 @@ def compare_arms(successes: Int64, lists: Int64, arms: Int64, control: int, effe
     rates = [_rate(successes[arms == arm], lists[arms == arm]) for arm in range(int(arms.max()) + 1)]
     base = rates[control]
     others = [arm for arm in range(len(rates)) if arm != control]
-    ps = holm([_p(rates[arm].rate.mean - base.rate.mean, rates[arm].variance + base.variance) for arm in others])
+    ps = holm([_p(rates[arm], base) for arm in others])
     differences = [
         Difference(arm, _absolute(rates[arm], base), _relative(rates[arm], base), p)
         for arm, p in zip(others, ps, strict=True)
@@ -111,16 +111,17 @@ def holm(ps: list[float]) -> list[float]:
 def _rate(successes: Int64, lists: Int64) -> ArmRate:
     rate = successes.sum() / lists.sum()
     deviation = float(np.std((successes - rate * lists) / lists.mean(), ddof=1))
-    return ArmRate(len(lists), int(lists.sum()), _around(rate, deviation**2 / len(lists)), deviation)
+    return ArmRate(len(lists), int(lists.sum()), _around(rate, deviation**2 / len(lists), len(lists)), deviation)
 
 
-def _around(value: float, variance: float) -> Interval:
-    half = norm.isf((1 - CONFIDENCE) / 2) * np.sqrt(variance)
+def _around(value: float, variance: float, shoppers: int) -> Interval:
+    half = t.isf((1 - CONFIDENCE) / 2, shoppers - 1) * np.sqrt(variance)
     return Interval(float(value), float(value - half), float(value + half))
 
 
 def _absolute(rate: ArmRate, base: ArmRate) -> Interval:
-    return _around(rate.rate.mean - base.rate.mean, rate.variance + base.variance)
+    smaller = min(rate.shoppers, base.shoppers)
+    return _around(rate.rate.mean - base.rate.mean, rate.variance + base.variance, smaller)
 
 
 def _relative(rate: ArmRate, base: ArmRate) -> Interval:
@@ -128,8 +129,13 @@ def _relative(rate: ArmRate, base: ArmRate) -> Interval:
     if base.rate.mean == 0 or rate.rate.mean == 0:
         return Interval(float("nan"), float("nan"), float("nan"))
     variance = rate.variance / rate.rate.mean**2 + base.variance / base.rate.mean**2
-    return Interval(*(np.expm1(_around(np.log(rate.rate.mean / base.rate.mean), variance)).tolist()))
+    ratio = np.log(rate.rate.mean / base.rate.mean)
+    return Interval(*np.expm1(_around(ratio, variance, min(rate.shoppers, base.shoppers))).tolist())
 
 
-def _p(difference: float, variance: float) -> float:
-    return float(2 * norm.sf(abs(difference) / np.sqrt(variance))) if variance > 0 else 1.0
+def _p(rate: ArmRate, base: ArmRate) -> float:
+    error = np.sqrt(rate.variance + base.variance)
+    if error == 0:
+        return 1.0
+    smaller = min(rate.shoppers, base.shoppers)
+    return float(2 * t.sf(abs(rate.rate.mean - base.rate.mean) / error, smaller - 1))

@@ -71,7 +71,7 @@ def read_outcomes(served: Path, events: Path, kind: str, experiment: str = "") -
     if not any(served.glob("served-*.parquet")):
         raise InputError(f"{served}: no served lists; `reshelf serve --served_lists` writes them")
     base = duckdb.connect(config={"autoload_known_extensions": "false", "autoinstall_known_extensions": "false"})
-    base.execute("SET TimeZone = 'UTC'")
+    base.execute("SET TimeZone = 'UTC'")  # in the config it is refused (findings/duckdb_time_zone_at_connect.sh)
     base.execute(f"CREATE VIEW log AS SELECT * FROM read_parquet({quoted(str(served / 'served-*.parquet'))})")
     name = _chosen(base, served, experiment)
     base.execute(f"""

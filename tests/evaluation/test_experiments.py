@@ -64,9 +64,9 @@ def net_votes(shop: Shop, second: np.ndarray, shoppers: int, seed: int) -> np.nd
 
 
 def arms_of(shop: Shop, orders: Sequence[np.ndarray], shoppers: int, seed: int) -> tuple[np.ndarray, ...]:
-    """Successes, lists and arm of shoppers with one to four lists each."""
+    """Successes, lists and arm of shoppers with one to fifteen lists each."""
     rng = np.random.default_rng(seed)
-    count, arm = rng.integers(1, 5, size=shoppers), rng.integers(2, size=shoppers)
+    count, arm = rng.integers(1, 16, size=shoppers), rng.integers(2, size=shoppers)
     owner = np.repeat(np.arange(shoppers), count)
     # A shopper asks the same again: their lists are not independent.
     lists = rng.integers(len(shop.wishes), size=shoppers)[owner]
