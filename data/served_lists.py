@@ -41,6 +41,7 @@ SERVED_SCHEMA = pa.schema(
         ("model_sha256", pa.string()),
         ("personalization", pa.float64()),
         ("experiment", pa.string()),
+        ("control", pa.string()),  # its first arm
         ("arm", pa.string()),  # null where interleaved, and outside an experiment
         ("arm_share", pa.float64()),  # share of shoppers meant for the arm
         ("shadow_model", pa.string()),

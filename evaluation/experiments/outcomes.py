@@ -36,7 +36,7 @@ class ExperimentLists:
 
     name: str
     arms: list[str]
-    """By name. Of an interleaved experiment the two whose picks lists are made of."""
+    """The control, then the others by name. Of an interleaved experiment the two whose picks lists are made of."""
     interleaved: bool
     shares: dict[str, float]
     """Of shoppers, meant for each arm; empty where interleaved."""
@@ -96,7 +96,8 @@ def read_outcomes(served: Path, events: Path, kind: str, experiment: str = "") -
     interleaved = _number(base, "SELECT count(*) FROM lists WHERE arm IS NULL") > 0
     arms = "SELECT unnest(teams) AS arm FROM lists" if interleaved else "SELECT arm FROM lists"
     rows = base.execute(f"SELECT DISTINCT arm FROM ({arms}) WHERE arm IS NOT NULL ORDER BY arm").fetchall()
-    names = [str(arm) for (arm,) in rows]
+    control = base.execute("SELECT any_value(control) FROM lists").fetchall()[0][0]
+    names = sorted((str(arm) for (arm,) in rows), key=lambda arm: (arm != control, arm))
     by_arm = base.execute("SELECT arm, any_value(arm_share) FROM lists GROUP BY arm").fetchall()
     index = " ".join(f"WHEN {quoted(arm)} THEN {n}" for n, arm in enumerate(names)) or "WHEN '' THEN 0"
     sides = [f"team = {quoted(arm)}" for arm in names] if interleaved else ["true"]

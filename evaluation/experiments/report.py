@@ -43,7 +43,7 @@ class ExperimentReportConfig:
     outcome: Literal["click", "cart", "purchase"] = "click"
     """What counts as success; a purchase is a click and a cart too."""
     control: str = ""
-    """Arm that the others are compared with; the first by name where not given."""
+    """Arm that the others are compared with; where not given, the experiment's first."""
     effect: float = 0.05
     """Smallest difference worth finding, for the number of shoppers: relative change of the rate (0.05: from 10 % to
     10.5 %); interleaved, distance of the preference from one half (0.05: 55 to 45)."""

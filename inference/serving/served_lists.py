@@ -43,7 +43,7 @@ _BYTES = 32_000_000
 _SECONDS = 300.0
 _COPIED = (
     *("list_id", "tenant", "model", "model_sha256", "personalization"),
-    *("experiment", "arm", "arm_share", "shadow_model", "fallback"),
+    *("experiment", "control", "arm", "arm_share", "shadow_model", "fallback"),
 )
 """Columns that hold what a `ServedList` says."""
 _STALE_S = 3600.0
@@ -70,6 +70,8 @@ class ServedList:
     scores: np.ndarray | None = None
     """float32 [K]; None in a fallback."""
     experiment: str | None = None
+    control: str | None = None
+    """The experiment's first arm."""
     arm: str | None = None
     arm_share: float | None = None
     teams: Mapping[int, str] | None = None

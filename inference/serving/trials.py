@@ -61,6 +61,11 @@ class Trial:
         return self.experiment.name if self.experiment is not None and self.arms else None
 
     @property
+    def control(self) -> str | None:
+        """What the experiment's other arms are compared with."""
+        return self.experiment.arms[0].name if self.experiment is not None and self.arms else None
+
+    @property
     def is_interleaved(self) -> bool:
         return len(self.arms) == 2
 
@@ -171,6 +176,7 @@ class Trials:
             personalization=trial.weight,
             scores=None if ranked is None else ranked.scores,
             experiment=trial.name,
+            control=trial.control,
             arm=trial.arm,
             arm_share=trial.share,
             teams=None if interleaved is None else trial.teams(interleaved),

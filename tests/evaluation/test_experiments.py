@@ -124,7 +124,7 @@ class TestReport:
 
     ITEMS = tuple(Item(item_id=f"p{n}", title="Mug") for n in range(4))
 
-    def write(self, folder: Path, interleaved: bool) -> list[dict[str, Any]]:
+    def write(self, folder: Path, interleaved: bool, control: str = "a") -> list[dict[str, Any]]:
         """200 shoppers with two lists each, of whom every third one in b, and every sixth one in a, clicks in the first
         list; interleaved, every third one on b's pick. Returns the events."""
         log = ServedListLog(folder, Metrics(), None, 1e9)
@@ -135,7 +135,8 @@ class TestReport:
             log.put(
                 ServedList(
                     f"l{n}", "shop", f"u{shopper}", "mug", self.ITEMS, [0, 1, 2, 3], np.array([1, 0, 2, 3]), "m", "s",
-                    1.0, experiment="x", arm=None if interleaved else arm, arm_share=None if interleaved else 0.5,
+                    1.0, experiment="x", control=control, arm=None if interleaved else arm,
+                    arm_share=None if interleaved else 0.5,
                     teams={1: "b", 0: "a", 2: "a", 3: "b"} if interleaved else None,
                 )
             )  # fmt: skip
@@ -180,9 +181,9 @@ class TestReport:
         assert "none of 0 events" in capsys.readouterr().err
 
     def test_interleaved(self, tmp_path: Path) -> None:
-        events = self.write(tmp_path / "served", interleaved=True)
+        events = self.write(tmp_path / "served", interleaved=True, control="b")
         found = self.report(tmp_path, events, "--effect", "0.1")
-        assert (found["arms"], found["wins"], found["shoppers_who_prefer"]) == (["a", "b"], [0, 67], [0, 67])
+        assert (found["arms"], found["wins"], found["shoppers_who_prefer"]) == (["b", "a"], [67, 0], [67, 0])
         assert found["p"] < 1e-6
         assert found["without_outcome"] == 333
         assert found["shoppers_needed"] == int(np.ceil(269 * 200 / 67))
