@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all.
+"""Files and folders that are there whole or not at all.
 
 with atomic(Path("runs/report.json")) as partial:
     partial.write_text("{}")
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -39,6 +40,17 @@ def atomic(path: Path) -> Iterator[Path]:
         _sync(path.parent)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def replace_folder(partial: Path, target: Path, old: Path) -> None:
+    """Give a finished folder its name; the folder that had it, where there was one, is `old` from then on.
+
+    `target` is missing for no longer than two renames take.
+    """
+    shutil.rmtree(old, ignore_errors=True)
+    if target.exists():
+        target.rename(old)
+    partial.rename(target)
 
 
 def _sync(path: Path) -> None:

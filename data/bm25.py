@@ -18,10 +18,10 @@ from reshelf.metrics.ordering import best_first
 if TYPE_CHECKING:
     import bm25s
 
-# Chinese, Japanese and Korean writing has no spaces: one sign, one word.
-_WORD = re.compile(r"[぀-ヿ㐀-鿿가-힯]|[^\W_]+")
 UNSPACED = "぀-ヿ㐀-鿿"
 """Chinese and Japanese signs, as in the brackets of a pattern: each is a word."""
+# Chinese, Japanese and Korean writing has no spaces: one sign, one word.
+_WORD = re.compile(rf"[{UNSPACED}가-힯]|[^\W_]+")
 LONGER_WORD = rf"[{UNSPACED}]|[^\W{UNSPACED}]{{2,}}"
 """Words of two letters and more, as a pattern."""
 _LONGER_WORD = re.compile(LONGER_WORD)

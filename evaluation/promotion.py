@@ -20,7 +20,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from reshelf.data.atomic import atomic
+from reshelf.data.atomic import atomic, replace_folder
 from reshelf.data.dataset_folder import load_dataset_folder
 from reshelf.data.propensity.file import read_propensities
 from reshelf.data.schema import RankingList
@@ -149,15 +149,12 @@ def improvement(
 
 
 def _swap(new: Path, running: Path) -> None:
-    """A copy of the new folder in the place of the running one, which is never without a whole reranker for longer than
-    two renames take."""
+    """A copy of the new folder in the place of the running one."""
     partial, before = running.with_name(f".{running.name}.partial"), running.with_name(f"{running.name}.before")
     try:
         shutil.rmtree(partial, ignore_errors=True)
         shutil.copytree(new, partial)
-        shutil.rmtree(before, ignore_errors=True)
-        running.rename(before)
-        partial.rename(running)
+        replace_folder(partial, running, before)
     except OSError as error:
         raise InputError(f"cannot put {new} in the place of {running}: {error}") from error
     finally:

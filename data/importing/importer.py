@@ -26,6 +26,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from rich.console import Console
 
+from reshelf.data.atomic import replace_folder
 from reshelf.data.dataset_folder import SPLITS, RankingData, load_dataset_folder
 from reshelf.data.importing.build import build_lists
 from reshelf.data.importing.database import MEMORY, Work, open_work
@@ -102,7 +103,9 @@ def import_folder(config: ImportConfig) -> None:
         write_folder(mapping, root.absolute(), partial, report, config)
         facts = {"mapping": config.mapping, "changes": config.changes, "seed": config.seed, **report.to_json()}
         (partial / "report.json").write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        _put(partial, out)
+        old = out.with_name(f".{out.name}.old")
+        replace_folder(partial, out, old)
+        shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     report.show(console)
@@ -232,13 +235,3 @@ def _prepare(out: Path) -> Path:
         shutil.rmtree(partial, ignore_errors=True)
         raise InputError(f"cannot write {out}: {error.strerror}; choose another output folder") from error
     return partial
-
-
-def _put(partial: Path, out: Path) -> None:
-    """Swap the finished folder in."""
-    old = out.with_name(f".{out.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if out.exists():
-        out.rename(old)
-    partial.rename(out)
-    shutil.rmtree(old, ignore_errors=True)

@@ -25,6 +25,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from pydantic import TypeAdapter, ValidationError
 
+from reshelf.data.atomic import replace_folder
 from reshelf.data.dataset_folder import problem_of
 from reshelf.data.hashes import file_sha256
 from reshelf.data.schema import RankingList
@@ -211,10 +212,9 @@ def copy_signals(source: Path, target: Path, names: Iterable[str], at_least: Pat
         for name in tables:
             shutil.copyfile(source / f"{name}.arrow", partial / f"{name}.arrow")
         _describe(partial, kept, tables)
-    if target.exists():
+        replace_folder(partial, target, old)
+    elif target.exists():
         target.rename(old)
-    if kept.computed:
-        partial.rename(target)
     shutil.rmtree(old, ignore_errors=True)
     return kept.computed
 

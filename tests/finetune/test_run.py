@@ -22,11 +22,11 @@ from reshelf.data.schema import RankingList
 from reshelf.data.signals import Signals, Texts
 from reshelf.data.signals.kept import FOLDER, keep_signals, open_signals
 from reshelf.errors import InputError
-from reshelf.finetune.checkpoint_choice import kept_checkpoint
 from reshelf.finetune.config import FinetuneConfig
 from reshelf.finetune.run import finetune
 from reshelf.modeling.checkpoint import load_reranker, read_spec
 from reshelf.modeling.lift import Lift
+from tests.finetune.curves import valid_and_kept
 
 KILL = """
 import os, pickle, signal, sys
@@ -61,8 +61,7 @@ def test_leaves_a_reranker_a_curve_and_a_card(finished: FinetuneConfig) -> None:
     assert [point["step"] for point in curve(finished.out)["train"]] == list(range(1, 9))
     assert [point["step"] for point in curve(finished.out)["valid"]] == [3, 6, 8]
     card = (finished.out / "README.md").read_text()
-    valid = curve(finished.out)["valid"]
-    kept = valid[kept_checkpoint([{f"eval_{name}": value for name, value in p.items()} for p in valid], "eval_ndcg@10")]
+    _, kept = valid_and_kept(finished.out, "ndcg@10")
     assert f"was kept: step\n{kept['step']}, {kept['ndcg@10']:.4f}." in card
     assert load_reranker(finished.out, "cpu").spec.prompt == replace(finished.prompt, language="en")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,6 @@ import torch
 from reshelf.data.dataset_folder import RankingData, save_dataset_folder
 from reshelf.errors import InputError
 from reshelf.finetune.batches import ListDataset
-from reshelf.finetune.checkpoint_choice import kept_checkpoint
 from reshelf.finetune.config import FinetuneConfig
 from reshelf.finetune.losses.bce import bce
 from reshelf.finetune.run import finetune
@@ -24,6 +22,7 @@ from reshelf.modeling.loading import load_base
 from reshelf.modeling.packing import pack
 from reshelf.modeling.score import attach_head, score
 from reshelf.prompts.builder import PromptBuilder
+from tests.finetune.curves import valid_and_kept
 
 
 @pytest.fixture
@@ -96,9 +95,8 @@ def test_auc_chooses_among_checkpoints_where_lists_hold_one_candidate(
     config = replace(config, data=tmp_path / "single", loss="bce", metric="auc", train_lists=64, valid_lists=64)
     config.optimizer.lists_per_step, config.optimizer.epochs = 16, 2
     finetune(config)
-    valid = json.loads((config.out / "curve.json").read_text())["valid"]
+    valid, kept = valid_and_kept(config.out, "auc")
     found = [point["auc"] for point in valid]
-    kept = valid[kept_checkpoint([{f"eval_{name}": value for name, value in p.items()} for p in valid], "eval_auc")]
     card = (config.out / "README.md").read_text()
     assert len(set(found)) > 1
     assert f"was kept: step\n{kept['step']}, {kept['auc']:.4f}." in card
