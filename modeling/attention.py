@@ -60,7 +60,7 @@ def shared_prefix_attention(
     for name, setting in (("soft-capped logits", softcap), ("dropout", dropout or None)):
         if setting is not None:
             raise NotImplementedError(f"shared-prefix attention has no {name}, and the model asks for it")
-    layout = layout or Layout.causal(query.shape[2])
+    layout = layout or Layout.causal(query.shape[2]).to(query.device)
     window = sliding_window if sliding_window is not None and sliding_window < layout.longest else None
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     past = None if layout.past is None else layout.past.layers[module.layer_idx]

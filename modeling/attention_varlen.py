@@ -50,7 +50,7 @@ class _Varlen(torch.autograd.Function):
         merged: tuple[torch.Tensor, torch.Tensor] | None = None
         for call in _calls(layout):
             out, lse = forward(query, key, value, *call, scale)
-            merged = (out, lse) if merged is None else _merge(*merged, out, lse)
+            merged = (out, lse) if merged is None else merge(*merged, out, lse)
         assert merged is not None
         ctx.save_for_backward(query, key, value, *merged)
         ctx.layout, ctx.scale = layout, scale
@@ -75,17 +75,21 @@ def _calls(layout: Layout) -> list[_Call]:
     of = layout.boundaries
     sequence, query, key = of.longest
     own: _Call = (of.sequences, of.sequences, sequence, sequence, True)
-    return [own, (of.queries, of.keys, query, key, False)] if key and len(of.queries) > 2 else [own]
+    return [own, (of.queries, of.keys, query, key, False)]
 
 
-def _merge(
+def merge(
     own: torch.Tensor, own_lse: torch.Tensor, context: torch.Tensor, context_lse: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """One softmax out of two over different keys: outputs [T, H, D] and log-sum-exps [H, T]."""
+    if own.is_cuda:
+        from reshelf.modeling.kernels import merge_softmaxes
+
+        return merge_softmaxes(own, own_lse, context, context_lse)
     # The kernel's log-sum-exp over no keys is +∞.
     context_lse = context_lse.masked_fill(context_lse == float("inf"), float("-inf"))
     share = torch.sigmoid(context_lse - own_lse).T[..., None]
-    return torch.lerp(own.float(), context.float(), share).to(own.dtype), torch.logaddexp(own_lse, context_lse)
+    return torch.lerp(own, context, share), torch.logaddexp(own_lse, context_lse)
 
 
 def forward(

@@ -6,15 +6,16 @@
 A small model's kernels take microseconds, and launching each from Python takes longer than running it. A graph has the
 addresses of its inputs and the number of tokens fixed, so rows are filled up to one of few sizes (`Size`) with
 sequences that nobody sees and that see nobody. What the lists in a row look like is data: lengths lie on the device.
-A size is captured when it comes for the second time; the first, and what no graph is for, runs as it always did.
+A size is captured when it comes for the second time, or often where a roomier graph takes it; the first, and what no
+graph is for, runs as it always did.
 """
 
 from __future__ import annotations
 
 import math
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,8 @@ from reshelf.modeling.score import score
 
 MOST = 64
 """Graphs kept; the least recently used makes room."""
+OFTEN = 32
+"""So many rows of a size that fit into a roomier graph get one of their own."""
 
 
 class Graphs:
@@ -51,7 +54,7 @@ class Graphs:
         self._window = getattr(text, "sliding_window", None) or math.inf
         self._parameters = [p for p in model.parameters() if p.requires_grad] if training and self.usable else []
         self._gradients = [torch.zeros_like(p) for p in self._parameters]
-        self._seen: set[Size] = set()
+        self._seen: Counter[Size] = Counter()
         self._graphs: OrderedDict[Size, _Graph] = OrderedDict()
         self._pool = torch.cuda.graph_pool_handle() if self.usable else None
 
@@ -61,18 +64,21 @@ class Graphs:
         Args:
             batch: on the CPU.
         """
-        size = size_of(batch)
-        known = size in self._seen
-        self._seen.add(size)
-        if not self.usable or not known or batch.layout.longest > self._window:
+        if not self.usable or batch.layout.longest > self._window:
             return score(self._model, batch.to(self._device))
-        if size not in self._graphs:
+        size = size_of(batch)
+        self._seen[size] += 1
+        roomy = next((one for one in self._graphs if one.holds(size)), None)
+        if size not in self._graphs and self._seen[size] > (OFTEN if roomy else 1):
             if len(self._graphs) == MOST:
                 self._graphs.popitem(last=False)
             self._graphs[size] = self._captured(size)
-        self._graphs.move_to_end(size)
-        graph = self._graphs[size]
-        graph.inputs.copy_(torch.from_numpy(filled(batch, size)))
+        chosen = size if size in self._graphs else roomy
+        if chosen is None:
+            return score(self._model, batch.to(self._device))
+        self._graphs.move_to_end(chosen)
+        graph = self._graphs[chosen]
+        graph.inputs.copy_(torch.from_numpy(filled(batch, chosen)))
         if self._training:
             scores: torch.Tensor = _Replay.apply(torch.zeros((), requires_grad=True), self, graph, sum(batch.sizes))
             return scores
@@ -83,7 +89,6 @@ class Graphs:
         """Capture what rows of one list with up to so many tokens need, the longest first; returns their number."""
         sizes = {Size.of_one_list(n) for n in range(1, tokens + 1, 32)} if self.usable else set()
         for size in sorted(sizes, reverse=True)[-MOST:]:
-            self._seen.add(size)
             self._graphs[size] = self._captured(size)
         return len(self._graphs)
 
@@ -162,14 +167,19 @@ class Size:
 
     @classmethod
     def of_one_list(cls, tokens: int) -> Size:
-        """Of a row with one list of so many tokens, of the usual kind."""
+        """Room for nearly every list of so many tokens."""
         tokens = row_size(tokens)
-        return cls(tokens, max(128, tokens // 16), 1, 1024, tokens)
+        return cls(tokens, _power(tokens // 16, 128), 1, 1024, tokens)
+
+    def holds(self, other: Size) -> bool:
+        """Whether a row of another size fits, of as many tokens."""
+        mine, theirs = astuple(self), astuple(other)
+        return mine[0] == theirs[0] and all(a >= b for a, b in zip(mine, theirs, strict=True))
 
     @property
     def rooms(self) -> tuple[int, ...]:
         """Numbers per part of `inputs`."""
-        return self.tokens, self.tokens, self.sequences, self.sequences + 1, self.lists + 3, self.lists + 3
+        return self.tokens, self.tokens, self.sequences, self.sequences + 1, self.lists + 4, self.lists + 4
 
     def row(self, parts: Sequence[npt.ArrayLike]) -> npt.NDArray[np.int32]:
         """Ids, positions, score positions and the three cumulative lengths, one behind the other, filled up."""
@@ -178,17 +188,19 @@ class Size:
         more = np.arange(int(ends[-1]) + self.longest, self.tokens, self.longest)
         columns = (ids, positions, scored, np.append(ends, more), queries, keys)
         rest = (0, 0, 0, self.tokens, self.tokens, int(keys[-1]))
-        return np.concatenate(
+        row = np.concatenate(
             [
                 np.pad(column.astype(np.int32), (0, room - len(column)), constant_values=value)
                 for column, room, value in zip(columns, self.rooms, rest, strict=True)
             ]
         )
+        row[-1] = self.tokens
+        return row
 
     def batch(self, inputs: torch.Tensor) -> PackedBatch:
         """The batch that `inputs`, int32, is, on its device."""
         ids, positions, scored, sequences, queries, keys = inputs.split(self.rooms)
-        limits = Boundaries(sequences, queries, keys, (self.longest, self.queries, self.longest))
+        limits = Boundaries(sequences, queries, keys, (self.longest, self.queries, self.tokens))
         return PackedBatch(ids.long()[None], positions.long()[None], scored.long(), (), Layout((), limits))
 
 
@@ -203,24 +215,21 @@ def size_of(batch: PackedBatch) -> Size:
     """The smallest size that has room for a batch."""
     sequence, query, _ = batch.layout.boundaries.longest
     count, lists = batch.input_ids.shape[1], len(batch.sizes)
-    usual = Size.of_one_list(count)
-    sequences = len(batch.layout.boundaries.sequences) - 1
-    longest = max(usual.longest if lists == 1 else 256, _power(sequence))
-    if sequences + 1 + (usual.tokens - count) // longest > usual.sequences:
-        usual = replace(usual, sequences=usual.tokens)
-    if lists == 1:
-        return replace(usual, longest=longest)
-    queries = _power(max(query, usual.tokens - count))
-    return replace(usual, lists=_power(lists), longest=longest, queries=queries)
+    tokens = row_size(count)
+    longest = _power(sequence, 256)
+    sequences = _power(len(batch.layout.boundaries.sequences) + (tokens - count) // longest, 128)
+    queries = tokens if lists == 1 else _power(max(query, tokens - count))
+    return Size(tokens, sequences, _power(lists), longest, queries)
 
 
 def filled(batch: PackedBatch, size: Size) -> npt.NDArray[np.int32]:
     """`Size.row` of a batch."""
     of = batch.layout.boundaries
-    parts = (batch.input_ids[0], batch.position_ids[0], batch.score_positions, of.sequences, of.queries, of.keys)
+    stretches = of.queries[:-1], of.keys[:-1]  # the last one is that of the row as it is filled up
+    parts = (batch.input_ids[0], batch.position_ids[0], batch.score_positions, of.sequences, *stretches)
     return size.row([part.numpy() for part in parts])
 
 
-def _power(n: int) -> int:
-    """The smallest power of two that is at least `n`."""
-    return 1 << (n - 1).bit_length()
+def _power(n: int, least: int = 1) -> int:
+    """The smallest power of two that is at least `n`, and `least`."""
+    return 1 << (max(n, least) - 1).bit_length()

@@ -21,7 +21,7 @@ from peft.tuners.lora import LoraLayer
 
 
 def fuse_updates(model: torch.nn.Module) -> None:
-    """Let linear layers with a single adapter compute this way while they train; what they compute otherwise is peft's."""
+    """Let linear layers with a single adapter compute this way while they train; all else is peft's."""
     for layer in model.modules():
         if isinstance(layer, LoraLayer) and isinstance(layer.get_base_layer(), torch.nn.Linear):
             module = cast(Any, layer)
@@ -50,25 +50,32 @@ class _Updated(torch.autograd.Function):
         hidden = kept @ a.to(x.dtype).T
         bias = None if base.bias is None else base.bias.to(x.dtype)
         out = F.linear(rows, _weight(base, x.dtype), bias).addmm_(hidden, (b * scale).to(x.dtype).T)
-        ctx.save_for_backward(a, b, kept, mask, hidden)
+        ctx.save_for_backward(a, b, rows, mask, hidden)  # `rows` other layers keep as well; `kept` is made of it again
         ctx.base, ctx.scale, ctx.share, ctx.shape = base, scale, share, x.shape
         return out.view(*x.shape[:-1], -1)
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        a, b, kept, mask, hidden = ctx.saved_tensors
+        a, b, rows, mask, hidden = ctx.saved_tensors
         d_out = grads[0].reshape(-1, grads[0].shape[-1])
         kind = d_out.dtype
+
+        def dropped(x: torch.Tensor) -> torch.Tensor:
+            if mask is None:
+                return x
+            found: torch.Tensor = torch.ops.aten.native_dropout_backward(x, mask, 1 / (1 - ctx.share))
+            return found
+
         d_hidden = d_out @ (b * ctx.scale).to(kind)
         d_b = (d_out.T @ hidden).to(b.dtype) * ctx.scale
-        d_a = (d_hidden.T @ kept).to(a.dtype)
+        d_a = (d_hidden.T @ dropped(rows)).to(a.dtype)
         if not ctx.needs_input_grad[0]:
             return None, d_a, d_b, None, None, None
         d_x = d_out @ _weight(ctx.base, kind)
         if mask is None:
             d_x.addmm_(d_hidden, a.to(kind))
         else:
-            d_x += torch.ops.aten.native_dropout_backward(d_hidden @ a.to(kind), mask, 1 / (1 - ctx.share))
+            d_x += dropped(d_hidden @ a.to(kind))
         return d_x.view(ctx.shape), d_a, d_b, None, None, None
 
 

@@ -76,15 +76,16 @@ class Boundaries:
     """The same for kernels that take cumulative lengths, all int32 and on the row's device.
 
     Every token sees its own sequence up to itself. Beside that, the tokens of stretch n of `queries` see those of
-    stretch n of `keys`: items see their list's prefix, and the prefixes, which are the first stretch, no more.
+    stretch n of `keys`: items see their list's prefix, and the prefixes, which are the first stretch, no more. The last
+    stretch has no queries, and the items as keys: kernels write no gradient of keys that are in no stretch.
     """
 
     sequences: torch.Tensor
     """[S + 1]: where each prefix and each item begins, and the end of the row."""
     queries: torch.Tensor
-    """[B + 2]: 0, the end of the prefixes, and the end of each list's items."""
+    """[B + 3]: 0, the end of the prefixes, the end of each list's items, and the end of the row."""
     keys: torch.Tensor
-    """[B + 2]: 0, 0, and the end of each list's prefix."""
+    """[B + 3]: 0, 0, the end of each list's prefix, and the end of the row."""
     longest: tuple[int, int, int]
     """At least the longest stretch of each."""
 
@@ -96,7 +97,7 @@ def boundaries(prefixes: Sequence[int], items: Sequence[np.ndarray]) -> Boundari
     """Of lists whose prefixes, and whose items, are so many tokens long."""
     lists = [int(lengths.sum()) for lengths in items]
     cumulative = [np.cumsum(lengths) for lengths in (
-        [0, *prefixes, *np.concatenate(items).tolist()], [0, sum(prefixes), *lists], [0, 0, *prefixes],
+        [0, *prefixes, *np.concatenate(items).tolist()], [0, sum(prefixes), *lists, 0], [0, 0, *prefixes, sum(lists)],
     )]  # fmt: skip
     sequences, queries, keys = (torch.from_numpy(ends.astype(np.int32)) for ends in cumulative)
     sequence, query, key = (int(np.diff(ends).max()) for ends in cumulative)

@@ -25,21 +25,19 @@ SHAPES = st.lists(
 
 
 def stretches(queries: torch.Tensor, keys: torch.Tensor) -> list[tuple[slice, slice]]:
-    return [
-        (slice(*map(int, queries[n : n + 2])), slice(*map(int, keys[n : n + 2]))) for n in range(len(queries) - 1)
-    ]
+    return [(slice(*map(int, queries[n : n + 2])), slice(*map(int, keys[n : n + 2]))) for n in range(len(queries) - 1)]
 
 
 def slow_forward(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, queries: torch.Tensor, keys: torch.Tensor,
     longest_query: int, longest_key: int, causal: bool, scale: float,
 ) -> tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
-    """What torch's kernel computes, stretch by stretch; NaN where it would write nothing."""
+    """What torch's kernel computes, stretch by stretch; NaN where it writes nothing."""
     out = torch.full_like(query, float("nan"))
     lse = query.new_full((query.shape[1], query.shape[0]), float("nan"))
     heads = query.shape[1] // key.shape[1]
     for q, k in stretches(queries, keys):
-        assert q.stop - q.start <= longest_query and k.stop - k.start <= longest_key
+        assert max(q.stop - q.start - longest_query, k.stop - k.start - longest_key) <= 0
         logits = scale * torch.einsum("qhd,khd->hqk", query[q], key[k].repeat_interleave(heads, 1))
         if causal:
             logits = logits.masked_fill(torch.ones(logits.shape[1:]).triu(1).bool(), float("-inf"))
@@ -56,9 +54,11 @@ def slow_backward(
     lse: torch.Tensor, queries: torch.Tensor, keys: torch.Tensor, longest_query: int, longest_key: int, causal: bool,
     scale: float,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:  # fmt: skip
-    d_query, d_key, d_value = (torch.zeros_like(x) for x in (query, key, value))
+    d_query, d_key, d_value = (torch.full_like(x, float("nan")) for x in (query, key, value))
     heads = query.shape[1] // key.shape[1]
     for q, k in stretches(queries, keys):
+        assert max(q.stop - q.start - longest_query, k.stop - k.start - longest_key) <= 0
+        d_query[q], d_key[k], d_value[k] = 0, 0, 0
         wide_key, wide_value = (x[k].repeat_interleave(heads, 1) for x in (key, value))
         logits = scale * torch.einsum("qhd,khd->hqk", query[q], wide_key)
         if causal:
@@ -109,7 +109,7 @@ def test_both_ways_and_filled_rows_give_the_same_scores_and_gradients(
             found = score(model, one)[: len(expected)]
             torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
             for mine, theirs in zip(gradients(model, found), expected_gradients, strict=True):
-                torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-5)
+                assert float((mine - theirs).norm()) <= 1e-4 * float(theirs.norm()) + 1e-5
 
 
 @given(shapes=SHAPES, more=st.integers(0, 3000))
@@ -123,8 +123,12 @@ def test_a_size_has_room_for_its_rows(
     of = row.layout.boundaries
     for ends, longest in zip((of.sequences, of.queries, of.keys), of.longest, strict=True):
         lengths = ends.diff()
-        assert (lengths >= 0).all() and int(lengths.max()) <= longest
-    assert int(of.sequences[-1]) == int(of.queries[-1]) == size.tokens == row.input_ids.shape[1]
+        assert (lengths >= 0).all()
+        assert int(lengths.max()) <= longest
+    assert int(of.sequences[-1]) == int(of.queries[-1]) == int(of.keys[-1]) == size.tokens == row.input_ids.shape[1]
+    assert (
+        Size.of_one_list(size.tokens).holds(size) or len(batch.sizes) > 1 or size.longest > 1024 or size.sequences > 128
+    )
     count = batch.input_ids.shape[1]
     assert torch.equal(row.input_ids[:, :count], batch.input_ids)
     assert torch.equal(row.score_positions[: len(batch.score_positions)], batch.score_positions)
@@ -141,7 +145,8 @@ def test_there_are_none_on_a_cpu(
 ) -> None:
     model = with_head(tiny_model("qwen3"))
     graphs = Graphs(model)
-    assert not graphs.usable and graphs.capture(1000) == 0
+    assert not graphs.usable
+    assert graphs.capture(1000) == 0
     batch = pack(make_lists((9, [3, 4])))
     assert torch.equal(graphs.score(batch), score(model, batch))
 
@@ -171,7 +176,8 @@ class TestOnAGpu:
             expected = attention_varlen.varlen(*exact, batch.layout, scale)
             expected.backward(grad.double().cpu())
         for mine, theirs in ((found, expected), *((a.grad, b.grad) for a, b in zip(leaves, exact, strict=True))):
-            assert mine is not None and theirs is not None
+            assert mine is not None
+            assert theirs is not None
             far = (mine.detach().double().cpu() - theirs).norm() / theirs.norm()
             assert float(far) < 1e-2, float(far)
 
