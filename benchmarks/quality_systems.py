@@ -18,6 +18,7 @@ import numpy as np
 from reshelf.data.atomic import atomic
 from reshelf.data.dataset_folder import RankingData
 from reshelf.data.schema import RankingList
+from reshelf.errors import InputError
 from reshelf.evaluation.baselines.numbers import TEACHER
 from reshelf.evaluation.reranker_system import finetuned
 from reshelf.evaluation.run import check_scores
@@ -51,6 +52,28 @@ class Made:
                 for split in splits(data)
             }
         return cls(scores, about["facts"], about["seconds"])
+
+
+def from_gpu(folder: Path, name: str, data: RankingData) -> dict[str, Made]:
+    """Rows that `python -m benchmarks.gpu` trained and scored: `reshelf` and `reshelf_other_history`.
+
+    Raises:
+        InputError: it scored other lists.
+    """
+    facts = json.loads((folder / f"finetune_{name}.json").read_text(encoding="utf-8"))
+    with np.load(folder / f"{name}.npz") as held:
+        found = {key: dict(zip(held["list_ids"].tolist(), held[key], strict=True)) for key in held if key != "list_ids"}
+    lists = data.lists["test"]
+    if any(
+        one.list_id not in found["reshelf"] or np.isfinite(found["reshelf"][one.list_id]).sum() != len(one.candidates)
+        for one in lists
+    ):
+        raise InputError(f"{folder / name}.npz holds other test lists; prepare {name} for the GPU from this data set")
+    made = {}
+    for row, key in (("reshelf", "reshelf"), ("reshelf_other_history", "shuffled_history")):
+        scores = [found[key][one.list_id][: len(one.candidates)].astype(np.float64) for one in lists]
+        made[row] = Made({"test": scores}, facts, facts["training_s"])
+    return made
 
 
 def splits(data: RankingData) -> list[str]:
