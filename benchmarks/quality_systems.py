@@ -9,7 +9,7 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from reshelf.data.dataset_folder import RankingData
 from reshelf.data.schema import RankingList
 from reshelf.errors import InputError
 from reshelf.evaluation.baselines.numbers import TEACHER
+from reshelf.evaluation.measure import Measurement, Truth, measure
 from reshelf.evaluation.reranker_system import finetuned
 from reshelf.evaluation.run import check_scores
 from reshelf.evaluation.systems import SystemContext, baseline
@@ -35,6 +36,13 @@ class Made:
     """What its training chose."""
     seconds: float
     """Training and scoring."""
+    _measured: dict[int, Measurement] = field(default_factory=dict, repr=False)
+
+    def measure(self, truth: Truth, k: int) -> Measurement:
+        """Of the test lists, which `truth` is of; once, for every row of Reshelf is compared with every other row."""
+        if k not in self._measured:
+            self._measured[k] = measure(self.scores["test"], truth, k)
+        return self._measured[k]
 
     def write(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -22,7 +22,7 @@ from benchmarks.quality_systems import Made
 from reshelf.data.atomic import atomic
 from reshelf.data.dataset_folder import RankingData
 from reshelf.data.schema import RankingList
-from reshelf.evaluation.measure import Measurement, Truth, measure, summarise
+from reshelf.evaluation.measure import Truth, summarise
 from reshelf.metrics.average_precision import average_precision
 from reshelf.metrics.bootstrap import interval, resample
 from reshelf.metrics.ordering import best_first
@@ -47,7 +47,7 @@ def table(
     truth = Truth.of(lists)
     result: dict[str, dict[str, Row]] = {name: {} for name in made}
     for k in ks:
-        measured = {name: measure(one.scores["test"], truth, k) for name, one in made.items()}
+        measured = {name: one.measure(truth, k) for name, one in made.items()}
         summary = summarise(measured, truth, k, RESAMPLES, 0)
         for name, bounds in summary["intervals"].items():
             means = summary["systems"][name]
@@ -83,7 +83,7 @@ def singles(lists: Sequence[RankingList]) -> bool:
 def differences(made: Mapping[str, Made], lists: Sequence[RankingList], main: str) -> dict[str, dict[str, Row]]:
     """other system -> metric -> [mean, low, high] of `main` minus it: paired by list, for UAUC by shopper."""
     truth = Truth.of(lists)
-    measured: dict[str, Measurement] = {name: measure(one.scores["test"], truth, 10) for name, one in made.items()}
+    measured = {name: one.measure(truth, 10) for name, one in made.items()}
     ours = measured[main]
     per_list = meant(lists, [m for m in ("ndcg@10", "mrr") if m in ours.per_list])
     per_user = meant(lists, ours.per_user)
