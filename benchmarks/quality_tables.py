@@ -139,8 +139,8 @@ def show(result: Mapping[str, Mapping[str, Row]], details: Mapping[str, Any], co
     ahead = next(m for m in ("ndcg@10", "uauc") if any(m in row for row in paired.values()))
     main = ahead if ahead == "uauc" else metrics[0]
     view = Table(box=box.SIMPLE_HEAD, title=details["command"], caption=f"{own} ahead: paired difference in {ahead}")
-    shown = [m for m in metrics if m == main or not m.startswith(("ndcg", "recall"))]
-    view.add_column("system", overflow="fold")
+    shown = [m for m in metrics if m == main or not m.startswith(("ndcg", "recall"))][:5]
+    view.add_column("system", overflow="fold", min_width=15)
     for head in (*shown, "ahead"):
         view.add_column(head, justify="right", no_wrap=True)
     for name, row in sorted(result.items(), key=lambda pair: pair[1].get(main, [0.0])[0]):
