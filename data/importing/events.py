@@ -66,8 +66,8 @@ def read_events(work: Work, mapping: Mapping) -> None:
     _check_rows(work, mapping, sources)
     _check(work, mapping, sources)
     work.run("DROP TABLE event_row")
-    _drop_bots(work, mapping)
     _drop_repeated(work, mapping)
+    _drop_bots(work, mapping)
     _take_back(work, mapping)
     kept = work.fetch("SELECT part, count(*) FROM checked GROUP BY part")
     for number in range(len(mapping.events)):
@@ -156,8 +156,8 @@ def _make_kinds(work: Work, mapping: Mapping) -> None:
     for number, raw in work.fetch("SELECT DISTINCT part, kind FROM event_row WHERE kind IS NOT NULL"):
         spec = mapping.events[number]
         names = {kind.value: kind for kind in EventKind} | spec.kinds
-        low = {key.lower(): value for key, value in spec.undo.items()}
-        takes = spec.undo.get(raw) or (low.get(raw.lower()) if raw not in names and spec.undo == UNDO else None)
+        common = spec.undo == UNDO  # words in any case, but for what the mapping calls a kind
+        takes = None if common and raw in names else spec.undo.get(raw.lower() if common else raw)
         kind = None if takes else names.get(raw)
         if raw in spec.grades and kind is None and not takes:
             kind = EventKind.VIEW  # a kind of the shop's own: its grade says what it is worth

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from reshelf.data.importing.casts import Column, id_of, is_whole_day, list_of, time_of
-from reshelf.data.importing.database import Columns, Work, quoted
+from reshelf.data.importing.database import Arrays, Work, quoted
 from reshelf.data.importing.events import KINDS, SEARCH
 from reshelf.data.importing.mapping import ListColumns, ListsTable, Mapping
 from reshelf.data.importing.shown import parts_of
@@ -26,7 +26,7 @@ _TYPES = {"item": np.int32, "kind": np.int8, "key": np.int64, "value": np.float6
 class GivenHistories:
     """Events of all such histories, one list after the other."""
 
-    events: Columns
+    events: Arrays
     """`item` (-1 for a search), `kind`, `key` (`NO_TIME` where missing), `value`, `query`."""
     starts: Int64
     """int64 [N + 1]: where the history of each list of `head` begins."""

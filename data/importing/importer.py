@@ -36,7 +36,7 @@ from reshelf.data.importing.given_history import read_given
 from reshelf.data.importing.import_report import ImportReport
 from reshelf.data.importing.items import read_catalogue, read_dated_prices, read_item_queries, read_queries
 from reshelf.data.importing.join_report import report_joins, shares_by_split
-from reshelf.data.importing.lists import query_key, read_lists
+from reshelf.data.importing.lists import query_key_sql, read_lists
 from reshelf.data.importing.mapping import Mapping
 from reshelf.data.importing.mapping_file import load_mapping, shipped
 from reshelf.data.importing.shown import read_shown
@@ -159,7 +159,7 @@ def _write(work: Work, mapping: Mapping, folder: Path, config: ImportConfig) -> 
         if config.limit is not None:
             build.max_lists = {s: min(config.limit, build.max_lists.get(s, config.limit)) for s in SPLITS}
         members = read_item_queries(work, mapping, has_texts)
-        keys = work.texts(f"SELECT {query_key('text', mapping)} FROM query ORDER BY code")
+        keys = work.texts(f"SELECT {query_key_sql('text', mapping)} FROM query ORDER BY code")
         lists, new_ids, new_queries = build_lists(work, build, log, catalogue, members, lists, keys, seed)
         ids, queries = (_longer(old, new) for old, new in ((ids, new_ids), (queries, new_queries)))
     if mapping.split.guard_users:

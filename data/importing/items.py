@@ -96,16 +96,17 @@ class DatedPrices:
     """Infinite where the catalogue had none."""
 
     def at(self, item: npt.NDArray[np.int32], time: Int64) -> npt.NDArray[np.float64]:
-        """Price of every item at a time, float64 [N]: infinite before its first, NaN where the item has no dates or the
-        time is `NO_TIME`."""
+        """Price of every item at a time, float64 [N]: infinite before its first, NaN where it is the catalogue's only
+        one, the item has no dates or the time is `NO_TIME`."""
         low, high = self.starts[item], self.starts[item + 1]
         last = lower_bound(self.since, low, high, time + 1) - 1
         price = np.where(last >= low, self.price[np.maximum(last, 0)], np.inf)
-        return np.where((low < high) & (time != NO_TIME), price, np.nan)
+        only = (last >= low) & (high - low == 1)
+        return np.where((low < high) & ~only & (time != NO_TIME), price, np.nan)
 
 
 def read_dated_prices(work: Work, mapping: Mapping, items: int) -> DatedPrices | None:
-    """What `read_catalogue` found, each price where it begins; None where no item has several over time."""
+    """What `read_catalogue` found, each price where it begins; None where none has a date."""
     if not mapping.items.valid_from:
         return None
     found = work.arrays(
@@ -185,7 +186,7 @@ def _one_row_each(work: Work, source: Source, spec: ItemsTable, field: str) -> N
     if spec.valid_from:
         work.run(
             "CREATE TABLE price AS SELECT id, since, arg_max(price, row) AS price FROM item_row "
-            f"WHERE since IS NOT NULL AND id IN ({again}) GROUP BY id, since"
+            "WHERE since IS NOT NULL GROUP BY id, since"
         )
         last = "max(struct_pack(since := coalesce(since, -9223372036854775808), row := row)).row"
         reason = "older price of the same item"

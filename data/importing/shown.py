@@ -8,6 +8,7 @@ A row with a mistake that stops the import has a `problem`.
 
 from __future__ import annotations
 
+from reshelf.data.dataset_folder import SPLITS
 from reshelf.data.importing.casts import (
     Column,
     grade_of,
@@ -25,7 +26,6 @@ from reshelf.data.importing.plausible_times import check_plausible, check_times,
 from reshelf.data.importing.tables import Source, names_of, open_table, reading
 from reshelf.data.schema import MAX_GRADE
 
-SPLITS = ("train", "valid", "test")
 _HOUR = 3_600_000_000
 _STAGED = (
     "part TINYINT, row BIGINT, n INTEGER, gkey VARCHAR, list VARCHAR, list_text VARCHAR, user VARCHAR, time BIGINT, "

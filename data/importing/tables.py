@@ -181,7 +181,8 @@ def find_files(root: Path, file: str, part: str) -> list[Path]:
     except ValueError as error:
         raise InputError(f"{part}.file: {file} is outside of {root}; give the folder above it with --root") from error
     if path.is_dir():
-        files = sorted(p for p in path.iterdir() if p.is_file() and not p.name.startswith((".", "_")))
+        below = [p for p in path.rglob("*") if p.is_file() and p.resolve().is_relative_to(root)]
+        files = sorted(p for p in below if not any(part[0] in "._" for part in p.relative_to(path).parts))
     elif any(c in file for c in "*?["):
         files = sorted(p for p in root.glob(str(relative)) if p.is_file() and p.resolve().is_relative_to(root))
     else:

@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from reshelf.data.dataset_folder import LIST_SCHEMA
-from reshelf.data.importing.database import Columns, Work
+from reshelf.data.importing.database import Arrays, Work
 from reshelf.data.importing.events import KINDS
 from reshelf.data.importing.features import Features
 from reshelf.data.importing.given_history import GivenHistories
@@ -265,7 +265,7 @@ def _contexts(numbers: Int64, material: Material) -> pa.Array:
     return pa.array(named, LIST_SCHEMA.field("context").type)
 
 
-def _prices(candidates: Columns, offsets: Int64, times: Int64, material: Material) -> pa.Array:
+def _prices(candidates: Arrays, offsets: Int64, times: Int64, material: Material) -> pa.Array:
     """Prices at the list's time; null for lists in which all are those of the catalogue."""
     price = candidates["price"]
     if material.prices is not None:
@@ -296,7 +296,7 @@ def _events(rows: Int64, material: Material) -> pa.StructArray:
 
 
 def _add_features(
-    chosen: Int64, candidates: Columns, offsets: Int64, past: tuple[Int64, Int64], material: Material
+    chosen: Int64, candidates: Arrays, offsets: Int64, past: tuple[Int64, Int64], material: Material
 ) -> pa.Array:
     """Signals as features; where they make the first stage, the candidates are put into its order."""
     spec, features = material.mapping.signals, material.features
@@ -317,7 +317,7 @@ def _add_features(
 
 
 def _asks(
-    chosen: Int64, candidates: Columns, offsets: Int64, past: tuple[Int64, Int64], material: Material
+    chosen: Int64, candidates: Arrays, offsets: Int64, past: tuple[Int64, Int64], material: Material
 ) -> list[Ask]:
     """What signals are computed for: of each list's history as it is written, the items; searches are passed over."""
     log, lists = material.log, material.lists
