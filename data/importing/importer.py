@@ -32,10 +32,10 @@ from reshelf.data.importing.build import build_lists
 from reshelf.data.importing.database import MEMORY, Work, open_work
 from reshelf.data.importing.events import event_log, read_events
 from reshelf.data.importing.features import make_features
-from reshelf.data.importing.given_history import read_given
 from reshelf.data.importing.import_report import ImportReport
 from reshelf.data.importing.items import read_catalogue, read_dated_prices, read_item_queries, read_queries
 from reshelf.data.importing.join_report import report_joins, shares_by_split
+from reshelf.data.importing.list_histories import read_histories
 from reshelf.data.importing.lists import query_key_sql, read_lists
 from reshelf.data.importing.mapping import Mapping
 from reshelf.data.importing.mapping_file import load_mapping, shipped
@@ -146,7 +146,7 @@ def _write(work: Work, mapping: Mapping, folder: Path, config: ImportConfig) -> 
         log = _no_events(work)
     sources = read_shown(work, mapping, has_texts)
     lists = read_lists(work, mapping, sources)
-    given = read_given(work, mapping, sources)
+    histories = read_histories(work, mapping, sources)
     report_joins(work, mapping)
     cuts = split_events(work, log, lists, mapping, sources, seed)
     lists = split_lists(work, lists, log, mapping, cuts, seed, config.limit, sources)
@@ -173,7 +173,7 @@ def _write(work: Work, mapping: Mapping, folder: Path, config: ImportConfig) -> 
     features = make_features(work, mapping.signals, catalogue, log if mapping.events else None, lists, queries)
     own = work.arrays("SELECT DISTINCT number, event FROM own ORDER BY number, event")
     material = Material(
-        lists=lists, log=log, given=given, catalogue=catalogue, queries=queries,
+        lists=lists, log=log, histories=histories, catalogue=catalogue, queries=queries,
         users=work.texts("SELECT id FROM shopper ORDER BY code"), list_ids=ids, contexts=contexts,
         own=(own["number"].astype(np.int64), own["event"].astype(np.int64)), mapping=mapping,
         prices=read_dated_prices(work, mapping, len(catalogue)), features=features, sources=sources,

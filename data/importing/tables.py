@@ -117,6 +117,11 @@ class Source:
     def fail(self, row: int, column: str, what: str) -> NoReturn:
         raise InputError(f"{self.place(row)}, field {column}: {what}")
 
+    def forbid(self, rows: str, column: str, what: str) -> None:
+        """Fail at the first of some rows, `TABLE WHERE condition`, if there is one."""
+        for (row,) in self.work.fetch(f"SELECT min(row) FROM {rows} HAVING count(*) > 0"):
+            self.fail(row, column, what)
+
 
 def names_of(*columns: Columns | dict[str, int] | None) -> list[str]:
     """All column names in some mapping values, each once."""
