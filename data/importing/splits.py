@@ -266,9 +266,9 @@ def check_splits(lists: Lists, work: Work, rule: SplitConfig, built: Sequence[st
     if not empty:
         return
     if rule.by != "time":
-        many = len(np.unique(lists.user if rule.by == "user" else lists.query))
-        what = f"split: by {rule.by} no list is left for {' and '.join(empty)}: there are only {many} to divide"
-        work.report.warn(f"{what}; set larger shares, or split.by to time")
+        few = "too few users" if rule.by == "user" else "too few queries"
+        what = f"split: by {rule.by} no list is left for {' and '.join(empty)}"
+        work.report.warn(f"{what}: {few}; set larger shares, or split.by to time")
         return
     times = np.unique(lists.time)
     if len(times) < 3:

@@ -322,7 +322,7 @@ def test_splits_by_time_are_cut_on_lists(tmp_path: Path) -> None:
     shares = {split: (f["events_with_item"], f["events_with_lists"]) for split, f in found[1]["lists"].items()}
     assert shares == {"train": (1.0, 1.0), "valid": (0.5, 1.0), "test": (1.0, 0.0)}
     found = shop(tmp_path, "a,p0,08:00:00,purchase", shown, {"split": {"by": "user"}})
-    assert any("by user no list is left for valid and test: there are only 1" in text for text in found[1]["warnings"])
+    assert any("by user no list is left for valid and test: too few users" in text for text in found[1]["warnings"])
     with pytest.raises(InputError, match="valid_from 2024-03-02 is after test_from 2024-03-01; test is the latest"):
         shop(tmp_path, events, shown, {"split": {"valid_from": "2024-03-02", "test_from": "2024-03-01"}})
     with pytest.raises(InputError, match=r"no list is left for train .* would leave some in each"):
