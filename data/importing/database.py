@@ -129,6 +129,7 @@ def open_work(
         raise InputError(f"{root} is no folder; give the folder that the mapping's files are in with --root")
     folder.mkdir(parents=True)
     config: dict[str, Any] = {"memory_limit": memory, "temp_directory": str(folder / "spill")}
+    config["fsync_mode"] = "NONE"  # nothing of it outlives the import
     if not remote:
         config |= {"autoload_known_extensions": "false", "autoinstall_known_extensions": "false"}
     base = duckdb.connect(str(folder / "work.duckdb"), config=config)

@@ -108,7 +108,8 @@ def import_folder(config: ImportConfig) -> None:
         shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    report.show(console)
+    if not config.quiet:
+        report.show(console)
     lists = sum(facts["lists"] for facts in report.lists.values())
     titles = " (with Chinese titles)" if report.language == "zh" else ""
     console.print(f"{report.rows_kept['items']:,} items{titles} and {lists:,} lists are in {config.out}")
