@@ -182,6 +182,12 @@ def test_a_yes_or_no_that_is_neither_is_refused(tmp_path: Path) -> None:
         shop(tmp_path, "a,p5,09:00:00,view", ONE, {"pairs.label": {"c": 1}}, {"shown.csv": rows.format("maybe")})
 
 
+def test_a_mistake_behind_a_line_break_is_on_the_line_where_it_stands(tmp_path: Path) -> None:
+    rows = 'l;u;t;q;i;r\nL1;a;2024-03-01 10:00:00;"red\nmug, big";p0;1\nL1;a;2024-03-01 10:00:00;mug;p1;first\n'
+    with pytest.raises(InputError, match=r"shown\.csv row 1 \(line 4\), field r: 'first' is not a number"):
+        shop(tmp_path, "a,p0,10:01:00,click", ONE, more={"shown.csv": rows})
+
+
 def test_delivered_twice_with_one_id_is_one_event(tmp_path: Path) -> None:
     found = shop(tmp_path, "a,p6,09:10:00,view,e1 a,p6,09:10:03,view,e1", ONE, {"events.event_id": "id"})
     assert history(found, "L1") == ["p6"]
