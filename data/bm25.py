@@ -5,6 +5,7 @@ index = Bm25Index(["red kettle", "blue teapot"]);  index.scores("kettle")      #
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable, Iterable
 from functools import cache
@@ -81,7 +82,9 @@ class Bm25Index:
             import bm25s
 
             self._index = bm25s.BM25()
-            self._index.index(tokens, show_progress=False)
+            # Of texts bm25s would number the words as a set has them, in another order in every process.
+            number = {word: n for n, word in enumerate(dict.fromkeys(itertools.chain.from_iterable(tokens)))}
+            self._index.index(([[number[word] for word in text] for text in tokens], number), show_progress=False)
 
     def scores(self, query: str) -> np.ndarray:
         """float64 [items]; 0 where no word is shared."""

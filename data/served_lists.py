@@ -29,7 +29,7 @@ SERVED_SCHEMA = pa.schema(
         ("time", pa.timestamp("us", tz="UTC")),
         ("tenant", pa.string()),
         ("user", pa.string()),  # pseudonym; null without a shopper
-        ("query", pa.string()),  # pseudonym of `query_key`; null without a query
+        ("query", pa.string()),  # pseudonym of `folded_query`; null without a query
         ("candidates", pa.list_(pa.string())),  # item ids in served order; the rest runs parallel to them
         ("positions", pa.list_(pa.int32())),  # places served, from 1
         ("first_stage", pa.list_(pa.int32())),  # places in the request, from 1
@@ -56,10 +56,10 @@ def pseudonym(key: bytes, tenant: str, text: str) -> str:
     return blake2b(f"{tenant}\0{text}".encode(), key=key, digest_size=16).hexdigest()
 
 
-def query_key(query: str) -> str:
+def folded_query(query: str) -> str:
     """What is the same for queries that differ in case and spaces only.
 
-    >>> query_key("  Rain JACKET ")
+    >>> folded_query("  Rain JACKET ")
     'rain jacket'
     """
     return " ".join(query.casefold().split())

@@ -93,15 +93,20 @@ def _every_list(work: Work, parts: list[tuple[int, ListColumns]]) -> None:
 
 
 def _last_touch(work: Work, parts: list[tuple[int, ListColumns]]) -> None:
-    """The latest list at or before the event; of lists at one time the one read last."""
-    work.run(
-        f"""INSERT INTO touch SELECT number, item, event, key, grade FROM (
-            SELECT l.event, l.item, l.key, l.grade, s.number, s.time + {_windows(parts)} AS until FROM loose l ASOF
-                JOIN (
-                SELECT user, item, time, max(number) AS number, arg_max(part, number) AS part FROM near s
-                WHERE {_among(parts)} GROUP BY user, item, time
+    """The latest list at or before the event whose window is open; of lists at one time the one read last."""
+    found = []
+    for hours in {spec.window_hours for _, spec in parts}:  # one window's latest list is open if any of its lists is
+        among = _among([(n, spec) for n, spec in parts if spec.window_hours == hours])
+        found.append(
+            f"""SELECT l.event, l.item, l.key, l.grade, s.number, s.time FROM loose l ASOF JOIN (
+                SELECT user, item, time, max(number) AS number FROM near s WHERE {among} GROUP BY user, item, time
             ) s ON s.user = l.user AND s.item = l.item AND l.key >= s.time
-        ) WHERE key < until"""
+            WHERE l.key < s.time + {int(hours * _HOUR)}"""
+        )
+    latest = "QUALIFY row_number() OVER (PARTITION BY event ORDER BY time DESC, number DESC) = 1"
+    rows = " UNION ALL ".join(found)
+    work.run(
+        f"INSERT INTO touch SELECT number, item, event, key, grade FROM ({rows}) {latest if len(found) > 1 else ''}"
     )
 
 

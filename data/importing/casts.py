@@ -93,7 +93,7 @@ def id_of(column: Column) -> str:
         whole = f"{column.sql} = floor({column.sql}) AND abs({column.sql}) <= {1 << (24 if single else 53)}"
         large = f"WHEN abs({column.sql}) > {1 << 24} THEN format('{{:.8e}}', CAST({column.sql} AS DOUBLE)) "
         return (
-            f"CASE WHEN {whole} THEN CAST(CAST({column.sql} AS BIGINT) AS VARCHAR) {large if single else ''}"
+            f"CASE WHEN {whole} THEN CAST(TRY_CAST({column.sql} AS BIGINT) AS VARCHAR) {large if single else ''}"
             f"ELSE {column.text} END"
         )
     if column.type.startswith("DECIMAL"):

@@ -29,11 +29,11 @@ MEMORY = "2GB"
 """What DuckDB may hold before it writes to the folder; the catalogue and a few numbers per list come on top."""
 ROWS = 250_000
 """Rows of a query that are handed over at once."""
-Columns = dict[str, npt.NDArray[Any]]
+Arrays = dict[str, npt.NDArray[Any]]
 
 
 class Spool:
-    """Columns that grow at the end, as one file each, and are read as memory-mapped arrays."""
+    """Arrays that grow at the end, as one file each, and are read as memory-mapped arrays."""
 
     def __init__(self, folder: Path, types: Mapping[str, Any]) -> None:
         folder.mkdir(parents=True)
@@ -45,7 +45,7 @@ class Spool:
         for name, file in self._files.items():
             file.write(np.ascontiguousarray(values[name], dtype=self.types[name]).data)
 
-    def columns(self) -> Columns:
+    def columns(self) -> Arrays:
         """Everything that was added; nothing can be added any more."""
         for file in self._files.values():
             file.close()
@@ -81,11 +81,11 @@ class Work:
         """The one number a query answers; 0 for null."""
         return int(self.fetch(query)[0][0] or 0)
 
-    def arrays(self, query: str) -> Columns:
+    def arrays(self, query: str) -> Arrays:
         """The whole answer, one array per column."""
         return {name: np.asarray(values) for name, values in self.base.execute(query).fetchnumpy().items()}
 
-    def batches(self, query: str, rows: int = ROWS) -> Iterator[Columns]:
+    def batches(self, query: str, rows: int = ROWS) -> Iterator[Arrays]:
         """The rows of a query, piece by piece."""
         for batch in pa.RecordBatchReader.from_stream(self.base.sql(query)):
             for start in range(0, len(batch), rows):
@@ -98,7 +98,7 @@ class Work:
         column = table.column(0).combine_chunks()
         return column.chunk(0) if isinstance(column, pa.ChunkedArray) else column
 
-    def spool(self, name: str, query: str, types: Mapping[str, Any]) -> Columns:
+    def spool(self, name: str, query: str, types: Mapping[str, Any]) -> Arrays:
         """The answer as memory-mapped arrays, one per column."""
         spool = Spool(self.folder / name, types)
         task = self.progress.add_task(f"sorting {name}", total=None)
@@ -129,6 +129,7 @@ def open_work(
         raise InputError(f"{root} is no folder; give the folder that the mapping's files are in with --root")
     folder.mkdir(parents=True)
     config: dict[str, Any] = {"memory_limit": memory, "temp_directory": str(folder / "spill")}
+    config["fsync_mode"] = "NONE"  # nothing of it outlives the import
     if not remote:
         config |= {"autoload_known_extensions": "false", "autoinstall_known_extensions": "false"}
     base = duckdb.connect(str(folder / "work.duckdb"), config=config)

@@ -66,8 +66,8 @@ def read_events(work: Work, mapping: Mapping) -> None:
     _check_rows(work, mapping, sources)
     _check(work, mapping, sources)
     work.run("DROP TABLE event_row")
-    _drop_bots(work, mapping)
     _drop_repeated(work, mapping)
+    _drop_bots(work, mapping)
     _take_back(work, mapping)
     kept = work.fetch("SELECT part, count(*) FROM checked GROUP BY part")
     for number in range(len(mapping.events)):
@@ -131,10 +131,8 @@ def _stage(work: Work, mapping: Mapping, number: int) -> Source:
     for (row,) in work.fetch(bad) if spec.value else ():
         source.fail(row, spec.value or "", f"{written(source, spec.value, row)!r} is not a number")
     if spec.order and not spec.time:
-        for (row,) in work.fetch(
-            f"SELECT min(row) FROM event_row WHERE part = {number} AND key IS NULL HAVING count(*) > 0"
-        ):
-            source.fail(row, spec.order, "the order is missing; give a number")
+        rows = f"event_row WHERE part = {number} AND key IS NULL"
+        source.forbid(rows, spec.order, "the order is missing; give a number")
     return source
 
 
@@ -156,8 +154,8 @@ def _make_kinds(work: Work, mapping: Mapping) -> None:
     for number, raw in work.fetch("SELECT DISTINCT part, kind FROM event_row WHERE kind IS NOT NULL"):
         spec = mapping.events[number]
         names = {kind.value: kind for kind in EventKind} | spec.kinds
-        low = {key.lower(): value for key, value in spec.undo.items()}
-        takes = spec.undo.get(raw) or (low.get(raw.lower()) if raw not in names and spec.undo == UNDO else None)
+        common = spec.undo == UNDO  # words in any case, but for what the mapping calls a kind
+        takes = None if common and raw in names else spec.undo.get(raw.lower() if common else raw)
         kind = None if takes else names.get(raw)
         if raw in spec.grades and kind is None and not takes:
             kind = EventKind.VIEW  # a kind of the shop's own: its grade says what it is worth
@@ -186,10 +184,8 @@ def _check_rows(work: Work, mapping: Mapping, sources: list[Source]) -> None:
     )
     for number, source in enumerate(sources):
         spec = mapping.events[number]
-        where = f"FROM event_row WHERE part = {number}"
-        field = names_of(spec.user_id)[0]
-        check_exact(work, source, f"SELECT user, min(row) {where} GROUP BY user", field)
-        check_exact(work, source, f"SELECT unknown, min(row) {where} GROUP BY unknown", names_of(spec.item_id)[0])
+        check_exact(source, spec.user_id, "event_row", "user", f"part = {number}")
+        check_exact(source, spec.item_id, "event_row", "unknown", f"part = {number}")
         check_times(work, source, "event_row", f"part = {number}", spec.time)
         if spec.time and any(lists.time for lists in (*mapping.lists, *mapping.pairs)):
             _end_whole_days(work, number, spec.timezone or "UTC")
@@ -287,8 +283,7 @@ def _drop_bots(work: Work, mapping: Mapping) -> None:
         f"HAVING count(*) > max(CASE part {limit} END))"
     )
     for number, n in work.fetch("SELECT part, count(*) FROM checked SEMI JOIN bot USING (user) GROUP BY part"):
-        spec = mapping.events[number]
-        why = f"shopper with more than {spec.max_per_day} events on one day"
+        why = f"shopper with more than {mapping.events[number].max_per_day} events on one day"
         work.report.drop(events_name(mapping, number), why, n)
     work.run("DELETE FROM checked WHERE user IN (FROM bot)")
 

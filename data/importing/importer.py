@@ -32,11 +32,11 @@ from reshelf.data.importing.build import build_lists
 from reshelf.data.importing.database import MEMORY, Work, open_work
 from reshelf.data.importing.events import event_log, read_events
 from reshelf.data.importing.features import make_features
-from reshelf.data.importing.given_history import read_given
 from reshelf.data.importing.import_report import ImportReport
 from reshelf.data.importing.items import read_catalogue, read_dated_prices, read_item_queries, read_queries
 from reshelf.data.importing.join_report import report_joins, shares_by_split
-from reshelf.data.importing.lists import query_key, read_lists
+from reshelf.data.importing.list_histories import read_histories
+from reshelf.data.importing.lists import query_key_sql, read_lists
 from reshelf.data.importing.mapping import Mapping
 from reshelf.data.importing.mapping_file import load_mapping, shipped
 from reshelf.data.importing.shown import read_shown
@@ -108,7 +108,8 @@ def import_folder(config: ImportConfig) -> None:
         shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    report.show(console)
+    if not config.quiet:
+        report.show(console)
     lists = sum(facts["lists"] for facts in report.lists.values())
     titles = " (with Chinese titles)" if report.language == "zh" else ""
     console.print(f"{report.rows_kept['items']:,} items{titles} and {lists:,} lists are in {config.out}")
@@ -146,7 +147,7 @@ def _write(work: Work, mapping: Mapping, folder: Path, config: ImportConfig) -> 
         log = _no_events(work)
     sources = read_shown(work, mapping, has_texts)
     lists = read_lists(work, mapping, sources)
-    given = read_given(work, mapping, sources)
+    histories = read_histories(work, mapping, sources)
     report_joins(work, mapping)
     cuts = split_events(work, log, lists, mapping, sources, seed)
     lists = split_lists(work, lists, log, mapping, cuts, seed, config.limit, sources)
@@ -159,7 +160,7 @@ def _write(work: Work, mapping: Mapping, folder: Path, config: ImportConfig) -> 
         if config.limit is not None:
             build.max_lists = {s: min(config.limit, build.max_lists.get(s, config.limit)) for s in SPLITS}
         members = read_item_queries(work, mapping, has_texts)
-        keys = work.texts(f"SELECT {query_key('text', mapping)} FROM query ORDER BY code")
+        keys = work.texts(f"SELECT {query_key_sql('text', mapping)} FROM query ORDER BY code")
         lists, new_ids, new_queries = build_lists(work, build, log, catalogue, members, lists, keys, seed)
         ids, queries = (_longer(old, new) for old, new in ((ids, new_ids), (queries, new_queries)))
     if mapping.split.guard_users:
@@ -173,7 +174,7 @@ def _write(work: Work, mapping: Mapping, folder: Path, config: ImportConfig) -> 
     features = make_features(work, mapping.signals, catalogue, log if mapping.events else None, lists, queries)
     own = work.arrays("SELECT DISTINCT number, event FROM own ORDER BY number, event")
     material = Material(
-        lists=lists, log=log, given=given, catalogue=catalogue, queries=queries,
+        lists=lists, log=log, histories=histories, catalogue=catalogue, queries=queries,
         users=work.texts("SELECT id FROM shopper ORDER BY code"), list_ids=ids, contexts=contexts,
         own=(own["number"].astype(np.int64), own["event"].astype(np.int64)), mapping=mapping,
         prices=read_dated_prices(work, mapping, len(catalogue)), features=features, sources=sources,

@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 from reshelf.data.dataset_folder import ITEM_SCHEMA
 from reshelf.data.importing.casts import INEXACT, path_of
 from reshelf.data.importing.database import Work, quoted
-from reshelf.data.importing.mapping import ItemsTable, Mapping, Table
+from reshelf.data.importing.mapping import Columns, ItemsTable, Mapping, Table
 from reshelf.data.importing.money import Money, read_money
 from reshelf.data.importing.tables import Source, names_of, open_table, reading
 from reshelf.data.price_levels import PriceLevels
@@ -71,9 +71,8 @@ def read_catalogue(work: Work, mapping: Mapping, file: Path) -> Catalogue:
     )
     source.count("item_row")
     field = names_of(spec.item_id)[0]
-    for (row,) in work.fetch("SELECT min(row) FROM item_row WHERE id IS NULL HAVING count(*) > 0"):
-        source.fail(row, field, "the id is missing; give one or drop the row")
-    check_exact(work, source, "SELECT id, row FROM item_row", field)
+    source.forbid("item_row WHERE id IS NULL", field, "the id is missing; give one or drop the row")
+    check_exact(source, spec.item_id, "item_row", "id")
     _repair_numbers(work, spec)
     _one_row_each(work, source, spec, field)
     work.run("CREATE TABLE item AS SELECT id, row_number() OVER (ORDER BY row) - 1 AS code FROM item_row")
@@ -96,16 +95,17 @@ class DatedPrices:
     """Infinite where the catalogue had none."""
 
     def at(self, item: npt.NDArray[np.int32], time: Int64) -> npt.NDArray[np.float64]:
-        """Price of every item at a time, float64 [N]: infinite before its first, NaN where the item has no dates or the
-        time is `NO_TIME`."""
+        """Price of every item at a time, float64 [N]: infinite before its first, NaN where it is the catalogue's only
+        one, the item has no dates or the time is `NO_TIME`."""
         low, high = self.starts[item], self.starts[item + 1]
         last = lower_bound(self.since, low, high, time + 1) - 1
         price = np.where(last >= low, self.price[np.maximum(last, 0)], np.inf)
-        return np.where((low < high) & (time != NO_TIME), price, np.nan)
+        only = (last >= low) & (high - low == 1)
+        return np.where((low < high) & ~only & (time != NO_TIME), price, np.nan)
 
 
 def read_dated_prices(work: Work, mapping: Mapping, items: int) -> DatedPrices | None:
-    """What `read_catalogue` found, each price where it begins; None where no item has several over time."""
+    """What `read_catalogue` found, each price where it begins; None where none has a date."""
     if not mapping.items.valid_from:
         return None
     found = work.arrays(
@@ -117,18 +117,20 @@ def read_dated_prices(work: Work, mapping: Mapping, items: int) -> DatedPrices |
     return DatedPrices(starts, found["since"].astype(np.int64), found["price"]) if len(found["code"]) else None
 
 
-def check_exact(work: Work, source: Source, ids: str, field: str) -> None:
-    """No id may have lost digits, or be a whole JSON value.
+def check_exact(source: Source, mapped: Columns | None, table: str, column: str, where: str = "true") -> None:
+    """No id in a column of a table of the database may have lost digits, or be a whole JSON value.
 
     Args:
-        ids: a query for ids and the rows they are in.
+        mapped: what the ids were read from.
 
     Raises:
         InputError: names file, row and field.
     """
+    field = names_of(mapped)[0]
+    ids = f"SELECT {column}, min(row) FROM {table} WHERE {where} GROUP BY {column}"
     nested = "(regexp_matches(id, '^\\s*[\\[{]') AND json_valid(id))"
     inexact = f"regexp_full_match(id, {quoted(INEXACT)})"
-    for text, row, is_nested in work.fetch(
+    for text, row, is_nested in source.work.fetch(
         f"SELECT *, {nested} AS nested FROM ({ids}) t(id, row) WHERE nested OR {inexact} "
         "ORDER BY nested DESC, row LIMIT 1"
     ):
@@ -185,7 +187,7 @@ def _one_row_each(work: Work, source: Source, spec: ItemsTable, field: str) -> N
     if spec.valid_from:
         work.run(
             "CREATE TABLE price AS SELECT id, since, arg_max(price, row) AS price FROM item_row "
-            f"WHERE since IS NOT NULL AND id IN ({again}) GROUP BY id, since"
+            "WHERE since IS NOT NULL GROUP BY id, since"
         )
         last = "max(struct_pack(since := coalesce(since, -9223372036854775808), row := row)).row"
         reason = "older price of the same item"
@@ -305,7 +307,7 @@ def _read_parents(work: Work, mapping: Mapping) -> None:
     if spec is None:
         return
     source, count = _read_small(work, spec, "parents", id=spec.item_id, parent=spec.parent_id)
-    check_exact(work, source, "SELECT id, row FROM parents", spec.item_id)
+    check_exact(source, spec.item_id, "parents", "id")
     work.run(
         "CREATE TABLE variant AS SELECT p.id, min(item.code) AS code FROM parents p JOIN item ON item.id = p.parent "
         "GROUP BY p.id"
@@ -329,8 +331,7 @@ def read_queries(work: Work, mapping: Mapping) -> bool:
     source, count = _read_small(work, spec, "queries", id=spec.query_id, text=spec.query)
     work.report.keep("queries", count)
     for name, what in ((spec.query_id, "id"), (spec.query, "text")):
-        for (row,) in work.fetch(f"SELECT min(row) FROM queries WHERE {what} IS NULL HAVING count(*) > 0"):
-            source.fail(row, name, f"the {what} is missing")
+        source.forbid(f"queries WHERE {what} IS NULL", name, f"the {what} is missing")
     for query_id, row in work.fetch(
         "SELECT id, max(row) FROM queries GROUP BY id HAVING count(*) > 1 ORDER BY 2 LIMIT 1"
     ):

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import numpy as np
 
+from reshelf.data.dataset_folder import SPLITS
 from reshelf.data.importing.database import Work
 from reshelf.data.importing.events import mapped
 from reshelf.data.importing.import_report import SHARES
 from reshelf.data.importing.lists import Lists
 from reshelf.data.importing.mapping import Mapping
-from reshelf.data.importing.shown import SPLITS, labelled_by_events, parts_of
+from reshelf.data.importing.shown import labelled_by_events, parts_of
 from reshelf.data.importing.splits import Cuts, by_time
 from reshelf.data.signals.event_log import EventLog, lower_bound
 

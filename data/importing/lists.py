@@ -16,11 +16,12 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 import numpy.typing as npt
 
+from reshelf.data.dataset_folder import SPLITS
 from reshelf.data.importing.attribution import attribute, hide_named
-from reshelf.data.importing.database import Columns, Work
+from reshelf.data.importing.database import Arrays, Work
 from reshelf.data.importing.events import UNKNOWN_ITEM
 from reshelf.data.importing.mapping import ListColumns, ListsTable, Mapping, PairsTable
-from reshelf.data.importing.shown import SPLITS, labelled_by_events, parts_of
+from reshelf.data.importing.shown import labelled_by_events, parts_of
 from reshelf.data.importing.tables import Source, names_of
 from reshelf.data.signals.event_log import Int64
 from reshelf.errors import InputError
@@ -50,7 +51,7 @@ class Lists:
     """Where its candidates begin."""
     size: Int64
     """How many there are."""
-    candidates: Columns
+    candidates: Arrays
     """`item`, `label`, `position`, `score` and `price` of all candidates of all lists."""
 
     def __len__(self) -> int:
@@ -118,7 +119,7 @@ def _make_codes(work: Work) -> None:
 
 
 def _make_heads(work: Work, mapping: Mapping, sources: Sequence[Source]) -> None:
-    key = query_key("query", mapping)
+    key = query_key_sql("query", mapping)
     work.run(
         f"""CREATE TABLE head AS SELECT *, row_number() OVER (ORDER BY part, least_row) - 1 AS number FROM (
             SELECT part, gkey, min(row) AS least_row, arg_min(row, first) AS row, arg_min(list, first) AS list,
@@ -158,7 +159,7 @@ def _make_heads(work: Work, mapping: Mapping, sources: Sequence[Source]) -> None
         raise InputError(f"{where}, field list_id: {text!r} is there already ({there}); list ids must be unique")
 
 
-def query_key(column: str, mapping: Mapping) -> str:
+def query_key_sql(column: str, mapping: Mapping) -> str:
     """SQL of what counts as the same query."""
     if mapping.query_key == "exact":
         return column

@@ -22,9 +22,9 @@
 
 Every table is either a `file` or a `sql`, both relative to `--root`:
 
-- `file`: one file, a folder or a pattern with `*`: .parquet, .csv, .tsv, .dat, .txt, .jsonl, .ndjson, .json (all but
-  Parquet also .gz). Text tables are read as text, so the id `007` stays `007`. A column of JSON lines or of a nested
-  Parquet column may be a dotted path: `event_attributes.object.object_id`.
+- `file`: one file, a folder with all below it, or a pattern with `*`: .parquet, .csv, .tsv, .dat, .txt, .jsonl,
+  .ndjson, .json (all but Parquet also .gz). Text tables are read as text, so the id `007` stays `007`. A column of JSON
+  lines or of a nested Parquet column may be a dotted path: `event_attributes.object.object_id`.
 - `sql`: one DuckDB SELECT over `read_csv`, `read_json`, `read_parquet`, globs and Hive partitions below the root. It
   can read nothing else, and write nothing. Its columns are then mapped like those of a file; DuckDB's `filename` is
   the whole path. Leave types to the mapping: read CSV with `all_varchar = true`, and do not cast ids, times or

@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator
 from dataclasses import fields
+from functools import cache
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -74,11 +75,16 @@ def load_mapping(path: Path | str, changes: dict[str, Any] | None = None) -> Map
         _change(tree, key.split("."), value, key)
     _normalise(tree)
     try:
-        mapping = TypeAdapter(Mapping).validate_python(tree)
+        mapping = _schema().validate_python(tree)
     except ValidationError as error:
         raise InputError(f"{file}, {_explain(error)}") from error
     _check(mapping, file)
     return mapping
+
+
+@cache
+def _schema() -> TypeAdapter[Mapping]:
+    return TypeAdapter(Mapping)
 
 
 def tables(mapping: Mapping) -> Iterator[tuple[str, Table]]:

@@ -8,6 +8,7 @@ A row with a mistake that stops the import has a `problem`.
 
 from __future__ import annotations
 
+from reshelf.data.dataset_folder import SPLITS
 from reshelf.data.importing.casts import (
     Column,
     grade_of,
@@ -25,7 +26,6 @@ from reshelf.data.importing.plausible_times import check_plausible, check_times,
 from reshelf.data.importing.tables import Source, names_of, open_table, reading
 from reshelf.data.schema import MAX_GRADE
 
-SPLITS = ("train", "valid", "test")
 _HOUR = 3_600_000_000
 _STAGED = (
     "part TINYINT, row BIGINT, n INTEGER, gkey VARCHAR, list VARCHAR, list_text VARCHAR, user VARCHAR, time BIGINT, "
@@ -171,12 +171,7 @@ def _stage_pairs(
     }
     _insert(work, source, columns, source.relation, mapping)
     source.count(f"shown WHERE part = {number}")
-    check_exact(
-        work,
-        source,
-        f"SELECT unknown, min(row) FROM shown WHERE part = {number} GROUP BY unknown",
-        names_of(spec.item_id)[0],
-    )
+    check_exact(source, spec.item_id, "shown", "unknown", f"part = {number}")
     if spec.session_hours is not None:
         _sessions(work, number, spec.session_hours)
 
@@ -235,10 +230,10 @@ def _stage_lists(
 ) -> None:
     columns = _common(source, spec, number, mapping, has_query_texts)
     columns["gkey"] = "CAST(row AS VARCHAR)"
-    given = list_of(source.column(spec.candidates), spec.list_separator)
+    results = list_of(source.column(spec.candidates), spec.list_separator)
     cut = f"[:{spec.max_candidates}]" if spec.max_candidates else ""
     problems = [columns.pop("problem")]
-    columns["given"] = given
+    columns["results"] = results
     parallel = {"labels": spec.labels, "scores": spec.scores, "positions": spec.positions}
     for name, column in parallel.items():
         if not column:
@@ -246,8 +241,8 @@ def _stage_lists(
         raw = source.column(column)
         texts = list_of(raw, spec.list_separator)
         problems.append(
-            f"CASE WHEN {texts} IS NOT NULL AND len({texts}) <> len(given) THEN 'field {column}: ' || "
-            f"coalesce(len({texts}), 0) || ' values for ' || len(given) || ' candidates' END"
+            f"CASE WHEN {texts} IS NOT NULL AND len({texts}) <> len(results) THEN 'field {column}: ' || "
+            f"coalesce(len({texts}), 0) || ' values for ' || len(results) || ' candidates' END"
         )
         if name == "labels":
             grade, problem = _graded(Column("e", "VARCHAR"), spec, column)
@@ -262,19 +257,19 @@ def _stage_lists(
             problems.append(
                 f"CASE WHEN {bad} THEN 'field {column}: holds something that is no number, NaN or infinite' END"
             )
-    columns["problem"] = f"CASE WHEN coalesce(len(given), 0) > 0 THEN coalesce({', '.join(problems)}) END"
+    columns["problem"] = f"CASE WHEN coalesce(len(results), 0) > 0 THEN coalesce({', '.join(problems)}) END"
     if spec.target:
         columns["target"] = source.id(spec.target)
-        columns["found"] = f"coalesce(list_contains(given{cut}, target), false)"
+        columns["found"] = f"coalesce(list_contains(results{cut}, target), false)"
     inner = ", ".join(f"{sql} AS {name}" for name, sql in columns.items())
     reading(work, source, f"CREATE TABLE listed AS SELECT {inner} FROM {source.relation}")
     source.count("listed")
-    empty = work.number("SELECT count(*) FROM listed WHERE coalesce(len(given), 0) = 0")
+    empty = work.number("SELECT count(*) FROM listed WHERE coalesce(len(results), 0) = 0")
     work.report.drop(source.part, "without results", empty)
     if empty and spec.on_unknown == "error":
-        row = work.number("SELECT min(row) FROM listed WHERE coalesce(len(given), 0) = 0")
-        source.fail(row, spec.candidates, "the list is empty; a list needs at least one candidate")
-    chosen, items, label = "coalesce(len(given), 0) > 0", f"given{cut}", "CAST(0 AS TINYINT)"
+        what = "the list is empty; a list needs at least one candidate"
+        source.forbid("listed WHERE coalesce(len(results), 0) = 0", spec.candidates, what)
+    chosen, items, label = "coalesce(len(results), 0) > 0", f"results{cut}", "CAST(0 AS TINYINT)"
     if spec.target:
         missing = work.number(f"SELECT count(*) FROM listed WHERE NOT found AND {chosen}")
         lost = work.fetch(f"SELECT target FROM listed WHERE NOT found AND {chosen} ORDER BY row LIMIT 3")
@@ -284,7 +279,7 @@ def _stage_lists(
             chosen += " AND found"
         elif spec.missing_target == "append" and not (spec.scores or spec.positions):
             work.report.repair(source.part, "target appended to the candidates", missing, targets)
-            kept = f"given[:{spec.max_candidates - 1}]" if spec.max_candidates else "given"
+            kept = f"results[:{spec.max_candidates - 1}]" if spec.max_candidates else "results"
             items = f"CASE WHEN found THEN {items} ELSE list_append({kept}, target) END"
         else:
             what = "target not among the candidates, kept with no positive"
@@ -327,26 +322,20 @@ def _check(work: Work, source: Source, spec: ListColumns, number: int, mapping: 
             work.run(f"DELETE FROM shown WHERE {where} AND {bad}")
 
     if spec.user_id:
-        check_exact(
-            work, source, f"SELECT user, min(row) FROM shown WHERE {where} GROUP BY user", names_of(spec.user_id)[0]
-        )
+        check_exact(source, spec.user_id, "shown", "user", where)
         drop("user IS NULL", "shopper id missing")
     if spec.list_id:
-        check_exact(
-            work, source, f"SELECT list, min(row) FROM shown WHERE {where} GROUP BY list", names_of(spec.list_id)[0]
-        )
+        check_exact(source, spec.list_id, "shown", "list", where)
         drop("list IS NULL", "list id missing")
     if spec.query_id and not spec.query:
-        for (row,) in work.fetch(f"SELECT min(row) FROM shown WHERE {where} AND query IS NULL HAVING count(*) > 0"):
-            if spec.on_unknown == "error":
-                source.fail(row, spec.query_id, "the query is not in the queries table")
+        if spec.on_unknown == "error":
+            rows = f"shown WHERE {where} AND query IS NULL"
+            source.forbid(rows, spec.query_id, "the query is not in the queries table")
         drop("query IS NULL", "query not in the queries table")
     if spec.time:
         check_times(work, source, "shown", where, spec.time)
-        for (row,) in work.fetch(
-            f"SELECT min(row) FROM shown WHERE {where} AND time IS NULL AND NOT unread HAVING count(*) > 0"
-        ):
-            source.fail(row, spec.time, "the time is missing; give one or drop the row")
+        rows = f"shown WHERE {where} AND time IS NULL AND NOT unread"
+        source.forbid(rows, spec.time, "the time is missing; give one or drop the row")
         drop("unread", "time cannot be read")
         absurd = implausible("time", mapping)
         check_plausible(source, "shown", where, absurd, "time", spec.time)

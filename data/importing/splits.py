@@ -18,7 +18,7 @@ import pyarrow as pa
 from reshelf.data.dataset_folder import SPLITS
 from reshelf.data.importing.casts import Column, time_of
 from reshelf.data.importing.database import Work, quoted
-from reshelf.data.importing.lists import Lists, query_key
+from reshelf.data.importing.lists import Lists, query_key_sql
 from reshelf.data.importing.mapping import Mapping, SplitConfig, Table
 from reshelf.data.importing.mapping_file import events_name
 from reshelf.data.importing.shown import ANYONE
@@ -205,7 +205,7 @@ def _keys(work: Work, mapping: Mapping) -> dict[str, pa.Array]:
     """What shoppers and queries are divided by."""
     return {
         "user": work.texts("SELECT id FROM shopper ORDER BY code"),
-        "query": work.texts(f"SELECT {query_key('text', mapping)} FROM query ORDER BY code"),
+        "query": work.texts(f"SELECT {query_key_sql('text', mapping)} FROM query ORDER BY code"),
     }
 
 
@@ -247,12 +247,13 @@ def guard_users(work: Work, lists: Lists) -> Lists:
 
 
 def check_splits(lists: Lists, work: Work, rule: SplitConfig, built: Sequence[str] | None) -> None:
-    """A split by time leaves no split empty, unless the lists are of one or two moments only (a warning).
+    """A split by time leaves no split empty, unless the lists are of one or two moments only (a warning). By user or
+    query there may be too few of them (a warning).
 
     Raises:
         InputError: it does; says which dates would not.
     """
-    if rule.by != "time" or not len(lists):
+    if rule.by not in ("time", "user", "query") or not len(lists):
         return
     wanted = {
         "train": True,
@@ -263,6 +264,11 @@ def check_splits(lists: Lists, work: Work, rule: SplitConfig, built: Sequence[st
         wanted = {split: on and split in built for split, on in wanted.items()}
     empty = [name for code, name in enumerate(SPLITS) if wanted[name] and not (lists.split == code).any()]
     if not empty:
+        return
+    if rule.by != "time":
+        few = "too few users" if rule.by == "user" else "too few queries"
+        what = f"split: by {rule.by} no list is left for {' and '.join(empty)}"
+        work.report.warn(f"{what}: {few}; set larger shares, or split.by to time")
         return
     times = np.unique(lists.time)
     if len(times) < 3:

@@ -25,7 +25,10 @@ def kinds(statements: Sequence[duckdb.Statement]) -> str:
 def located(error: duckdb.Error, added: Sequence[tuple[int, int, int]] = ()) -> str:
     """DuckDB's message in one line, with line and column of the SQL before anything was `added` (see `rooted`)."""
     text = str(error)
-    message = " ".join(text.split("\n\nLINE ")[0].split())
+    message = " ".join(text.split("\n\nLINE ")[0].split()).replace(
+        "file system operations are disabled by configuration",
+        "only files below the root can be read, by a path behind FROM or JOIN or in a function that reads",
+    )
     found = re.search(r"\nLINE (\d+): (.*)\n( *)\^", text)
     if not found:
         return message
@@ -49,7 +52,7 @@ def rooted(sql: str, root: Path) -> tuple[str, list[tuple[int, int, int]]]:
         word = code[at:end].strip().lower()
         if kind == duckdb.token_type.comment:
             continue
-        if kind == duckdb.token_type.string_const and (reads or before in (b"from", b"join")):
+        if kind == duckdb.token_type.string_const and word[:1] == b"'" and (reads or before in (b"from", b"join")):
             path = code[at + 1 : end].decode()
             if not re.match(r"/|[a-zA-Z0-9]+:", path):
                 result += code[done : at + 1].decode()
@@ -66,4 +69,6 @@ def rooted(sql: str, root: Path) -> tuple[str, list[tuple[int, int, int]]]:
 
 
 def one_line(error: Exception) -> str:
-    return " ".join(str(error).split("\n")[0].split())
+    """What DuckDB says first; of a value that cannot be converted also the column and the value."""
+    first, *rest = str(error).split("\n\n")[0].split("\n")
+    return " ".join(" ".join((first, *(line for line in rest if line.startswith("Error when converting")))).split())

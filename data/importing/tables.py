@@ -33,7 +33,7 @@ from reshelf.data.importing.database import Work, named, quoted
 from reshelf.data.importing.json_files import bad_json, check_keys
 from reshelf.data.importing.mapping import Columns, Table
 from reshelf.data.importing.sql_text import kinds, located, one_line, rooted
-from reshelf.data.importing.text_files import ENCODINGS, JSON, TEXT, ending_of, line_of, opened, records
+from reshelf.data.importing.text_files import ENCODINGS, JSON, TEXT, dialect, ending_of, line_of, opened, records
 from reshelf.errors import InputError
 
 _LINE_LIMIT = 1 << 24
@@ -117,6 +117,11 @@ class Source:
     def fail(self, row: int, column: str, what: str) -> NoReturn:
         raise InputError(f"{self.place(row)}, field {column}: {what}")
 
+    def forbid(self, rows: str, column: str, what: str) -> None:
+        """Fail at the first of some rows, `TABLE WHERE condition`, if there is one."""
+        for (row,) in self.work.fetch(f"SELECT min(row) FROM {rows} HAVING count(*) > 0"):
+            self.fail(row, column, what)
+
 
 def names_of(*columns: Columns | dict[str, int] | None) -> list[str]:
     """All column names in some mapping values, each once."""
@@ -181,7 +186,8 @@ def find_files(root: Path, file: str, part: str) -> list[Path]:
     except ValueError as error:
         raise InputError(f"{part}.file: {file} is outside of {root}; give the folder above it with --root") from error
     if path.is_dir():
-        files = sorted(p for p in path.iterdir() if p.is_file() and not p.name.startswith((".", "_")))
+        below = [p for p in path.rglob("*") if p.is_file() and p.resolve().is_relative_to(root)]
+        files = sorted(p for p in below if not any(part[0] in "._" for part in p.relative_to(path).parts))
     elif any(c in file for c in "*?["):
         files = sorted(p for p in root.glob(str(relative)) if p.is_file() and p.resolve().is_relative_to(root))
     else:
@@ -321,26 +327,10 @@ def _encoding(spec: Table, part: str) -> str:
     return f"encoding = {quoted(ENCODINGS[spec.encoding.lower()])}"
 
 
-def _dialect(work: Work, spec: Table, file: Path, part: str) -> tuple[str, str]:
-    """Separator and quotation mark of a text file."""
-    separator = spec.separator
-    if separator is None and ending_of(file) == ".tsv":
-        separator = "\t"
-    if separator is None:
-        separator = ","
-        with opened(work.root / file, spec) as text:
-            first = re.sub(r'"[^"]*"', "", text.readline())
-        counts = {sign: first.count(sign) for sign in (",", ";", "\t", "|")}
-        if max(counts.values()):
-            separator = max(counts, key=lambda sign: counts[sign])
-    quote = spec.quote if spec.quote is not None else "" if separator == "\t" or len(separator) > 1 else '"'
-    return separator, quote
-
-
 def _text(work: Work, spec: Table, file: Path, part: str, names: list[str]) -> str:
     """A SELECT of a text file's columns, all VARCHAR."""
     try:
-        separator, quote = _dialect(work, spec, file, part)
+        separator, quote = dialect(work.root / file, spec)
         header = spec.header
         if header is None:
             with opened(work.root / file, spec) as text:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
@@ -37,6 +38,16 @@ def opened(file: Path, spec: Table) -> IO[str]:
         raise InputError(f"{file}: {spec.encoding!r} is no encoding; use utf-8, latin-1 or utf-16") from error
 
 
+def dialect(file: Path, spec: Table) -> tuple[str, str]:
+    """Separator and quotation mark of a text file."""
+    separator = spec.separator or ("\t" if ending_of(file) == ".tsv" else None)
+    if separator is None:
+        with opened(file, spec) as text:
+            first = re.sub(r'"[^"]*"', "", text.readline())
+        separator = max((",", ";", "\t", "|"), key=first.count)  # of equals, or none, the comma
+    return separator, spec.quote if spec.quote is not None else "" if separator == "\t" or len(separator) > 1 else '"'
+
+
 def records(text: IO[str], separator: str, quote: str) -> Iterator[list[str]]:
     """The rows of a text file, as Python's csv reads them."""
     if len(separator) > 1:
@@ -59,9 +70,9 @@ def line_of(file: Path, spec: Table, row: int) -> int | None:
                         return number
     if ending not in TEXT:
         return None
-    separator = spec.separator or ("\t" if ending == ".tsv" else ",")
+    separator, quote = dialect(file, spec)
     with opened(file, spec) as text:
-        rows = records(text, separator, "" if separator == "\t" else '"')
+        rows = records(text, separator, quote)
         skip = 0 if spec.header else 1
         end = 0
         for record in rows:

@@ -22,11 +22,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from reshelf.data.dataset_folder import LIST_SCHEMA
-from reshelf.data.importing.database import Columns, Work
+from reshelf.data.importing.database import Arrays, Work
 from reshelf.data.importing.events import KINDS
 from reshelf.data.importing.features import Features
-from reshelf.data.importing.given_history import GivenHistories
 from reshelf.data.importing.items import Catalogue, DatedPrices
+from reshelf.data.importing.list_histories import ListHistories
 from reshelf.data.importing.lists import Lists
 from reshelf.data.importing.mapping import ListsTable, Mapping, PairsTable
 from reshelf.data.importing.shown import parts_of
@@ -46,7 +46,7 @@ class Material:
 
     lists: Lists
     log: EventLog
-    given: GivenHistories
+    histories: ListHistories
     catalogue: Catalogue
     queries: pa.StringArray
     users: pa.StringArray
@@ -64,7 +64,7 @@ class Material:
     @cached_property
     def _from_table(self) -> npt.NDArray[np.bool_]:
         """Which lists bring their history."""
-        return np.isin(self.lists.part, list(self.given.parts))
+        return np.isin(self.lists.part, list(self.histories.parts))
 
     @cached_property
     def by_split(self) -> npt.NDArray[np.bool_]:
@@ -73,8 +73,8 @@ class Material:
 
     @cached_property
     def bounds(self) -> tuple[Int64, Int64]:
-        """Begin and end of what can be the history of each list, in the log or, behind it, in the given histories."""
-        lists, log, given = self.lists, self.log, self.given
+        """Begin and end of what can be the history of each list, in the log or, behind it, in those of the lists."""
+        lists, log, histories = self.lists, self.log, self.histories
         known = lists.user < log.users
         row = np.where(known, lists.user, 0)
         low = np.where(known, log.starts[row] if log.users else 0, 0)
@@ -82,8 +82,8 @@ class Material:
         timed = ~self.by_split
         high = np.where(timed, lower_bound(log.key, low, high, lists.time), high)
         number = np.where(self._from_table, lists.number, 0)
-        low = np.where(self._from_table, len(log) + given.starts[number], low)
-        return low, np.where(self._from_table, len(log) + given.starts[number + 1], high)
+        low = np.where(self._from_table, len(log) + histories.starts[number], low)
+        return low, np.where(self._from_table, len(log) + histories.starts[number + 1], high)
 
     def check_order(self) -> None:
         """Raises:
@@ -138,7 +138,7 @@ class Material:
         """Not an outcome of its own list, not taken back before it, not of a later split."""
         if not len(self.log):
             return np.ones(len(rows), dtype=bool)
-        given = rows >= len(self.log)
+        brought = rows >= len(self.log)
         at = np.minimum(rows, len(self.log) - 1)
         time = self.lists.time[chosen][owner]
         keep = (self.log.undone[at] >= time) & ((time != NO_TIME) | (self.log.undone[at] == NEVER))
@@ -146,17 +146,17 @@ class Material:
         keep &= ~np.isin(self.lists.number[chosen][owner] * total + rows, self.own[0] * total + self.own[1])
         by_split = self.by_split[chosen][owner]
         keep &= ~by_split | (self.log.split[at] < self.lists.split[chosen][owner])
-        return keep | given
+        return keep | brought
 
     def of_events(self, name: str, rows: Int64) -> npt.NDArray[Any]:
-        """A column of events, of the log or of given histories."""
+        """A column of events, of the log or of the histories that lists bring."""
         log = getattr(self.log, name)
-        if not len(self.given.events[name]):
+        if not len(self.histories.events[name]):
             return np.asarray(log[rows])
-        given = rows >= len(log)
+        brought = rows >= len(log)
         result = np.empty(len(rows), dtype=log.dtype)
-        result[~given] = log[rows[~given]]
-        result[given] = self.given.events[name][rows[given] - len(log)]
+        result[~brought] = log[rows[~brought]]
+        result[brought] = self.histories.events[name][rows[brought] - len(log)]
         return result
 
 
@@ -265,7 +265,7 @@ def _contexts(numbers: Int64, material: Material) -> pa.Array:
     return pa.array(named, LIST_SCHEMA.field("context").type)
 
 
-def _prices(candidates: Columns, offsets: Int64, times: Int64, material: Material) -> pa.Array:
+def _prices(candidates: Arrays, offsets: Int64, times: Int64, material: Material) -> pa.Array:
     """Prices at the list's time; null for lists in which all are those of the catalogue."""
     price = candidates["price"]
     if material.prices is not None:
@@ -296,7 +296,7 @@ def _events(rows: Int64, material: Material) -> pa.StructArray:
 
 
 def _add_features(
-    chosen: Int64, candidates: Columns, offsets: Int64, past: tuple[Int64, Int64], material: Material
+    chosen: Int64, candidates: Arrays, offsets: Int64, past: tuple[Int64, Int64], material: Material
 ) -> pa.Array:
     """Signals as features; where they make the first stage, the candidates are put into its order."""
     spec, features = material.mapping.signals, material.features
@@ -317,7 +317,7 @@ def _add_features(
 
 
 def _asks(
-    chosen: Int64, candidates: Columns, offsets: Int64, past: tuple[Int64, Int64], material: Material
+    chosen: Int64, candidates: Arrays, offsets: Int64, past: tuple[Int64, Int64], material: Material
 ) -> list[Ask]:
     """What signals are computed for: of each list's history as it is written, the items; searches are passed over."""
     log, lists = material.log, material.lists

@@ -26,13 +26,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
-from reshelf.data.signals.event_log import NO_TIME, EventLog, lower_bound
+from reshelf.data.signals.event_log import NO_TIME, EventLog, Float64, lower_bound
 from reshelf.data.signals.making import Clicks, Texts, TrainEvents, item_factors, make_tables
 from reshelf.data.signals.query_clicks import CLICK_TABLES, QUERY_CLICKS, QueryClicks
 from reshelf.data.signals.query_text import QUERY_READS, QUERY_SIGNALS, QuerySignals
@@ -54,7 +54,6 @@ COUNTED = ("popularity", "recent", "cobought", "taste")
 """Those that need events."""
 _FOLDS = 5
 _DAY = 86_400_000_000
-Float64: TypeAlias = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)

@@ -23,12 +23,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from reshelf.data.signals.event_log import Float64
+
 OUTCOMES = ("approval", "leniency", "expected", "category_approval", "shown", "practice")
 _ITEM_SHRINK = 10.0
 _SHOPPER_SHRINK = 8.0
 _ROUNDS = 10
-Float64 = npt.NDArray[np.float64]
-Int64 = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)

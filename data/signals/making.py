@@ -12,12 +12,11 @@ from functools import cache, cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import scipy.sparse as sp
 
 from reshelf.data.bm25 import LONGER_WORD, Bm25Index, english_words
-from reshelf.data.signals.event_log import NEVER, EventLog
+from reshelf.data.signals.event_log import NEVER, EventLog, Float64, Int64
 from reshelf.data.signals.tables import Groups, LazyTables, Table
 
 if TYPE_CHECKING:
@@ -30,8 +29,6 @@ WORDS: dict[str, Any] = {"sublinear_tf": True, "token_pattern": LONGER_WORD}
 """How texts become words."""
 _FACTORS = 64
 _TOPICS = 100
-Float64 = npt.NDArray[np.float64]
-Int64 = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)

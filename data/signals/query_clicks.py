@@ -29,6 +29,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import scipy.sparse as sp
 
+from reshelf.data.signals.event_log import Float64, Int64
 from reshelf.data.signals.making import TRIGRAMS, tfidf
 
 if TYPE_CHECKING:
@@ -46,11 +47,9 @@ _ALIKE = 0.25
 """Least cosine of a similar query."""
 _DAY = 86_400_000_000
 _NO_WORD = re.compile(r"[\W_]+")
-Float64 = npt.NDArray[np.float64]
-Int64 = npt.NDArray[np.int64]
 
 
-def query_key(query: str) -> str:
+def words_key(query: str) -> str:
     """Queries that differ in case, punctuation and spacing only are one."""
     return _NO_WORD.sub(" ", query.casefold()).strip()
 
@@ -80,7 +79,7 @@ class QueryClicks:
         order = np.argsort(times, kind="stable")
         self._items, self._times = np.asarray(items)[order].astype(np.int64), np.asarray(times)[order]
         texts = queries.take(pa.array(order)).to_pylist()
-        self._by_key = _grouped([query_key(text) for text in texts])
+        self._by_key = _grouped([words_key(text) for text in texts])
         self._by_joined = _grouped([joined_key(text) for text in texts])
         by_item = np.argsort(self._items, kind="stable")
         size = int(self._items.max()) + 1 if len(order) else 0
@@ -100,7 +99,7 @@ class QueryClicks:
         """
         asked = list(zip(queries, candidates, moments, strict=True))
         if name in ("query_clicks", "query_share"):
-            found = [self._faded(self._by_key.get(query_key(q)), c, t) for q, c, t in asked]
+            found = [self._faded(self._by_key.get(words_key(q)), c, t) for q, c, t in asked]
             return [np.log1p(n) if name == "query_clicks" else n / max(total, 1.0) for n, total in found]
         if name == "joined_clicks":
             return [np.log1p(self._faded(self._by_joined.get(joined_key(q)), c, t)[0]) for q, c, t in asked]
@@ -140,7 +139,7 @@ class QueryClicks:
     def _similar(self, asked: Sequence[tuple[str, npt.NDArray[np.integer], int]]) -> list[Float64]:
         """Shares of the most alike queries' clicks, weighted by cosine to the third: near ones count far more."""
         keys = list(self._by_key)
-        wanted = list(dict.fromkeys(query_key(query) for query, _, _ in asked))
+        wanted = list(dict.fromkeys(words_key(query) for query, _, _ in asked))
         if not keys or not any(wanted):
             return [np.zeros(len(candidates)) for _, candidates, _ in asked]
         vectors, known = self._vectors
@@ -155,7 +154,7 @@ class QueryClicks:
         result = []
         for query, candidates, moment in asked:
             sums, weights = np.zeros(len(candidates)), 0.0
-            for key, cosine in near[query_key(query)]:
+            for key, cosine in near[words_key(query)]:
                 counts, total = self._faded(self._by_key[key], candidates, moment)
                 if total:
                     weight = cosine**3 * total / (total + 3)  # few clicks say little

@@ -23,6 +23,7 @@ import pyarrow as pa
 import scipy.sparse as sp
 
 from reshelf.data.bm25 import UNSPACED, english_words
+from reshelf.data.signals.event_log import Float64
 from reshelf.data.signals.making import BM25, CHARS, TOPICS, TRIGRAMS, WORDS, tfidf
 from reshelf.data.signals.tables import Tables, dots
 
@@ -37,7 +38,6 @@ QUERY_READS = {
 _WORD = re.compile(rf"[{UNSPACED}]|[^\W{UNSPACED}]+")
 _WORDS_KEPT = 1 << 16
 """Items whose words are kept, those used last."""
-Float64 = npt.NDArray[np.float64]
 
 
 class QuerySignals:

@@ -1,6 +1,7 @@
 """What the collaborative filters share: who took what, a request's own behaviour, and the choice on validation lists.
 
     taken = interactions(data.lists["train"], place);  profiles = behaviour(lists, place, decay=0.8)
+    class ItemCf(CollaborativeFilter[ItemCfSetting]): ...     # with `count(taken)` and `raw(setting, lists)`
 
 Both are sparse: shoppers by items, and requests by items. What a filter makes of them orders a list by the history that
 the list brings itself: an event that arrives changes the next ranking, with nothing fitted anew.
@@ -9,13 +10,15 @@ the list brings itself: an event that arrives changes the next ranking, with not
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import scipy.sparse as sp
 
+from reshelf.data.dataset_folder import RankingData
 from reshelf.data.schema import MAX_GRADE, Event, EventKind, RankingList
+from reshelf.evaluation.baselines.learning import useful
 from reshelf.evaluation.baselines.popularity import EVENT_GRADES
 from reshelf.evaluation.baselines.selection import SelectionMetric
 
@@ -106,3 +109,55 @@ def candidate_places(one: RankingList, place: Mapping[str, int]) -> tuple[np.nda
     """bool [K], which candidates training knew, and int64 of those: their places."""
     known = np.array([item in place for item in one.candidates])
     return known, np.array([place[item] for item in one.candidates if item in place], dtype=np.int64)
+
+
+@dataclass
+class CollaborativeFilter(Generic[Settings]):
+    """Counts on train lists, chooses its setting on validation lists, and adds the first stage.
+
+    A filter defines `count(taken)` and `raw(setting, lists)`. Equal scores (an empty history, unknown items) keep
+    first-stage order.
+    """
+
+    seed: int = 0
+    search: Sequence[Settings] = ()
+    """Settings to try."""
+    mixes: Sequence[float] = MIXES
+    """Weights of the first stage to try; `(0.0,)` for the filter alone."""
+    valid_lists: int = 500
+    """Validation lists used, the first ones."""
+    chosen: dict[str, Any] = field(default_factory=dict)
+    """What the search chose."""
+
+    def fit(self, data: RankingData, advance: Callable[[int], None] | None = None) -> None:
+        """Count on `data.lists["train"]`, choose on `data.lists["valid"]`.
+
+        Train lists are not to be scored later: their targets have been counted.
+
+        Raises:
+            InputError: a split has no list with a label above 0.
+        """
+        useful(data.lists.get("train", []), "train")
+        valid = useful(data.lists.get("valid", []), "valid")[: self.valid_lists]
+        self._place = {item: n for n, item in enumerate(data.items)}
+        self.count(interactions(data.lists["train"], self._place))
+
+        def score(setting: Settings) -> list[np.ndarray]:
+            if advance:
+                advance(len(valid))
+            return self.raw(setting, valid)
+
+        self._setting, self._blend, found = choose(self.search, score, valid, self.mixes)
+        self.chosen = vars(self._setting) | found
+
+    def scores(self, data: RankingData, lists: Sequence[RankingList]) -> list[np.ndarray]:
+        """float64 [K] per list."""
+        return self._blend(self.raw(self._setting, lists))
+
+    def count(self, taken: sp.csr_matrix) -> None:
+        """Learn from what train shoppers took, float64 [shoppers, items]."""
+        raise NotImplementedError
+
+    def raw(self, setting: Settings, lists: Sequence[RankingList]) -> list[np.ndarray]:
+        """float64 [K] per list, without the first stage."""
+        raise NotImplementedError

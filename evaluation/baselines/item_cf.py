@@ -8,18 +8,15 @@ similarity of all pairs is never made: Σ_j w_j cos(j, i) is two sparse products
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import product
-from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
 
-from reshelf.data.dataset_folder import RankingData
 from reshelf.data.schema import RankingList
-from reshelf.evaluation.baselines.collaborative import MIXES, behaviour, candidate_places, choose, interactions
-from reshelf.evaluation.baselines.learning import useful
+from reshelf.evaluation.baselines.collaborative import CollaborativeFilter, behaviour, candidate_places
 
 _BATCH = 256
 
@@ -40,46 +37,16 @@ SEARCH = tuple(ItemCfSetting(*values) for values in product((0.6, 0.8, 0.95), (0
 
 
 @dataclass
-class ItemCf:
-    """Item-item collaborative filtering. Equal scores (nothing known in common) keep first-stage order."""
+class ItemCf(CollaborativeFilter[ItemCfSetting]):
+    """Item-item collaborative filtering. The seed is not read: nothing is drawn."""
 
-    seed: int = 0
-    """Not read: nothing is drawn."""
     search: Sequence[ItemCfSetting] = SEARCH
-    mixes: Sequence[float] = MIXES
-    """Weights of the first stage to try; `(0.0,)` for the filter alone."""
-    valid_lists: int = 500
-    """Validation lists used, the first ones."""
-    chosen: dict[str, Any] = field(default_factory=dict)
-    """What the search chose."""
     name: str = "item_cf"
 
-    def fit(self, data: RankingData, advance: Callable[[int], None] | None = None) -> None:
-        """Count on `data.lists["train"]`, choose on `data.lists["valid"]`.
+    def count(self, taken: sp.csr_matrix) -> None:
+        self._taken = taken
 
-        Train lists are not to be scored later: their targets have been counted.
-
-        Raises:
-            InputError: a split has no list with a label above 0.
-        """
-        useful(data.lists.get("train", []), "train")
-        valid = useful(data.lists.get("valid", []), "valid")[: self.valid_lists]
-        self._place = {item: n for n, item in enumerate(data.items)}
-        self._taken = interactions(data.lists["train"], self._place)
-
-        def score(setting: ItemCfSetting) -> list[np.ndarray]:
-            if advance:
-                advance(len(valid))
-            return self._raw(setting, valid)
-
-        self._setting, self._blend, found = choose(self.search, score, valid, self.mixes)
-        self.chosen = vars(self._setting) | found
-
-    def scores(self, data: RankingData, lists: Sequence[RankingList]) -> list[np.ndarray]:
-        """float64 [K] per list."""
-        return self._blend(self._raw(self._setting, lists))
-
-    def _raw(self, setting: ItemCfSetting, lists: Sequence[RankingList]) -> list[np.ndarray]:
+    def raw(self, setting: ItemCfSetting, lists: Sequence[RankingList]) -> list[np.ndarray]:
         squares = np.asarray(self._taken.multiply(self._taken).sum(0)).ravel() + setting.damping
         scaled = (self._taken @ sp.diags(1 / np.sqrt(np.where(squares > 0, squares, 1)))).tocsr()
         own = np.asarray(scaled.multiply(scaled).sum(0)).ravel()

@@ -10,7 +10,7 @@ so a new shopper is like any other and an event counts as soon as it is there.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import groupby, product
 from typing import Any
 
@@ -20,8 +20,7 @@ from threadpoolctl import threadpool_limits
 
 from reshelf.data.dataset_folder import RankingData
 from reshelf.data.schema import RankingList
-from reshelf.evaluation.baselines.collaborative import MIXES, behaviour, candidate_places, choose, interactions
-from reshelf.evaluation.baselines.learning import useful
+from reshelf.evaluation.baselines.collaborative import CollaborativeFilter, behaviour, candidate_places
 
 
 @dataclass(frozen=True)
@@ -39,51 +38,23 @@ SEARCH = tuple(FactorSetting(*values) for values in product((0.1, 3.0), (3.0, 30
 
 
 @dataclass
-class MatrixFactorisation:
-    """ALS with folding-in. Equal scores (an empty history, unknown items) keep first-stage order."""
+class MatrixFactorisation(CollaborativeFilter[FactorSetting]):
+    """ALS with folding-in. Raises ImportError where implicit is not installed."""
 
-    seed: int = 0
+    search: Sequence[FactorSetting] = SEARCH
     factors: int = 64
     iterations: int = 12
-    search: Sequence[FactorSetting] = SEARCH
-    mixes: Sequence[float] = MIXES
-    """Weights of the first stage to try; `(0.0,)` for the factors alone."""
-    valid_lists: int = 500
-    """Validation lists used, the first ones."""
-    chosen: dict[str, Any] = field(default_factory=dict)
-    """What the search chose."""
     name: str = "matrix_factorisation"
 
-    def fit(self, data: RankingData, advance: Callable[[int], None] | None = None) -> None:
-        """Factorise `data.lists["train"]`, choose on `data.lists["valid"]`.
-
-        Train lists are not to be scored later: their targets have been counted.
-
-        Raises:
-            InputError: a split has no list with a label above 0.
-            ImportError: implicit is not installed.
-        """
-        useful(data.lists.get("train", []), "train")
-        valid = useful(data.lists.get("valid", []), "valid")[: self.valid_lists]
-        self._place = {item: n for n, item in enumerate(data.items)}
-        taken = interactions(data.lists["train"], self._place)
-        models: dict[FactorSetting, Any] = {}
+    def count(self, taken: sp.csr_matrix) -> None:
+        self._models: dict[FactorSetting, Any] = {}
         for _, same in groupby(self.search, lambda one: (one.regularisation, one.confidence)):
             settings = list(same)
-            models |= dict.fromkeys(settings, self._factorised(taken, settings[0]))
+            self._models |= dict.fromkeys(settings, self._factorised(taken, settings[0]))
 
-        def score(setting: FactorSetting) -> list[np.ndarray]:
-            if advance:
-                advance(len(valid))
-            return self._raw(models[setting], setting, valid)
-
-        self._setting, self._blend, found = choose(self.search, score, valid, self.mixes)
-        self._model = models[self._setting]
-        self.chosen = vars(self._setting) | found
-
-    def scores(self, data: RankingData, lists: Sequence[RankingList]) -> list[np.ndarray]:
-        """float64 [K] per list."""
-        return self._blend(self._raw(self._model, self._setting, lists))
+    def fit(self, data: RankingData, advance: Callable[[int], None] | None = None) -> None:
+        super().fit(data, advance)
+        self._models = {self._setting: self._models[self._setting]}
 
     def _factorised(self, taken: sp.csr_matrix, setting: FactorSetting) -> Any:
         # Without other threads, the same seed gives the same factors; `implicit` asks for it of BLAS, too.
@@ -96,9 +67,10 @@ class MatrixFactorisation:
             model.fit(_confident(taken, setting.confidence), show_progress=False)
         return model
 
-    def _raw(self, model: Any, setting: FactorSetting, lists: Sequence[RankingList]) -> list[np.ndarray]:
+    def raw(self, setting: FactorSetting, lists: Sequence[RankingList]) -> list[np.ndarray]:
         if not lists:
             return []
+        model = self._models[setting]
         confidences = _confident(behaviour(lists, self._place, setting.decay), setting.confidence)
         with threadpool_limits(1, "blas"):
             shoppers = model.recalculate_user(np.arange(len(lists)), confidences)

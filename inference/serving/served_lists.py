@@ -28,7 +28,7 @@ import pyarrow.parquet as pq
 
 from reshelf.data.atomic import atomic
 from reshelf.data.schema import Item
-from reshelf.data.served_lists import SERVED_SCHEMA, make_key, pseudonym, query_key
+from reshelf.data.served_lists import SERVED_SCHEMA, folded_query, make_key, pseudonym
 from reshelf.errors import InputError
 from reshelf.inference.interleaving import draft_propensities
 from reshelf.inference.serving.log import log_once_a_minute
@@ -148,7 +148,7 @@ class ServedListLog:
         row: dict[str, Any] = {
             "time": now,
             "user": None if one.user_id is None else pseudonym(self._key, one.tenant, one.user_id),
-            "query": pseudonym(self._key, one.tenant, key) if (key := query_key(one.query)) else None,
+            "query": pseudonym(self._key, one.tenant, key) if (key := folded_query(one.query)) else None,
             "candidates": [one.items[k].item_id for k in served],
             "positions": list(range(1, len(served) + 1)),
             "first_stage": [one.places[k] + 1 for k in served],

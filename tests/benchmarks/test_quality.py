@@ -158,7 +158,7 @@ def other_shop(tmp_path: Path) -> Path:
     pq.write_table(pa.table(items), folder / "items.parquet")
     events: dict[str, list] = {"user_id": [], "item_id": [], "position": [], "split": []}
     lists: dict[str, list] = {"user_id": [], "target_item": [], "candidates": [], "negatives": [], "split": []}
-    for user in range(120):
+    for user in range(60):
         chosen = 4 * rng.permutation(20)[:7] + user % 4
         for place, item in enumerate(chosen):
             split = "train" if place < 5 else "valid" if place == 5 else "test"
@@ -181,13 +181,13 @@ def test_a_recipe_runs_on_another_shop_in_the_same_layout(
     monkeypatch.setattr("benchmarks.quality_tables.RESULTS", tmp_path)
     recipe, run = load_yaml(Recipe, quality.RECIPES / "beauty_rerank.yaml"), tmp_path / "run"
     recipe.systems = ["first_stage", "popularity", "item_cf", "teacher"]
-    recipe.base = replace(recipe.base, out=run / "base", data=run / "data", texts=320)
+    recipe.base = replace(recipe.base, out=run / "base", data=run / "data", texts=128)
     recipe.slices = True
     recipe.rerankers = {
         name: replace(
-            config, data=run / "data", out=run / name, eval_every=10,
+            config, data=run / "data", out=run / name, eval_every=8,
             model=replace(config.model, base=str(run / "base")),
-            optimizer=replace(config.optimizer, max_steps=20),
+            optimizer=replace(config.optimizer, max_steps=8),
         )
         for name, config in recipe.rerankers.items()
     }  # fmt: skip
@@ -210,7 +210,7 @@ def test_a_recipe_runs_on_another_shop_in_the_same_layout(
         assert details["paired"][name]["popularity"]["ndcg@10"][0] == pytest.approx(
             rows[name]["ndcg@10"][0] - rows["popularity"]["ndcg@10"][0]
         )
-    assert details["slices"][SMALL]["5 events or more"][SMALL][3] == 120
+    assert details["slices"][SMALL]["5 events or more"][SMALL][3] == 60
     assert SMALL in console.file.getvalue()
     quality.compare(recipe, run, other_shop, console)  # all is there, nothing is trained again
     assert json.loads((tmp_path / "quality_run.json").read_text()) == rows

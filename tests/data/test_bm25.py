@@ -48,6 +48,14 @@ def test_equal_items_come_in_the_order_of_the_catalogue() -> None:
     assert Bm25Index(["lamp", "red kettle", "blue kettle", "green kettle"]).top("kettle", count=2) == [1, 2]
 
 
+def test_words_are_numbered_as_they_come_in_every_process() -> None:
+    texts = [" ".join(f"w{n * 7 % 23}" for n in range(k, k + 9)) for k in range(20)]
+    found, weights = Bm25Index(texts).weights
+    assert found[:23] == list(dict.fromkeys(" ".join(texts).split()))
+    for word, scores in zip(found, weights.toarray(), strict=True):
+        assert scores == pytest.approx(Bm25Index(texts).scores(word), abs=1e-6)
+
+
 @pytest.mark.parametrize("texts", [[], ["", "…"]])
 def test_a_catalogue_without_words_finds_nothing(texts: list[str]) -> None:
     index = Bm25Index(texts)

@@ -79,12 +79,23 @@ def test_a_purchase_outside_the_window_is_no_outcome(tmp_path: Path) -> None:
     assert labels(found) == {"L1": {"p0": 0, "p1": 0}}
 
 
+@pytest.mark.parametrize(("hours", "grades"), [(1, (3, 0)), (48, (0, 3))])
+def test_a_list_whose_window_is_over_claims_nothing(tmp_path: Path, hours: int, grades: tuple[int, int]) -> None:
+    """The purchase of p0 is ten hours after the search, nine after the recommendations, which came last."""
+    tables = [SHOWN | {"window_hours": 48}, SHOWN | {"file": "slots.csv", "window_hours": hours}]
+    slots = {"slots.csv": "l,u,t,q,i,r\nL2,a,2024-03-01 11:00:00,,p0,1\n"}
+    found = shop(tmp_path, "a,p0,20:00:00,purchase", ONE, {"pairs": tables}, slots)
+    assert labels(found) == {"L1": {"p0": grades[0], "p1": 0}, "L2": {"p0": grades[1]}}
+
+
 def test_what_is_taken_back_has_no_grade_and_leaves_the_history(tmp_path: Path) -> None:
     events = "a,p0,10:01:00,cart a,p1,10:02:00,cart a,p0,10:03:00,remove_from_cart"
     found = shop(tmp_path, events, TWO)
     assert labels(found)["L1"] == {"p0": 0, "p1": 2}
     assert history(found, "L2") == ["p1"]
     assert found[1]["taken_back"] == 1
+    found = shop(tmp_path, events, TWO, {"events.kinds": {"remove_from_cart": "view"}})  # the mapping's own word
+    assert labels(found)["L1"] == {"p0": 2, "p1": 2}
 
 
 def test_a_click_whose_clock_is_ahead_is_the_outcome_and_not_the_history(tmp_path: Path) -> None:
@@ -99,6 +110,13 @@ def test_a_bots_events_and_lists_are_dropped(tmp_path: Path) -> None:
     found = shop(tmp_path, f"a,p0,10:01:00,click {bot}", shown, {"events.max_per_day": 20})
     assert list(labels(found)) == ["L1"]
     assert found[1]["tables"]["pairs.0"]["dropped"] == {"list of a dropped bot": 1}
+
+
+def test_a_person_whose_events_are_delivered_twice_is_no_bot(tmp_path: Path) -> None:
+    events = " ".join(f"a,p{n % 9},09:00:{n:02d},view,e{n}" for n in range(15)) + " "
+    found = shop(tmp_path, events * 2, ONE, {"events.max_per_day": 20, "events.event_id": "id"})
+    assert len(history(found, "L1")) == 15
+    assert found[1]["tables"]["events"]["dropped"] == {"event id seen before": 15}
 
 
 def test_lists_at_the_end_of_the_log_are_dropped_and_counted(tmp_path: Path) -> None:
@@ -136,6 +154,17 @@ def test_a_column_that_is_there_twice_and_an_empty_file_are_refused(tmp_path: Pa
         shop(tmp_path, "a,p0,10:01:00,click", "L1,a,10:00:00,mug,p0,first")
 
 
+def test_a_folder_stands_for_all_files_below_it(tmp_path: Path) -> None:
+    days = {f"log/day={day}/{name}.csv": f"u,i,t,k\n{row}\n" for day, name, row in (
+        (1, "part-0", "a,p0,2024-03-01 10:01:00,click"), (9, "part-0", "z,p9,2024-03-09 00:00:00,view"),
+        (9, "_part-1", "a,p1,2024-03-01 10:01:00,click"),
+    )}  # fmt: skip
+    for name in days:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    found = shop(tmp_path, "a,p5,09:00:00,view", ONE, {"events.file": "log"}, days)
+    assert labels(found) == {"L1": {"p0": 1, "p1": 0}}
+
+
 @pytest.mark.parametrize("name", ["events.csv", "shown.csv", "products.csv"])
 def test_a_file_with_nothing_but_its_header_is_refused_with_what_is_missing(tmp_path: Path, name: str) -> None:
     head = {"events.csv": "u,i,t,k\n", "shown.csv": "l,u,t,q,i,r\n", "products.csv": "sku,name\n"}[name]
@@ -151,6 +180,12 @@ def test_a_yes_or_no_that_is_neither_is_refused(tmp_path: Path) -> None:
         assert labels(found) == {"L1": {"p0": grade, "p1": 0}}
     with pytest.raises(InputError, match=r"row 0 \(line 2\), field c: maybe is neither yes nor no"):
         shop(tmp_path, "a,p5,09:00:00,view", ONE, {"pairs.label": {"c": 1}}, {"shown.csv": rows.format("maybe")})
+
+
+def test_a_mistake_behind_a_line_break_is_on_the_line_where_it_stands(tmp_path: Path) -> None:
+    rows = 'l;u;t;q;i;r\nL1;a;2024-03-01 10:00:00;"red\nmug, big";p0;1\nL1;a;2024-03-01 10:00:00;mug;p1;first\n'
+    with pytest.raises(InputError, match=r"shown\.csv row 1 \(line 4\), field r: 'first' is not a number"):
+        shop(tmp_path, "a,p0,10:01:00,click", ONE, more={"shown.csv": rows})
 
 
 def test_delivered_twice_with_one_id_is_one_event(tmp_path: Path) -> None:
@@ -261,6 +296,9 @@ def test_a_price_is_that_of_the_lists_time(tmp_path: Path) -> None:
     dated = {"file": "products.csv", "item_id": "sku", "title": "name", "price": "price", "valid_from": "since"}
     found = shop(tmp_path, "a,p0,10:01:00,click", TWO, {"items": dated}, {"products.csv": prices})
     assert [r.prices for r in found[0].lists["train"]] == [(10.0, 5.0), (20.0, 7.0)]
+    later = prices.replace("p2,Pot,7,", "p2,Pot,7,2024-06-01")  # nobody knew it yet
+    found = shop(tmp_path, "a,p0,10:01:00,click", TWO, {"items": dated}, {"products.csv": later})
+    assert [r.prices for r in found[0].lists["train"]] == [(10.0, 5.0), (20.0, None)]
 
 
 def test_a_built_lists_prices_are_those_of_its_time(tmp_path: Path) -> None:
@@ -289,6 +327,8 @@ def test_splits_by_time_are_cut_on_lists(tmp_path: Path) -> None:
     found = shop(tmp_path, events, shown, {"split": {"by": "time", "valid": 0.2, "test": 0.2}})
     shares = {split: (f["events_with_item"], f["events_with_lists"]) for split, f in found[1]["lists"].items()}
     assert shares == {"train": (1.0, 1.0), "valid": (0.5, 1.0), "test": (1.0, 0.0)}
+    found = shop(tmp_path, "a,p0,08:00:00,purchase", shown, {"split": {"by": "user"}})
+    assert any("by user no list is left for valid and test: too few users" in text for text in found[1]["warnings"])
     with pytest.raises(InputError, match="valid_from 2024-03-02 is after test_from 2024-03-01; test is the latest"):
         shop(tmp_path, events, shown, {"split": {"valid_from": "2024-03-02", "test_from": "2024-03-01"}})
     with pytest.raises(InputError, match=r"no list is left for train .* would leave some in each"):

@@ -111,16 +111,16 @@ def test_days_of_orders_beside_moments_of_clicks(tmp_path: Path) -> None:
     [
         (pa.array([Decimal("12345678901234567890"), Decimal(7)], pa.decimal128(38, 9)), "12345678901234567890"),
         (pa.array([16777216.0, 7.0], pa.float32()), "16777216"),
+        (pa.array([8.0, 7.0, float("nan")]), "8"),
         (pa.array([16777218.0, 7.0], pa.float32()), "1.67772180e+07 is a floating-point number above 2^24"),
         (pa.array([2.0**60, 7.0], pa.float64()), "1.152921504606847e+18 is a floating-point number above 2^53"),
         (pa.array([{"id": "p0"}, {"id": "p9"}]), "column 'i' holds STRUCT values where one id is expected"),
     ],
 )
 def test_native_ids_are_exact_or_refused(tmp_path: Path, values: pa.Array, kept: str) -> None:
-    pq.write_table(
-        pa.table({"u": ["a", "z"], "i": values, "t": ["2024-03-01 10:01:00", "2024-03-09"], "k": ["click", "view"]}),
-        tmp_path / "events.parquet",
-    )
+    rest = {"u": ["a", "z", "z"], "t": ["2024-03-01 10:01:00", "2024-03-09", "2024-03-09"], "k": ["click", "view", ""]}
+    table = pa.table({name: column[: len(values)] for name, column in rest.items()} | {"i": values})
+    pq.write_table(table, tmp_path / "events.parquet")
     shown, more = f"L1,a,10:00:00,mug,{kept},1", {"products.csv": f'sku,name\n"{kept}",Mug\n7,Pot\n'}
     change = {"events.file": "events.parquet"}
     if kept.isdigit():

@@ -202,7 +202,7 @@ def test_a_shoppers_factors_solve_the_equation_of_the_paper() -> None:
     setting = matrix_factorisation.FactorSetting(regularisation=0.5, confidence=7.0, decay=0.6)
     system = MatrixFactorisation(factors=4, search=(setting,), mixes=(0.0,))
     system.fit(data)
-    y = system._model.item_factors.astype(np.float64)
+    y = system._models[system._setting].item_factors.astype(np.float64)
     place = {item: n for n, item in enumerate(data.items)}
     for one, scores in zip(lists, system.scores(data, lists)):
         wanted = behaviour([one], place, 0.6).toarray()[0]

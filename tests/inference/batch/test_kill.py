@@ -47,6 +47,9 @@ def short_lists(count: int, seed: int = 0) -> Iterator[RankingList]:
         )
 
 
+MADE = list(short_lists(900))
+
+
 @pytest.fixture(scope="module")
 def catalogue_file(tmp_path_factory: pytest.TempPathFactory, catalogue: dict[str, Item]) -> Path:
     path = tmp_path_factory.mktemp("catalogue") / "items.parquet"
@@ -54,14 +57,29 @@ def catalogue_file(tmp_path_factory: pytest.TempPathFactory, catalogue: dict[str
     return path
 
 
-@pytest.fixture
-def words(reranker_folder: Path, catalogue_file: Path, tmp_path: Path) -> list[str]:
-    """The command, but for its output folder."""
-    (tmp_path / "lists").mkdir()
+@pytest.fixture(scope="module")
+def words(reranker_folder: Path, catalogue_file: Path) -> list[str]:
+    """The command, but for its lists and its output folder."""
     return [
         *("batch", "--model", str(reranker_folder), "--catalogue", str(catalogue_file), "--engine", "transformers"),
-        *("--lists", str(tmp_path / "lists")),
     ]
+
+
+@pytest.fixture(scope="module")
+def job(words: list[str], tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """The command over two files, in shards of 50 lists."""
+    folder = tmp_path_factory.mktemp("lists")
+    write_records(folder / "a.parquet", MADE[:500], LIST_SCHEMA)
+    write_records(folder / "b.parquet", MADE[500:], LIST_SCHEMA)
+    return [*words, "--lists", str(folder), "--shard_lists", "50"]
+
+
+@pytest.fixture(scope="module")
+def whole(job: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the job leaves when nothing disturbs it."""
+    out = tmp_path_factory.mktemp("whole") / "out"
+    finish([*job, "--out", str(out)])
+    return out
 
 
 @contextmanager
@@ -106,49 +124,42 @@ def files(out: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in out.iterdir() if path.name not in ("report.json", "manifest.json")}
 
 
-def test_killed_at_random_and_resumed(words: list[str], tmp_path: Path) -> None:
-    made = list(short_lists(1200))
-    write_records(tmp_path / "lists" / "a.parquet", made[:700], LIST_SCHEMA)
-    write_records(tmp_path / "lists" / "b.parquet", made[700:], LIST_SCHEMA)
-    words += ["--shard_lists", "50"]
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    finish([*words, "--out", str(whole)])
+def test_killed_at_random_and_resumed(job: list[str], whole: Path, tmp_path: Path) -> None:
+    killed = tmp_path / "killed"
     rng = random.Random(0)
-    for _ in range(3):
+    for _ in range(2):
         before = len(list(killed.glob("scores-*")))
-        with started([*words, "--out", str(killed)]) as process:
+        with started([*job, "--out", str(killed)]) as process:
             wait_for_shards(killed, before + 1, process)
             time.sleep(rng.random() * 0.7)
             process.send_signal(signal.SIGKILL)
             process.wait()
     cut_short = len(list(killed.glob("scores-*")))
-    assert cut_short < 24, "the job ended before it was killed"
-    said = finish([*words, "--out", str(killed)])
-    assert f"{cut_short * 50:,} of 1,200 lists were done before" in said
+    assert cut_short < 18, "the job ended before it was killed"
+    said = finish([*job, "--out", str(killed)])
+    assert f"{cut_short * 50:,} of 900 lists were done before" in said
     assert files(killed) == files(whole)
     scores, rejects = outcome(killed)
-    assert [row["list_id"] for row in scores] == [one.list_id for n, one in enumerate(made) if n % 10 != 3]
-    assert [row["list_id"] for row in rejects] == [one.list_id for n, one in enumerate(made) if n % 10 == 3]
+    assert [row["list_id"] for row in scores] == [one.list_id for n, one in enumerate(MADE) if n % 10 != 3]
+    assert [row["list_id"] for row in rejects] == [one.list_id for n, one in enumerate(MADE) if n % 10 == 3]
     report = json.loads((killed / "report.json").read_text())
-    assert (report["lists"], report["rejected"]) == (1080, 120)
+    assert (report["lists"], report["rejected"]) == (810, 90)
 
 
 def test_memory_does_not_grow_with_the_lists(words: list[str], tmp_path: Path) -> None:
     """Ten times the lists, most of them with words of their own, in one row group: the same peak."""
     peaks = []
-    for count in (300, 3000):
-        write_records(tmp_path / "lists" / "a.parquet", short_lists(count), LIST_SCHEMA)
-        said = finish([*words, "--shard_lists", "100", "--out", str(tmp_path / str(count))], ("-c", MEASURED))
+    for count in (200, 2000):
+        write_records(tmp_path / "lists.parquet", short_lists(count), LIST_SCHEMA)
+        job = [*words, "--lists", str(tmp_path / "lists.parquet"), "--shard_lists", "100"]
+        said = finish([*job, "--out", str(tmp_path / str(count))], ("-c", MEASURED))
         peaks.append(float(said.rpartition("peak MiB")[2]))
     assert peaks[1] < peaks[0] + 40
 
 
-def test_ray_with_a_killed_worker_gives_the_same(words: list[str], tmp_path: Path) -> None:
-    write_records(tmp_path / "lists" / "a.parquet", short_lists(1200), LIST_SCHEMA)
-    words += ["--shard_lists", "50"]
-    alone, together = tmp_path / "alone", tmp_path / "together"
-    finish([*words, "--out", str(alone)])
-    with started([*words, "--out", str(together), "--ray", "--workers", "2"]) as process:
+def test_ray_with_a_killed_worker_gives_the_same(job: list[str], whole: Path, tmp_path: Path) -> None:
+    together = tmp_path / "together"
+    with started([*job, "--out", str(together), "--ray", "--workers", "2"]) as process:
         wait_for_shards(together, 2, process)
         actors = [
             child
@@ -157,11 +168,11 @@ def test_ray_with_a_killed_worker_gives_the_same(words: list[str], tmp_path: Pat
         ]
         assert len(actors) == 2
         os.kill(actors[0].pid, signal.SIGKILL)
-        unfinished = 24 - len(list(together.glob("scores-*")))
+        unfinished = 18 - len(list(together.glob("scores-*")))
         said, _ = process.communicate(timeout=400)
         assert process.returncode == 0, said
     assert unfinished > 2, "the job ended before its worker was killed"
-    (scores, rejects), (expected, expected_rejects) = outcome(together), outcome(alone)
+    (scores, rejects), (expected, expected_rejects) = outcome(together), outcome(whole)
     assert rejects == expected_rejects
     for row, other in zip(scores, expected, strict=True):
         np.testing.assert_allclose(row.pop("scores"), other.pop("scores"), atol=1e-5)
