@@ -122,6 +122,12 @@ COMMANDS = {
         "put a new reranker in the place of the running one, if it is better on served lists",
         first="model",
     ),
+    "retrain": Command(
+        "reshelf.retrain.RetrainConfig",
+        "reshelf.retrain.retrain",
+        "learn from the lists that were served, and promote what is better: every night",
+        first="model",
+    ),
     "experiment report": Command(
         "reshelf.evaluation.experiments.report.ExperimentReportConfig",
         "reshelf.evaluation.experiments.report.report_experiment",
