@@ -9,12 +9,8 @@ the next night has newer logs. What became of it is in OUT/promotion.json.
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,9 +18,8 @@ from typing import Any
 from rich.console import Console
 
 from reshelf.config import load_yaml
-from reshelf.data.atomic import atomic, check_writable
+from reshelf.data.atomic import atomic, locked_folder
 from reshelf.data.dataset_folder import load_dataset_folder
-from reshelf.data.hashes import folder_sha256
 from reshelf.data.importing.importer import ImportConfig, import_folder
 from reshelf.data.propensity.estimate import PropensityConfig, estimate
 from reshelf.errors import DivergedError, InputError
@@ -32,7 +27,7 @@ from reshelf.evaluation.promotion import FEWEST, PromoteConfig, promote
 from reshelf.finetune.card import CARD
 from reshelf.finetune.config import FinetuneConfig
 from reshelf.finetune.run import CONFIG, finetune
-from reshelf.modeling.checkpoint import ADAPTER, SPEC_FILE, read_spec
+from reshelf.modeling.checkpoint import SPEC_FILE, read_spec
 from reshelf.modeling.loading import check_base_exists
 
 RESULT = "promotion.json"
@@ -63,7 +58,7 @@ def retrain(config: RetrainConfig, console: Console | None = None) -> None:
     """
     console = console or Console()
     run = _run(config)
-    with _alone(config.out):
+    with locked_folder(config.out, "`reshelf retrain`"):
         _clear_finished(config.out)
         try:
             _retrain(config, run, console)
@@ -89,10 +84,6 @@ def _retrain(config: RetrainConfig, run: FinetuneConfig, console: Console) -> No
     if not (model / SPEC_FILE).is_file() or not (model / CARD).is_file():
         finetune(run)
     console.rule("4. Against the running reranker, on held-out lists")
-    if _sha256(model) == _sha256(config.model):  # a call before this one was killed when it had just promoted
-        console.print(f"{model} is promoted to {config.model}", highlight=False, soft_wrap=True)
-        _write(config.out, {"promoted": True})
-        return
     promote(
         PromoteConfig(
             model, config.model, data, propensities, engine="transformers", out=config.out / RESULT,
@@ -114,22 +105,6 @@ def _run(config: RetrainConfig) -> FinetuneConfig:
     return load_yaml(FinetuneConfig, path, **changes)
 
 
-@contextmanager
-def _alone(out: Path) -> Iterator[None]:
-    """Nobody else retrains there meanwhile."""
-    check_writable(out)
-    out.mkdir(parents=True, exist_ok=True)
-    folder = os.open(out, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the system lets go of it however this process ends
-        except BlockingIOError as error:
-            raise InputError(f"{out}: another `reshelf retrain` works there; wait for it to end") from error
-        yield
-    finally:
-        os.close(folder)
-
-
 def _clear_finished(out: Path) -> None:
     """Remove what a finished call left; the file that says it is finished goes last."""
     if (out / RESULT).is_file():
@@ -137,10 +112,6 @@ def _clear_finished(out: Path) -> None:
             shutil.rmtree(folder, ignore_errors=True)
         (out / "propensities.json").unlink(missing_ok=True)
         (out / RESULT).unlink()
-
-
-def _sha256(model: Path) -> str:
-    return folder_sha256(model, SPEC_FILE, ADAPTER)
 
 
 def _write(out: Path, facts: dict[str, Any]) -> None:
