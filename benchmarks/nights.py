@@ -4,10 +4,10 @@
     python -m benchmarks.nights --lists 300 --nights 1 --test 50  # a short look; nothing is written
 
 The demo's shop. A reranker that was finetuned on a few lists in first-stage order begins. Every day its order is what
-shoppers see, a product at place r with probability 1 / r^0.7, and its lists are logged as `reshelf serve` logs them; every
-night `reshelf retrain` finetunes on the whole log and promotes, or does not. The measure is nDCG@10 of true utility on
-lists of other shoppers. Beside it, a reranker that is finetuned in the same way on as many lists of the same shoppers,
-who saw every product of first-stage order.
+shoppers see, a product at place r with probability 1 / r^0.7, and its lists are logged as `reshelf serve` logs them;
+every night `reshelf retrain` finetunes on the whole log and promotes, or does not. The measure is nDCG@10 of true
+utility on lists of other shoppers. Beside it, a reranker that is finetuned in the same way on as many lists of the same
+shoppers, who saw every product of first-stage order.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
     reshelf retrain runs/shop/model --root logs/shop --out runs/shop/retrain
 
 The steps are `reshelf data import`, `data propensities`, `finetune` and `promote`. A command that was killed goes on
-where it was when it is repeated. One that came to an end, with or without a promotion, or that was refused, begins anew:
-the next night has newer logs. What became of it is in OUT/promotion.json.
+where it was when it is repeated. After one that came to an end, with or without a promotion, or was refused, the next
+begins anew, for there are newer logs. What became of it is in OUT/promotion.json.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class RetrainConfig:
     root: Path
     """Folder with the log of served lists, your page's events and your catalogue, where the mapping looks for them."""
     out: Path
-    """Folder for the data set, the propensities and the new reranker. What an earlier, finished call left is replaced."""
+    """Folder for the data set, the propensities and the new reranker. What a finished call left is replaced."""
     mapping: str = "served_lists"
     """The mapping file (YAML) of these tables, or the name of a shipped one."""
     trust_remote_code: bool = False
@@ -97,7 +97,7 @@ def _run(config: RetrainConfig) -> FinetuneConfig:
     spec = read_spec(config.model, config.trust_remote_code)
     path = config.model / CONFIG
     if not path.is_file():
-        raise InputError(f"{config.model} has no {CONFIG}, which says how to finetune; put the one it was made with there")
+        raise InputError(f"{config.model} has no {CONFIG}, which says how to finetune; put it there")
     changes: dict[str, Any] = {f"model.{name}": value for name, value in vars(spec.model).items()}
     changes |= {"data": config.out / "data", "out": config.out / "model", "distil.feature": "", "overwrite": False}
     changes["propensities"] = config.out / "propensities.json"
