@@ -64,6 +64,11 @@ COMMANDS = {
         "reshelf.data.propensity.estimate.estimate",
         "estimate how likely each place of a list is examined (position bias)",
     ),
+    "data ubi": Command(
+        "reshelf.data.ubi_export.UbiConfig",
+        "reshelf.data.ubi_export.export_ubi",
+        "write served lists and events as User Behavior Insights 1.3",
+    ),
     "data show": Command(
         "reshelf.data.show.ShowConfig",
         "reshelf.data.show.show",
