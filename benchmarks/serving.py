@@ -76,12 +76,12 @@ def main() -> None:
 
 
 @contextmanager
-def served(model: Path, data: Path, folder: Path) -> Iterator[tuple[str, int]]:
+def served(model: Path, data: Path, folder: Path, *flags: str | Path) -> Iterator[tuple[str, int]]:
     """The address and the process id of `reshelf serve` with the transformers engine, history and log in `folder`."""
     with (folder / "log").open("w+") as log:
         command = [
             sys.executable, "-m", "reshelf.cli", "serve", "--model", model, "--data", data, "--port", "0",
-            "--engine", "transformers", "--history", folder / "history.sqlite",
+            "--engine", "transformers", "--history", folder / "history.sqlite", *flags,
         ]  # fmt: skip
         server = subprocess.Popen(list(map(str, command)), stderr=log)
         try:
