@@ -94,7 +94,7 @@ def served(model: Path, data: Path, folder: Path, *flags: str | Path) -> Iterato
 def address(log: Path, server: subprocess.Popen[bytes]) -> str:
     """Where a server that was just started listens, from its log."""
     start = time.monotonic()
-    while server.poll() is None and time.monotonic() - start < 120:
+    while server.poll() is None and time.monotonic() - start < 300:
         if found := re.search(r"http://[\d.:]+", log.read_text()):
             return found[0]
         time.sleep(0.05)
