@@ -3,12 +3,14 @@
     make demo && make bench NAME=fuzz               # 10,000 cases, some minutes on two cores; needs runs/demo
     python -m benchmarks.fuzz --examples 20         # a short look; nothing is written
 
-Schemathesis makes the requests from the service's own OpenAPI: valid ones, and ones that break each rule of it. A reply
-must have a documented status, the documented type of content and shape, and must come within 20 seconds.
+Schemathesis makes the requests from the service's own OpenAPI, with the routes of /ui added: valid ones, and ones that
+break each rule of it. A reply must have a documented status, the documented type of content and shape, and must come
+within 20 seconds. Served lists are logged meanwhile, and none may be dropped.
 """
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -32,11 +34,16 @@ def main() -> None:
     parser = demo_parser(__doc__)
     parser.add_argument("--examples", type=int, default=2600, help="at most, per route and phase")
     args = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder, served(args.model, args.data, Path(folder)) as (url, _):
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        served(args.model, args.data, Path(folder), "--served_lists", Path(folder) / "served") as (url, _),
+    ):
         start = time.perf_counter()
-        done = subprocess.run(command(url, args.examples), capture_output=True, text=True, cwd=folder, check=False)
+        asking = command(url, Path(folder), args.examples)
+        done = subprocess.run(asking, capture_output=True, text=True, cwd=folder, check=False)
         seconds = time.perf_counter() - start
         ready = httpx.get(f"{url}/ready", timeout=10).status_code == 200
+        dropped = 'outcome="dropped"' in httpx.get(f"{url}/metrics", timeout=10).text
         log = (Path(folder) / "log").read_text()
     found = _CASES.search(done.stdout)
     if found is None:
@@ -49,6 +56,7 @@ def main() -> None:
         "as documented": done.returncode == 0,
         "5xx": log.count('"status": 5'),
         "ready after": ready,
+        "served lists dropped": dropped,
         "minutes": seconds / 60,
     }
     show("whatever is sent", [row])
@@ -59,12 +67,24 @@ def main() -> None:
     sys.exit(done.returncode)
 
 
-def command(url: str, examples: int) -> list[str]:
-    """Schemathesis over a running service, with so many examples at most per route and phase."""
+def command(url: str, folder: Path, examples: int) -> list[str]:
+    """Schemathesis over a running service, with so many examples at most per route and phase.
+
+    Args:
+        folder: to write what it goes by to: the service's OpenAPI, with the routes that only the page at /ui calls.
+    """
+    routes = httpx.get(f"{url}/openapi.json", timeout=10).json()
+    replies = dict(routes["paths"]["/v1/users/{user_id}/export"]["get"]["responses"])
+    replies["200"] = {"description": "", "content": {"application/json": {"schema": {"type": "object"}}}}
+    query = {"name": "query", "in": "query", "required": True, "schema": {"type": "string", "maxLength": 200}}
+    routes["paths"]["/ui/lists"] = {"get": {"responses": replies}}
+    routes["paths"]["/ui/search"] = {"get": {"parameters": [query], "responses": replies}}
+    (folder / "openapi.json").write_text(json.dumps(routes))
     return [
-        str(Path(sys.executable).with_name("schemathesis")), "run", f"{url}/openapi.json", "--checks", CHECKS,
-        "--phases", "coverage,fuzzing", "--max-examples", str(examples), "--max-response-time", str(SLOWEST_S),
-        "--request-timeout", "30", "--continue-on-failure", "--generation-deterministic",
+        str(Path(sys.executable).with_name("schemathesis")), "run", str(folder / "openapi.json"), "--url", url,
+        "--checks", CHECKS, "--phases", "coverage,fuzzing", "--max-examples", str(examples),
+        "--max-response-time", str(SLOWEST_S), "--request-timeout", "30", "--continue-on-failure",
+        "--generation-deterministic",
     ]  # fmt: skip
 
 

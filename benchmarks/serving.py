@@ -76,12 +76,12 @@ def main() -> None:
 
 
 @contextmanager
-def served(model: Path, data: Path, folder: Path) -> Iterator[tuple[str, int]]:
+def served(model: Path, data: Path, folder: Path, *flags: str | Path) -> Iterator[tuple[str, int]]:
     """The address and the process id of `reshelf serve` with the transformers engine, history and log in `folder`."""
     with (folder / "log").open("w+") as log:
         command = [
             sys.executable, "-m", "reshelf.cli", "serve", "--model", model, "--data", data, "--port", "0",
-            "--engine", "transformers", "--history", folder / "history.sqlite",
+            "--engine", "transformers", "--history", folder / "history.sqlite", *flags,
         ]  # fmt: skip
         server = subprocess.Popen(list(map(str, command)), stderr=log)
         try:
@@ -94,7 +94,7 @@ def served(model: Path, data: Path, folder: Path) -> Iterator[tuple[str, int]]:
 def address(log: Path, server: subprocess.Popen[bytes]) -> str:
     """Where a server that was just started listens, from its log."""
     start = time.monotonic()
-    while server.poll() is None and time.monotonic() - start < 120:
+    while server.poll() is None and time.monotonic() - start < 300:
         if found := re.search(r"http://[\d.:]+", log.read_text()):
             return found[0]
         time.sleep(0.05)

@@ -6,6 +6,7 @@ with atomic(Path("runs/report.json")) as partial:
 
 from __future__ import annotations
 
+import fcntl
 import os
 import secrets
 import shutil
@@ -83,3 +84,26 @@ def check_writable(folder: Path) -> None:
             pass
     except OSError as error:
         raise InputError(f"cannot write {folder}: {error.strerror}; choose another output folder") from error
+
+
+@contextmanager
+def locked_folder(folder: Path, job: str) -> Iterator[None]:
+    """Make a folder, and keep every other `job` out of it meanwhile.
+
+    Raises:
+        InputError: it cannot be written to, or another one works there.
+    """
+    check_writable(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot write {folder}: {error.strerror}; choose another output folder") from error
+    lock = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the system lets go of it however this process ends
+        except BlockingIOError as error:
+            raise InputError(f"{folder}: another {job} is writing there; wait for it to end") from error
+        yield
+    finally:
+        os.close(lock)

@@ -32,7 +32,7 @@ from reshelf.metrics.bootstrap import Interval, interval, resample
 
 Scores = Sequence[npt.NDArray[np.floating]]
 _RESAMPLES = 2000
-_FEWEST = 100
+FEWEST = 100
 """Shoppers with a click: an interval of fewer is not one."""
 
 
@@ -78,14 +78,14 @@ class Improvement:
     @property
     def is_sure(self) -> bool:
         """Whether there are enough shoppers, and the interval is above zero."""
-        return self.shoppers >= _FEWEST and self.difference.low > 0
+        return self.shoppers >= FEWEST and self.difference.low > 0
 
     def sentence(self) -> str:
         """For people."""
         mean, low, high = self.difference
         found = f"new {self.new:.4f}, running {self.running:.4f}: {mean:+.4f} ({low:+.4f} to {high:+.4f})"
-        if self.shoppers < _FEWEST:
-            return f"{found}, of {self.shoppers} shoppers with a click; it takes {_FEWEST}"
+        if self.shoppers < FEWEST:
+            return f"{found}, of {self.shoppers} shoppers with a click; it takes {FEWEST}"
         return f"{found}, of {self.shoppers:,} shoppers with a click"
 
 

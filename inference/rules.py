@@ -15,7 +15,7 @@ They come after scoring, never into the model. What they leave alone stays in th
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -143,6 +143,13 @@ class Rules(_Model):
             boosts=[*others.boosts, *self.boosts], limits=[*others.limits, *self.limits],
         )  # fmt: skip
 
+    def permitted(self, items: Iterable[Item]) -> Iterator[int]:
+        """Which items `only` and `never` leave in a list, by their places."""
+        only, never = [_Test(where) for where in self.only], [_Test(where) for where in self.never]
+        for k, item in enumerate(items):
+            if not any(test.fits(item) for test in never) and (not only or any(test.fits(item) for test in only)):
+                yield k
+
     def arrange(self, values: np.ndarray, items: Sequence[Item]) -> Arranged:
         """The order of a list.
 
@@ -179,12 +186,7 @@ class Rules(_Model):
 
     def _arranged(self, order: Sequence[int] | np.ndarray, items: Sequence[Item], matches: np.ndarray) -> Arranged:
         notes: dict[int, list[str]] = {}
-        only, never = [_Test(where) for where in self.only], [_Test(where) for where in self.never]
-        kept = [
-            k
-            for k, item in enumerate(items)
-            if not any(test.fits(item) for test in never) and (not only or any(test.fits(item) for test in only))
-        ]
+        kept = list(self.permitted(items))
         counts = Counter(removed=len(items) - len(kept))
         for boost, found in zip(self.boosts, matches[:, kept], strict=True):
             for at in np.flatnonzero(found).tolist():

@@ -64,6 +64,11 @@ COMMANDS = {
         "reshelf.data.propensity.estimate.estimate",
         "estimate how likely each place of a list is examined (position bias)",
     ),
+    "data ubi": Command(
+        "reshelf.data.ubi_export.UbiConfig",
+        "reshelf.data.ubi_export.export_ubi",
+        "write served lists and events as User Behavior Insights 1.3",
+    ),
     "data show": Command(
         "reshelf.data.show.ShowConfig",
         "reshelf.data.show.show",
@@ -120,6 +125,12 @@ COMMANDS = {
         "reshelf.evaluation.promotion.PromoteConfig",
         "reshelf.evaluation.promotion.promote",
         "put a new reranker in the place of the running one, if it is better on served lists",
+        first="model",
+    ),
+    "retrain": Command(
+        "reshelf.retrain.RetrainConfig",
+        "reshelf.retrain.retrain",
+        "learn from the lists that were served, and promote what is better: every night",
         first="model",
     ),
     "experiment report": Command(

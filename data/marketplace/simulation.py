@@ -5,7 +5,7 @@ data = simulate(MarketplaceConfig(seed=1, train_lists=200, valid_lists=50, test_
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -123,8 +123,14 @@ class Simulator:
         key = np.arange(n) / max(n - 1, 1) - self.config.promotion * (self.shop.level[rows] - 1) / 4
         return ranks(-key), False
 
-    def shopper(self, number: int) -> Iterator[RankingList]:
-        """The lists of one shopper, in the order of time."""
+    def shopper(
+        self, number: int, scores_of: Callable[[RankingList], np.ndarray] | None = None
+    ) -> Iterator[RankingList]:
+        """The lists of one shopper, in the order of time.
+
+        Args:
+            scores_of: what the shop orders by: takes a list without labels, gives float [K]. None for `places`.
+        """
         rng = np.random.default_rng([self.config.seed, 1, number])
         shown_rng = np.random.default_rng([self.config.seed, 2, number])  # apart: the shopper stays who they are
         shop = self.shop
@@ -142,23 +148,25 @@ class Simulator:
             matches = (shop.colour[rows] == asked_colour) | (shop.material[rows] == asked_material)
             wishes = shoppers.wish_in_list(shop, taste, rows, category, matches, self.config.context)
             places, at_random = self.places(rows, shown_rng)
-            labels = shoppers.behave(wishes, self.config.position_bias, rng, self.config.decisiveness, places)
             ids = tuple(str(i) for i in shop.ids[rows])
             list_id = f"s{self.config.seed}-{number}-{n}"
             if at_random:
                 self.shown_at_random.add(list_id)
-            yield RankingList(
+            ranking = RankingList(
                 list_id=list_id,
                 user_id=f"s{self.config.seed}-{number}",
                 time=now,
                 query=query,
                 history=tuple(history),
                 candidates=ids,
-                labels=tuple(int(x) for x in labels),
                 scores=tuple(float(s) for s in scores),
-                positions=tuple(int(p) for p in places),
                 utility=tuple(float(u) for u in shoppers.expected_utility(wishes)),
             )
+            if scores_of is not None:
+                places = ranks(scores_of(ranking))
+            labels = shoppers.behave(wishes, self.config.position_bias, rng, self.config.decisiveness, places)
+            outcome = {"labels": tuple(int(x) for x in labels), "positions": tuple(int(p) for p in places)}
+            yield ranking.model_copy(update=outcome)
             for row in np.flatnonzero(labels):
                 now += timedelta(minutes=1)
                 history.append(Event(kind=KINDS[int(labels[row])], time=now, item_id=ids[row]))

@@ -10,9 +10,7 @@ theirs, so a job that is killed at any moment has every list in a finished shard
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,7 +21,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from reshelf.data.atomic import atomic, check_writable
+from reshelf.data.atomic import atomic, locked_folder
 from reshelf.errors import InputError
 from reshelf.inference.batch.rows import Reject
 from reshelf.prompts.builder import Truncated
@@ -85,17 +83,7 @@ def lock_folder(out: Path) -> Iterator[None]:
     Raises:
         InputError: it cannot be written to, another job is writing to it, or it holds files of another kind.
     """
-    check_writable(out)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"cannot write {out}: {error.strerror}; choose another output folder") from error
-    folder = os.open(out, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the system lets go of it however this process ends
-        except BlockingIOError as error:
-            raise InputError(f"{out}: another batch job is writing there; wait for it to end") from error
+    with locked_folder(out, "batch job"):
         for path in sorted(out.iterdir()):
             ours = path.name in (MANIFEST, REPORT) or _SHARD.fullmatch(path.name)
             if not ours and not _PARTIAL.fullmatch(path.name):
@@ -103,8 +91,6 @@ def lock_folder(out: Path) -> Iterator[None]:
         for path in out.glob(".*.partial"):
             path.unlink()
         yield
-    finally:
-        os.close(folder)
 
 
 def begin(out: Path, manifest: Mapping[str, Any]) -> bool:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from reshelf.inference.serving.drift import Drift
 from reshelf.inference.serving.schemas import Meta
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -18,7 +19,9 @@ class Metrics:
     """One server's numbers."""
 
     def __init__(self) -> None:
-        self.registry = CollectorRegistry()
+        self.registry = CollectorRegistry(auto_describe=True)
+        self.drift = Drift()
+        self.registry.register(self.drift)
         self.requests = Counter("reshelf_requests", "Requests answered.", ["route", "status"], registry=self.registry)
         self.seconds = Histogram(
             "reshelf_request_seconds", "From arrival to reply.", ["route"], buckets=_SECONDS, registry=self.registry

@@ -22,6 +22,7 @@ from fastapi.concurrency import run_in_threadpool
 from reshelf.data.bm25 import Bm25Index
 from reshelf.data.dataset_folder import read_records
 from reshelf.data.schema import Item, RankingList
+from reshelf.inference.rules import Rules
 from reshelf.inference.serving.dependencies import Admitted, Served
 from reshelf.inference.serving.refusals import RefusedError
 from reshelf.translation import translations
@@ -60,9 +61,11 @@ class PageSearch:
             found.setdefault(one.user_id, one)
         return sorted(found.values(), key=lambda one: not one.history)[:_LISTS]
 
-    def search(self, query: str) -> list[str]:
-        """Ids of the best items by BM25; none where no word is found."""
-        return [self._ids[place] for place in self._index.top(query, _FOUND)]
+    def search(self, query: str, rules: Rules | None) -> list[str]:
+        """Ids of the best items by BM25 that a tenant's rules permit; none where no word is found."""
+        found = [self._ids[place] for place in self._index.top(query, len(self._ids))]
+        permitted = (rules or Rules()).permitted(self.catalogue[item_id] for item_id in found)
+        return [found[k] for k in islice(permitted, _FOUND)]
 
     def described(self, item_ids: list[str]) -> dict[str, Any]:
         """What the page shows of items."""
@@ -117,9 +120,9 @@ async def lists(request: Request, tenant: Admitted, service: Served) -> dict[str
 
 
 @page_routes.get("/ui/search")
-async def search(request: Request, query: str, _: Admitted) -> dict[str, Any]:
+async def search(request: Request, query: str, tenant: Admitted) -> dict[str, Any]:
     shop: PageSearch = request.app.state.shop
     if len(query) > _QUERY:
         raise RefusedError(f"{len(query)} characters; send at most {_QUERY}", "query")
-    found = await run_in_threadpool(shop.search, query)
+    found = await run_in_threadpool(shop.search, query, tenant.rules)
     return {"candidates": found, "items": shop.described(found)}

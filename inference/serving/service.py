@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 
 import numpy as np
@@ -18,6 +18,7 @@ from reshelf.inference.ranking import Interleaved, NonFiniteScoreError, Ranked, 
 from reshelf.inference.rules import Arranged
 from reshelf.inference.serving.config import ServeConfig
 from reshelf.inference.serving.documents import check_lengths, items_of, unknown_ids
+from reshelf.inference.serving.drift import SHOWN
 from reshelf.inference.serving.engine.models import Models, ServedModel
 from reshelf.inference.serving.engine.queue import UnservedError
 from reshelf.inference.serving.metrics import Metrics
@@ -135,6 +136,8 @@ class Service:
         meta.rules = arranged.counts
         teams = trial.teams(interleaved)
         results = ranked_documents(request, items, ranked, arranged, teams)
+        if ranked is not None:
+            self._watch_drift(tenant, request, candidates, ranked, arranged)
         if not rules or not (rules.only or rules.never):  # nobody knows what the others are
             results += invalid_documents(request, items, len(results))
         stages.end("order")
@@ -156,6 +159,20 @@ class Service:
             meta=meta,
             usage={"total_tokens": meta.prompt_tokens},
         )
+
+    def _watch_drift(
+        self, tenant: Tenant, request: RerankRequest, candidates: Sequence[Item], ranked: Ranked, arranged: Arranged
+    ) -> None:
+        unknown = sum(item.item_id not in self.catalogue for item in candidates) if self.catalogue else 0
+        self.metrics.drift.ranked(ranked.scores, unknown)
+        if request.user_id is not None:
+            first = arranged.order[: min(request.top_n or SHOWN, SHOWN)]
+            chances = ranked.probabilities
+            if chances is None:
+                chances = 0.5 * (1 + np.tanh(0.5 * ranked.scores.astype(float)))
+            self.metrics.drift.served(
+                tenant.name, request.user_id, {candidates[k].item_id: float(chances[k]) for k in first.tolist()}
+            )
 
     def _context(self, tenant: Tenant, request: RerankRequest, started: float, meta: Meta) -> RequestContext:
         """The request's documents as items; those that are none are named in `meta`, or refused."""

@@ -46,10 +46,12 @@ class Shoppers:
             RefusedError: the store does not answer; nothing was acknowledged and the same may be sent again.
         """
         try:
-            return await self._store.append(tenant.name, events, counted=self._catalogue)
+            stored = await self._store.append(tenant.name, events, counted=self._catalogue)
         except StoreError as error:
             self._count_store_error(error)
             raise RefusedError("events cannot be kept now; send them again", status=503, wait_s=1) from error
+        self._metrics.drift.happened(tenant.name, events)
+        return stored
 
     async def export(self, tenant: Tenant, user_id: str) -> ExportReply:
         """All that is kept of a shopper.
@@ -72,6 +74,7 @@ class Shoppers:
         Raises:
             RefusedError: the store does not answer.
         """
+        self._metrics.drift.forget(tenant.name, user_id)
         try:
             return await self._store.forget(tenant.name, user_id)
         except StoreError as error:

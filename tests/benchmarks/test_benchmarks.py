@@ -25,6 +25,7 @@ PROMISED = {
     "serving": ["first_reply_s", "overhead_ms_10", "overhead_share_100", "load_80%_5xx", "load_300%_p99 ms"],
     "fuzz": ["fuzz_cases", "fuzz_5xx", "fuzz_not_as_documented"],
     "hostile": ["hostile_places_up_beyond_plain", "hostile_control_tokens"],
+    "nights": ["nights_share_of_unbiased", "nights_minus_unbiased_low", "nights_gain"],
     "feature_dropout": ["dropout_cost", "dropout_without_one", "dropout_without_all"],
     "data_needed": [],
     "against_past": ["score_small_vs_past", "score_real_vs_past", "finetune_real_vs_past", "serve_requests_vs_past"],

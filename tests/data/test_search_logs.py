@@ -13,6 +13,7 @@ import pytest
 from log_samples import Seen, copied, imported, lists_of, past, seen
 
 from reshelf.data.served_lists import SERVED_SCHEMA
+from reshelf.data.ubi_export import EVENTS, QUERIES, UbiConfig, export_ubi
 
 SPLIT = {"split__valid": 0.2, "split__test": 0.2}
 
@@ -61,6 +62,30 @@ def test_lists_that_were_served(tmp_path: Path) -> None:
         Seen("bob", "03-04 10:00", "mug", "7:1 9:0", "purchase 20"),
     ]
     assert [ranking.positions for ranking in lists_of(data)] == [(2, 1, 3), (2, 1), (1, 2), (2, 1)]
+
+    with (root / "events.csv").open("a") as events:
+        events.write("2026-03-07T10:00:00Z,eve,view,8,,\nnever,eve,view,8,,\n")
+    export_ubi(UbiConfig(root, root, "shop"))
+    queries, events_out = ([json.loads(line) for line in (root / name).open()] for name in (QUERIES, EVENTS))
+    assert queries[0] == {
+        "application": "shop", "query_id": "l1", "query_response_id": "l1", "client_id": "ann", "user_query": "mug",
+        "timestamp": "2026-03-01T10:00:00.000000Z", "query_response_hit_ids": ["8", "7", "9"],
+        "query_attributes": {"model": None, "experiment": None, "arm": None, "fallback": None},
+    }  # fmt: skip
+    assert [one["query_id"] for one in queries] == ["l1", "l2", "l3", "l4"], "nobody's is of nobody knows what"
+    assert events_out[1] == {
+        "application": "shop", "action_name": "add_to_cart", "query_id": "l1", "client_id": "ann",
+        "timestamp": "2026-03-01T10:01:00.000000Z",
+        "event_attributes": {"object": {"object_id": "8"}, "position": {"ordinal": 1}},
+    }  # fmt: skip
+    assert events_out[-1]["action_name"] == "view"
+    assert events_out[-1]["event_attributes"]["position"] is None, "it was on no list"
+    again, _ = imported("ubi", tmp_path / "ubi", root, **SPLIT)
+    for ours, theirs in zip(lists_of(data), lists_of(again), strict=True):
+        assert (ours.user_id, ours.time, ours.query) == (theirs.user_id, theirs.time, theirs.query)
+        assert ours.history == theirs.history
+        for one in ("labels", "positions"):
+            assert dict(zip(ours.candidates, getattr(ours, one))) == dict(zip(theirs.candidates, getattr(theirs, one)))
 
 
 def test_ubi_indexes_may_be_packed(tmp_path: Path) -> None:

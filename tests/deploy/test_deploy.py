@@ -74,8 +74,10 @@ def test_compose_mounts_what_the_config_names(config: ServeConfig) -> None:
     assert own["ports"] == [f"{config.port}:{config.port}"]
     for volume in (v for name in ("prometheus", "grafana") for v in services[name]["volumes"]):
         assert (ROOT / volume.split(":")[0]).is_file()
-    targets = yaml.safe_load(read("prometheus.yaml"))["scrape_configs"][0]["static_configs"][0]["targets"]
-    assert targets == [f"reshelf:{config.port}"]
+    scraped = yaml.safe_load(read("prometheus.yaml"))
+    assert scraped["scrape_configs"][0]["static_configs"][0]["targets"] == [f"reshelf:{config.port}"]
+    mounted = {volume.split(":")[1] for volume in services["prometheus"]["volumes"]}
+    assert set(scraped["rule_files"]) < mounted
 
 
 def test_kubernetes_mounts_probes_and_asks_what_is_there(
@@ -98,14 +100,16 @@ def test_kubernetes_mounts_probes_and_asks_what_is_there(
         assert selector == label
 
 
-def test_dashboard_and_autoscaler_read_metrics_that_the_service_has(kubernetes: dict[str, Any]) -> None:
+def test_dashboard_alerts_and_autoscaler_read_metrics_that_the_service_has(kubernetes: dict[str, Any]) -> None:
     metrics = Metrics()
     metrics.watch(lambda: 0, lambda: 0, lambda: 0, lambda: 1)
     there = {sample.name for family in metrics.registry.collect() for sample in family.samples}
-    labels = {"route", "status", "reason", "stage", "read", "le"}
+    labels = {"route", "status", "reason", "stage", "read", "le", "probability"}
     dashboard = json.loads(read("grafana/dashboard.json"))
     queries = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
     assert len(queries) > 8
+    alerts = yaml.safe_load(read("alerts.yaml"))["groups"][0]["rules"]
+    queries += [alert["expr"] for alert in alerts]
     for query in queries:
         named = set(re.findall(r"reshelf_\w+", query))
         assert named

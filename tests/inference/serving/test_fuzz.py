@@ -17,7 +17,8 @@ from tests.inference.serving.server import Server
 
 @pytest.mark.slow
 def test_whatever_comes_is_answered_as_documented(server: Server, tmp_path: Path) -> None:
-    done = subprocess.run(command(server.url, 25), capture_output=True, text=True, cwd=tmp_path, timeout=500)
+    asking = command(server.url, tmp_path, 25)
+    done = subprocess.run(asking, capture_output=True, text=True, cwd=tmp_path, timeout=500)
     assert done.returncode == 0, done.stdout[-6000:]
     assert server.http.get("/ready").status_code == 200
 

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from reshelf.cli import main
+from reshelf.data.schema import Item
 from reshelf.inference.client import Client, ServiceError
 from reshelf.inference.serving.schemas import SentEvent
 from reshelf.inference.serving.tenants import KeyConfig, Tenants, read_tenants
@@ -25,10 +26,15 @@ def make_key(file: Path, capsys: pytest.CaptureFixture[str], name: str, *flags: 
     return capsys.readouterr().out.strip()
 
 
-def test_tenants_are_apart(serve: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_tenants_are_apart(
+    serve: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], catalogue: dict[str, Item]
+) -> None:
     file = tmp_path / "tenants.yaml"
     keys = {name: make_key(file, capsys, name) for name in ("a", "b")}
     operator = make_key(file, capsys, "watch", "--operator")
+    entries = yaml.safe_load(file.read_text())
+    entries["tenants"][1]["rules"] = {"only": [{"brand": ["Nord"]}], "never": [{"item_id": ["p3"]}]}
+    file.write_text(yaml.safe_dump(entries))
     assert not any(key in file.read_text() for key in (*keys.values(), operator))
     server: Server = serve(tmp_path, "--tenants", file)
     with Client(server.url, keys["a"]) as a, Client(server.url, keys["b"]) as b:
@@ -45,6 +51,16 @@ def test_tenants_are_apart(serve: Any, tmp_path: Path, capsys: pytest.CaptureFix
         assert a.rerank("coat", DOCUMENTS, **ask).meta.cached_tokens > 0
         assert b.rerank("coat", DOCUMENTS, **ask).meta.cached_tokens == 0
         assert a.rerank("coat", DOCUMENTS, **mine).meta.history["events"] == 1
+    found = {}
+    for name, key in keys.items():
+        held = {"Authorization": f"Bearer {key}"}
+        asked = {"query": " ".join(item.title for item in catalogue.values())[:200]}
+        found[name] = server.http.get("/ui/search", params=asked, headers=held).json()
+        assert found[name]["items"].keys() == set(found[name]["candidates"])
+        assert server.http.get("/ui/lists", headers=held).json() == {"lists": [], "items": {}}
+    assert len(found["a"]["candidates"]) == 40
+    everything = {name for name, item in catalogue.items() if item.brand == "Nord" and name != "p3"}
+    assert set(found["b"]["candidates"]) == everything, "it searches what its rules permit"
     for header, status in (
         ({}, 401),
         ({"Authorization": "Bearer wrong"}, 401),

@@ -1,0 +1,119 @@
+"""`reshelf retrain`: a new reranker from the lists that were served, in the running one's place if it is better.
+
+    reshelf retrain runs/shop/model --root logs/shop --out runs/shop/retrain
+
+The steps are `reshelf data import`, `data propensities`, `finetune` and `promote`. A command that was killed goes on
+where it was when it is repeated. After one that came to an end, with or without a promotion, or was refused, the next
+begins anew, for there are newer logs. What became of it is in OUT/promotion.json.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from reshelf.config import load_yaml
+from reshelf.data.atomic import atomic, locked_folder
+from reshelf.data.dataset_folder import load_dataset_folder
+from reshelf.data.importing.importer import ImportConfig, import_folder
+from reshelf.data.propensity.estimate import PropensityConfig, estimate
+from reshelf.errors import DivergedError, InputError
+from reshelf.evaluation.promotion import FEWEST, PromoteConfig, promote
+from reshelf.finetune.card import CARD
+from reshelf.finetune.config import FinetuneConfig
+from reshelf.finetune.run import CONFIG, finetune
+from reshelf.modeling.checkpoint import SPEC_FILE, read_spec
+from reshelf.modeling.loading import check_base_exists
+
+RESULT = "promotion.json"
+
+
+@dataclass
+class RetrainConfig:
+    """A new reranker from served lists, promoted if it is better."""
+
+    model: Path
+    """The running reranker folder. Its config.yaml says how to finetune, over the same base."""
+    root: Path
+    """Folder with the log of served lists, your page's events and your catalogue, where the mapping looks for them."""
+    out: Path
+    """Folder for the data set, the propensities and the new reranker. What a finished call left is replaced."""
+    mapping: str = "served_lists"
+    """The mapping file (YAML) of these tables, or the name of a shipped one."""
+    trust_remote_code: bool = False
+    """Run Python code that comes with the base; only for authors you trust. A reranker cannot ask for it."""
+
+
+def retrain(config: RetrainConfig, console: Console | None = None) -> None:
+    """Import, estimate propensities, finetune, compare, and promote.
+
+    Raises:
+        InputError: the running reranker, the logs or the folders cannot be used.
+        DivergedError: as `finetune`.
+    """
+    console = console or Console()
+    run = _run(config)
+    with locked_folder(config.out, "`reshelf retrain`"):
+        _clear_finished(config.out)
+        try:
+            _retrain(config, run, console)
+        except (InputError, DivergedError) as error:
+            _write(config.out, {"promoted": False, "problem": str(error)})
+            raise
+
+
+def _retrain(config: RetrainConfig, run: FinetuneConfig, console: Console) -> None:
+    data, model, propensities = config.out / "data", config.out / "model", config.out / "propensities.json"
+    console.rule("1. Lists from what was served, and what came of them")
+    if not data.is_dir():
+        import_folder(ImportConfig(config.mapping, data, config.root))
+    clicks = {one.user_id for one in load_dataset_folder(data, ["test"]).lists["test"] if any(one.labels or ())}
+    if len(clicks) < FEWEST:
+        console.print(f"not retrained: {len(clicks)} shoppers with a click on a held-out list; it takes {FEWEST}")
+        _write(config.out, {"promoted": False, "shoppers": len(clicks)})
+        return
+    console.rule("2. How likely each place is examined")
+    if not propensities.is_file():
+        estimate(PropensityConfig(data, out=propensities))
+    console.rule("3. Finetuning as the running reranker was")
+    if not (model / SPEC_FILE).is_file() or not (model / CARD).is_file():
+        finetune(run)
+    console.rule("4. Against the running reranker, on held-out lists")
+    promote(
+        PromoteConfig(
+            model, config.model, data, propensities, engine="transformers", out=config.out / RESULT,
+            trust_remote_code=config.trust_remote_code,
+        )
+    )  # fmt: skip
+
+
+def _run(config: RetrainConfig) -> FinetuneConfig:
+    """The running reranker's finetuning, on other data; without a teacher, for nobody scores served lists."""
+    spec = read_spec(config.model, config.trust_remote_code)
+    path = config.model / CONFIG
+    if not path.is_file():
+        raise InputError(f"{config.model} has no {CONFIG}, which says how to finetune; put it there")
+    changes: dict[str, Any] = {f"model.{name}": value for name, value in vars(spec.model).items()}
+    changes |= {"data": config.out / "data", "out": config.out / "model", "distil.feature": "", "overwrite": False}
+    changes["propensities"] = config.out / "propensities.json"
+    check_base_exists(spec.model.base, spec.model.revision)
+    return load_yaml(FinetuneConfig, path, **changes)
+
+
+def _clear_finished(out: Path) -> None:
+    """Remove what a finished call left; the file that says it is finished goes last."""
+    if (out / RESULT).is_file():
+        for folder in (out / "model", out / "data"):
+            shutil.rmtree(folder, ignore_errors=True)
+        (out / "propensities.json").unlink(missing_ok=True)
+        (out / RESULT).unlink()
+
+
+def _write(out: Path, facts: dict[str, Any]) -> None:
+    with atomic(out / RESULT) as partial:
+        partial.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
