@@ -128,7 +128,8 @@ class _Plan:
         mapping = load_mapping(config.mapping)
         root = (config.root or Path(mapping.root)).resolve()
         mine = {"mapping": file_sha256(find_mapping(config.mapping)), "root": str(root)}
-        if not path.is_file():
+        finished = any((config.out / folder).exists() for folder in ("data", "base", "model"))
+        if not path.is_file() or not finished:  # a mapping that the import refused may be corrected
             plan = cls(path, mine)
             config.out.mkdir(parents=True, exist_ok=True)
             plan._write()

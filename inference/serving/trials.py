@@ -146,11 +146,9 @@ class Trials:
     async def _scores(self, model: ServedModel, context: RequestContext) -> np.ndarray | None:
         with model.held():
             try:
-                new = await self._shoppers.new_events(
-                    context.tenant, context.request, context.candidates, model.signals, context.due
-                )
+                live = await self._shoppers.live(context.tenant, model.signals, context.due)
                 meta = Meta(engine="")
-                _, scores = await score_list(model, context, new, meta, Stages(meta, time.perf_counter()))
+                _, scores = await score_list(model, context, live, meta, Stages(meta, time.perf_counter()))
                 return scores
             except (TimeoutError, UnservedError, NonFiniteScoreError, MissingFeaturesError, RefusedError):
                 return None
