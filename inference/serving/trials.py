@@ -171,6 +171,7 @@ class Trials:
             served=arranged.order[: request.top_n],
             model="" if model is None else model.name,
             model_sha256="" if model is None else model.sha256,
+            language="" if model is None else model.spec.prompt.language,
             personalization=trial.weight,
             scores=None if ranked is None else ranked.scores,
             experiment=trial.name,
