@@ -1,6 +1,6 @@
 """What a reranker gains from more data: nDCG over the number of lists and events, with numbers per product and without.
 
-    make bench NAME=data_needed        # a quarter of an hour of one core
+    make bench NAME=data_needed        # an hour of one core
 
 Real purchases: the Amazon Beauty search lists. A shop of some of the shoppers knows only what they did: its signals and
 its first stage are counted from their events, its small base reads their sessions, and its reranker is finetuned on
@@ -35,7 +35,7 @@ from reshelf.finetune.run import finetune
 from reshelf.inference.reranker import Reranker
 from reshelf.metrics.bootstrap import interval, resample
 
-PARTS = {0: 600, 2: 1000, 8: 2000, 24: 3000}
+PARTS = {0: 600, 2: 1000, 8: 2000}
 """Sixty-fourths of the other shoppers, and how many texts the base reads."""
 _TEST, _VALID = 5, 2
 """Sixty-fourths of the published lists that are measured and validated on."""

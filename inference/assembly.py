@@ -29,7 +29,7 @@ from reshelf.prompts.levels import FeatureLevels, field_of
 LEAST_KNOWN = 0.1
 """Share of its numbers that a list must have to be ranked by a model that has seen missing ones: below it the model has
 little but text to go by, whose worth differs from shop to shop. Without any number nDCG@10 was 0.04 where the first
-stage had 0.21 (Amazon Beauty, 1,843 events; 0.06 with a tenth, 0.08 with half), and 0.81 where it had 0.41 (simulated
+stage had 0.21 (Amazon Beauty, 8,323 events; 0.08 with a tenth, 0.14 with half), and 0.81 where it had 0.41 (simulated
 shop): no one share is right for both (`benchmarks.data_needed`, `benchmarks.feature_dropout`)."""
 REQUEST = "request"
 """Id of the list and of the shopper: neither is in a prompt."""
