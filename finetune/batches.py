@@ -155,6 +155,7 @@ class Batch:
     """Packed lists with padded labels."""
 
     packed: PackedBatch
+    """Stays on the CPU until it is scored."""
     labels: torch.Tensor
     """int64 [B, K], padded with 0."""
     mask: torch.Tensor
@@ -168,7 +169,7 @@ class Batch:
 
     def to(self, device: torch.device | str, **_: Any) -> Batch:
         return Batch(
-            self.packed.to(device),
+            self.packed,
             self.labels.to(device),
             self.mask.to(device),
             self.weights.to(device),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from reshelf.finetune.losses.weighted_sum import LossSum
 from reshelf.finetune.packed_trainer import PackedTrainer
 from reshelf.finetune.progress import TableProgress
 from reshelf.finetune.validation import SPREAD, UNRANKED, Validation
+from reshelf.modeling.graphs import Graphs
 from reshelf.modeling.score import score
 
 logger = logging.getLogger("reshelf.finetune")
@@ -131,6 +133,15 @@ class ListTrainer(PackedTrainer):
             losses.append(self._teaching.loss(scores, batch.teacher, batch.mask, batch.weights))
         return losses
 
+    @cached_property
+    def _graphs(self) -> Graphs | None:
+        """None where gradients are exchanged while a backward pass runs, or activations are computed again in it."""
+        model: Any = self.model
+        if self.args.world_size > 1 or model.is_gradient_checkpointing:
+            return None
+        graphs = Graphs(model, training=True)
+        return graphs if graphs.usable else None
+
     def compute_loss(  # type: ignore[override]
         self, model: Any, inputs: Batch, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> torch.Tensor:
@@ -140,7 +151,9 @@ class ListTrainer(PackedTrainer):
         what teaches, lists or candidates, whatever share of them a process had: for the loss on labels and for that on
         the teacher's scores, each over its own.
         """
-        scores = padded(score(model, inputs.packed), inputs.mask)
+        graphs = self._graphs
+        values = graphs.score(inputs.packed) if graphs else score(model, inputs.packed.to(self.args.device))
+        scores = padded(values, inputs.mask)
         losses = self._losses(scores, inputs, inputs.inverse_propensity)
         parts = torch.stack([part.sum for part in losses]) / num_items_in_batch.clamp_min(1e-12) * self.args.world_size
         if self._teaching is None:

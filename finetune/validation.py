@@ -142,4 +142,4 @@ def _scored(
         first = start + state.process_index * len(together) // state.num_processes  # as `share` cuts
         # Where a model is spread over processes all must take part; who has no list scores one for nothing.
         batch = collate(mine or examples[:1]).to(device)
-        yield first, mine, batch, padded(score(model, batch.packed), batch.mask)
+        yield first, mine, batch, padded(score(model, batch.packed.to(device)), batch.mask)

@@ -6,8 +6,8 @@
 Registered with transformers' AttentionInterface, so any of its causal LMs runs with it. Scores equal those of K
 separate prompts up to float rounding, in layers with a sliding window as in others. There is no T×T mask, and neither
 K copies of the prefix's keys and values nor a matrix of attention weights: on a CPU a list is a few calls of torch's
-flash attention (`modeling.attention_pieces`), on a GPU the whole row is one FlexAttention call that skips the blocks
-nobody may see (`modeling.attention_flex`).
+flash attention (`modeling.attention_pieces`), on a GPU the whole row is two of them (`modeling.attention_varlen`), or
+one FlexAttention call that skips the blocks nobody may see, where those kernels do not go (`modeling.attention_flex`).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from transformers import AttentionInterface
 
 from reshelf.modeling.attention_flex import flex
 from reshelf.modeling.attention_pieces import pieces
-from reshelf.modeling.flash import takes
+from reshelf.modeling.attention_varlen import takes, varlen
 from reshelf.modeling.packing import Layout
 
 SHARED_PREFIX = "reshelf_shared_prefix"
@@ -60,13 +60,15 @@ def shared_prefix_attention(
     for name, setting in (("soft-capped logits", softcap), ("dropout", dropout or None)):
         if setting is not None:
             raise NotImplementedError(f"shared-prefix attention has no {name}, and the model asks for it")
-    layout = layout or Layout.causal(query.shape[2])
+    layout = layout or Layout.causal(query.shape[2]).to(query.device)
     window = sliding_window if sliding_window is not None and sliding_window < layout.longest else None
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     past = None if layout.past is None else layout.past.layers[module.layer_idx]
     if layout.keep:
         _keep(module.layer_idx, key, value, layout)
-    attend = pieces if takes(query) else flex
+    if takes(query, window, past, s_aux):
+        return varlen(query, key, value, layout, scale), None
+    attend = flex if query.is_cuda else pieces
     return attend(query, key, value, layout, scale, past, window, s_aux), None
 
 

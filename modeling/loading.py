@@ -22,6 +22,7 @@ from transformers.utils.logging import disable_progress_bar
 from reshelf.errors import InputError
 from reshelf.modeling.attention import SHARED_PREFIX
 from reshelf.modeling.base_checks import CHOOSE, add_missing_start, check_attention, check_config, check_weights
+from reshelf.modeling.fused import fuse_elementwise
 from reshelf.modeling.hub import hub_problem, is_hub_id
 
 if TYPE_CHECKING:
@@ -144,6 +145,8 @@ def load_base(
             "language model"
         )
     keep_four_bit_exact(model.eval(), dtype)
+    if model.device.type == "cuda":
+        fuse_elementwise(model)
     check_weights(model, config.base)
     check_attention(model, config.base)
     if (start := add_missing_start(tokenizer, shape)) is not None:
@@ -187,6 +190,8 @@ def add_lora(model: Any, config: LoraConfig) -> peft.PeftModel:
     """
     import peft
 
+    from reshelf.modeling.low_rank import fuse_updates
+
     adapted = peft.get_peft_model(
         model,
         peft.LoraConfig(
@@ -198,6 +203,8 @@ def add_lora(model: Any, config: LoraConfig) -> peft.PeftModel:
         ),
     )
     compute_in_input_dtype(adapted)
+    if model.dtype != torch.float32:  # in float32, peft's own computation is the reference
+        fuse_updates(adapted)
     return adapted
 
 

@@ -1,10 +1,12 @@
-"""Lists as one row of tokens: [prefix | item 1 | … | item K], list after list, with no padding at all.
+"""Lists as one row of tokens, all prefixes before all items, with no padding at all.
 
     batch = pack([builder.build(ranking) for ranking in lists])
     batch.input_ids.shape      # [1, T], T = the number of distinct tokens
 
-An item continues the prefix: its positions start where the prefix ends, whatever its place in the row, and `layout`
-tells the shared-prefix attention what it may see.
+    [prefix of list 1 | … | prefix of list B | items of list 1 | … | items of list B]
+
+An item continues its list's prefix: its positions start where the prefix ends, whatever its place in the row, and
+`layout` tells the shared-prefix attention what it may see.
 """
 
 from __future__ import annotations
@@ -70,10 +72,44 @@ class ListLayout:
 
 
 @dataclass(frozen=True, eq=False)
+class Boundaries:
+    """The same for kernels that take cumulative lengths, all int32 and on the row's device.
+
+    Every token sees its own sequence up to itself. Beside that, the tokens of stretch n of `queries` see those of
+    stretch n of `keys`: items see their list's prefix, and the prefixes, which are the first stretch, no more. The last
+    stretch has no queries, and the items as keys: kernels write no gradient of keys that are in no stretch.
+    """
+
+    sequences: torch.Tensor
+    """[S + 1]: where each prefix and each item begins, and the end of the row."""
+    queries: torch.Tensor
+    """[B + 3]: 0, the end of the prefixes, the end of each list's items, and the end of the row."""
+    keys: torch.Tensor
+    """[B + 3]: 0, 0, the end of each list's prefix, and the end of the row."""
+    longest: tuple[int, int, int]
+    """At least the longest stretch of each."""
+
+    def to(self, device: torch.device | str) -> Boundaries:
+        return Boundaries(self.sequences.to(device), self.queries.to(device), self.keys.to(device), self.longest)
+
+
+def boundaries(prefixes: Sequence[int], items: Sequence[np.ndarray]) -> Boundaries:
+    """Of lists whose prefixes, and whose items, are so many tokens long."""
+    lists = [int(lengths.sum()) for lengths in items]
+    cumulative = [np.cumsum(lengths) for lengths in (
+        [0, *prefixes, *np.concatenate(items).tolist()], [0, sum(prefixes), *lists, 0], [0, 0, *prefixes, sum(lists)],
+    )]  # fmt: skip
+    sequences, queries, keys = (torch.from_numpy(ends.astype(np.int32)) for ends in cumulative)
+    sequence, query, key = (int(np.diff(ends).max()) for ends in cumulative)
+    return Boundaries(sequences, queries, keys, (sequence, query, key))
+
+
+@dataclass(frozen=True, eq=False)
 class Layout:
-    """What the tokens of a row may see: one part per list, in the order of the row."""
+    """What the tokens of a row may see: one part per list."""
 
     parts: tuple[ListLayout, ...]
+    boundaries: Boundaries
     past: Past | None = None
     """The beginning of the only list's prefix, which is not in the row."""
     keep: tuple[Past, ...] = ()
@@ -82,11 +118,12 @@ class Layout:
     @classmethod
     def causal(cls, length: int) -> Layout:
         """A row that is one plain causal sequence."""
-        return cls((ListLayout(Sequences(0, length, longest=length), Sequences(length)),))
+        parts = (ListLayout(Sequences(0, length, longest=length), Sequences(length)),)
+        return cls(parts, boundaries([length], [np.zeros(0, dtype=np.int64)]))
 
     def to(self, device: torch.device | str) -> Layout:
         parts = tuple(ListLayout(part.prefix, part.items.to(device)) for part in self.parts)
-        return replace(self, parts=parts)
+        return replace(self, parts=parts, boundaries=self.boundaries.to(device))
 
     @property
     def behind(self) -> int:
@@ -96,25 +133,20 @@ class Layout:
     @property
     def longest(self) -> int:
         """Tokens in the longest prompt, prefix + item."""
-        return self.behind + max(part.prefix.tokens + part.items.longest for part in self.parts)
+        return self.behind + max((part.prefix.tokens + part.items.longest for part in self.parts), default=0)
 
     @cached_property
     def owners(self) -> torch.Tensor:
         """int32 [3, T]: the list a token belongs to; its item counted from 1, where 0 means the prefix; and its
         position in the prompt."""
-        columns = []
+        prefixes, all_items = [], []
         for n, part in enumerate(self.parts):
             prefix, items = part.prefix.tokens, part.items
             slots = np.arange(items.tokens) if items.slots is None else items.slots.cpu().numpy()
             item, place = np.divmod(slots, max(items.longest, 1))
-            columns.append(
-                [
-                    np.full(prefix + items.tokens, n),
-                    np.concatenate([np.zeros(prefix), item + 1]),
-                    self.behind + np.concatenate([np.arange(prefix), prefix + place]),
-                ]
-            )
-        return torch.from_numpy(np.concatenate(columns, axis=1).astype(np.int32))
+            prefixes.append([np.full(prefix, n), np.zeros(prefix), self.behind + np.arange(prefix)])
+            all_items.append([np.full(items.tokens, n), item + 1, self.behind + prefix + place])
+        return torch.from_numpy(np.concatenate([*prefixes, *all_items], axis=1).astype(np.int32))
 
 
 @dataclass(frozen=True)
@@ -153,28 +185,28 @@ def pack(
         past: with one list: the beginning of its prefix, read before; the row begins behind it.
         keep: one for each list, to be filled with the keys and values of its prefix. No gradients then.
     """
-    ids, positions, ends, parts = [], [], [], []
-    start, behind = 0, 0 if past is None else len(past)
-    for prompt in prompts:
-        prefix = len(prompt.prefix) - behind
-        lengths = np.array([len(item) for item in prompt.items])
-        offsets = np.cumsum(lengths) - lengths
-        items = int(lengths.sum())
-        ids += [prompt.prefix[behind:], *prompt.items]
-        ends.append(start + prefix + offsets + lengths - 1)
-        inside = np.arange(items) - np.repeat(offsets, lengths)
-        positions += [behind + np.arange(prefix), behind + prefix + inside]
-        longest = int(lengths.max())
+    behind = 0 if past is None else len(past)
+    prefixes = [len(prompt.prefix) - behind for prompt in prompts]
+    lengths = [np.array([len(item) for item in prompt.items]) for prompt in prompts]
+    positions, ends, parts = [behind + np.arange(prefix) for prefix in prefixes], [], []
+    begin, start = 0, sum(prefixes)
+    for prefix, of_items in zip(prefixes, lengths, strict=True):
+        offsets = np.cumsum(of_items) - of_items
+        items, longest = int(of_items.sum()), int(of_items.max())
+        ends.append(start + offsets + of_items - 1)
+        inside = np.arange(items) - np.repeat(offsets, of_items)
+        positions.append(behind + prefix + inside)
         slots = None
-        if lengths.min() < longest:
-            slots = torch.from_numpy(np.repeat(np.arange(len(lengths)) * longest, lengths) + inside)
-        own = Sequences(start + prefix, items, len(lengths), longest, slots)
-        parts.append(ListLayout(Sequences(start, prefix, longest=prefix), own))
-        start += prefix + items
+        if of_items.min() < longest:
+            slots = torch.from_numpy(np.repeat(np.arange(len(of_items)) * longest, of_items) + inside)
+        own = Sequences(start, items, len(of_items), longest, slots)
+        parts.append(ListLayout(Sequences(begin, prefix, longest=prefix), own))
+        begin, start = begin + prefix, start + items
+    ids = [*(prompt.prefix[behind:] for prompt in prompts), *(item for prompt in prompts for item in prompt.items)]
     return PackedBatch(
         input_ids=torch.from_numpy(np.concatenate(ids).astype(np.int64))[None],
         position_ids=torch.from_numpy(np.concatenate(positions).astype(np.int64))[None],
         score_positions=torch.from_numpy(np.concatenate(ends).astype(np.int64)),
         sizes=tuple(len(prompt.items) for prompt in prompts),
-        layout=Layout(tuple(parts), past, tuple(keep)),
+        layout=Layout(tuple(parts), boundaries(prefixes, lengths), past, tuple(keep)),
     )

@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Any
 
 PARTS = (
-    "attention",
     "speed",
     "finetune_bestbuy",
     "finetune_crowdflower",
@@ -30,7 +29,7 @@ PARTS = (
     "finetune_homedepot",
 )
 SHARES = {
-    "attention": 0.5, "speed": 1.2, "finetune_bestbuy": 6.0, "finetune_crowdflower": 1.2,
+    "speed": 1.2, "finetune_bestbuy": 6.0, "finetune_crowdflower": 1.2,
     "finetune_beauty_search": 3.5, "finetune_homedepot": 2.0,
 }  # fmt: skip
 
@@ -69,19 +68,10 @@ def _base(base: Path, temporary: Path) -> Path:
 
 
 def _work(name: str, base: Path, data: Path, temporary: Path, out: Path, seconds: float) -> dict[str, Any]:
-    if name == "attention":
-        from benchmarks.gpu.attention_part import attention
-
-        found = attention()
-        if not found["flash_works"]:  # the other parts then run on FlexAttention, and say so by this file
-            import reshelf.modeling.attention as module
-
-            module.takes = lambda query: not query.is_cuda  # type: ignore[assignment]
-        return found
     if name == "speed":
-        from benchmarks.gpu.speed import speed
+        from benchmarks.gpu.speed import qwen3_shape, speed
 
-        return speed(base, seconds)
+        return speed(qwen3_shape(temporary / "qwen3", base), seconds)
     from benchmarks.gpu.finetune_part import finetune_part
 
     return finetune_part(name.removeprefix("finetune_"), base, data, temporary, out, seconds)

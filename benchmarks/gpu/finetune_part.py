@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from transformers import TrainerCallback
 
 from reshelf.config import load_yaml
 from reshelf.data.dataset_folder import load_dataset_folder
@@ -22,21 +24,23 @@ from reshelf.metrics.ndcg import ndcg
 from reshelf.modeling.checkpoint import load_reranker
 from reshelf.modeling.merge import merged
 
-_PROBE_STEPS = 12
+_PROBE_STEPS = 16
 _TRAINING_SHARE = 0.72
 """Of a part's seconds; the rest is for loading, validation at the end and the test lists."""
 _AT_ONCE = 256
 
 
-class _ValidationTimes:
-    """When each validation of a run ended: the first one's cost is compilation, the others' is work."""
+class _StepTimes(TrainerCallback):
+    """How long steps take; the first ones compile kernels and capture graphs."""
 
     def __init__(self) -> None:
-        self.curve: list[tuple[float, int, float]] = []
+        self._ends: list[float] = []
 
-    def __call__(self, step: int, metric: float) -> None:
-        self.curve.append((time.monotonic(), step, metric))
-        print(f"   step {step}: valid {metric:.4f}", flush=True)
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._ends.append(time.monotonic())
+
+    def median(self) -> float:
+        return statistics.median(np.diff(self._ends[len(self._ends) // 2 :]).tolist())
 
 
 def finetune_part(name: str, base: Path, data: Path, temporary: Path, out: Path, seconds: float) -> dict[str, Any]:
@@ -46,21 +50,26 @@ def finetune_part(name: str, base: Path, data: Path, temporary: Path, out: Path,
     model = replace(recipe.model, base=str(base))
     config = replace(recipe, data=data / name, out=temporary / name, model=model)
     probe = replace(
-        config, out=temporary / f"{name}_probe", eval_every=_PROBE_STEPS // 2, valid_lists=8, calibration="none",
+        config, out=temporary / f"{name}_probe", eval_every=_PROBE_STEPS, valid_lists=8, calibration="none",
         optimizer=replace(config.optimizer, max_steps=_PROBE_STEPS),
     )  # fmt: skip
-    validations = _ValidationTimes()
-    finetune(probe, validations)
+    times = _StepTimes()
+    finetune(probe, callbacks=[times])
     shutil.rmtree(probe.out)
-    step_s = (validations.curve[-1][0] - validations.curve[-2][0]) / (_PROBE_STEPS // 2)
+    step_s = times.median()
     room = _TRAINING_SHARE * (seconds - (time.monotonic() - start))
     steps = max(config.eval_every, min(config.optimizer.max_steps, int(room / step_s / 1.15)))
     print(f"   {name}: {step_s:.3f} s a step, {steps} steps in {room:.0f} s", flush=True)
-    validations = _ValidationTimes()
+    times, curve = _StepTimes(), []
+
+    def watch(step: int, metric: float) -> None:
+        curve.append([step, metric])
+        print(f"   step {step}: valid {metric:.4f}, {time.monotonic() - start:.0f} s", flush=True)
+
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
     began = time.monotonic()
-    best = finetune(replace(config, optimizer=replace(config.optimizer, max_steps=steps)), validations)
+    best = finetune(replace(config, optimizer=replace(config.optimizer, max_steps=steps)), watch, [times])
     trained_s = time.monotonic() - began
     peak = torch.cuda.max_memory_allocated() / 2**30 if torch.cuda.is_available() else float("nan")
     trained = load_reranker(config.out)
@@ -72,19 +81,22 @@ def finetune_part(name: str, base: Path, data: Path, temporary: Path, out: Path,
     began = time.monotonic()
     scores = {"reshelf": _scores(engine, builder, lists)}
     scoring_s = time.monotonic() - began
-    if any(one.history for one in lists):
-        bare = [one.model_copy(update={"history": ()}) for one in lists]
-        scores["without_history"] = _scores(engine, builder, bare)
-        scores["shuffled_history"] = _scores(engine, builder, shuffled(lists))
-    np.savez_compressed(out / f"{name}.npz", **{key: _grid(value) for key, value in scores.items()})
-    shutil.make_archive(str(out / f"{name}_adapter"), "zip", config.out / "adapter")
+    for kind, change in (("without_history", without_history), ("shuffled_history", shuffled)):
+        changed = change(lists)
+        at = [n for n, one in enumerate(lists) if one.history]  # the others stay what they are
+        again = _scores(engine, builder, [changed[n] for n in at])
+        scores[kind] = [*scores["reshelf"]]
+        for n, values in zip(at, again, strict=True):
+            scores[kind][n] = values
+    np.savez_compressed(out / f"{name}.npz", **{key: _grid(value) for key, value in scores.items()})  # type: ignore[arg-type]
+    shutil.make_archive(str(out / f"{name}_reranker"), "zip", config.out)
     return {
         "recipe": name,
         "best_valid_ndcg@10": best,
         **{f"test_ndcg@10_{key}": mean_ndcg(value, lists) for key, value in scores.items()},
-        "curve": [[step, metric] for _, step, metric in validations.curve],
+        "curve": curve,
         "steps": steps,
-        "seconds_a_step": step_s,
+        "seconds_a_step": times.median(),
         "training_s": trained_s,
         "peak_gib": peak,
         "test_lists": len(lists),
@@ -97,6 +109,11 @@ def _scores(engine: TransformersEngine, builder: Any, lists: Sequence[RankingLis
     for begin in range(0, len(lists), _AT_ONCE):
         found += engine.score([builder.build(one) for one in lists[begin : begin + _AT_ONCE]])
     return found
+
+
+def without_history(lists: Sequence[RankingList]) -> list[RankingList]:
+    """Every shopper as a stranger."""
+    return [one.model_copy(update={"history": ()}) for one in lists]
 
 
 def shuffled(lists: Sequence[RankingList]) -> list[RankingList]:

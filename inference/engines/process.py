@@ -148,7 +148,9 @@ def _load(start: Start) -> Engine:
     from reshelf.modeling.checkpoint import load_reranker
 
     if choose_engine(start.engine) == "transformers":
-        return TransformersEngine.load(Path(start.model), start.precision, start.device, start.trust_remote_code)
+        engine = TransformersEngine.load(Path(start.model), start.precision, start.device, start.trust_remote_code)
+        engine.capture()
+        return engine
     trained = load_reranker(Path(start.model), start.device, start.trust_remote_code)
     # On a GPU one vLLM takes all of the memory: other adapters come into it. On a CPU its kernels for them are slow.
     usual = VllmSettings(lora="by_request" if torch.cuda.is_available() else "merged")

@@ -60,10 +60,11 @@ def test_score_positions_are_the_ends_of_the_items(
 def test_owners(shapes: list[tuple[int, list[int]]], make_lists: Callable[..., list[ListPrompt]]) -> None:
     """Every token knows its list, its item and its position."""
     batch = pack(make_lists(*shapes))
-    lists, items = [], []
-    for n, (prefix, lengths) in enumerate(shapes):
-        lists += [n] * (prefix + sum(lengths))
-        items += [0] * prefix + [k for k, length in enumerate(lengths, start=1) for _ in range(length)]
+    lists = [n for n, (prefix, _) in enumerate(shapes) for _ in range(prefix)]
+    items = [0] * len(lists)
+    for n, (_, lengths) in enumerate(shapes):
+        lists += [n] * sum(lengths)
+        items += [k for k, length in enumerate(lengths, start=1) for _ in range(length)]
     assert batch.layout.owners.tolist() == [lists, items, batch.position_ids[0].tolist()]
     assert batch.layout.longest == max(prefix + max(lengths) for prefix, lengths in shapes)
 
