@@ -82,7 +82,7 @@ class LiveEvents:
         self.latest = 0
         """Time of the last event."""
         self.shoppers = 0
-        """Codes of shoppers are below."""
+        """How many there are; their codes are below that."""
         self._code_of_shopper: dict[int, int] = {}
         self._shoppers, self._times, self._items = array("q"), array("q"), array("q")
         self._item_ids: list[str] = []
@@ -132,7 +132,8 @@ class LiveEvents:
             places.setdefault(key, array("q")).append(place)
         if (known := self._sorted.pop(item_id, None)) is not None:
             more = known.with_next(event.time, shopper, bool(event.query))
-            self._sorted |= {} if more is None else {item_id: more}
+            if more is not None:
+                self._sorted[item_id] = more
 
     def forget(self, shopper: int) -> None:
         """Leave a shopper's events out, and what nobody else searched for."""
@@ -183,15 +184,15 @@ class LiveEvents:
             found = self._sorted[item_id] = ItemEvents(times, shoppers[first], times[first], clicks)
         return found
 
-    def clicks(self, key: str, joined: bool) -> tuple[Int64, list[str]]:
-        """Times, in rising order, and items of the latest clicks for a query.
+    def clicks(self, key: str, joined: bool, after: int, before: int) -> list[str]:
+        """Items of the latest clicks for a query between two moments, oldest first.
 
         Args:
             key: of `query_key`, or of `joined_key` where `joined`.
         """
         times, places = self._in_time((self._by_joined if joined else self._by_query).get(key, array("q")))
-        items = np.frombuffer(self._items, dtype=np.int64)[places[-REACH:]] if len(places) else places
-        return times[-REACH:], [self._item_ids[item] for item in items.tolist()]
+        wanted = places[times.searchsorted(after, side="right") : times.searchsorted(before)][-REACH:]
+        return [self._item_ids[self._items[place]] for place in wanted.tolist()]
 
     def _in_time(self, places: array[int]) -> tuple[Int64, Int64]:
         """Times in rising order, and the places they are at; nothing of forgotten shoppers."""
@@ -271,8 +272,8 @@ class Since:
 
     def clicks(self, key: str, joined: bool, after: int) -> Int64:
         """Rows that were clicked for a query after a time, oldest first; -1 for items that the tables do not know."""
-        times, items = self.live.clicks(key, joined)
-        return np.array([self.rows.get(item_id, -1) for item_id in items[self._new(times, after)]], dtype=np.int64)
+        items = self.live.clicks(key, joined, after, self.moment)
+        return np.array([self.rows.get(item_id, -1) for item_id in items], dtype=np.int64)
 
     def click_times(self, row: int, after: int) -> Int64:
         """When an item was clicked for a query after a time, in rising order."""

@@ -97,10 +97,10 @@ def pseudonym(tenant: str, user_id: str) -> int:
 
 
 def interaction(number: int, shopper: int, event: Event) -> Interaction | None:
-    """What is told of an event; None where it is not on an item."""
+    """What is told of an event; None where it is not on an item. One of the future is one of now."""
     if event.item_id is None or event.time is None:
         return None
-    time = (event.time - _EPOCH) // timedelta(microseconds=1)
+    time = (min(event.time, datetime.now(UTC)) - _EPOCH) // timedelta(microseconds=1)
     query = event.query if event.kind in _CLICKS and event.query else ""
     return Interaction(number, shopper, event.item_id, time, query)
 

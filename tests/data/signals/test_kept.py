@@ -207,7 +207,8 @@ def test_what_is_live_forgets_and_ends() -> None:
         patch.setattr("reshelf.data.signals.live.MOST_EVENTS", 41)
         live.add([Interaction(50, 3, "p9", 1500, "lamp")])
     assert len(live) == 20
-    assert [live.clicks("lamp", joined=False)[1], live.clicks("mug", joined=True)[1][-1]] == [["p9"], "p0"]
+    assert [live.clicks("lamp", False, 0, 9999), live.clicks("mug", True, 0, 9999)[-1]] == [["p9"], "p0"]
+    assert live.clicks("mug", True, 1030, 1037) == ["p1", "p0", "p2"]
     assert live.number == 50
 
 

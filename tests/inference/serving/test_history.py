@@ -136,14 +136,15 @@ def test_interactions_are_told_once_in_the_order_they_came(address: str, monkeyp
         ]  # fmt: skip
         await store.append("t", events)
         seen, number = await store.interactions("t", 0)
-        assert await store.append("t", [at(0, "p1", "u", event_id="a"), at(3, "p1", "v")]) == 1
+        assert await store.append("t", [at(0, "p1", "u", event_id="a"), at(24 * 999, "p1", "v")]) == 1  # of the future
+        assert (await interactions(store)).latest < 1e6 * datetime.now(UTC).timestamp()
         await store.append("other", [at(0, "p1", "u")])
         await store.append("t", [at(-24 * 90, "p1", "old"), at(-9, "p3", "y")])  # long ago, and late
         rest, _ = await store.interactions("t", number)
         assert [one.number for one in (*seen, *rest)] == sorted({one.number for one in (*seen, *rest)})
         live = await interactions(store)
         assert [shoppers(live, item) for item in ("p1", 'p"2', "p3", "gone")] == [(2, 4), (1, 1), (1, 1), (0, 0)]
-        assert live.clicks("red mug", joined=False)[1] == ["p1"], "what a view was found by is no click"
+        assert live.clicks("red mug", False, 0, 2**62) == ["p1"], "what a view was found by is no click"
         assert shoppers(await interactions(store, "other"), "p1") == (1, 1)
         assert len(await interactions(store, "nobody's")) == 0
         assert await store.forget("t", "v") > 0
