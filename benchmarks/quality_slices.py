@@ -14,7 +14,7 @@ from benchmarks.quality_systems import Made
 from benchmarks.quality_tables import RESAMPLES
 from reshelf.data.schema import RankingList
 from reshelf.evaluation.baselines.numbers import every_list_has
-from reshelf.evaluation.measure import Truth, measure
+from reshelf.evaluation.measure import Truth
 from reshelf.metrics.bootstrap import interval, resample
 
 LONG = 5
@@ -51,7 +51,7 @@ def paired_by_slice(
 ) -> dict[str, dict[str, list[float]]]:
     """slice -> system -> [own nDCG@10 of `main` less the system's, low, high, lists]; `main` itself holds its mean."""
     truth = Truth.of(lists)
-    values = {name: measure(one.scores["test"], truth, 10).per_list["ndcg@10"] for name, one in made.items()}
+    values = {name: one.measure(truth, 10).per_list["ndcg@10"] for name, one in made.items()}
     result: dict[str, dict[str, list[float]]] = {}
     for part, mask in slices(lists).items():
         weights = resample(int(mask.sum()), RESAMPLES, 0)

@@ -9,7 +9,7 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,9 @@ import numpy as np
 from reshelf.data.atomic import atomic
 from reshelf.data.dataset_folder import RankingData
 from reshelf.data.schema import RankingList
+from reshelf.errors import InputError
 from reshelf.evaluation.baselines.numbers import TEACHER
+from reshelf.evaluation.measure import Measurement, Truth, measure
 from reshelf.evaluation.reranker_system import finetuned
 from reshelf.evaluation.run import check_scores
 from reshelf.evaluation.systems import SystemContext, baseline
@@ -34,6 +36,13 @@ class Made:
     """What its training chose."""
     seconds: float
     """Training and scoring."""
+    _measured: dict[int, Measurement] = field(default_factory=dict, repr=False)
+
+    def measure(self, truth: Truth, k: int) -> Measurement:
+        """Of the test lists, which `truth` is of; once, for every row of Reshelf is compared with every other row."""
+        if k not in self._measured:
+            self._measured[k] = measure(self.scores["test"], truth, k)
+        return self._measured[k]
 
     def write(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -51,6 +60,28 @@ class Made:
                 for split in splits(data)
             }
         return cls(scores, about["facts"], about["seconds"])
+
+
+def from_gpu(folder: Path, name: str, data: RankingData) -> dict[str, Made]:
+    """Rows that `python -m benchmarks.gpu` trained and scored: `reshelf` and `reshelf_other_history`.
+
+    Raises:
+        InputError: it scored other lists.
+    """
+    facts = json.loads((folder / f"finetune_{name}.json").read_text(encoding="utf-8"))
+    with np.load(folder / f"{name}.npz") as held:
+        found = {key: dict(zip(held["list_ids"].tolist(), held[key], strict=True)) for key in held if key != "list_ids"}
+    lists = data.lists["test"]
+    if any(
+        one.list_id not in found["reshelf"] or np.isfinite(found["reshelf"][one.list_id]).sum() != len(one.candidates)
+        for one in lists
+    ):
+        raise InputError(f"{folder / name}.npz holds other test lists; prepare {name} for the GPU from this data set")
+    made = {}
+    for row, key in (("reshelf", "reshelf"), ("reshelf_other_history", "shuffled_history")):
+        scores = [found[key][one.list_id][: len(one.candidates)].astype(np.float64) for one in lists]
+        made[row] = Made({"test": scores}, facts, facts["training_s"])
+    return made
 
 
 def splits(data: RankingData) -> list[str]:

@@ -22,7 +22,7 @@ from benchmarks.quality_systems import Made
 from reshelf.data.atomic import atomic
 from reshelf.data.dataset_folder import RankingData
 from reshelf.data.schema import RankingList
-from reshelf.evaluation.measure import Measurement, Truth, measure, summarise
+from reshelf.evaluation.measure import Truth, summarise
 from reshelf.metrics.average_precision import average_precision
 from reshelf.metrics.bootstrap import interval, resample
 from reshelf.metrics.ordering import best_first
@@ -47,7 +47,7 @@ def table(
     truth = Truth.of(lists)
     result: dict[str, dict[str, Row]] = {name: {} for name in made}
     for k in ks:
-        measured = {name: measure(one.scores["test"], truth, k) for name, one in made.items()}
+        measured = {name: one.measure(truth, k) for name, one in made.items()}
         summary = summarise(measured, truth, k, RESAMPLES, 0)
         for name, bounds in summary["intervals"].items():
             means = summary["systems"][name]
@@ -83,7 +83,7 @@ def singles(lists: Sequence[RankingList]) -> bool:
 def differences(made: Mapping[str, Made], lists: Sequence[RankingList], main: str) -> dict[str, dict[str, Row]]:
     """other system -> metric -> [mean, low, high] of `main` minus it: paired by list, for UAUC by shopper."""
     truth = Truth.of(lists)
-    measured: dict[str, Measurement] = {name: measure(one.scores["test"], truth, 10) for name, one in made.items()}
+    measured = {name: one.measure(truth, 10) for name, one in made.items()}
     ours = measured[main]
     per_list = meant(lists, [m for m in ("ndcg@10", "mrr") if m in ours.per_list])
     per_user = meant(lists, ours.per_user)
@@ -139,8 +139,8 @@ def show(result: Mapping[str, Mapping[str, Row]], details: Mapping[str, Any], co
     ahead = next(m for m in ("ndcg@10", "uauc") if any(m in row for row in paired.values()))
     main = ahead if ahead == "uauc" else metrics[0]
     view = Table(box=box.SIMPLE_HEAD, title=details["command"], caption=f"{own} ahead: paired difference in {ahead}")
-    shown = [m for m in metrics if m == main or not m.startswith(("ndcg", "recall"))]
-    view.add_column("system", overflow="fold")
+    shown = [m for m in metrics if m == main or not m.startswith(("ndcg", "recall"))][:5]
+    view.add_column("system", overflow="fold", min_width=15)
     for head in (*shown, "ahead"):
         view.add_column(head, justify="right", no_wrap=True)
     for name, row in sorted(result.items(), key=lambda pair: pair[1].get(main, [0.0])[0]):

@@ -9,6 +9,7 @@ is the same, in float32 inside as there.
 from __future__ import annotations
 
 import importlib.util
+import logging
 import sys
 from functools import partial
 from typing import Any
@@ -21,6 +22,7 @@ def fuse_elementwise(causal: Any) -> bool:
     text = causal.config.get_text_config()
     if text.model_type not in FAMILIES or not importlib.util.find_spec("liger_kernel"):
         return False
+    logging.getLogger("liger_kernel").setLevel(logging.ERROR)  # it warns of backends for hardware that is not there
     from liger_kernel.ops import LigerGELUMulFunction, LigerRMSNormFunction, LigerSiLUMulFunction
     from liger_kernel.transformers.rope import liger_rotary_pos_emb
 

@@ -27,7 +27,7 @@ from reshelf.modeling.last_layer import FAMILIES
 from reshelf.modeling.packing import Boundaries, Layout, PackedBatch
 from reshelf.modeling.score import score
 
-MOST = 64
+MOST = 128
 """Graphs kept; the least recently used makes room."""
 OFTEN = 32
 """So many rows of a size that fit into a roomier graph get one of their own."""
@@ -68,7 +68,7 @@ class Graphs:
             return score(self._model, batch.to(self._device))
         size = size_of(batch)
         self._seen[size] += 1
-        roomy = next((one for one in self._graphs if one.holds(size)), None)
+        roomy = min((one for one in self._graphs if one.holds(size)), default=None)
         if size not in self._graphs and self._seen[size] > (OFTEN if roomy else 1):
             if len(self._graphs) == MOST:
                 self._graphs.popitem(last=False)
@@ -87,8 +87,8 @@ class Graphs:
 
     def capture(self, tokens: int) -> int:
         """Capture what rows of one list with up to so many tokens need, the longest first; returns their number."""
-        sizes = {Size.of_one_list(n) for n in range(1, tokens + 1, 32)} if self.usable else set()
-        for size in sorted(sizes, reverse=True)[-MOST:]:
+        rows = {row_size(n) for n in range(1, tokens + 1, 32)} if self.usable else set()
+        for size in sorted((size for row in rows for size in Size.usual(row)), reverse=True)[-MOST:]:
             self._graphs[size] = self._captured(size)
         return len(self._graphs)
 
@@ -166,10 +166,10 @@ class Size:
     """Tokens of a stretch of queries (`packing.Boundaries`)."""
 
     @classmethod
-    def of_one_list(cls, tokens: int) -> Size:
-        """Room for nearly every list of so many tokens."""
-        tokens = row_size(tokens)
-        return cls(tokens, _power(tokens // 16, 128), 1, 1024, tokens)
+    def usual(cls, tokens: int) -> tuple[Size, Size]:
+        """What takes most lists of so many tokens alone, and what takes nearly all: more products, a longer prompt."""
+        few, many = (64 * -(-max(tokens // most, 128) // 64) for most in (24, 14))
+        return cls(tokens, few, 1, 512, tokens), cls(tokens, many, 1, 1024, tokens)
 
     def holds(self, other: Size) -> bool:
         """Whether a row of another size fits, of as many tokens."""

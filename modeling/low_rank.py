@@ -29,12 +29,16 @@ def fuse_updates(model: torch.nn.Module) -> None:
 
 
 def _forward(layer: Any, plain: Callable[..., torch.Tensor], x: torch.Tensor, *rest: Any, **more: Any) -> torch.Tensor:
-    if not layer.training or not torch.is_grad_enabled() or len(layer.active_adapters) != 1:
+    base = layer.get_base_layer()
+    spread = isinstance(base, bnb.nn.Linear4bit) and not isinstance(
+        base.weight, bnb.nn.Params4bit
+    )  # over GPUs, by FSDP
+    if spread or not layer.training or not torch.is_grad_enabled() or len(layer.active_adapters) != 1:
         return plain(x, *rest, **more)
     name = layer.active_adapters[0]
     a, b = layer.lora_A[name].weight, layer.lora_B[name].weight
     share = getattr(layer.lora_dropout[name], "p", 0.0)
-    out: torch.Tensor = _Updated.apply(x, a, b, layer.get_base_layer(), layer.scaling[name], share)
+    out: torch.Tensor = _Updated.apply(x, a, b, base, layer.scaling[name], share)
     return out
 
 

@@ -88,7 +88,8 @@ def finetune_part(name: str, base: Path, data: Path, temporary: Path, out: Path,
         scores[kind] = [*scores["reshelf"]]
         for n, values in zip(at, again, strict=True):
             scores[kind][n] = values
-    np.savez_compressed(out / f"{name}.npz", **{key: _grid(value) for key, value in scores.items()})  # type: ignore[arg-type]
+    grids: dict[str, Any] = {key: _grid(value) for key, value in scores.items()}
+    np.savez_compressed(out / f"{name}.npz", list_ids=np.array([one.list_id for one in lists]), **grids)
     shutil.make_archive(str(out / f"{name}_reranker"), "zip", config.out)
     return {
         "recipe": name,

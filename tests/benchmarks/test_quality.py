@@ -87,6 +87,7 @@ def test_a_table_holds_what_can_be_measured() -> None:
     assert mean == pytest.approx(rows["reshelf"]["ndcg@10"][0] - rows["other"]["ndcg@10"][0])
     assert low < mean < high
     nobody = [ranking.model_copy(update={"user_id": "u"}) for ranking in lists]
+    made = {name: Made(one.scores, {}, 0.0) for name, one in made.items()}
     assert "uauc" not in table(made, nobody, [10])["reshelf"]
     assert set(differences(made, nobody, REAL)["other"]) == {"ndcg@10", "mrr"}
     singles = [one(n, (3 * (n % 2),)) for n in range(30)]
