@@ -1,6 +1,6 @@
 """What a reranker gains from more data: nDCG over the number of lists and events, with numbers per product and without.
 
-    make bench NAME=data_needed        # a quarter of an hour of one core
+    make bench NAME=data_needed        # an hour of one core
 
 Real purchases: the Amazon Beauty search lists. A shop of some of the shoppers knows only what they did: its signals and
 its first stage are counted from their events, its small base reads their sessions, and its reranker is finetuned on
@@ -26,6 +26,7 @@ from reshelf.data.atomic import atomic
 from reshelf.data.dataset_folder import RankingData, load_dataset_folder
 from reshelf.data.importing.importer import ImportConfig, import_folder
 from reshelf.data.schema import RankingList
+from reshelf.evaluation.measure import Truth, ndcg_per_list
 from reshelf.finetune.augment import AugmentConfig
 from reshelf.finetune.card import CARD
 from reshelf.finetune.config import FinetuneConfig
@@ -33,9 +34,8 @@ from reshelf.finetune.pretraining.pretrain import PretrainConfig, pretrain
 from reshelf.finetune.run import finetune
 from reshelf.inference.reranker import Reranker
 from reshelf.metrics.bootstrap import interval, resample
-from reshelf.metrics.ndcg import exponential_gains, ndcg
 
-PARTS = {0: 600, 2: 1000, 8: 1500}
+PARTS = {0: 600, 2: 1000, 8: 2000}
 """Sixty-fourths of the other shoppers, and how many texts the base reads."""
 _TEST, _VALID = 5, 2
 """Sixty-fourths of the published lists that are measured and validated on."""
@@ -44,7 +44,7 @@ KNOWN = {"reranker": 1.0, "half known": 0.5, "a tenth known": 0.1, "without numb
 """Share of the products whose numbers are known, by column."""
 ROW = "row.json"
 _MAPPING, _FOLDER = "amazon_beauty_search", "amazon_beauty"
-_EPOCHS, _LISTS_PER_STEP, _MOST_STEPS = 3, 8, 120
+_EPOCHS, _LISTS_PER_STEP, _MOST_STEPS = 3, 8, 300
 
 
 def main() -> None:
@@ -106,7 +106,8 @@ def trained(folder: Path, data: RankingData, part: int) -> Path:
 def measured(model: Path, data: RankingData, events: int) -> dict[str, Any]:
     """A row: sizes, nDCG@10 of the first stage, of the reranker and of it without numbers, each with what it gains."""
     test = data.lists["test"]
-    first = quality([-np.arange(len(one.candidates)) for one in test], test)
+    truth = Truth.of(test)
+    first = ndcg_per_list([-np.arange(len(one.candidates)) for one in test], truth, 10)
     weights = resample(len(test), 2000, seed=0)
     row: dict[str, Any] = {
         "events": events,
@@ -119,7 +120,7 @@ def measured(model: Path, data: RankingData, events: int) -> dict[str, Any]:
         for name, known in KNOWN.items():
             draw = np.random.default_rng(0)
             lists = [partly_known(one, names, draw.random(len(one.candidates)) < known) for one in test]
-            found = quality(scores_as_they_are(reranker, lists), test)
+            found = ndcg_per_list(scores_as_they_are(reranker, lists), truth, 10)
             gain = interval(found - first, weights)
             row |= {name: float(found.mean()), f"{name} gains": f"{gain.mean:+.3f} ({gain.low:+.3f}…{gain.high:+.3f})"}
     return row
@@ -129,11 +130,6 @@ def partly_known(ranking: RankingList, names: list[str], known: np.ndarray) -> R
     """The list with the numbers that the model reads of the products in `known` (bool [K]) alone."""
     features = {name: tuple(np.where(known, ranking.features[name], np.nan).tolist()) for name in names}
     return ranking.model_copy(update={"features": features})
-
-
-def quality(scores: list[np.ndarray], lists: list[RankingList]) -> np.ndarray:
-    """nDCG@10, float64 [lists]."""
-    return np.array([ndcg(own, exponential_gains(one.labels), 10) for own, one in zip(scores, lists, strict=True)])
 
 
 if __name__ == "__main__":

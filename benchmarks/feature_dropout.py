@@ -31,6 +31,7 @@ from reshelf.data.dataset_folder import RankingData, save_dataset_folder
 from reshelf.data.marketplace import MarketplaceConfig, simulate
 from reshelf.data.schema import RankingList
 from reshelf.evaluation.baselines.lambdamart import LambdaMart
+from reshelf.evaluation.measure import Truth, ndcg_per_list
 from reshelf.finetune.augment import AugmentConfig
 from reshelf.finetune.config import FinetuneConfig
 from reshelf.finetune.run import finetune
@@ -38,7 +39,6 @@ from reshelf.inference.assembly import with_features
 from reshelf.inference.ranking import prepare, score
 from reshelf.inference.reranker import Reranker
 from reshelf.metrics.bootstrap import interval, resample
-from reshelf.metrics.ndcg import ndcg
 from reshelf.prompts.levels import FeatureLevels, values_of
 
 READ = ["teacher", "first_stage", "popularity", "brand_match", "category_match", "level_fit", "asked"]
@@ -55,6 +55,7 @@ def main() -> None:
     args = parser.parse_args()
     data = shop(args.train, args.test)
     test = data.lists["test"]
+    truth = Truth.of(test)
     found: dict[tuple[str, str], np.ndarray] = {}
     with tempfile.TemporaryDirectory() as name:
         save_dataset_folder(Path(name) / "data", data)
@@ -62,13 +63,14 @@ def main() -> None:
             model = trained(Path(name), dropout)
             with Reranker.from_pretrained(model, "transformers", data.items) as reranker:
                 for (without, way), lists in lacking(test, reranker.spec.levels).items():
-                    found[without, f"dropout {dropout:g}, {way}"] = quality(scores_as_they_are(reranker, lists), test)
+                    scores = scores_as_they_are(reranker, lists)
+                    found[without, f"dropout {dropout:g}, {way}"] = ndcg_per_list(scores, truth, 10)
     report(found, test, args.train)
 
 
 def report(found: dict[tuple[str, str], np.ndarray], test: Sequence[RankingList], train: int) -> None:
     """Show and write what was found: nDCG@10 of the test lists, by what they lack and by column."""
-    first = quality([-np.arange(len(one.candidates)) for one in test], test)
+    first = ndcg_per_list([-np.arange(len(one.candidates)) for one in test], Truth.of(test), 10)
     mean = {key: float(values.mean()) for key, values in found.items()}
     columns = list(dict.fromkeys(column for _, column in found))
     rows: list[dict[str, Any]] = [
@@ -167,11 +169,6 @@ def scores_as_they_are(reranker: Reranker, lists: Sequence[RankingList]) -> list
     for one in lists:
         found += score(reranker.engine, [prepare(reranker._builder, one)])
     return found
-
-
-def quality(scores: Sequence[np.ndarray], lists: Sequence[RankingList]) -> np.ndarray:
-    """nDCG@10 of true utility, float64 [lists]."""
-    return np.array([ndcg(own, np.array(one.utility), 10) for own, one in zip(scores, lists, strict=True)])
 
 
 def claims(mean: dict[tuple[str, str], float], without: str, dropout: str) -> dict[str, float]:

@@ -39,6 +39,7 @@ SERVED_SCHEMA = pa.schema(
         ("shadow", pa.list_(pa.int32())),  # places in the order of `shadow_model`; null where it was not scored
         ("model", pa.string()),
         ("model_sha256", pa.string()),
+        ("language", pa.string()),  # of the model's prompts
         ("personalization", pa.float64()),
         ("experiment", pa.string()),
         ("control", pa.string()),  # its first arm

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
+from gettext import NullTranslations
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from reshelf.finetune.config import FinetuneConfig
 from reshelf.finetune.validation import ERROR, METRIC, Metric
 from reshelf.modeling.calibration import Calibration
 from reshelf.modeling.lift import Lift
+from reshelf.translation import translations
 
 CURVE, CURVE_PLOT, CARD = "curve.json", "curve.png", "README.md"
 METRIC_NAMES: dict[Metric, str] = {"ndcg@10": "nDCG@10", "auc": "AUC"}
@@ -57,38 +59,38 @@ def _smooth(points: Sequence[dict[str, float]], width: int = 20) -> tuple[list[f
     ]
 
 
-def _loss(config: FinetuneConfig) -> str:
-    distil = config.distil
+def _loss(config: FinetuneConfig, say: NullTranslations) -> str:
+    distil, _ = config.distil, say.gettext
     if not distil.feature:
         return config.loss
-    how = f"{distil.loss}, temperature {distil.temperature}" if distil.loss == "kl" else distil.loss
-    return f"{1 - distil.weight:g} × {config.loss} + {distil.weight:g} × distillation ({how}) from `{distil.feature}`"
+    how: str = distil.loss
+    if distil.loss == "kl":
+        how = _("kl, temperature {temperature}").format(temperature=distil.temperature)
+    text = _("{rest:g} × {loss} + {weight:g} × distillation ({how}) from `{feature}`")
+    weight = distil.weight
+    return text.format(rest=1 - weight, loss=config.loss, weight=weight, how=how, feature=distil.feature)
 
 
-def _scale(config: FinetuneConfig) -> str:
-    if config.loss == "bce":
-        return "It was trained to be one scale for all lists."
-    return "Only differences within one list mean anything."
-
-
-def _correction(config: FinetuneConfig) -> str:
+def _correction(config: FinetuneConfig, say: NullTranslations) -> str:
     if config.propensities is None:
-        return "not corrected for"
-    limit = f"at most {config.max_inverse_propensity:g}"
-    return f"labels weighted by inverse propensity, {limit}, from `{config.propensities}`"
+        return say.gettext("not corrected for")
+    text = say.gettext("labels weighted by inverse propensity, at most {most:g}, from `{file}`")
+    return text.format(most=config.max_inverse_propensity, file=config.propensities)
 
 
-def _changes(config: FinetuneConfig) -> str:
+def _changes(config: FinetuneConfig, say: NullTranslations) -> str:
     made = {name: value for name, value in asdict(config.augment).items() if value}
     if not config.prompt.features:
         made.pop("feature_dropout", None)
-    return ", ".join(f"{name} {value}" for name, value in made.items()) or "none"
+    return ", ".join(f"{name} {value}" for name, value in made.items()) or say.gettext("none")
 
 
-def _calibrated(config: FinetuneConfig, calibration: Calibration | None) -> str:
+def _calibrated(config: FinetuneConfig, calibration: Calibration | None, say: NullTranslations) -> str:
     if calibration is not None:
-        return f"{calibration.method}, on all candidates of the validation lists"
-    return "none" if config.calibration == "none" else "none: all validation candidates had the same outcome"
+        return say.gettext("{method}, on all candidates of the validation lists").format(method=calibration.method)
+    if config.calibration == "none":
+        return say.gettext("none")
+    return say.gettext("none: all validation candidates had the same outcome")
 
 
 def write_card(
@@ -100,65 +102,74 @@ def write_card(
     calibration: Calibration | None = None,
     lift: Lift | None = None,
 ) -> None:
-    """The model card: what it was trained over and on, how, and how well it orders the validation lists."""
+    """The model card, in the model's language: what it was trained over and on, how, and how well it orders the
+    validation lists."""
+    say = translations(config.prompt.language)
+    _ = say.gettext
     valid = [entry for entry in state.log_history if METRIC in entry]
     metric, value = METRIC_NAMES[config.metric], f"eval_{config.metric}"
-    rows = "\n".join(f"| {e['step']} | {e['eval_loss']:.4f} | {e[value]:.4f} |" for e in valid)
-    meaning = "is not a calibrated probability"
-    if calibration is not None:
-        meaning += ", but `probability` of a ranked item is made from it by what validation lists showed"
-    lora, optimizer = config.lora, config.optimizer
-    lists = {split: len(data.lists[split]) for split in ("train", "valid")}
-    size = optimizer.lists_per_step * optimizer.accumulation * processes
-    quantised = "4-bit NF4, double quantised (bitsandbytes)" if config.model.quantise else "not quantised"
-    text = f"""---
-library_name: reshelf
-base_model: {config.model.base}
-pipeline_tag: text-ranking
----
-
-# A reranker finetuned with Reshelf
-
-It reads a shopper's history, a query and a product, and answers with logit({config.prompt.positive}) −
-logit({config.prompt.negative}): higher means this shopper will want it more. {_scale(config)}
-The number {meaning}.
-
-    from reshelf import Reranker
-    reranker = Reranker.from_pretrained("{folder}")
-
-## Training
-
-| | |
-|---|---|
-| base | `{config.model.base}`, {quantised}, {config.model.dtype} |
-| trained part | LoRA on all linear layers, rank {lora.rank}, alpha {lora.alpha}, dropout {lora.dropout} |
-| data | `{config.data}`: {lists["train"]} training and {lists["valid"]} validation lists, {len(data.items)} products |
-| loss | {_loss(config)}, candidates {config.candidates} |
-| position bias | {_correction(config)} |
-| random changes | {_changes(config)} |
-| calibration | {_calibrated(config, calibration)} |
-| steps | {state.global_step}, {size} lists each, learning rate {optimizer.learning_rate} |
-| seed | {config.seed} |
-| prompt | {config.prompt.template}, {config.prompt.language}; item fields: {", ".join(config.prompt.fields)} |
-
-The exact config is in `config.yaml`, the prompt and its fingerprint in `reshelf.json`.
-
-## Validation
-
-Of the checkpoints within a standard error of the best {metric}, the one of the lowest loss was kept: step
-{state.best_global_step}, {state.best_metric:.4f}.
-{"" if lift is None else lift.sentence()}
-
-| step | loss | {metric} |
-|---|---|---|
-{rows}
-
-![Loss and {metric}]({CURVE_PLOT})
-
-## Limits
-
-It knows the shop and the time it was trained on. It was validated on lists whose shoppers were logged in the same shop;
-measure it on your own before showing it to anyone. Text in products can move its score like any other text.
-"""
+    lora, optimizer, prompt = config.lora, config.optimizer, config.prompt
+    quantised = _("4-bit NF4, double quantised (bitsandbytes)") if config.model.quantise else _("not quantised")
+    facts = {
+        _("base"): f"`{config.model.base}`, {quantised}, {config.model.dtype}",
+        _("trained part"): _("LoRA on all linear layers, rank {rank}, alpha {alpha}, dropout {dropout}").format(
+            rank=lora.rank, alpha=lora.alpha, dropout=lora.dropout
+        ),
+        _("data"): _("`{data}`: {train} training and {valid} validation lists, {items} products").format(
+            data=config.data, train=len(data.lists["train"]), valid=len(data.lists["valid"]), items=len(data.items)
+        ),
+        _("loss"): f"{_loss(config, say)}, candidates {config.candidates}",
+        _("position bias"): _correction(config, say),
+        _("random changes"): _changes(config, say),
+        _("calibration"): _calibrated(config, calibration, say),
+        _("steps"): _("{steps}, {lists} lists each, learning rate {rate}").format(
+            steps=state.global_step, lists=optimizer.lists_per_step * optimizer.accumulation * processes,
+            rate=optimizer.learning_rate,
+        ),
+        _("seed"): str(config.seed),
+        _("prompt"): _("{template}, {language}; item fields: {fields}").format(
+            template=prompt.template, language=prompt.language, fields=", ".join(prompt.fields)
+        ),
+    }  # fmt: skip
+    if config.loss == "bce":
+        scale = _("It was trained to be one scale for all lists.")
+    else:
+        scale = _("Only differences within one list mean anything.")
+    if calibration is None:
+        meaning = _("The number is not a calibrated probability.")
+    else:
+        meaning = _(
+            "The number is not a calibrated probability, but `probability` of a ranked item is made from it by what "
+            "validation lists showed."
+        )
+    does = _(
+        "It reads a shopper's history, a query and a product, and answers with logit({positive}) − logit({negative}): "
+        "higher means this shopper will want it more."
+    ).format(positive=prompt.positive, negative=prompt.negative)
+    kept = _(
+        "Of the checkpoints within a standard error of the best {metric}, the one of the lowest loss was kept: step "
+        "{step}, {best:.4f}."
+    ).format(metric=metric, step=state.best_global_step, best=state.best_metric)
+    limits = _(
+        "It knows the shop and the time it was trained on. It was validated on lists whose shoppers were logged in the "
+        "same shop; measure it on your own before showing it to anyone. Text in products can move its score like any "
+        "other text."
+    )
+    rows = [f"| {e['step']} | {e['eval_loss']:.4f} | {e[value]:.4f} |" for e in valid]
+    parts = [
+        f"---\nlibrary_name: reshelf\nbase_model: {config.model.base}\npipeline_tag: text-ranking\n---",
+        f"# {_('A reranker finetuned with Reshelf')}",
+        "\n".join((does, scale, meaning)),
+        f'    from reshelf import Reranker\n    reranker = Reranker.from_pretrained("{folder}")',
+        f"## {_('Training')}",
+        "\n".join(["| | |", "|---|---|", *(f"| {name} | {fact} |" for name, fact in facts.items())]),
+        _("The exact config is in `config.yaml`, the prompt and its fingerprint in `reshelf.json`."),
+        f"## {_('Validation')}",
+        "\n".join([kept] + ([] if lift is None else [lift.sentence(prompt.language)])),
+        "\n".join([f"| {_('step')} | {_('loss')} | {metric} |", "|---|---|---|", *rows]),
+        f"![{_('Loss and {metric}').format(metric=metric)}]({CURVE_PLOT})",
+        f"## {_('Limits')}",
+        limits,
+    ]
     with atomic(folder / CARD) as partial:
-        partial.write_text(text, encoding="utf-8")
+        partial.write_text("\n\n".join(parts) + "\n", encoding="utf-8")

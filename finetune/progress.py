@@ -13,6 +13,9 @@ from transformers import TrainerCallback
 from reshelf.finetune.validation import AUC, METRIC, UNRANKED
 from reshelf.progress import MinuteProgress
 
+_FEWEST = 4
+"""Steps of a run that is ended by the clock."""
+
 
 class TableProgress(TrainerCallback):
     """A rich progress bar; above it a line with step, loss and nDCG@10 for every validation."""
@@ -99,9 +102,28 @@ class StepTimer(TrainerCallback):
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self._steps.append(time.perf_counter())
-        if len(self._steps) >= 4 and self._steps[-1] - self._steps[0] > self._limit:
-            control.should_training_stop = True
-            control.should_evaluate = control.should_save = args.eval_strategy != "no"
+        if len(self._steps) >= _FEWEST and self._steps[-1] - self._steps[0] > self._limit:
+            _end_here(args, control)
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self._validated.append(time.perf_counter())
+
+
+class StopAt(TrainerCallback):
+    """Ends a run that takes longer than was measured, with what it has learned; after four steps at least.
+
+    Args:
+        end: on the clock of `time.monotonic`.
+    """
+
+    def __init__(self, end: float) -> None:
+        self._end = end
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if state.global_step >= _FEWEST and time.monotonic() > self._end:
+            _end_here(args, control)
+
+
+def _end_here(args: Any, control: Any) -> None:
+    control.should_training_stop = True
+    control.should_evaluate = control.should_save = args.eval_strategy != "no"

@@ -111,7 +111,7 @@ def finetune(
                 f"not send it {'are ranked without it' if levels.missing else 'stay in first-stage order'}"
             )
         if lift is not None:
-            print(lift.sentence())
+            print(lift.sentence(config.prompt.language))
     trainer.accelerator.wait_for_everyone()
     return trainer.state.best_metric or 0.0
 

@@ -20,7 +20,8 @@ from pydantic import ValidationError
 
 from reshelf.data.dataset_folder import problem_of
 from reshelf.data.schema import Event, Item, RankingList
-from reshelf.data.signals.kept import FIRST_STAGE, KeptSignals, NewEvents
+from reshelf.data.signals.kept import FIRST_STAGE, KeptSignals
+from reshelf.data.signals.live import LiveEvents
 from reshelf.errors import InputError
 from reshelf.prompts.builder import PromptBuilder
 from reshelf.prompts.levels import FeatureLevels, field_of
@@ -28,7 +29,7 @@ from reshelf.prompts.levels import FeatureLevels, field_of
 LEAST_KNOWN = 0.1
 """Share of its numbers that a list must have to be ranked by a model that has seen missing ones: below it the model has
 little but text to go by, whose worth differs from shop to shop. Without any number nDCG@10 was 0.04 where the first
-stage had 0.21 (Amazon Beauty, 1,843 events; 0.06 with a tenth, 0.08 with half), and 0.81 where it had 0.41 (simulated
+stage had 0.21 (Amazon Beauty, 8,323 events; 0.08 with a tenth, 0.14 with half), and 0.81 where it had 0.41 (simulated
 shop): no one share is right for both (`benchmarks.data_needed`, `benchmarks.feature_dropout`)."""
 REQUEST = "request"
 """Id of the list and of the shopper: neither is in a prompt."""
@@ -95,7 +96,7 @@ def assemble(
     time: datetime | None = None,
     context: Mapping[str, str] = MappingProxyType({}),
     signals: KeptSignals | None = None,
-    new: Mapping[str, NewEvents] = MappingProxyType({}),
+    live: LiveEvents | None = None,
     impute: bool = False,
     drop_unknown_events: bool = False,
 ) -> AssembledList:
@@ -112,7 +113,7 @@ def assemble(
         time: now; every event must be earlier.
         context: what else is known of the moment, by name (`RankingList.context`).
         signals: what computes features that the model reads and that were not sent.
-        new: what happened to candidates since the tables of `signals` were made.
+        live: what happened since the tables of `signals` were made.
         impute: impute those that are missing still.
         drop_unknown_events: leave out events whose item is unknown; otherwise `ranking.prepare` refuses them.
 
@@ -145,7 +146,7 @@ def assemble(
         )
     except ValidationError as error:
         raise InputError(f"{REQUEST}, {problem_of(error)}") from error
-    ranking, imputed, missing = with_features(ranking, builder.levels, impute, signals, new)
+    ranking, imputed, missing = with_features(ranking, builder.levels, impute, signals, live)
     return AssembledList(over, ranking, len(history) - len(events), imputed, missing)
 
 
@@ -161,7 +162,7 @@ class Completed(NamedTuple):
 
 def with_features(
     ranking: RankingList, levels: FeatureLevels, impute: bool, signals: KeptSignals | None = None,
-    new: Mapping[str, NewEvents] = MappingProxyType({}),
+    live: LiveEvents | None = None,
 ) -> Completed:  # fmt: skip
     """A list with every number that the model reads: as sent, or computed, or imputed, or missing.
 
@@ -174,7 +175,7 @@ def with_features(
         levels: of the model.
         impute: whether missing numbers are imputed.
         signals: the reranker's own; None where it has none.
-        new: see `KeptSignals.compute`.
+        live: what happened since its tables were made.
 
     Raises:
         MissingFeaturesError: numbers are missing, are not to be imputed, and the model has not been trained on lists
@@ -195,7 +196,7 @@ def with_features(
     wanted = [name for name in levels.edges if np.isnan(sent.get(name, unknown)).any()]
     if not wanted:
         return Completed(ranking)
-    computed = {} if signals is None else signals.compute(ranking, wanted, new)
+    computed = {} if signals is None else signals.compute(ranking, wanted, live)
     found = {}
     for name in wanted:
         own = sent.get(name, unknown)

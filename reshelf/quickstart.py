@@ -38,7 +38,7 @@ from reshelf.evaluation.run import evaluate
 from reshelf.finetune.card import CARD
 from reshelf.finetune.config import FinetuneConfig
 from reshelf.finetune.pretraining.pretrain import PretrainConfig, pretrain
-from reshelf.finetune.progress import StepTimer
+from reshelf.finetune.progress import StepTimer, StopAt
 from reshelf.finetune.run import finetune
 from reshelf.modeling.checkpoint import SPEC_FILE, read_spec
 from reshelf.modeling.loading import check_base_exists, load_tokenizer
@@ -48,6 +48,8 @@ _RECIPES = Path(str(files("reshelf.finetune")))
 _LARGE, _SMALL = "shop.yaml", "shop_small.yaml"
 _PRETRAINING, _FINETUNING = 0.5, 0.6
 """Share of the time that is left when the step begins; what remains is for evaluating."""
+_PATIENCE = 1.25
+"""Times its share that a step may take, where the machine has become slower than it was when it was measured."""
 _PASSES = 20
 """Most times that pretraining reads a training list or a product."""
 _EPOCHS = 3
@@ -108,10 +110,11 @@ def quickstart(config: QuickstartConfig, console: Console | None = None) -> None
     _evaluate(run, lists, split, plan, end, console)
     console.rule("5. One shopper's list, before and after")
     one_list(data, model, console, split=split)
-    lift = read_spec(model).lift
+    spec = read_spec(model)
+    lift = spec.lift
     what = "Serve it:"
     if lift is not None:
-        console.print(lift.sentence(), highlight=False, soft_wrap=True)
+        console.print(lift.sentence(spec.prompt.language), highlight=False, soft_wrap=True)
         what = what if lift.helps else "To try it all the same, at localhost:8000/ui:"
     console.print(f"\n{what}\n\n    reshelf serve {model} --data {data}\n", highlight=False, soft_wrap=True)
 
@@ -128,7 +131,8 @@ class _Plan:
         mapping = load_mapping(config.mapping)
         root = (config.root or Path(mapping.root)).resolve()
         mine = {"mapping": file_sha256(find_mapping(config.mapping)), "root": str(root)}
-        if not path.is_file():
+        finished = any((config.out / folder).exists() for folder in ("data", "base", "model"))
+        if not path.is_file() or not finished:  # a mapping that the import refused may be corrected
             plan = cls(path, mine)
             config.out.mkdir(parents=True, exist_ok=True)
             plan._write()
@@ -183,22 +187,24 @@ def _pretrain(run: FinetuneConfig, lists: RankingData, plan: _Plan, end: float) 
     config = PretrainConfig(out=Path(run.model.base), data=run.data, prompt=replace(run.prompt, features=[]))
     config.max_candidates = run.max_candidates
 
+    budget = _PRETRAINING * (end - time.monotonic())
+
     def texts() -> int:
-        budget = _PRETRAINING * (end - time.monotonic())
         timer = _timed(lambda out, timer: pretrain(replace(config, out=out), [timer]), run.out.parent, budget)
         most = _PASSES * (len(lists.lists["train"]) + len(lists.items)) // config.texts_per_step
         return config.texts_per_step * max(_FEWEST, min(most, int(budget / timer.step_s)))
 
     config.texts = plan.get("texts", texts)
-    pretrain(config)
+    pretrain(config, callbacks=[_stop(budget)])
 
 
 def _finetune(run: FinetuneConfig, lists: RankingData, plan: _Plan, end: float) -> None:
     run.valid_lists, run.optimizer.epochs, run.patience = _VALID_LISTS, 1e6, _VALIDATIONS
     most = int(_EPOCHS * len(lists.lists["train"]) / run.optimizer.lists_per_step)
 
+    budget = _FINETUNING * (end - time.monotonic())
+
     def measured() -> dict[str, Any]:
-        budget = _FINETUNING * (end - time.monotonic())
         trial = replace(run, eval_every=10**6, optimizer=replace(run.optimizer, max_steps=10**6))
         timer = _timed(lambda out, timer: finetune(replace(trial, out=out), callbacks=[timer]), run.out.parent, budget)
         steps = (budget - (_VALIDATIONS + 1) * timer.validation_s) / timer.step_s
@@ -207,7 +213,11 @@ def _finetune(run: FinetuneConfig, lists: RankingData, plan: _Plan, end: float) 
 
     steps = plan.get("finetuning", measured)["steps"]
     run.optimizer.max_steps, run.eval_every = steps, max(1, steps // _VALIDATIONS)
-    finetune(run)
+    finetune(run, callbacks=[_stop(budget)])
+
+
+def _stop(budget: float) -> StopAt:
+    return StopAt(time.monotonic() + _PATIENCE * budget)
 
 
 def _timed(train: Callable[[Path, StepTimer], object], out: Path, budget: float) -> StepTimer:

@@ -33,6 +33,7 @@ import numpy.typing as npt
 import scipy.sparse as sp
 
 from reshelf.data.signals.event_log import NO_TIME, EventLog, Float64, lower_bound
+from reshelf.data.signals.live import Since
 from reshelf.data.signals.making import Clicks, Texts, TrainEvents, item_factors, make_tables
 from reshelf.data.signals.query_clicks import CLICK_TABLES, QUERY_CLICKS, QueryClicks
 from reshelf.data.signals.query_text import QUERY_READS, QUERY_SIGNALS, QuerySignals
@@ -48,8 +49,8 @@ READS: dict[str, tuple[str, ...]] = {
 """Every signal here, and the tables that it is computed from."""
 PERSONAL = ("cobought", "taste", "match", "category_match")
 """Those that are 0 for a shopper without history."""
-FOLLOWING = ("popularity", "recent")
-"""Those that rise with events since the tables were made (`Ask.new_shoppers`, `Ask.new_events`)."""
+FOLLOWING = ("popularity", "recent", "cobought", *QUERY_CLICKS)
+"""Those that follow events since the tables were made (`Ask.since`)."""
 COUNTED = ("popularity", "recent", "cobought", "taste")
 """Those that need events."""
 _FOLDS = 5
@@ -68,10 +69,12 @@ class Ask:
     """Microseconds since 1970 UTC."""
     leave_out: int = -1
     """Code of the shopper whose own events are not counted: that of a train list; -1 for nobody."""
-    new_shoppers: Float64 | float = 0.0
-    """Shoppers who took each candidate since the tables were made, [K]."""
-    new_events: Float64 | float = 0.0
-    """Events on each candidate since then, of late, [K]."""
+    since: Since | None = None
+    """What happened after the tables were made."""
+
+    def new_shoppers(self, items: npt.NDArray[np.integer]) -> Float64 | float:
+        """Who took each item after the tables were made, and not before."""
+        return 0.0 if self.since is None else self.since.shoppers(items)
 
 
 class Signals:
@@ -122,10 +125,11 @@ class Signals:
     def _one(self, name: str, asks: Sequence[Ask]) -> list[Float64]:
         if name == "popularity":
             counts = self.tables["counts"]
-            return [np.log1p(counts[a.candidates] - self._own(a, a.candidates) + a.new_shoppers) for a in asks]
+            taken = [counts[a.candidates] - self._own(a, a.candidates) + a.new_shoppers(a.candidates) for a in asks]
+            return [np.log1p(one) for one in taken]
         if name in QUERY_CLICKS:
-            queries, candidates, moments = zip(*((a.query, a.candidates, a.time) for a in asks), strict=True)
-            return self._clicks.compute(name, queries, candidates, moments)
+            columns = zip(*((a.query, a.candidates, a.time, a.since) for a in asks), strict=True)
+            return self._clicks.compute(name, *columns)
         if name in QUERY_SIGNALS:
             return self._queries.compute(name, [a.query for a in asks], [a.candidates for a in asks])
         if name == "taste":
@@ -160,20 +164,26 @@ class Signals:
         counts, result = self.tables["last_counts"], []
         for ask in asks:
             own = self._events.last[ask.leave_out] if self._events is not None and ask.leave_out >= 0 else -1
-            result.append(np.log1p(counts[ask.candidates] - (ask.candidates == own) + ask.new_shoppers))
+            result.append(np.log1p(counts[ask.candidates] - (ask.candidates == own) + ask.new_shoppers(ask.candidates)))
         return result
 
     def _recent_by_time(self, asks: Sequence[Ask]) -> list[Float64]:
         """Train events strictly before the list, in a window that ends with it or with the train split."""
-        times, end = self.tables["times"], self._end
+        times = self.tables["times"]
         sizes = [len(ask.candidates) for ask in asks]
         items = np.concatenate([ask.candidates for ask in asks])
-        now = np.repeat([end if ask.time == NO_TIME else min(ask.time, end) for ask in asks], sizes)
+        ends = [self._end if ask.since is None else max(self._end, ask.since.last + 1) for ask in asks]
+        moments = [end if ask.time == NO_TIME else min(ask.time, end) for ask, end in zip(asks, ends, strict=True)]
+        now = np.repeat(moments, sizes)
         low, high = times.starts[items], times.starts[items + 1]
         window = int(self.recent_days * _DAY)
         counts = lower_bound(times.values, low, high, now) - lower_bound(times.values, low, high, now - window)
         parts = np.split(counts.astype(np.float64), np.cumsum(sizes)[:-1])
-        return [np.log1p(part + ask.new_events) for part, ask in zip(parts, asks, strict=True)]
+        new = [
+            0.0 if ask.since is None else ask.since.events(ask.candidates, moment - window)
+            for ask, moment in zip(asks, moments, strict=True)
+        ]
+        return [np.log1p(part + more) for part, more in zip(parts, new, strict=True)]
 
     @cached_property
     def _end(self) -> int:
@@ -198,13 +208,16 @@ class Signals:
         result = []
         for ask in asks:
             recent, weights = self._weights(ask)
-            scaled = weights / np.sqrt(np.maximum(counts_of[recent] - self._own(ask, recent), 1.0))
+            taken = counts_of[recent] - self._own(ask, recent) + ask.new_shoppers(recent)
+            scaled = weights / np.sqrt(np.maximum(taken, 1.0))
             for item, weight in zip(recent.tolist(), scaled.tolist()):
                 weight_of[takers[item]] += weight
             if ask.leave_out >= 0:
                 weight_of[ask.leave_out] = 0.0
-            counts = counts_of[ask.candidates] - self._own(ask, ask.candidates)
+            counts = counts_of[ask.candidates] - self._own(ask, ask.candidates) + ask.new_shoppers(ask.candidates)
             found = np.array([weight_of[takers[c]].sum() for c in ask.candidates.tolist()])
+            if ask.since is not None:
+                found += ask.since.pairs(recent, scaled, ask.candidates)
             # a candidate is not counted as bought together with itself
             found -= ((recent[None, :] == ask.candidates[:, None]) * scaled).sum(axis=1) * counts
             result.append(np.maximum(found, 0.0) / np.sqrt(np.maximum(counts, 1.0)))

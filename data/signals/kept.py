@@ -16,9 +16,8 @@ import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from pathlib import Path
-from types import MappingProxyType
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +29,8 @@ from reshelf.data.dataset_folder import problem_of
 from reshelf.data.hashes import file_sha256
 from reshelf.data.schema import RankingList
 from reshelf.data.signals import FOLLOWING, READS, Ask, Signals
+from reshelf.data.signals.event_log import NEVER
+from reshelf.data.signals.live import LiveEvents, Since
 from reshelf.data.signals.tables import Tables, read_tables, write_tables
 from reshelf.errors import InputError
 
@@ -38,7 +39,7 @@ FOLDER = "signals"
 DESCRIPTION = "signals.json"
 FIRST_STAGE = "first_stage"
 FORMAT = 1
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_EPOCH, _MICROSECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
 _ITEMS = "items"
 """The table of item ids, in catalogue order."""
 
@@ -69,15 +70,6 @@ class Description:
         return (*self.names, *((FIRST_STAGE,) if self.first_stage else ()))
 
 
-class NewEvents(NamedTuple):
-    """What shoppers did with a product since tables were made."""
-
-    shoppers: int
-    """Who took it."""
-    events: int
-    """How often it was taken of late: within `recent_days`."""
-
-
 class KeptSignals:
     """Signals that were kept, for later lists.
 
@@ -103,22 +95,22 @@ class KeptSignals:
 
     @property
     def follows(self) -> bool:
-        """Whether something that is computed rises with new events."""
+        """Whether something that is computed follows new events."""
         return any(name in FOLLOWING for name in (*self.description.names, *self.description.first_stage))
 
-    def windows(self, now: datetime) -> tuple[datetime, datetime]:
-        """From when on new shoppers count, and from when on new events do."""
+    @cached_property
+    def until(self) -> int:
+        """Time of the last event that the tables count, microseconds since 1970 UTC."""
         said = self.description.until or self.description.made
-        end = datetime.fromisoformat(said) if said else now
-        return end, max(end, now - timedelta(days=self.description.recent_days))
+        return (datetime.fromisoformat(said) - _EPOCH) // _MICROSECOND if said else NEVER
 
     def compute(
-        self, ranking: RankingList, names: Iterable[str], new: Mapping[str, NewEvents] = MappingProxyType({})
+        self, ranking: RankingList, names: Iterable[str], live: LiveEvents | None = None
     ) -> dict[str, npt.NDArray[np.float64]]:
         """Signals of a list's candidates as of its time, or as of now, by name; those that are not kept are left out.
 
         Args:
-            new: by item, what happened since the tables were made, as far as `windows` say.
+            live: what happened since the tables were made.
 
         Returns:
             float64 [K] each; NaN for candidates that the tables do not know.
@@ -131,18 +123,17 @@ class KeptSignals:
         found = dict.fromkeys(needed, np.zeros(0))
         if known.any():
             past = [self._row[e.item_id] for e in ranking.history if e.item_id is not None and e.item_id in self._row]
-            moment = ((ranking.time or datetime.now(UTC)) - _EPOCH) // timedelta(microseconds=1)
-            since = [new.get(i, _NOTHING) for i, is_known in zip(ranking.candidates, known, strict=True) if is_known]
-            shoppers, events = np.array(since, dtype=np.float64).T
-            history = np.array(past, dtype=np.int64)
-            ask = Ask(history, rows[known], ranking.query, moment, new_shoppers=shoppers, new_events=events)
+            moment = ((ranking.time or datetime.now(UTC)) - _EPOCH) // _MICROSECOND
+            since = None
+            if live is not None:
+                named = (*ranking.candidates, *(event.item_id or "" for event in ranking.history))
+                items = {self._row[item_id]: item_id for item_id in named if item_id in self._row}
+                since = Since(live, items, self._row, self.until, moment)
+            ask = Ask(np.array(past, dtype=np.int64), rows[known], ranking.query, moment, since=since)
             (found,) = self._signals.compute([ask], needed)
         if weights:
             found[FIRST_STAGE] = sum((w * found[name] for name, w in weights.items()), np.zeros(int(known.sum())))
         return {name: _spread(found[name], known) for name in wanted}
-
-
-_NOTHING = NewEvents(0, 0)
 
 
 def _spread(values: npt.NDArray[np.float64], known: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
@@ -173,7 +164,7 @@ def keep_signals(
     write_tables(folder, {_ITEMS: item_ids}, [_ITEMS])
     made = datetime.now(UTC).isoformat(timespec="seconds")
     end = signals.counted_until
-    until = "" if end is None else (_EPOCH + timedelta(microseconds=end)).isoformat(timespec="seconds")
+    until = "" if end is None else (_EPOCH + timedelta(microseconds=end)).isoformat()
     about = Description(names, signals.history, signals.decay, signals.recent_days, first_stage, made, until)
     _describe(folder, about, [_ITEMS, *tables])
 

@@ -1,7 +1,7 @@
 """What earlier shoppers clicked for the same query, as of each list's moment: the strongest signal a search log has.
 
     clicks = QueryClicks(pa.array(queries), items, times)       # every click of the log, in any order
-    values = clicks.compute("query_clicks", asked, candidates, moments)
+    values = clicks.compute("query_clicks", asked, candidates, moments, since)
 
 query_clicks          log(1 + clicks on the product for the same query), each later click of the query fading the
                       earlier ones by 2 %: shops sell out, new releases come
@@ -22,7 +22,7 @@ import itertools
 import re
 from collections.abc import Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -35,12 +35,14 @@ from reshelf.data.signals.making import TRIGRAMS, tfidf
 if TYPE_CHECKING:
     from sklearn.feature_extraction.text import TfidfVectorizer
 
+    from reshelf.data.signals.live import Since
+
 QUERY_CLICKS = (
     "query_clicks", "query_share", "joined_clicks", "similar_query_clicks", "clicks_7d", "click_age",
 )  # fmt: skip
 CLICK_TABLES = ("click_queries", "click_items", "click_times")
 _FADE = 0.98
-_REACH = 512
+REACH = 512
 """Clicks of a query that are looked back on: the one before has 0.98 ** 512 < 0.0001 of the latest one's weight."""
 _NEIGHBOURS = 20
 _ALIKE = 0.25
@@ -59,6 +61,16 @@ def joined_key(query: str) -> str:
     return _NO_WORD.sub("", query.casefold())
 
 
+class _Asked(NamedTuple):
+    query: str
+    candidates: npt.NDArray[np.integer]
+    moment: int
+    since: Since | None
+
+
+_NO_CLICKS = np.zeros(0, dtype=np.int64)
+
+
 class QueryClicks:
     """The clicks of a log by query and by product.
 
@@ -70,7 +82,7 @@ class QueryClicks:
     Example:
         >>> queries = pa.array(["xbox", "XBOX!", "xbox"])
         >>> clicks = QueryClicks(queries, np.array([0, 1, 1]), np.array([1, 2, 3]))
-        >>> [values] = clicks.compute("query_share", ["Xbox"], [np.array([0, 1])], [3])
+        >>> [values] = clicks.compute("query_share", ["Xbox"], [np.array([0, 1])], [3], [None])
         >>> values.round(3).tolist()
         [0.495, 0.505]
     """
@@ -87,8 +99,9 @@ class QueryClicks:
         self._of_item = [self._times[by_item[a:b]] for a, b in itertools.pairwise(ends)]
 
     def compute(
-        self, name: str, queries: Sequence[str], candidates: Sequence[npt.NDArray[np.integer]], moments: Sequence[int]
-    ) -> list[Float64]:
+        self, name: str, queries: Sequence[str], candidates: Sequence[npt.NDArray[np.integer]], moments: Sequence[int],
+        since: Sequence[Since | None],
+    ) -> list[Float64]:  # fmt: skip
         """One signal of many lists, float64 [K] each.
 
         Args:
@@ -96,39 +109,51 @@ class QueryClicks:
             queries: of the lists; an empty one has no clicks.
             candidates: rows of products, int [K] each.
             moments: times of the lists, microseconds since 1970 UTC.
+            since: clicks after those of the log; None for none.
         """
-        asked = list(zip(queries, candidates, moments, strict=True))
+        asked = [_Asked(*one) for one in zip(queries, candidates, moments, since, strict=True)]
         if name in ("query_clicks", "query_share"):
-            found = [self._faded(self._by_key.get(words_key(q)), c, t) for q, c, t in asked]
+            found = [self._faded(words_key(one.query), False, one) for one in asked]
             return [np.log1p(n) if name == "query_clicks" else n / max(total, 1.0) for n, total in found]
         if name == "joined_clicks":
-            return [np.log1p(self._faded(self._by_joined.get(joined_key(q)), c, t)[0]) for q, c, t in asked]
+            return [np.log1p(self._faded(joined_key(one.query), True, one)[0]) for one in asked]
         if name == "similar_query_clicks":
             return self._similar(asked)
-        if name == "clicks_7d":
-            return [np.log1p([self._between(k, t - 7 * _DAY, t) for k in c.tolist()]) for _, c, t in asked]
-        if name == "click_age":
-            return [np.log1p([self._age(k, t) for k in c.tolist()]) for _, c, t in asked]
+        if name in ("clicks_7d", "click_age"):
+            of_item = self._last_week if name == "clicks_7d" else self._age
+            return [np.log1p([of_item(k, one) for k in one.candidates.tolist()]) for one in asked]
         raise ValueError(f"there is no signal {name!r} of query clicks")
 
-    def _faded(self, clicks: Int64 | None, candidates: npt.NDArray[np.integer], moment: int) -> tuple[Float64, float]:
-        """Faded clicks on each candidate before `moment`, and on all products together."""
-        if clicks is None:
-            return np.zeros(len(candidates)), 0.0
-        end = int(np.searchsorted(self._times[clicks], moment))
-        items = self._items[clicks[max(0, end - _REACH) : end]]
+    @cached_property
+    def _last(self) -> int:
+        """Time of the last click of the log."""
+        return int(self._times[-1]) if len(self._times) else 0
+
+    def _faded(self, key: str, joined: bool, one: _Asked) -> tuple[Float64, float]:
+        """Faded clicks on each candidate before the list, and on all products together."""
+        clicks = (self._by_joined if joined else self._by_key).get(key, _NO_CLICKS)
+        end = int(np.searchsorted(self._times[clicks], one.moment))
+        items = self._items[clicks[max(0, end - REACH) : end]]
+        if one.since is not None and key:
+            items = np.concatenate([items, one.since.clicks(key, joined, self._last)])[-REACH:]
         weights = _FADE ** np.arange(len(items) - 1, -1, -1, dtype=np.float64)
-        return _summed(items, weights, candidates), float(weights.sum())
+        return _summed(items, weights, one.candidates), float(weights.sum())
 
-    def _between(self, item: int, start: int, end: int) -> int:
-        times = self._of_item[item] if item < len(self._of_item) else self._times[:0]
-        return int(np.searchsorted(times, end) - np.searchsorted(times, start))
+    def _clicked(self, item: int, one: _Asked) -> Int64:
+        """Times of an item's clicks before the list."""
+        times = self._of_item[item] if item < len(self._of_item) else _NO_CLICKS
+        times = times[: np.searchsorted(times, one.moment)]
+        new = _NO_CLICKS if one.since is None else one.since.click_times(item, self._last)
+        return np.concatenate([times, new]) if len(new) else times
 
-    def _age(self, item: int, moment: int) -> float:
-        times = self._of_item[item] if item < len(self._of_item) else self._times[:0]
-        before = int(np.searchsorted(times, moment))
-        last = times[before - 1] if before else min(moment, int(self._times[0]) if len(self._times) else moment)
-        return float(moment - last) / _DAY
+    def _last_week(self, item: int, one: _Asked) -> int:
+        times = self._clicked(item, one)
+        return len(times) - int(np.searchsorted(times, one.moment - 7 * _DAY))
+
+    def _age(self, item: int, one: _Asked) -> float:
+        times = self._clicked(item, one)
+        first = int(self._times[0]) if len(self._times) else one.moment
+        return float(one.moment - (times[-1] if len(times) else min(one.moment, first))) / _DAY
 
     @cached_property
     def _vectors(self) -> tuple[TfidfVectorizer, sp.csr_matrix]:
@@ -136,12 +161,12 @@ class QueryClicks:
         vectors = tfidf(TRIGRAMS).fit(list(self._by_key))
         return vectors, vectors.transform(list(self._by_key)).tocsr()
 
-    def _similar(self, asked: Sequence[tuple[str, npt.NDArray[np.integer], int]]) -> list[Float64]:
+    def _similar(self, asked: Sequence[_Asked]) -> list[Float64]:
         """Shares of the most alike queries' clicks, weighted by cosine to the third: near ones count far more."""
         keys = list(self._by_key)
-        wanted = list(dict.fromkeys(words_key(query) for query, _, _ in asked))
+        wanted = list(dict.fromkeys(words_key(one.query) for one in asked))
         if not keys or not any(wanted):
-            return [np.zeros(len(candidates)) for _, candidates, _ in asked]
+            return [np.zeros(len(one.candidates)) for one in asked]
         vectors, known = self._vectors
         near: dict[str, list[tuple[str, float]]] = {}
         for start in range(0, len(wanted), 512):
@@ -152,10 +177,10 @@ class QueryClicks:
                 pairs = sorted(zip((-cosines.data[row]).tolist(), cosines.indices[row].tolist()))[: _NEIGHBOURS + 1]
                 near[key] = [(keys[k], -c) for c, k in pairs if -c >= _ALIKE and keys[k] != key][:_NEIGHBOURS]
         result = []
-        for query, candidates, moment in asked:
-            sums, weights = np.zeros(len(candidates)), 0.0
-            for key, cosine in near[words_key(query)]:
-                counts, total = self._faded(self._by_key[key], candidates, moment)
+        for one in asked:
+            sums, weights = np.zeros(len(one.candidates)), 0.0
+            for key, cosine in near[words_key(one.query)]:
+                counts, total = self._faded(key, False, one)
                 if total:
                     weight = cosine**3 * total / (total + 3)  # few clicks say little
                     sums += weight * counts / total

@@ -54,6 +54,8 @@ class ExperimentLists:
     """With the outcome, in the file."""
     matched: int
     """Of these, those of a list of the experiment."""
+    language: str = "en"
+    """Of the model that most lists were ranked by."""
 
 
 def read_outcomes(served: Path, events: Path, kind: str, experiment: str = "") -> ExperimentLists:
@@ -120,6 +122,7 @@ def read_outcomes(served: Path, events: Path, kind: str, experiment: str = "") -
         not_interleaved=_number(base, "SELECT count(*) FROM lists WHERE NOT mixed") if interleaved else 0,
         events=total,
         matched=matched,
+        language=base.execute("SELECT coalesce(mode(nullif(language, '')), 'en') FROM lists").fetchall()[0][0],
     )
 
 

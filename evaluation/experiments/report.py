@@ -9,6 +9,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from gettext import NullTranslations
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,7 +25,18 @@ from reshelf.evaluation.experiments.arms import compare_arms
 from reshelf.evaluation.experiments.outcomes import ExperimentLists, read_outcomes
 from reshelf.evaluation.experiments.preference import preference
 from reshelf.metrics.bootstrap import Interval
+from reshelf.translation import gettext_noop, translations
 
+_LISTS_WITH = {
+    "click": gettext_noop("lists with a click"),
+    "cart": gettext_noop("lists with a cart"),
+    "purchase": gettext_noop("lists with a purchase"),
+}
+_PICKS_HAD = {
+    "click": gettext_noop("whose picks had more clicks"),
+    "cart": gettext_noop("whose picks had more carts"),
+    "purchase": gettext_noop("whose picks had more purchases"),
+}
 _UNEVEN = 0.001
 """Below this p, shoppers are not split as they were to be: something is wrong with the experiment."""
 
@@ -63,7 +75,8 @@ def report_experiment(config: ExperimentReportConfig) -> None:
     """
     lists = read_outcomes(config.served, config.events, config.outcome, config.experiment)
     found = experiment_report(lists, config.effect, config.control) | {"outcome": config.outcome}
-    Console().print(_preferred(found) if lists.interleaved else _compared(found))
+    say = translations(lists.language)
+    Console().print(_preferred(found, say) if lists.interleaved else _compared(found, say))
     for note in found["notes"]:
         print(note)
     if config.out is not None:
@@ -82,6 +95,7 @@ def experiment_report(lists: ExperimentLists, effect: float, control: str = "") 
         raise InputError(f"experiment {lists.name} has no arm {control!r}; it has {', '.join(lists.arms)}")
     if len(lists.arms) < 2:
         raise InputError(f"experiment {lists.name}: only {', '.join(lists.arms) or 'no arm'} was served")
+    _ = translations(lists.language).gettext
     names = [control or lists.arms[0], *(arm for arm in lists.arms if arm != (control or lists.arms[0]))]
     found: dict[str, Any] = {
         "experiment": lists.name, "interleaved": lists.interleaved, "control": names[0], "effect": effect,
@@ -89,12 +103,14 @@ def experiment_report(lists: ExperimentLists, effect: float, control: str = "") 
     }  # fmt: skip
     found |= _preference_of(lists, names, effect) if lists.interleaved else _arms_of(lists, names, effect)
     if found["shoppers_needed"] and found["shoppers"] < found["shoppers_needed"]:
-        found["notes"].append(
-            f"{found['shoppers']:,} of {found['shoppers_needed']:,} shoppers: a difference of this size may not be "
-            "seen yet, and looking until one is seen finds one that is not there"
+        text = _(
+            "{shoppers:,} of {needed:,} shoppers: a difference of this size may not be seen yet, and looking until one "
+            "is seen finds one that is not there"
         )
+        found["notes"].append(text.format(shoppers=found["shoppers"], needed=found["shoppers_needed"]))
     if lists.interleaved and lists.not_interleaved:
-        found["notes"].append(f"{lists.not_interleaved:,} lists left out: the second order was not there in time")
+        text = _("{lists:,} lists left out: the second order was not there in time")
+        found["notes"].append(text.format(lists=lists.not_interleaved))
     return _without_nan(found)
 
 
@@ -116,13 +132,16 @@ def _arms_of(lists: ExperimentLists, names: list[str], effect: float) -> dict[st
     uneven = float(chisquare(split, shares / shares.sum() * shoppers).pvalue)
     by_arm = {difference.arm: difference for difference in found.differences}
     result: dict[str, Any] = {"shoppers": shoppers, "lists": len(lists.arm), "split_p": uneven, "notes": []}
+    _ = translations(lists.language).gettext
     if moved.any():
-        result["notes"].append(f"{moved.sum():,} shoppers left out: in two arms, as after a change of the shares")
+        text = _("{shoppers:,} shoppers left out: in two arms, as after a change of the shares")
+        result["notes"].append(text.format(shoppers=moved.sum()))
     if uneven < _UNEVEN:
-        result["notes"].append(
-            f"shoppers are not split as they were to be (p = {uneven:.1g}): lists are missing, or the shares were "
-            "changed meanwhile; the comparison cannot be trusted"
+        text = _(
+            "shoppers are not split as they were to be (p = {p:.1g}): lists are missing, or the shares were changed "
+            "meanwhile; the comparison cannot be trusted"
         )
+        result["notes"].append(text.format(p=uneven))
     result["arms"] = [
         {
             "arm": name, "shoppers": rate.shoppers, "lists": rate.lists, "rate": rate.rate._asdict(),
@@ -153,10 +172,12 @@ def _preference_of(lists: ExperimentLists, names: list[str], effect: float) -> d
     }  # fmt: skip
 
 
-def _compared(found: Mapping[str, Any]) -> Table:
-    table = _table(found, f"lists with a {found['outcome']}")
-    for name in ("arm", "shoppers", "lists", "rate", f"against {found['control']}", "p"):
-        table.add_column(name, justify="left" if name == "arm" else "right")
+def _compared(found: Mapping[str, Any], say: NullTranslations) -> Table:
+    _ = say.gettext
+    table = _table(found, _(_LISTS_WITH[found["outcome"]]), say)
+    against = _("against {control}").format(control=found["control"])
+    for n, name in enumerate((_("arm"), _("shoppers"), _("lists"), _("rate"), against, "p")):
+        table.add_column(name, justify="right" if n else "left")
     for arm in found["arms"]:
         row = [arm["arm"], f"{arm['shoppers']:,}", f"{arm['lists']:,}", _percent(arm["rate"])]
         row += ["", ""] if "p" not in arm else [_percent(arm["relative"], "+"), f"{arm['p']:.2g}"]
@@ -164,10 +185,11 @@ def _compared(found: Mapping[str, Any]) -> Table:
     return table
 
 
-def _preferred(found: Mapping[str, Any]) -> Table:
-    table = _table(found, f"whose picks had more {found['outcome']}s")
-    for name in ("arm", "lists won", "shoppers who prefer it", "share", "p"):
-        table.add_column(name, justify="left" if name == "arm" else "right")
+def _preferred(found: Mapping[str, Any], say: NullTranslations) -> Table:
+    _ = say.gettext
+    table = _table(found, _(_PICKS_HAD[found["outcome"]]), say)
+    for n, name in enumerate((_("arm"), _("lists won"), _("shoppers who prefer it"), _("share"), "p")):
+        table.add_column(name, justify="right" if n else "left")
     for n, name in enumerate(found["arms"]):
         row = [name, f"{found['wins'][n]:,}", f"{found['shoppers_who_prefer'][n]:,}"]
         row += ["", ""] if n == 0 or found["preference"]["mean"] is None else [
@@ -177,10 +199,14 @@ def _preferred(found: Mapping[str, Any]) -> Table:
     return table
 
 
-def _table(found: Mapping[str, Any], what: str) -> Table:
+def _table(found: Mapping[str, Any], what: str, say: NullTranslations) -> Table:
     needed = found["shoppers_needed"]
-    size = "" if needed is None else f"; an effect of {found['effect']:g} takes {needed:,} shoppers"
-    caption = f"{found['lists']:,} lists of {found['shoppers']:,} shoppers, {found['fallbacks']:,} in first-stage order"
+    size = ""
+    if needed is not None:
+        text = say.gettext("; an effect of {effect:g} takes {needed:,} shoppers")
+        size = text.format(effect=found["effect"], needed=needed)
+    text = say.gettext("{lists:,} lists of {shoppers:,} shoppers, {fallbacks:,} in first-stage order")
+    caption = text.format(**{name: found[name] for name in ("lists", "shoppers", "fallbacks")})
     return Table(title=f"{found['experiment']}: {what}", caption=caption + size, box=box.SIMPLE_HEAD)
 
 
@@ -188,7 +214,7 @@ def _percent(interval: Mapping[str, float | None], sign: str = "") -> str:
     found = Interval(**interval)  # type: ignore[arg-type]
     if found.mean is None:
         return "-"
-    return f"{100 * found.mean:{sign}.2f} % ({100 * found.low:{sign}.2f} to {100 * found.high:{sign}.2f})"
+    return f"{100 * found.mean:{sign}.2f} % ({100 * found.low:{sign}.2f}…{100 * found.high:{sign}.2f})"
 
 
 def _without_nan(value: Any) -> Any:

@@ -190,7 +190,8 @@ def pretrain(config: PretrainConfig, callbacks: Sequence[TrainerCallback] = ()) 
         partial.write_text(_card(config, last_loss), encoding="utf-8")
     shutil.rmtree(config.out / CHECKPOINTS, ignore_errors=True)
     size = sum(p.numel() for p in model.parameters())
-    print(f"{config.out}: {size / 1e6:.1f} M parameters, {len(tokenizer)} tokens, {config.texts} texts read")
+    read = trainer.state.global_step * config.texts_per_step
+    print(f"{config.out}: {size / 1e6:.1f} M parameters, {len(tokenizer)} tokens, {read} texts read")
 
 
 def _started(base: str, device: str) -> tuple[Any, PreTrainedTokenizerBase]:

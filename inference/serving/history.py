@@ -6,29 +6,26 @@
 
 `append` returns when the events are safe: on disk, or in Redis. A store that cannot answer raises StoreError.
 
-Beside the events of shoppers lie counts of items, which are nobody's: how many events there were, and how many shoppers
-took the item for the first time, as far as their kept events go. They are kept as totals up to each hour that had any,
-so that a sum over hours is the difference of two, however busy the item was.
+Events on items are also told in the order in which they came, of all shoppers of a tenant (`interactions`): numbers of
+products follow them (`data.signals.live`).
 
 An event that is delivered again is none: its id is remembered for a day, as a digest, also when the event itself was
-pruned or its shopper forgotten. For a month a forgotten shopper's events of before that moment are refused. What is
-refused raises no count.
+pruned or its shopper forgotten. For a month a forgotten shopper's events of before that moment are refused.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Protocol
 
 from pydantic import ValidationError
-from pydantic_core import to_json
 
-from reshelf.data.schema import Event
-from reshelf.data.signals.kept import NewEvents
+from reshelf.data.schema import Event, EventKind
+from reshelf.data.signals.live import Interaction
 from reshelf.inference.serving.schemas import SentEvent, StoredEvent
 
 REDIS = ("redis://", "rediss://")
@@ -37,8 +34,13 @@ REMEMBERED_S = 86_400.0
 """An event id is remembered for a day."""
 FORGOTTEN_S = 30 * 86_400.0
 """Events of before a shopper was forgotten are refused for so long."""
-COUNTED_HOURS = 24 * 60
-"""How far back counts tell hours apart."""
+INTERACTIONS_S = 60 * 86_400.0
+"""How long interactions are told."""
+AT_ONCE = 2000
+"""Interactions that are told at one time, which takes a few milliseconds."""
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_CLICKS = (EventKind.CLICK, EventKind.CART, EventKind.PURCHASE)
+"""Kinds that say what was found by a query."""
 
 
 class StoreError(Exception):
@@ -58,24 +60,19 @@ class History:
 class HistoryStore(Protocol):
     """Both stores."""
 
-    async def append(self, tenant: str, events: Sequence[SentEvent], counted: Container[str] = ()) -> int:
-        """Keep events; returns how many were new.
-
-        Args:
-            counted: ids of the items whose counts the new ones raise. No other id is in a count, for a count outlives
-                its shoppers.
-        """
+    async def append(self, tenant: str, events: Sequence[SentEvent]) -> int:
+        """Keep events; returns how many were new."""
         ...
 
-    async def counts(
-        self, tenant: str, item_ids: Sequence[str], shoppers_from: int, events_from: int, until: int
-    ) -> dict[str, NewEvents]:
-        """What was counted of items; those with nothing are left out. Hours before the last `COUNTED_HOURS` are not.
+    async def interactions(self, tenant: str, after: int) -> tuple[list[Interaction], int]:
+        """Events on items that were kept after others, oldest first: at most the latest `MOST_EVENTS` and those of
+        `INTERACTIONS_S`, and of those `AT_ONCE`.
 
         Args:
-            shoppers_from: the first hour since 1970 of which shoppers count.
-            events_from: the same of events.
-            until: the last hour of both.
+            after: number up to which they are known; 0 for none.
+
+        Returns:
+            Some, and the number up to which these are all; the same as before where there are no more.
         """
         ...
 
@@ -94,14 +91,18 @@ class HistoryStore(Protocol):
     async def close(self) -> None: ...
 
 
-def hour_of(time: datetime) -> int:
-    """Since 1970 UTC."""
-    return int(time.timestamp() // 3600)
+def pseudonym(tenant: str, user_id: str) -> int:
+    """Stands for a shopper among a tenant's interactions."""
+    return int(digest(tenant, user_id)[:15], 16)
 
 
-def mention_of(item_id: str) -> str:
-    """What the stored form of every event on an item holds, and that of no other event."""
-    return f'"item_id":{to_json(item_id).decode()}'
+def interaction(number: int, shopper: int, event: Event) -> Interaction | None:
+    """What is told of an event; None where it is not on an item. One of the future is one of now."""
+    if event.item_id is None or event.time is None:
+        return None
+    time = (min(event.time, datetime.now(UTC)) - _EPOCH) // timedelta(microseconds=1)
+    query = event.query if event.kind in _CLICKS and event.query else ""
+    return Interaction(number, shopper, event.item_id, time, query)
 
 
 def stored(sent: SentEvent) -> StoredEvent:

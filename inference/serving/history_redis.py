@@ -9,25 +9,28 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import time
-from collections.abc import Awaitable, Callable, Container, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from operator import methodcaller
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from reshelf.data.schema import Event
-from reshelf.data.signals.kept import NewEvents
+from reshelf.data.signals.live import MOST_EVENTS, Interaction
 from reshelf.errors import InputError
 from reshelf.inference.serving.history import (
-    COUNTED_HOURS,
+    AT_ONCE,
     FORGOTTEN_S,
+    INTERACTIONS_S,
     REMEMBERED_S,
     History,
     StoreError,
     digest,
-    hour_of,
-    mention_of,
+    interaction,
+    pseudonym,
     read_events,
     stored,
 )
@@ -35,28 +38,22 @@ from reshelf.inference.serving.log import log_once_a_minute
 from reshelf.inference.serving.schemas import SentEvent
 
 _TIMEOUT_S = 0.25
+_STREAM = "reshelf:interactions:"
+_SEQUENCE = 20
+"""Bits for how many entries a stream gets in one millisecond."""
 # Scripts are one round trip, all or nothing. Their keys are one shopper's: events, ids of events, when forgotten. An
-# event is its id, its time, its body and, where its item is counted, what mentions that in a body; answered with 0
-# where it is refused, with 2 where it is the shopper's first on a counted item, else with 1.
+# event is its id, its time and its body; answered with 0 where it is refused, else with 1.
 _APPEND = """
 local kept, remembered_s, now = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local forgotten = tonumber(redis.call('GET', KEYS[3]) or '')
-local new, bodies = {}, nil
+local new = {}
 redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now - remembered_s)
-for i = 4, #ARGV, 4 do
-    local event_id, body, mention, one = ARGV[i], ARGV[i + 2], ARGV[i + 3], 0
+for i = 4, #ARGV, 3 do
+    local event_id, one = ARGV[i], 0
     local before = forgotten and tonumber(ARGV[i + 1]) <= forgotten
     if not before and (event_id == '' or redis.call('ZADD', KEYS[2], 'NX', now, event_id) == 1) then
         one = 1
-        if mention ~= '' then
-            bodies = bodies or redis.call('LRANGE', KEYS[1], 0, -1)
-            one = 2
-            for _, other in ipairs(bodies) do
-                if string.find(other, mention, 1, true) then one = 1 break end
-            end
-        end
-        if bodies then table.insert(bodies, body) end
-        redis.call('RPUSH', KEYS[1], body)
+        redis.call('RPUSH', KEYS[1], ARGV[i + 2])
     end
     table.insert(new, one)
 end
@@ -64,43 +61,10 @@ redis.call('LTRIM', KEYS[1], -kept, -1)
 redis.call('EXPIRE', KEYS[2], remembered_s)
 return new
 """
-# An item's totals are a sorted set of `hour:shoppers:events` by hour. An event is its item's key, its hour, and 1 where
-# the shopper is new to the item. The last total before the oldest hour stays, for later ones are subtracted from it.
-_LAST = """
-local function last(key, till)
-    local member = redis.call('ZREVRANGEBYSCORE', key, till, '-inf', 'LIMIT', 0, 1)[1]
-    if not member then return -1, 0, 0 end
-    local hour, shoppers, events = string.match(member, '(-?%d+):(%d+):(%d+)')
-    return tonumber(hour), tonumber(shoppers), tonumber(events), member
-end
-"""
-_RAISE = f"""{_LAST}
-local expires_s, oldest = tonumber(ARGV[1]), tonumber(ARGV[2])
-for i, key in ipairs(KEYS) do
-    local hour, new = tonumber(ARGV[2 * i + 1]), tonumber(ARGV[2 * i + 2])
-    local later = redis.call('ZRANGEBYSCORE', key, hour, '+inf')
-    local begun, shoppers, events = last(key, hour)
-    if begun ~= hour then table.insert(later, hour .. ':' .. shoppers .. ':' .. events) end
-    for _, member in ipairs(later) do
-        local h, s, e = string.match(member, '(-?%d+):(%d+):(%d+)')
-        redis.call('ZREM', key, member)
-        redis.call('ZADD', key, h, h .. ':' .. (s + new) .. ':' .. (e + 1))
-    end
-    local kept = last(key, '(' .. oldest)
-    redis.call('ZREMRANGEBYSCORE', key, '-inf', '(' .. kept)
-    redis.call('EXPIRE', key, expires_s)
-end
-"""
-_COUNTS = f"""{_LAST}
-local sums = {{}}
-for _, key in ipairs(KEYS) do
-    local _, shoppers, events = last(key, ARGV[3])
-    local _, shoppers_before = last(key, '(' .. ARGV[1])
-    local _, _, events_before = last(key, '(' .. ARGV[2])
-    table.insert(sums, shoppers - shoppers_before)
-    table.insert(sums, events - events_before)
-end
-return sums
+# A tenant's interactions, of all shoppers, are a stream.
+_TELL = """
+for i = 3, #ARGV do redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[1], '*', 'told', ARGV[i]) end
+redis.call('EXPIRE', KEYS[1], ARGV[2])
 """
 _FORGET = """
 local count = redis.call('LLEN', KEYS[1])
@@ -121,8 +85,8 @@ return gone
 
 class RedisHistory:
     """Three keys per shopper: a list of events, a sorted set of digests of event ids by time, and when the shopper was
-    forgotten. They carry a digest of the shopper's id, not the id, and lie on one node of a cluster. A sorted set of
-    counts per item; a tenant's lie on one node. What Redis appended to its file stays there until it next rewrites it
+    forgotten. They carry a digest of the shopper's id, not the id, and lie on one node of a cluster. And a stream per
+    tenant, of the events on items. What Redis appended to its file stays there until it next rewrites it
     (`BGREWRITEAOF`).
 
     Args:
@@ -164,56 +128,58 @@ class RedisHistory:
         self._kind_known = False
         self._finding = asyncio.Lock()
 
-    async def append(self, tenant: str, events: Sequence[SentEvent], counted: Container[str] = ()) -> int:
-        by_user: dict[str, list[Event]] = {}
-        entries: dict[str, list[str | float]] = {}
+    async def append(self, tenant: str, events: Sequence[SentEvent]) -> int:
+        by_user: dict[str, list[tuple[Event, str, str]]] = {}
         for event in events:
             one = stored(event)
             event_id = "" if event.event_id is None else digest(tenant, event.user_id, event.event_id)
-            when = 0.0 if one.event.time is None else one.event.time.timestamp()
-            mention = mention_of(event.item_id) if event.item_id is not None and event.item_id in counted else ""
-            by_user.setdefault(event.user_id, []).append(one.event)
-            entry = (event_id, when, one.model_dump_json(exclude_none=True), mention)
-            entries.setdefault(event.user_id, []).extend(entry)
+            entry = (one.event, event_id, one.model_dump_json(exclude_none=True))
+            by_user.setdefault(event.user_id, []).append(entry)
         new = 0
         for user_id, sent in by_user.items():
-            arguments = [self._kept, int(REMEMBERED_S), time.time(), *entries[user_id]]
+            arguments: list[Any] = [self._kept, int(REMEMBERED_S), time.time()]
+            for one_event, event_id, body in sent:
+                arguments += (event_id, 0.0 if one_event.time is None else one_event.time.timestamp(), body)
             found: list[int] = await self.evaluate(_APPEND, _keys(tenant, user_id), arguments)
-            new += sum(one > 0 for one in found)
-            taken = zip(sent, entries[user_id][3::4], found, strict=True)
-            await self._raise(tenant, [(event, one == 2) for event, mention, one in taken if one and mention])
+            new += sum(found)
+            kept = [one_event for (one_event, _, _), is_new in zip(sent, found, strict=True) if is_new]
+            told = [interaction(0, pseudonym(tenant, user_id), one_event) for one_event in kept]
+            await self._tell(tenant, [one for one in told if one is not None])
         return new
 
-    async def _raise(self, tenant: str, events: Sequence[tuple[Event, bool]]) -> None:
-        """Count events that are kept already: where that fails they stay uncounted, for sent again they would be
-        kept twice."""
+    async def _tell(self, tenant: str, events: Sequence[Interaction]) -> None:
+        """Tell events that are kept already: where that fails they stay untold, for sent again they would be kept
+        twice."""
         if not events:
             return
-        keys = [_count_key(tenant, str(event.item_id)) for event, _ in events]
-        arguments = [3600 * COUNTED_HOURS, hour_of(datetime.now(UTC)) - COUNTED_HOURS]
-        for event, is_new in events:
-            assert event.time is not None
-            arguments += (hour_of(event.time), int(is_new))
+        arguments = [MOST_EVENTS, int(INTERACTIONS_S), *(json.dumps(event[1:], ensure_ascii=False) for event in events)]
         try:
-            await self.evaluate(_RAISE, keys, arguments)
+            await self.evaluate(_TELL, [_stream(tenant)], arguments)
         except StoreError as error:
             log_once_a_minute("events not counted", error=type(error).__name__, problem=str(error))
 
-    async def counts(
-        self, tenant: str, item_ids: Sequence[str], shoppers_from: int, events_from: int, until: int
-    ) -> dict[str, NewEvents]:
-        oldest = hour_of(datetime.now(UTC)) - COUNTED_HOURS
-        keys = [_count_key(tenant, item_id) for item_id in item_ids]
-        sums = await self.evaluate(_COUNTS, keys, [max(shoppers_from, oldest), max(events_from, oldest), until])
-        found = {item_id: NewEvents(*sums[2 * n : 2 * n + 2]) for n, item_id in enumerate(item_ids)}
-        return {item_id: one for item_id, one in found.items() if max(one) > 0}
+    async def interactions(self, tenant: str, after: int) -> tuple[list[Interaction], int]:
+        key, start = _stream(tenant), f"{after >> _SEQUENCE}-{after % (1 << _SEQUENCE)}"
+        entries = await self._ask(methodcaller("xread", {key: start}, count=AT_ONCE))
+        found = [(_number(entry), json.loads(told["told"])) for _, some in entries for entry, told in some]
+        oldest = 1e6 * (time.time() - min(INTERACTIONS_S, self._keep_s or INTERACTIONS_S))
+        events = [Interaction(number, *told) for number, told in found]
+        return [one for one in events if not one.item_id or one.time > oldest], found[-1][0] if found else after
 
     async def read(self, tenant: str, user_id: str) -> History:
         events, *_ = _keys(tenant, user_id)
         return read_events(await self._ask(lambda redis: redis.lrange(events, -self._kept, -1)), self._keep_s)
 
     async def forget(self, tenant: str, user_id: str) -> int:
-        return int(await self.evaluate(_FORGET, _keys(tenant, user_id), [time.time(), int(FORGOTTEN_S)]))
+        gone = int(await self.evaluate(_FORGET, _keys(tenant, user_id), [time.time(), int(FORGOTTEN_S)]))
+        key, shopper, start = _stream(tenant), pseudonym(tenant, user_id), "-"
+        while entries := await self._ask(methodcaller("xrange", key, start, count=AT_ONCE)):
+            mine = [entry for entry, fields in entries if json.loads(fields["told"])[0] == shopper]
+            if mine:
+                await self._ask(methodcaller("xdel", key, *mine))
+            start = f"({entries[-1][0]}"
+        await self._tell(tenant, [Interaction(0, shopper, "")])  # to servers that have them in memory
+        return gone
 
     async def purge(self) -> int:
         if self._keep_s is None:
@@ -223,6 +189,12 @@ class RedisHistory:
         async def events_keys(redis: Any) -> list[str]:
             return [key async for key in redis.scan_iter(match="reshelf:{*}", count=1000)]
 
+        async def streams(redis: Any) -> list[str]:
+            return [key async for key in redis.scan_iter(match=f"{_STREAM}*", count=1000)]
+
+        kept_from = int(1000 * (time.time() - self._keep_s))
+        for key in await self._ask(streams):
+            await self._ask(methodcaller("xtrim", key, minid=kept_from))
         return sum([int(await self.evaluate(_PURGE, [key], [oldest])) for key in await self._ask(events_keys)])
 
     async def evaluate(self, script: str, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
@@ -286,9 +258,14 @@ def read_password(path: Path) -> str:
     return lines[0]
 
 
-def _count_key(tenant: str, item_id: str) -> str:
-    """All of a tenant's lie on one node of a cluster, for they are read together. None looks like a shopper's."""
-    return f"reshelf:counts:{{{digest(tenant)}}}:{item_id}"
+def _stream(tenant: str) -> str:
+    return f"{_STREAM}{digest(tenant)}"
+
+
+def _number(entry: str) -> int:
+    """Of an entry's id, `milliseconds-sequence`."""
+    milliseconds, _, sequence = entry.partition("-")
+    return (int(milliseconds) << _SEQUENCE) + int(sequence)
 
 
 def _keys(tenant: str, user_id: str) -> tuple[str, str, str]:

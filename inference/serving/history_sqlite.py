@@ -6,27 +6,26 @@ store = await SqliteHistory.open("history.sqlite", kept=500)
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 
-from reshelf.data.signals.kept import NewEvents
+from reshelf.data.signals.live import MOST_EVENTS, Interaction
 from reshelf.errors import InputError
 from reshelf.inference.serving.history import (
-    COUNTED_HOURS,
+    AT_ONCE,
     FORGOTTEN_S,
+    INTERACTIONS_S,
     REMEMBERED_S,
     History,
     StoreError,
     digest,
-    hour_of,
-    mention_of,
+    interaction,
+    pseudonym,
     read_events,
     stored,
 )
@@ -39,9 +38,9 @@ _SWEEP_S = 60.0
 """What is no longer remembered is removed so often."""
 _PURGED = 1000
 """Events in one transaction: an event that comes waits no longer than for these."""
-_VERSION = 3
-"""Of the schema, in `user_version`. 0, of releases before there was one, had event ids beside the events; 2 had no
-counts."""
+_VERSION = 4
+"""Of the schema, in `user_version`. 0, of releases before there was one, had event ids beside the events; 3 had counts
+of items."""
 _SCHEMA = (
     """CREATE TABLE events (
         number INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -67,45 +66,16 @@ _INDEX = (
     "CREATE INDEX events_by_time ON events (time)",
     "CREATE INDEX event_ids_by_time ON event_ids (time)",
 )
-_SINCE_3 = (
-    """CREATE TABLE counts (
-        tenant TEXT NOT NULL, item_id TEXT NOT NULL, hour INTEGER NOT NULL,
-        shoppers INTEGER NOT NULL, events INTEGER NOT NULL,  -- in all hours up to this one
-        PRIMARY KEY (tenant, item_id, hour)
-    ) WITHOUT ROWID""",
-)
 _PRUNE = """
 DELETE FROM events WHERE tenant = ? AND user_id = ? AND number <= (
     SELECT number FROM events WHERE tenant = ? AND user_id = ? ORDER BY number DESC LIMIT 1 OFFSET ?
 )"""
 _PURGE = "DELETE FROM events WHERE number IN (SELECT number FROM events WHERE time < ? LIMIT ?)"
-_IS_KNOWN = "SELECT EXISTS (SELECT 1 FROM events WHERE tenant = ? AND user_id = ? AND instr(body, ?))"
-_BEGIN_HOUR = """
-INSERT OR IGNORE INTO counts
-SELECT :tenant, :item_id, :hour, coalesce(max(shoppers), 0), coalesce(max(events), 0)
-FROM counts WHERE tenant = :tenant AND item_id = :item_id AND hour < :hour
+_INTERACTIONS = """
+SELECT number, user_id, body FROM events WHERE number > :after AND tenant = :tenant AND +time > :oldest
+ORDER BY number LIMIT :at_once
 """
-_RAISE = """
-UPDATE counts SET shoppers = shoppers + :new, events = events + 1
-WHERE tenant = :tenant AND item_id = :item_id AND hour >= :hour
-"""
-_TOTAL = """
-coalesce((SELECT {what} FROM counts WHERE tenant = :tenant AND item_id = value AND hour {till}
-    ORDER BY hour DESC LIMIT 1), 0)
-"""
-_COUNTS = f"""
-SELECT value,
-    {_TOTAL.format(what="shoppers", till="<= :until")} - {_TOTAL.format(what="shoppers", till="< :shoppers_from")},
-    {_TOTAL.format(what="events", till="<= :until")} - {_TOTAL.format(what="events", till="< :events_from")}
-FROM json_each(:item_ids)
-"""
-# The last total before it stays, for later ones are subtracted from it.
-_PRUNE_COUNTS = """
-DELETE FROM counts WHERE hour < (
-    SELECT max(hour) FROM counts AS other
-    WHERE other.tenant = counts.tenant AND other.item_id = counts.item_id AND other.hour < ?
-)
-"""
+# `+` keeps SQLite to the order of numbers, for those after the last one are few.
 
 
 class SqliteHistory:
@@ -157,13 +127,12 @@ class SqliteHistory:
             if version < 2:
                 old = writer.execute("SELECT count(*) FROM sqlite_master WHERE name = 'events'").fetchone()[0]
                 statements += (*_SINCE_2, *(_FROM_0 if old else _SCHEMA), *_INDEX)
-            if version < 3:
-                statements += (*_SINCE_3, f"PRAGMA user_version = {_VERSION}")
+            if version < _VERSION:
+                statements += ("DROP TABLE IF EXISTS counts", f"PRAGMA user_version = {_VERSION}")
             for statement in statements:
                 writer.execute(statement)
-            writer.execute(_PRUNE_COUNTS, (hour_of(datetime.now(UTC)) - COUNTED_HOURS,))
 
-    async def append(self, tenant: str, events: Sequence[SentEvent], counted: Container[str] = ()) -> int:
+    async def append(self, tenant: str, events: Sequence[SentEvent]) -> int:
         def write() -> int:
             now = time.time()
             with _Transaction(self._writer) as writer:
@@ -171,17 +140,15 @@ class SqliteHistory:
                     writer.execute("DELETE FROM event_ids WHERE time < ?", (now - REMEMBERED_S,))
                     writer.execute("DELETE FROM forgotten WHERE time < ?", (now - FORGOTTEN_S,))
                     self._swept = now
-                new = sum(self._add(writer, tenant, event, now, counted) for event in events)
+                new = sum(self._add(writer, tenant, event, now) for event in events)
                 for user_id in {event.user_id for event in events}:
                     writer.execute(_PRUNE, (tenant, user_id, tenant, user_id, self._kept))
             return new
 
         return await self._on(self._writing, write)
 
-    def _add(
-        self, writer: sqlite3.Connection, tenant: str, event: SentEvent, now: float, counted: Container[str]
-    ) -> bool:
-        """Keep an event, and count it; returns whether it was new."""
+    def _add(self, writer: sqlite3.Connection, tenant: str, event: SentEvent, now: float) -> bool:
+        """Keep an event; returns whether it was new."""
         one = stored(event)
         when = now if one.event.time is None else one.event.time.timestamp()
         shopper = (digest(tenant, event.user_id),)
@@ -192,28 +159,21 @@ class SqliteHistory:
             row = (digest(tenant, event.user_id, event.event_id), now)
             if not writer.execute("INSERT OR IGNORE INTO event_ids VALUES (?, ?)", row).rowcount:
                 return False
-        if event.item_id is not None and event.item_id in counted:
-            mention = (tenant, event.user_id, mention_of(event.item_id))
-            (known,) = writer.execute(_IS_KNOWN, mention).fetchone()
-            count = {"tenant": tenant, "item_id": event.item_id, "hour": int(when // 3600), "new": not known}
-            writer.execute(_BEGIN_HOUR, count)
-            writer.execute(_RAISE, count)
         body = one.model_dump_json(exclude_none=True)
         writer.execute("INSERT INTO events VALUES (NULL, ?, ?, ?, ?)", (tenant, event.user_id, body, when))
         return True
 
-    async def counts(
-        self, tenant: str, item_ids: Sequence[str], shoppers_from: int, events_from: int, until: int
-    ) -> dict[str, NewEvents]:
-        oldest = hour_of(datetime.now(UTC)) - COUNTED_HOURS
-        asked = {
-            "tenant": tenant, "item_ids": json.dumps(item_ids), "until": until,
-            "shoppers_from": max(shoppers_from, oldest), "events_from": max(events_from, oldest),
-        }  # fmt: skip
-
-        def read() -> dict[str, NewEvents]:
-            rows = self._reader.execute(_COUNTS, asked).fetchall()
-            return {item_id: NewEvents(*values) for item_id, *values in rows if max(values) > 0}
+    async def interactions(self, tenant: str, after: int) -> tuple[list[Interaction], int]:
+        def read() -> tuple[list[Interaction], int]:
+            found = []
+            (last,) = self._reader.execute("SELECT coalesce(max(number), 0) FROM events").fetchone()
+            asked = {"tenant": tenant, "oldest": time.time() - INTERACTIONS_S, "at_once": AT_ONCE}
+            rows = self._reader.execute(_INTERACTIONS, asked | {"after": max(after, last - MOST_EVENTS)}).fetchall()
+            for number, user_id, body in rows:
+                for kept in read_events([body], self._keep_s).events:
+                    one = interaction(number, pseudonym(tenant, user_id), kept.event)
+                    found += [] if one is None else [one]
+            return found, max(after, last) if len(rows) < AT_ONCE else rows[-1][0]
 
         return await self._on(self._reading, read)
 

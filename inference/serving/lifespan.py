@@ -6,6 +6,7 @@ async with running(config, engine) as app: ...
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -55,11 +56,15 @@ async def running(config: ServeConfig, engine: ServedEngine) -> AsyncIterator[Fa
     folder = config.served_lists
     log = None if folder is None else ServedListLog(folder, metrics, served_keep_s, 1e9 * config.served_gb)
     store = await open_store(config.history, config.kept_events, keep_s, config.redis_password_file)
-    shoppers = Shoppers(store, catalogue, metrics)
+    shoppers = Shoppers(store, metrics)
     trials = Trials(models, shoppers, log, config.deadline_ms / 1000)
     purging = asyncio.create_task(_purge(store)) if keep_s is not None else None
     try:
         await models.start()
+        if models.own.signals is not None and models.own.signals.follows:
+            with contextlib.suppress(StoreError):  # requests try again
+                for name in tenants.names:
+                    await shoppers.catch_up(name)
         # A catalogue is a million objects that stay: a collection that walked through them would hold up every request.
         gc.freeze()
         rates = Rates(getattr(store, "evaluate", None))  # in Redis, where histories are

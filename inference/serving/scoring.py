@@ -1,7 +1,7 @@
 """A list's way to an engine and back, for the model that orders it and for others that an experiment names.
 
 context = RequestContext(tenant, request, query, items, due)
-prepared, scores = await score_list(model, context, new, meta, Stages(meta, started))
+prepared, scores = await score_list(model, context, live, meta, Stages(meta, started))
 explanations = await explain_list(model, context, prepared, scores, meta)
 """
 
@@ -17,7 +17,7 @@ from typing import TypeVar
 import numpy as np
 
 from reshelf.data.schema import Item
-from reshelf.data.signals.kept import NewEvents
+from reshelf.data.signals.live import LiveEvents
 from reshelf.errors import InputError
 from reshelf.inference.assembly import MissingFeaturesError, UntrainedContextError, assemble
 from reshelf.inference.explain import leave_one_out
@@ -62,12 +62,12 @@ class RequestContext:
 
 
 async def score_list(
-    model: ServedModel, context: RequestContext, new: Mapping[str, NewEvents], meta: Meta, stages: Stages
+    model: ServedModel, context: RequestContext, live: LiveEvents | None, meta: Meta, stages: Stages
 ) -> tuple[PreparedList, np.ndarray]:
     """The list as the engine reads it, and raw log-odds of its candidates, float32 [K].
 
     Args:
-        new: what happened to the candidates since the model's tables were made.
+        live: what happened since the model's tables were made.
         meta: to say in what was imputed, missing and truncated, and how long it took.
 
     Raises:
@@ -78,7 +78,7 @@ async def score_list(
         MissingFeaturesError: numbers are missing that the model does not do without.
     """
     model.engine.admit(context.tenant.name, len(context.items), context.seconds_left)
-    prepared = await context.in_time(_prepared(model, context, new, meta, stages))
+    prepared = await context.in_time(_prepared(model, context, live, meta, stages))
     stages.end("prompt")
     done = await context.in_time(model.score(prepared.prompt, context.tenant.name))
     stages.end("wait")
@@ -89,7 +89,7 @@ async def score_list(
 
 
 async def _prepared(
-    model: ServedModel, context: RequestContext, new: Mapping[str, NewEvents], meta: Meta, stages: Stages
+    model: ServedModel, context: RequestContext, live: LiveEvents | None, meta: Meta, stages: Stages
 ) -> PreparedList:
     request, items = context.request, context.items
     try:
@@ -104,7 +104,7 @@ async def _prepared(
             time=request.time,
             context=request.moment,
             signals=model.signals,
-            new=new,
+            live=live,
             impute=request.impute,
             drop_unknown_events=True,
         )

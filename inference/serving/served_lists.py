@@ -42,7 +42,7 @@ _ROWS = 32
 _BYTES = 32_000_000
 _SECONDS = 300.0
 _COPIED = (
-    *("list_id", "tenant", "model", "model_sha256", "personalization"),
+    *("list_id", "tenant", "model", "model_sha256", "language", "personalization"),
     *("experiment", "control", "arm", "arm_share", "shadow_model", "fallback"),
 )
 """Columns that hold what a `ServedList` says."""
@@ -66,6 +66,7 @@ class ServedList:
     """int64, candidates in served order: at most K."""
     model: str
     model_sha256: str
+    language: str
     personalization: float
     scores: np.ndarray | None = None
     """float32 [K]; None in a fallback."""

@@ -101,9 +101,9 @@ class Service:
         items, candidates = context.items, context.candidates
         stages.end("read")
         signals = None if model is None else model.signals
-        context.history, new = await asyncio.gather(
+        context.history, live = await asyncio.gather(
             self.shoppers.history(tenant, request, context.due, meta),
-            self.shoppers.new_events(tenant, request, candidates, signals, context.due),
+            self.shoppers.live(tenant, signals, context.due),
         )
         stages.end("history")
         rules = tenant.rules if request.rules is None else request.rules.after(tenant.rules)
@@ -112,7 +112,7 @@ class Service:
         try:
             if model is None:
                 raise UnservedError("engine_down")
-            scoring, others = score_list(model, context, new, meta, stages), None
+            scoring, others = score_list(model, context, live, meta, stages), None
             if trial.is_interleaved:
                 (prepared, scores), others = await asyncio.gather(scoring, self._trials.second_scores(trial, context))
             else:

@@ -1,6 +1,6 @@
 """What is known of shoppers: kept, read for a ranking, exported, forgotten; and what holds where the store is silent.
 
-shoppers = Shoppers(store, catalogue, metrics)
+shoppers = Shoppers(store, metrics)
 stored = await shoppers.append(tenant, events)
 history = await shoppers.history(tenant, request, due, meta)
 """
@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Awaitable, Sequence
 from typing import TypeVar
 
-from reshelf.data.schema import Item
-from reshelf.data.signals.kept import KeptSignals, NewEvents
-from reshelf.inference.serving.history import History, HistoryStore, StoreError, hour_of
+from reshelf.data.signals.kept import KeptSignals
+from reshelf.data.signals.live import LiveEvents
+from reshelf.inference.serving.history import History, HistoryStore, StoreError, pseudonym
 from reshelf.inference.serving.log import log_once_a_minute
 from reshelf.inference.serving.metrics import Metrics
 from reshelf.inference.serving.refusals import RefusedError
@@ -32,12 +31,12 @@ class Shoppers:
 
     Args:
         store: what shoppers did.
-        catalogue: items by id; events on them are counted per product.
         metrics: what is counted.
     """
 
-    def __init__(self, store: HistoryStore, catalogue: Mapping[str, Item], metrics: Metrics) -> None:
-        self._store, self._catalogue, self._metrics = store, catalogue, metrics
+    def __init__(self, store: HistoryStore, metrics: Metrics) -> None:
+        self._store, self._metrics = store, metrics
+        self._live: dict[str, LiveEvents] = {}
 
     async def append(self, tenant: Tenant, events: Sequence[SentEvent]) -> int:
         """Keep events; returns how many were new.
@@ -46,7 +45,7 @@ class Shoppers:
             RefusedError: the store does not answer; nothing was acknowledged and the same may be sent again.
         """
         try:
-            stored = await self._store.append(tenant.name, events, counted=self._catalogue)
+            stored = await self._store.append(tenant.name, events)
         except StoreError as error:
             self._count_store_error(error)
             raise RefusedError("events cannot be kept now; send them again", status=503, wait_s=1) from error
@@ -76,10 +75,13 @@ class Shoppers:
         """
         self._metrics.drift.forget(tenant.name, user_id)
         try:
-            return await self._store.forget(tenant.name, user_id)
+            gone = await self._store.forget(tenant.name, user_id)
         except StoreError as error:
             self._count_store_error(error)
             raise RefusedError("the shopper cannot be removed now; ask again", status=503, wait_s=1) from error
+        if tenant.name in self._live:
+            self._live[tenant.name].forget(pseudonym(tenant.name, user_id))
+        return gone
 
     async def history(self, tenant: Tenant, request: RerankRequest, due: float, meta: Meta) -> Sequence[StoredEvent]:
         """What the shopper did: as sent, or as stored; nothing where the store does not answer in time."""
@@ -97,17 +99,26 @@ class Shoppers:
             self._count_unreadable(history)
         return history.events
 
-    async def new_events(
-        self, tenant: Tenant, request: RerankRequest, items: Sequence[Item], signals: KeptSignals | None, due: float
-    ) -> Mapping[str, NewEvents]:
-        """What happened to the documents since a model's tables were made; nothing where the store has no answer."""
+    async def live(self, tenant: Tenant, signals: KeptSignals | None, due: float) -> LiveEvents | None:
+        """What shoppers did since a model's tables were made, as far as the store has an answer in time."""
         if signals is None or not signals.follows:
-            return {}
-        now = request.time or datetime.now(UTC)
-        shoppers_from, events_from = map(hour_of, signals.windows(now))
-        ids = [item.item_id for item in items]
-        counts = self._store.counts(tenant.name, ids, shoppers_from, events_from, hour_of(now))
-        return await self._in_time(counts, due) or {}
+            return None
+        await self._in_time(self.catch_up(tenant.name), due)
+        return self._live[tenant.name]
+
+    async def catch_up(self, tenant: str) -> None:
+        """Read what was stored since the last time.
+
+        Raises:
+            StoreError: the store does not answer.
+        """
+        live = self._live.setdefault(tenant, LiveEvents())
+        read, number = -1, live.number
+        while read != number:
+            read = number
+            events, number = await self._store.interactions(tenant, read)
+            live.add(events)
+        live.number = max(live.number, number)
 
     async def _in_time(self, answer: Awaitable[T], due: float) -> T | None:
         """What the store says within its share of the time that is left; None, and counted, where it does not."""

@@ -250,6 +250,12 @@ class Tenants:
             return None
         return tenant
 
+    @property
+    def names(self) -> set[str]:
+        """Of all tenants."""
+        named = [self.everybody] if self.path is None else [tenant for tenant, _ in self._by_digest.values()]
+        return {tenant.name for tenant in named}
+
     def models(self) -> set[str]:
         """Reranker folders that tenants and their experiments name."""
         if self.path is not None:

@@ -146,11 +146,9 @@ class Trials:
     async def _scores(self, model: ServedModel, context: RequestContext) -> np.ndarray | None:
         with model.held():
             try:
-                new = await self._shoppers.new_events(
-                    context.tenant, context.request, context.candidates, model.signals, context.due
-                )
+                live = await self._shoppers.live(context.tenant, model.signals, context.due)
                 meta = Meta(engine="")
-                _, scores = await score_list(model, context, new, meta, Stages(meta, time.perf_counter()))
+                _, scores = await score_list(model, context, live, meta, Stages(meta, time.perf_counter()))
                 return scores
             except (TimeoutError, UnservedError, NonFiniteScoreError, MissingFeaturesError, RefusedError):
                 return None
@@ -173,6 +171,7 @@ class Trials:
             served=arranged.order[: request.top_n],
             model="" if model is None else model.name,
             model_sha256="" if model is None else model.sha256,
+            language="" if model is None else model.spec.prompt.language,
             personalization=trial.weight,
             scores=None if ranked is None else ranked.scores,
             experiment=trial.name,

@@ -97,6 +97,7 @@ def events_of_ubi(body: UbiRequest, catalogue: Container[str], most: int) -> tup
     """
     events: list[SentEvent] = []
     skipped: Counter[str] = Counter()
+    texts = {query.query_id: query.user_query[:most] for query in body.queries if query.query_id}
     for query in body.queries:
         shopper = query.client_id or ""
         if why := _problem(shopper, "query" if query.user_query.strip() else "", "no query", most):
@@ -121,7 +122,11 @@ def events_of_ubi(body: UbiRequest, catalogue: Container[str], most: int) -> tup
             skipped["unknown product"] += 1
             continue
         once = _once(event.query_id, event.action_name, item_id, event.timestamp)
-        events.append(SentEvent(kind=kind, user_id=shopper, item_id=item_id, time=event.timestamp, event_id=once))
+        found_by = texts.get(event.query_id or "")
+        one = SentEvent(
+            kind=kind, user_id=shopper, item_id=item_id, query=found_by, time=event.timestamp, event_id=once
+        )
+        events.append(one)
     timed = sorted(events, key=lambda one: (one.time is None, one.time.timestamp() if one.time is not None else 0.0))
     return timed, dict(skipped.most_common(_NAMED))
 

@@ -13,6 +13,7 @@ import pytest
 from benchmarks.leaderboard import NAMES, README, read_results, render
 from benchmarks.turns import Turns
 from benchmarks.workload import Operations, read_lists, shape_lists, simulated_tokenizer, write_workload
+from reshelf.modeling.lift import Lift
 
 PROMISED = {
     "train_step": ["train_vs_sentence_transformers", "train_vs_flagembedding", "train_memory_vs_peers",
@@ -55,6 +56,10 @@ def test_the_curve_in_the_documents_is_what_was_measured(repository: Path) -> No
         found = f"| {row['first stage']:.3f} | {row['reranker']:.3f} | {row['reranker gains']} "
         known = " | ".join(f"{row[name]:.3f}" for name in ("half known", "a tenth known", "without numbers"))
         assert f"{sizes}{found}| {known} |" in page
+    helped = [row["train lists"] for row in result["rows"] if "(+" in row["reranker gains"]]
+    others = [row["train lists"] for row in result["rows"] if "(+" not in row["reranker gains"]]
+    advice = Lift(0.4, 0.5, -0.2, -0.1, 30).sentence()
+    assert f"{min(helped) // 100 * 100} of them beat first-stage order, {max(others) // 100 * 100} did not" in advice
 
 
 @pytest.mark.parametrize("name", sorted({*NAMES, "against_past"}))

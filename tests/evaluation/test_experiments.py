@@ -22,6 +22,7 @@ from reshelf.evaluation.experiments.preference import preference, votes_needed
 from reshelf.inference.interleaving import team_draft
 from reshelf.inference.serving.metrics import Metrics
 from reshelf.inference.serving.served_lists import ServedList, ServedListLog
+from tests.evaluation.test_chinese_report import english
 
 K, BIAS = 10, 0.7
 WISHES = np.linspace(-30, 30, 6001)
@@ -124,7 +125,7 @@ class TestReport:
 
     ITEMS = tuple(Item(item_id=f"p{n}", title="Mug") for n in range(4))
 
-    def write(self, folder: Path, interleaved: bool, control: str = "a") -> list[dict[str, Any]]:
+    def write(self, folder: Path, interleaved: bool, control: str = "a", language: str = "en") -> list[dict[str, Any]]:
         """200 shoppers with two lists each, of whom every third one in b, and every sixth one in a, clicks in the first
         list; interleaved, every third one on b's pick. Returns the events."""
         log = ServedListLog(folder, Metrics(), None, 1e9)
@@ -135,7 +136,7 @@ class TestReport:
             log.put(
                 ServedList(
                     f"l{n}", "shop", f"u{shopper}", "mug", self.ITEMS, [0, 1, 2, 3], np.array([1, 0, 2, 3]), "m", "s",
-                    1.0, experiment="x", control=control, arm=None if interleaved else arm,
+                    language, 1.0, experiment="x", control=control, arm=None if interleaved else arm,
                     arm_share=None if interleaved else 0.5,
                     teams={1: "b", 0: "a", 2: "a", 3: "b"} if interleaved else None,
                 )
@@ -179,6 +180,15 @@ class TestReport:
         assert main(["experiment", "report", "--served", str(tmp_path / "served"), "--events",
                      str(tmp_path / "events.csv"), "--outcome", "purchase"]) == 2  # fmt: skip
         assert "none of 0 events" in capsys.readouterr().err
+
+    def test_a_chinese_shop_reads_no_english(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        for interleaved in (True, False):
+            folder = tmp_path / str(interleaved)
+            folder.mkdir()
+            events = self.write(folder / "served", interleaved, language="zh")
+            found = self.report(folder, events, "--effect", "0.01")
+            assert found["notes"]
+            assert english(capsys.readouterr().out + " ".join(found["notes"])) == set()
 
     def test_interleaved(self, tmp_path: Path) -> None:
         events = self.write(tmp_path / "served", interleaved=True, control="b")

@@ -73,7 +73,7 @@ class ServedModel:
         self.sha256 = folder_sha256(folder, SPEC_FILE, ADAPTER)[:16]
         """What tells it from the reranker that was in the folder before."""
         lift = self.spec.lift
-        self.warning = None if lift is None or lift.helps else lift.sentence()
+        self.warning = None if lift is None or lift.helps else lift.sentence(self.spec.prompt.language)
         """Where it does not beat first-stage order."""
         if self.warning:
             logger.warning("model does not beat first-stage order", extra={"model": self.name, "found": self.warning})

@@ -6,12 +6,13 @@ import json
 import tempfile
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from shop_tables import write_table
 
@@ -19,9 +20,11 @@ from reshelf.data.dataset_folder import RankingData, load_dataset_folder
 from reshelf.data.importing.import_report import ImportReport
 from reshelf.data.importing.importer import ImportConfig, write_folder
 from reshelf.data.importing.mapping import BuildConfig, EventsTable, ItemsTable, Mapping, SignalsConfig, SplitConfig
-from reshelf.data.schema import RankingList
-from reshelf.data.signals import READS
-from reshelf.data.signals.kept import FIRST_STAGE, FOLDER, copy_signals, open_signals
+from reshelf.data.schema import Event, RankingList
+from reshelf.data.signals import FOLLOWING, READS, Clicks, Signals, Texts
+from reshelf.data.signals.event_log import EventLog
+from reshelf.data.signals.kept import FIRST_STAGE, FOLDER, Description, KeptSignals, copy_signals, open_signals
+from reshelf.data.signals.live import Interaction, LiveEvents
 from reshelf.data.signals.query_clicks import QUERY_CLICKS
 from reshelf.errors import InputError
 
@@ -44,7 +47,16 @@ event = st.tuples(
 )  # fmt: skip
 
 
-def shop(folder: Path, log: list[tuple[int, int, int, str]], timed: bool, split: str) -> RankingData:
+Log = list[tuple[int, int, int, str]]
+"""Shopper, item, seconds and kind."""
+
+
+def query_of(item: int, n: int) -> str:
+    """What the n-th event of a log was found by."""
+    return WORDS[item].split()[-1] + "s" * (n % 2)
+
+
+def shop(folder: Path, log: Log, timed: bool, split: str) -> RankingData:
     """The data set of a small shop with every signal there is."""
     write_table(folder / "items.jsonl", ITEMS)
     rows = [
@@ -53,7 +65,7 @@ def shop(folder: Path, log: list[tuple[int, int, int, str]], timed: bool, split:
             "item": f"p{i}",
             "time": START + t,
             "kind": kind,
-            "query": WORDS[i].split()[-1] + "s" * (n % 2),
+            "query": query_of(i, n),
             "n": n,
         }
         for n, (u, i, t, kind) in enumerate(log)
@@ -91,9 +103,7 @@ LOG = [(u, (3 * u + k) % 9, 10 * HOUR * k + u * HOUR, kind) for u in range(6) fo
 
 @given(st.lists(event, min_size=20, max_size=80), st.booleans(), st.sampled_from(["time", "user", "leave_one_out"]))
 @settings(suppress_health_check=[HealthCheck.too_slow], max_examples=8, deadline=None)
-def test_a_request_gets_the_numbers_of_the_import(
-    log: list[tuple[int, int, int, str]], timed: bool, split: str
-) -> None:
+def test_a_request_gets_the_numbers_of_the_import(log: Log, timed: bool, split: str) -> None:
     if split == "time" and not timed:
         split = "user"
     with tempfile.TemporaryDirectory() as name:
@@ -121,6 +131,85 @@ def test_what_the_property_is_about_is_there(tmp_path: Path) -> None:
         assert any(len(set(one.features[name])) > 1 for one in lists), name
     later = lists[0].model_copy(update={"time": datetime.fromtimestamp(START, UTC) + timedelta(days=90)})
     assert not np.array_equal(kept.compute(bare(later), ["clicks_7d"])["clicks_7d"], lists[0].features["clicks_7d"])
+
+
+def counted(log: Log) -> KeptSignals:
+    """Tables of a log on items, all of it in train."""
+    rows = sorted(log)
+    users, items, times = (np.array([row[k] for row in rows], dtype=np.int64) for k in (0, 1, 2))
+    micros, nothing = (START + times) * 10**6, np.zeros(len(rows), dtype=np.int8)
+    events = EventLog(
+        np.searchsorted(users, np.arange(users.max() + 2)), users.astype(np.int32), items.astype(np.int32),
+        nothing, micros, True, np.full(len(rows), np.nan), nothing,
+    )  # fmt: skip
+    clicks = [(t, i) for _, i, t, kind in log if kind == "click"]
+    queries = pa.array([query_of(i, t) for t, i in clicks], pa.string())
+    clicked = np.array([i for _, i in clicks], dtype=np.int64)
+    texts = Texts(WORDS, WORDS, [[f"leaf {n % 3}"] for n in range(len(WORDS))], WORDS)
+    made = Signals.of(
+        texts, events, 4, 0.8, 1.0, Clicks(queries, clicked, np.array([(START + t) * 10**6 for t, _ in clicks]))
+    )
+    until = datetime.fromtimestamp(START, UTC) + timedelta(seconds=int(times.max()))
+    about = Description(list(FOLLOWING), 4, 0.8, 1.0, until=until.isoformat())
+    return KeptSignals(about, {**made.tables, "items": pa.array([item["id"] for item in ITEMS])})
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 5), st.integers(0, 8), st.sampled_from(["view", "click"])), min_size=8),
+    st.floats(0.2, 0.9), st.randoms(use_true_random=False), st.lists(st.integers(0, 8), max_size=6),
+)  # fmt: skip
+@settings(max_examples=60, deadline=None)
+def test_a_request_follows_events_as_an_import_of_that_moment_would(
+    some: list[tuple[int, int, str]], share: float, order: Random, history: list[int]
+) -> None:
+    """Tables of the beginning of a log, and all of it as events, are tables of the whole log."""
+    log = [(u, i, 3 * n * HOUR // 2 + n, kind) for n, (u, i, kind) in enumerate(some)]
+    begun = log[: max(2, int(share * len(log)))]
+    assume(any(kind == "click" for *_, kind in begun))
+    later = [(u, i, log[-1][2] + 60 + t, kind) for u, i, t, kind in log[-5:]]
+    events = [
+        Interaction(0, u, f"p{i}", (START + t) * 10**6, query_of(i, t) if kind == "click" else "")
+        for u, i, t, kind in (*log, *later)
+    ]
+    order.shuffle(events)  # as they come late
+    events = [event._replace(number=n) for n, event in enumerate(events, start=1)]
+    live = LiveEvents()
+    for told in (events[:9], events, events[5:]):  # and are told again
+        live.add(told)
+    now = datetime.fromtimestamp(START + log[-1][2] + 60, UTC)
+    past = tuple(Event(kind="view", time=now - timedelta(days=1), item_id=f"p{row}") for row in history)
+    candidates = tuple(item["id"] for item in ITEMS)
+    kept, whole = counted(begun), counted(log)
+    queries = [{query_of(i, t) for _, i, t, kind in part if kind == "click"} for part in (begun, log)]
+    for query in ("mug", "hoses", "lamp"):
+        ranking = RankingList(list_id="l", user_id="u", time=now, query=query, history=past, candidates=candidates)
+        found, wanted = kept.compute(ranking, FOLLOWING, live), whole.compute(ranking, FOLLOWING)
+        for signal in FOLLOWING:
+            # A query that was new is no neighbour of others before the next refresh.
+            if signal != "similar_query_clicks" or queries[0] == queries[1]:
+                np.testing.assert_allclose(found[signal], wanted[signal], rtol=1e-9, atol=1e-12, err_msg=signal)
+
+
+def test_what_is_live_forgets_and_ends() -> None:
+    """A forgotten shopper's events and queries are gone, and of too many events the older half."""
+    live = LiveEvents()
+    some = [Interaction(n + 1, n % 5, f"p{n % 3}", 1000 + n, "mug" if n % 2 else "") for n in range(40)]
+    live.add([*some, Interaction(41, 77, "p1", 2000, "something private")])
+    one = live.of_item("p1")
+    assert one is not None
+    assert (len(one.times), len(one.shoppers), one.times.tolist()) == (14, 6, sorted(one.times.tolist()))
+    live.add([Interaction(42, 77, "")])
+    one = live.of_item("p1")
+    assert one is not None
+    assert (len(one.times), sorted(one.shoppers.tolist())) == (13, [0, 1, 2, 3, 4])
+    assert "private" not in str(vars(live))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("reshelf.data.signals.live.MOST_EVENTS", 41)
+        live.add([Interaction(50, 3, "p9", 1500, "lamp")])
+    assert len(live) == 20
+    assert [live.clicks("lamp", False, 0, 9999), live.clicks("mug", True, 0, 9999)[-1]] == [["p9"], "p0"]
+    assert live.clicks("mug", True, 1030, 1037) == ["p1", "p0", "p2"]
+    assert live.number == 50
 
 
 def test_a_copy_has_what_was_asked_for_and_unknown_products_have_no_numbers(tmp_path: Path) -> None:

@@ -15,8 +15,9 @@ import pytest
 import redis
 
 from reshelf.data.schema import Item
+from reshelf.data.signals.live import LiveEvents
 from reshelf.errors import InputError
-from reshelf.inference.serving.history import History, HistoryStore, StoreError, hour_of, open_store
+from reshelf.inference.serving.history import History, HistoryStore, StoreError, open_store
 from reshelf.inference.serving.schemas import SentEvent
 from tests.inference.serving.server import free_port, until
 
@@ -100,60 +101,59 @@ def test_many_at_once_lose_nothing(address: str) -> None:
     use(address, work)
 
 
-NOW = datetime.now(UTC).replace(minute=30) - timedelta(days=2)
-EVER = (0, 0, 10**9)
+NOW = datetime.now(UTC) - timedelta(days=2)
 
 
-def at(hours: float, item_id: str, user_id: str, event_id: str | None = None) -> SentEvent:
+def at(hours: float, item_id: str, user_id: str, **more: Any) -> SentEvent:
     when = NOW + timedelta(hours=hours)
-    return SentEvent(user_id=user_id, kind="view", item_id=item_id, time=when, event_id=event_id)
+    return SentEvent(user_id=user_id, item_id=item_id, time=when, **{"kind": "view"} | more)
 
 
-def test_counts_rise_by_shopper_and_by_event_and_outlive_both(address: str) -> None:
-    catalogue = {"p1", 'p"2', "p3"}
+async def interactions(store: HistoryStore, tenant: str = "t") -> LiveEvents:
+    """All of a tenant's, as a server reads them."""
+    live, number, read = LiveEvents(), 0, -1
+    while read != number:
+        read = number
+        events, number = await store.interactions(tenant, read)
+        live.add(events)
+    return live
 
-    first = hour_of(NOW)
+
+def shoppers(live: LiveEvents, item_id: str) -> tuple[int, int]:
+    """Who took an item, and how often it was taken."""
+    found = live.of_item(item_id)
+    return (0, 0) if found is None else (len(found.shoppers), len(found.times))
+
+
+def test_interactions_are_told_once_in_the_order_they_came(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("history_sqlite", "history_redis"):
+        monkeypatch.setattr(f"reshelf.inference.serving.{module}.AT_ONCE", 3)
 
     async def work(store: HistoryStore) -> None:
         events = [
-            at(0, "p1", "u", "a"), at(1, "p1", "u"), at(1, "p1", "v"), at(2, 'p"2', "v"), at(2, "gone", "v"),
-            SentEvent(user_id="w", kind="search", query='"item_id":"p3"'), at(2, "p3", "w"),
+            at(0, "p1", "u", event_id="a"), at(1, "p1", "u"), at(1, "p1", "v", kind="click", query="Red mug"),
+            at(2, 'p"2', "v", query="of a view"), SentEvent(user_id="w", kind="search", query="item_id"),
         ]  # fmt: skip
-        await store.append("t", events, catalogue)
-        await store.append("t", [at(0, "p1", "u", "a"), at(3, "p1", "v")], catalogue)  # the first was there already
-        await store.append("other", [at(0, "p1", "u")], catalogue)
-        await store.append("t", [at(-5, "p3", "y"), at(-9, "p3", "y")], catalogue)  # as they came late
-        assert await store.counts("t", ["p3"], first - 9, first - 9, first + 1) == {"p3": (1, 2)}
-        assert await store.counts("t", ["p3"], first - 8, first - 5, first + 1) == {"p3": (1, 1)}
-        await store.append("t", [at(0, "p3", "x")])  # of an item that is not counted here
-        expected = {"p1": (2, 4), 'p"2': (1, 1), "p3": (2, 3)}
-        assert await store.counts("t", [*catalogue, "gone", "p9"], *EVER) == expected
-        assert await store.counts("other", sorted(catalogue), *EVER) == {"p1": (1, 1)}
-        # Hours: shoppers from one, events from another, both up to a third.
-        assert await store.counts("t", ["p1"], first + 1, first + 3, 10**9) == {"p1": (1, 1)}
-        assert await store.counts("t", ["p1"], first, first, first) == {"p1": (1, 1)}
-        assert await store.counts("t", ["p1"], first + 9, first + 9, 10**9) == {}
-        await store.forget("t", "u")
+        await store.append("t", events)
+        seen, number = await store.interactions("t", 0)
+        assert await store.append("t", [at(0, "p1", "u", event_id="a"), at(24 * 999, "p1", "v")]) == 1  # of the future
+        assert (await interactions(store)).latest < 1e6 * datetime.now(UTC).timestamp()
+        await store.append("other", [at(0, "p1", "u")])
+        await store.append("t", [at(-24 * 90, "p1", "old"), at(-9, "p3", "y")])  # long ago, and late
+        rest, _ = await store.interactions("t", number)
+        assert [one.number for one in (*seen, *rest)] == sorted({one.number for one in (*seen, *rest)})
+        live = await interactions(store)
+        assert [shoppers(live, item) for item in ("p1", 'p"2', "p3", "gone")] == [(2, 4), (1, 1), (1, 1), (0, 0)]
+        assert live.clicks("red mug", False, 0, 2**62) == ["p1"], "what a view was found by is no click"
+        assert shoppers(await interactions(store, "other"), "p1") == (1, 1)
+        assert len(await interactions(store, "nobody's")) == 0
+        assert await store.forget("t", "v") > 0
+        assert shoppers(await interactions(store), "p1") == (1, 2)
+        live.add((await store.interactions("t", live.number))[0])
+        if address.startswith("redis://"):
+            assert shoppers(live, "p1") == (1, 2), "another server hears of it"
 
     use(address, work)
-    # Nobody can say any more which of them were the forgotten shopper's.
-    assert use(address, lambda store: store.counts("t", ["p1"], *EVER)) == {"p1": (2, 4)}
-
-
-def test_counts_of_long_ago_are_no_news(address: str) -> None:
-    def seen(days: float, user_id: str) -> SentEvent:
-        return at(-24 * days, "p1", user_id)
-
-    async def work(store: HistoryStore) -> None:
-        await store.append("t", [seen(days, f"u{days}") for days in (90, 80, 70, 1)], {"p1"})
-        assert await store.counts("t", ["p1"], *EVER) == {"p1": (1, 1)}
-
-    use(address, work)
-    use(address, lambda store: store.append("t", [seen(2, "late")], {"p1"}))
-    assert use(address, lambda store: store.counts("t", ["p1"], *EVER)) == {"p1": (2, 2)}
-    if not address.startswith("redis://"):
-        (rows,) = sqlite3.connect(address).execute("SELECT count(*) FROM counts").fetchone()
-        assert rows == 3, "the total of the last old hour, and two new ones"
 
 
 def test_a_batch_that_is_sent_again_loses_nothing_though_more_came_than_are_kept(address: str) -> None:
@@ -171,15 +171,14 @@ def test_a_batch_that_is_sent_again_loses_nothing_though_more_came_than_are_kept
 
 def test_what_is_delivered_again_does_not_bring_a_forgotten_shopper_back(address: str) -> None:
     named, timed = click(1, event_id="a"), click(2).model_copy(update={"time": datetime.now(UTC)})
-    catalogue = {"p1", "p2"}
 
     async def work(store: HistoryStore) -> None:
-        assert await store.append("t", [named, timed], catalogue) == 2
-        assert await store.append("t", [named], catalogue) == 0
+        assert await store.append("t", [named, timed]) == 2
+        assert await store.append("t", [named]) == 0
         assert await store.forget("t", "u") == 2
-        assert await store.append("t", [named, timed], catalogue) == 0
+        assert await store.append("t", [named, timed]) == 0
         assert ids(await store.read("t", "u")) == []
-        assert await store.counts("t", ["p1", "p2"], *EVER) == {"p1": (1, 1), "p2": (1, 1)}
+        assert len(await interactions(store)) == 0
         assert await store.append("t", [click(3), click(1, event_id="b")]) == 2, "what is new"
         assert await store.append("other", [named, timed]) == 2
 
@@ -212,12 +211,13 @@ def test_what_is_older_than_is_kept_is_neither_read_nor_stored(address: str) -> 
     sent = [click(n).model_copy(update={"time": now - timedelta(days=days)}) for n, days in enumerate((30, 2, 11, 0))]
 
     async def work(store: HistoryStore) -> None:
-        await store.append("t", [at(0, "{p}", "u")], {"{p}"})
+        await store.append("t", [at(0, "{p}", "u")])
         await store.append("t", sent)
         await store.append("t", [click(7, f"u{n}").model_copy(update={"time": sent[0].time}) for n in range(3)])
         assert ids(await store.read("t", "u")) == ["{p}", "p1", "p3"]
         assert [await store.purge() for _ in range(2)] == [5, 0]
-        assert await store.counts("t", ["{p}"], *EVER) == {"{p}": (1, 1)}
+        live = await interactions(store)
+        assert [shoppers(live, item) for item in ("{p}", "p1", "p0", "p7")] == [(1, 1), (1, 1), (0, 0), (0, 0)]
 
     use(address, work, keep_s=10 * 86_400)
     left = use(address, lambda store: store.read("t", "u"))
@@ -244,16 +244,16 @@ INSERT INTO events VALUES
     history = use(str(path), lambda store: store.read("t", "u"))
     assert (ids(history), history.unreadable) == (["p1", "p2"], 1)
     sent = [click(1, event_id="e1"), click(3, event_id="e3")]
-    assert use(str(path), lambda store: store.append("t", sent, {"p1", "p3"})) == 1
-    assert use(str(path), lambda store: store.counts("t", ["p1", "p3"], *EVER)) == {"p3": (1, 1)}
+    assert use(str(path), lambda store: store.append("t", sent)) == 1
+    assert shoppers(use(str(path), interactions), "p3") == (1, 1)
     assert {file.stat().st_mode & 0o777 for file in tmp_path.iterdir()} == {0o600}
     assert use(str(path), lambda store: store.purge(), keep_s=86_400) == 1
     assert ids(use(str(path), lambda store: store.read("t", "u"))) == ["p2", "p3"]
     connection = sqlite3.connect(path)
-    connection.executescript("DROP TABLE counts; PRAGMA user_version = 2")  # as that one was
+    connection.executescript("CREATE TABLE counts (tenant TEXT, item_id TEXT); PRAGMA user_version = 3")  # as it was
     connection.close()
-    assert use(str(path), lambda store: store.append("t", [*sent, click(2)], {"p2", "p3"})) == 1
-    assert use(str(path), lambda store: store.counts("t", ["p2", "p3"], *EVER)) == {"p2": (0, 1)}, "not the first on it"
+    assert use(str(path), lambda store: store.append("t", [*sent, click(2)])) == 1
+    assert shoppers(use(str(path), interactions), "p2") == (1, 1)
     connection = sqlite3.connect(path)
     connection.execute("PRAGMA user_version = 9")
     connection.close()
@@ -305,17 +305,16 @@ def raw_info(client: Any) -> bytes:
 
 def test_every_shopper_is_served_by_a_cluster(cluster: str) -> None:
     async def work(store: HistoryStore) -> None:
-        shoppers = [f"u{n}" for n in range(60)]
+        users = [f"u{n}" for n in range(60)]
         old = click(2).model_copy(update={"time": datetime.now(UTC) - timedelta(days=20)})
-        for shopper in shoppers:
-            sent = [click(1, shopper, event_id="a"), old.model_copy(update={"user_id": shopper})]
+        for user in users:
+            sent = [click(1, user, event_id="a"), old.model_copy(update={"user_id": user})]
             assert [await store.append("t", sent) for _ in range(2)] == [2, 1]
         taken = [1 + 2 * (n % 10) for n in range(60)]
-        products = {f"p{n}" for n in taken}
-        assert await store.append("t", list(map(click, taken, shoppers)), products) == 60
-        # Of p1 they all have an event already.
-        assert await store.counts("t", sorted(products), *EVER) == dict.fromkeys(products, (6, 6)) | {"p1": (0, 6)}
-        assert [ids(await store.read("t", shopper)) for shopper in shoppers] == [["p1", f"p{n}"] for n in taken]
+        assert await store.append("t", list(map(click, taken, users))) == 60
+        live = await interactions(store)
+        assert [shoppers(live, f"p{n}") for n in (1, 3, 19)] == [(60, 66), (6, 6), (6, 6)]
+        assert [ids(await store.read("t", user)) for user in users] == [["p1", f"p{n}"] for n in taken]
         assert await store.purge() == 120
         assert await store.forget("t", "u7") == 2
         assert ids(await store.read("t", "u7")) == []
@@ -335,6 +334,8 @@ def everything_in(address: str) -> bytes:
             if kind == b"string"
             else b"".join(client.zrange(key, 0, -1))
             if kind == b"zset"
+            else str(client.xrange(key)).encode()
+            if kind == b"stream"
             else b"".join(client.lrange(key, 0, -1))
             for kind in [client.type(key)]
         )
@@ -348,12 +349,11 @@ def test_nothing_in_the_store_names_a_forgotten_shopper(address: str) -> None:
         item = Item(item_id="x", title="privatetitle " * 200)
         mine = [
             SentEvent(user_id="privateshopper", kind="search", query="privatequery", event_id="privateeventid"),
-            SentEvent(user_id="privateshopper", kind="click", item_id="x", item=item, event_id="privateeventid-click"),
+            SentEvent(user_id="privateshopper", kind="click", item_id="x", item=item, query="privatequery"),
         ]
         for n in range(30):  # among other shoppers' events, and more than are kept
-            own = [event.model_copy(update={"event_id": f"{event.event_id}{n}"}) for event in mine]
-            # Its item is none of the catalogue's, and what is counted names products of the catalogue only.
-            await store.append("t", [click(n, f"other{n % 7}"), *own, click(n, f"another{n}")], {"p1", "p2"})
+            own = [event.model_copy(update={"event_id": f"privateeventid{event.kind}{n}"}) for event in mine]
+            await store.append("t", [click(n, f"other{n % 7}"), *own, click(n, f"another{n}")])
         before = everything_in(address)
         # Of an event's id both stores keep a digest only, and of the shopper's id Redis does.
         assert {secret for secret in secrets if secret not in before} - {b"privateshopper"} == {b"privateeventid"}

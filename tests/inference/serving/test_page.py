@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Callable, Iterator
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
 
 from reshelf.data.dataset_folder import RankingData, save_dataset_folder
 from reshelf.data.schema import Item, RankingList
@@ -48,7 +48,7 @@ def page(browser: Browser, shown: Server) -> Iterator[Page]:
         problems: list[str] = []
         page.on("pageerror", lambda error: problems.append(str(error)))
         page.goto(f"{shown.url}/ui")
-        expect(page.locator("#after .product").first).to_be_visible(timeout=30_000)
+        ranked(page)
         yield page
         assert problems == []
 
@@ -101,6 +101,20 @@ def test_a_click_joins_the_history_and_the_order_reacts(page: Page) -> None:
     expect(page.locator("#history li")).to_have_count(events)
     ranked(page)
     assert order(page, "after") == before
+
+
+def test_the_first_stage_is_there_while_a_list_is_ranked(page: Page, lists: list[RankingList]) -> None:
+    held: list[Route] = []
+    page.route("**/v1/rerank", lambda route: held.append(route))
+    page.fill("#query", "wool")
+    page.click("#ask button")
+    expect(page.locator("#after")).to_have_attribute("aria-busy", "true")
+    expect(page.locator("#said")).to_have_text("ranking …")
+    assert order(page, "after") == order(page, "before") != list(lists[0].candidates)
+    held[0].continue_()
+    ranked(page)
+    expect(page.locator("#after")).to_have_attribute("aria-busy", "false")
+    assert sorted(order(page, "after")) == sorted(order(page, "before"))
 
 
 def test_a_typed_shoppers_clicks_are_kept_by_the_server(page: Page, shown: Server, lists: list[RankingList]) -> None:

@@ -27,7 +27,7 @@ def served(**changes: Any) -> ServedList:
     fields: dict[str, Any] = {
         "list_id": "l1", "tenant": "shop", "user_id": "anna@shop.example", "query": "  Rain JACKET", "items": ITEMS,
         "places": [0, 1, 3, 4], "served": np.array([2, 0, 1]), "model": "m", "model_sha256": "ab",
-        "personalization": 1.0, "scores": np.array([0.5, 0.25, 2.0, -1.0], dtype=np.float32),
+        "language": "en", "personalization": 1.0, "scores": np.array([0.5, 0.25, 2.0, -1.0], dtype=np.float32),
     }  # fmt: skip
     return ServedList(**fields | changes)
 
@@ -56,8 +56,8 @@ def test_lists_are_written_whole_and_without_names(tmp_path: Path) -> None:
         "list_id": "l1", "time": None, "tenant": "shop", "user": pseudonym(key, "shop", "anna@shop.example"),
         "query": pseudonym(key, "shop", "rain jacket"), "candidates": ["p2", "p0", "p1"], "positions": [1, 2, 3],
         "first_stage": [4, 1, 2], "scores": [2.0, 0.5, 0.25], "propensities": [1.0] * 3, "teams": None, "shadow": None,
-        "model": "m", "model_sha256": "ab", "personalization": 1.0, "experiment": None, "control": None, "arm": None,
-        "arm_share": None,
+        "model": "m", "model_sha256": "ab", "language": "en", "personalization": 1.0, "experiment": None,
+        "control": None, "arm": None, "arm_share": None,
         "shadow_model": None, "fallback": None,
     }  # fmt: skip
     assert (rows[1]["user"], rows[1]["query"], rows[1]["teams"]) == (None, None, ["a", "b", None])

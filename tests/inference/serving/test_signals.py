@@ -6,7 +6,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +25,10 @@ from reshelf.data.signals.kept import (
     FOLDER,
     Description,
     KeptSignals,
-    NewEvents,
     copy_signals,
     open_signals,
 )
+from reshelf.data.signals.live import Interaction, LiveEvents
 from reshelf.errors import InputError
 from reshelf.inference.assembly import MissingFeaturesError, with_features
 from reshelf.inference.batch.run import BatchConfig, batch
@@ -259,35 +259,48 @@ def test_without_the_tables_the_missing_numbers_are_named(shop_with_signals: Sho
         )
 
 
-def test_events_raise_what_later_requests_read(shop_with_signals: Shop, shop_server: Server) -> None:
+def test_later_requests_follow_events(shop_with_signals: Shop, shop_server: Server) -> None:
     one = shop_with_signals.lists[0].model_copy(update={"time": None, "features": {}, "scores": None})
     asked = ids_only(shop_with_signals.lists[0])
     del asked["time"]
     before = by_index(shop_server.rerank(**asked))
-    events = [{"user_id": f"new{n}", "kind": "view", "item_id": one.candidates[2]} for n in range(50)]
+    taken, past = one.candidates[2], next(event.item_id for event in one.history if event.item_id is not None)
+    click = {"kind": "click", "item_id": taken, "query": one.query}
+    events = [{"user_id": f"new{n}", **click} for n in range(50)]
+    events += [{"user_id": f"new{n}", "kind": "view", "item_id": past} for n in range(20)]
     again = [events[0] | {"event_id": "again"}]  # the same shopper once more: an event, but nobody new
     for some in (events, again, again):
         assert shop_server.http.post("/v1/events", json={"events": some}).status_code == 200
     kept = open_signals(shop_with_signals.model / FOLDER)
     assert kept is not None
-    found = kept.compute(one, READ, {one.candidates[2]: NewEvents(50, 51)})
-    was = kept.compute(one, READ)
-    assert {name for name in READ if (found[name] != was[name]).any()} == {"first_stage", "popularity", "recent"}
-    sent = {name: values.tolist() for name, values in found.items()}
-    expected = by_index(shop_server.rerank(**asked, scores=sent.pop("first_stage"), features=sent))
+    live, sent = LiveEvents(), [*events, *again]
+    now = int(datetime.now(UTC).timestamp() * 1e6) - 10**6
+    live.add(
+        Interaction(n + 1, int(event["user_id"][3:]), event["item_id"], now + n, event.get("query", ""))
+        for n, event in enumerate(sent)
+    )
+    found, was = kept.compute(one, READ, live), kept.compute(one, READ)
+    assert {name for name in READ if (found[name] != was[name]).any()} == {*READ} - {"match", "bm25"}
+    numbers = {name: values.tolist() for name, values in found.items()}
+    expected = by_index(shop_server.rerank(**asked, scores=numbers.pop("first_stage"), features=numbers))
     after = by_index(shop_server.rerank(**asked))
     assert after == pytest.approx(expected, abs=1e-4)
     assert after[2] != pytest.approx(before[2], abs=1e-3)
     earlier = by_index(shop_server.rerank(**asked, time="2026-01-01T00:00:00Z"))
     assert earlier == pytest.approx(before, abs=1e-4), "a list of an earlier moment knows nothing of it"
+    for user in {event["user_id"] for event in sent}:
+        assert shop_server.http.delete(f"/v1/users/{user}").status_code == 200
+    assert by_index(shop_server.rerank(**asked)) == pytest.approx(before, abs=1e-4), (
+        "nor does any, once they are forgotten"
+    )
 
 
 def test_newer_tables_hold_what_was_counted_until_they_were_made() -> None:
-    moments = [datetime(2026, 5, day, tzinfo=UTC) for day in (1, 20, 21)]
+    moments = [datetime(2026, 5, day, 1, 2, 3, 456, tzinfo=UTC) for day in (1, 20)]
     for last, made, end in ((str(moments[0]), moments[1], moments[0]), ("", moments[1], moments[1])):
         about = Description(["popularity"], 10, 0.8, 7.0, made=str(made), until=last)
         kept = KeptSignals(about, {"items": pa.array(["p1"]), "counts": np.ones(1)})
-        assert kept.windows(moments[2]) == (end, max(end, moments[2] - timedelta(days=7)))
+        assert kept.until == 10**6 * int(end.timestamp()) + 456
 
 
 def test_a_running_server_reads_refreshed_signals(shop_with_signals: Shop, shop_server: Server, tmp_path: Path) -> None:

@@ -127,7 +127,7 @@ def test_a_second_arm_that_does_not_answer_leaves_the_order_to_the_first(
             models._served[folder] = ServedModel(reranker_folder, config, catalogue)
         store = await open_store(str(tmp_path / "history.sqlite"), 500)
         metrics = Metrics()
-        trials = Trials(models, Shoppers(store, catalogue, metrics), None, 1.0)
+        trials = Trials(models, Shoppers(store, metrics), None, 1.0)
         arms = [Arm(name="now"), Arm(name="new", model="second")]
         tenant = OPEN.model_copy(update={"experiment": Experiment(name="x", arms=arms, interleave=True)})
         request = RerankRequest(query=QUERY, documents=list(IDS), scores=SCORES)
