@@ -82,7 +82,8 @@ class Bm25Index:
             import bm25s
 
             self._index = bm25s.BM25()
-            # Of texts bm25s would number the words as a set has them, in another order in every process.
+            # Of texts bm25s would number the words as a set has them, in another order in every process
+            # (findings/bm25s_numbers_words_by_hash_order.sh).
             number = {word: n for n, word in enumerate(dict.fromkeys(itertools.chain.from_iterable(tokens)))}
             self._index.index(([[number[word] for word in text] for text in tokens], number), show_progress=False)
 
