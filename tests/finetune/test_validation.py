@@ -99,7 +99,7 @@ def test_auc_chooses_among_checkpoints_where_lists_hold_one_candidate(
     found = [point["auc"] for point in valid]
     card = (config.out / "README.md").read_text()
     assert len(set(found)) > 1
-    assert f"was kept: step\n{kept['step']}, {kept['auc']:.4f}." in card
+    assert f"was kept: step {kept['step']}, {kept['auc']:.4f}." in " ".join(card.split())
     assert "| step | loss | AUC |" in card
     shown = capsys.readouterr().out
     assert "nDCG" not in shown
