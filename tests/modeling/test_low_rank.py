@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from reshelf.modeling.loading import LoraConfig, compute_in_input_dtype
-from reshelf.modeling.low_rank import fuse_updates
+from reshelf.modeling.low_rank import dropout, fuse_updates
 
 
 class _Two(torch.nn.Module):
@@ -75,6 +75,21 @@ def test_outputs_and_gradients(four_bit: bool, kind: torch.dtype, bound: float) 
         assert float((mine - theirs).norm()) <= bound * float(theirs.norm())
 
 
+@pytest.mark.parametrize("share", [0.05, 0.5])
+def test_dropout_drops_its_share_of_every_column_and_keeps_the_mean(share: float) -> None:
+    x = torch.rand(4001, 33) + 1
+    torch.manual_seed(0)
+    kept, left = dropout(x, share)
+    torch.testing.assert_close(kept, torch.where(left, x / (1 - share), 0.0))
+    error = (share * (1 - share) / len(x)) ** 0.5
+    assert float(((~left).float().mean(0) - share).abs().max()) < 5 * error
+    assert float(((~left).float().mean(1) - share).abs().mean()) < 5 * (share * (1 - share) / x.shape[1]) ** 0.5
+    again, _ = dropout(x, share)
+    assert not torch.equal(again, kept)
+    torch.manual_seed(0)
+    assert torch.equal(dropout(x, share)[0], kept)
+
+
 def test_dropout_is_of_the_update_alone_and_has_its_gradient() -> None:
     """The same mask forward and backward: the update is linear in A, so its gradient says what was kept."""
     model = adapted(False, torch.float64, dropout=0.5)
@@ -84,7 +99,7 @@ def test_dropout_is_of_the_update_alone_and_has_its_gradient() -> None:
     torch.manual_seed(3)
     out = layer(x)
     torch.manual_seed(3)
-    kept, _ = torch.native_dropout(x.reshape(-1, 64), 0.5, True)
+    kept, _ = dropout(x.reshape(-1, 64), 0.5)
     update = kept @ layer.lora_A["default"].weight.T @ layer.lora_B["default"].weight.T * 2.0
     expected = torch.nn.functional.linear(x, layer.base_layer.weight, layer.base_layer.bias) + update
     torch.testing.assert_close(out, expected)
