@@ -36,11 +36,11 @@ from reshelf.data.marketplace import MarketplaceConfig, Simulator
 from reshelf.data.marketplace.simulation import KINDS
 from reshelf.data.schema import Item, RankingList
 from reshelf.data.served_lists import SERVED_SCHEMA
+from reshelf.evaluation.measure import Truth, ndcg_per_list
 from reshelf.finetune.config import FinetuneConfig
 from reshelf.finetune.run import finetune
 from reshelf.inference.reranker import Reranker
 from reshelf.metrics.bootstrap import interval, resample
-from reshelf.metrics.ndcg import ndcg
 from reshelf.metrics.ordering import best_first
 from reshelf.retrain import RESULT, RetrainConfig, retrain
 
@@ -180,8 +180,7 @@ def demo_run(folder: Path, **changes: Any) -> FinetuneConfig:
 def measured(model: Path, items: dict[str, Item], lists: Sequence[RankingList]) -> np.ndarray:
     """nDCG@10 of true utility, float64 [lists]."""
     with Reranker.from_pretrained(model, "transformers", items) as reranker:
-        scores = reranker.score_lists(lists)
-    return np.array([ndcg(own, one.utility or (), 10) for own, one in zip(scores, lists, strict=True)])
+        return ndcg_per_list(reranker.score_lists(lists), Truth.of(lists), 10)
 
 
 def _shoppers(first: int, lists: int) -> range:

@@ -100,6 +100,10 @@ class EventKind(StrEnum):
     RATING = "rating"
 
 
+OUTCOMES = (EventKind.CLICK, EventKind.CART, EventKind.PURCHASE)
+"""What lists are shown for, and what a query led to."""
+
+
 class Event(Record):
     """Something one shopper did: a search carries `query`, the others `item_id`; a rating carries `value` (stars).
 

@@ -23,7 +23,7 @@ from reshelf.data.propensity.file import read_propensities
 from reshelf.data.signals.kept import FOLDER, copy_signals
 from reshelf.errors import InputError
 from reshelf.finetune.batches import Extras, ListDataset
-from reshelf.finetune.card import METRIC_NAMES, write_card, write_curve
+from reshelf.finetune.card import CARD, METRIC_NAMES, write_card, write_curve
 from reshelf.finetune.config import DistilConfig, FinetuneConfig
 from reshelf.finetune.distributed import gather_adapter, is_spread, together
 from reshelf.finetune.losses.bce import bce
@@ -57,6 +57,11 @@ LOSSES: dict[str, Callable[..., LossSum]] = {
 }
 CHECKPOINTS = "checkpoints"
 CONFIG = "config.yaml"
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether `finetune` has ended there: the card is written last."""
+    return (folder / SPEC_FILE).is_file() and (folder / CARD).is_file()
 
 
 def finetune(

@@ -11,7 +11,7 @@ as one CUDA graph (`modeling.graphs`).
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -49,7 +49,7 @@ class _Varlen(torch.autograd.Function):
     ) -> torch.Tensor:
         merged: tuple[torch.Tensor, torch.Tensor] | None = None
         for call in _calls(layout):
-            out, lse = forward(query, key, value, *call, scale)
+            out, lse = forward(query, key, value, call, scale)
             merged = (out, lse) if merged is None else merge(*merged, out, lse)
         assert merged is not None
         ctx.save_for_backward(query, key, value, *merged)
@@ -60,22 +60,28 @@ class _Varlen(torch.autograd.Function):
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         query, key, value, out, lse = ctx.saved_tensors
         grad = grads[0].contiguous()
-        own, *others = (backward(grad, query, key, value, out, lse, *call, ctx.scale) for call in _calls(ctx.layout))
+        own, *others = (backward(grad, query, key, value, out, lse, call, ctx.scale) for call in _calls(ctx.layout))
         for other in others:
             for total, part in zip(own, other, strict=True):
                 total += part
         return *own, None, None
 
 
-_Call = tuple[torch.Tensor, torch.Tensor, int, int, bool]
-"""Cumulative lengths of queries and keys, the longest of each, and whether it is causal."""
+class VarlenCall(NamedTuple):
+    """Which stretch of keys each stretch of queries sees, by cumulative lengths, int32."""
+
+    queries: torch.Tensor
+    keys: torch.Tensor
+    longest_query: int
+    longest_key: int
+    causal: bool
 
 
-def _calls(layout: Layout) -> list[_Call]:
+def _calls(layout: Layout) -> list[VarlenCall]:
     of = layout.boundaries
     sequence, query, key = of.longest
-    own: _Call = (of.sequences, of.sequences, sequence, sequence, True)
-    return [own, (of.queries, of.keys, query, key, False)]
+    own = VarlenCall(of.sequences, of.sequences, sequence, sequence, causal=True)
+    return [own, VarlenCall(of.queries, of.keys, query, key, causal=False)]
 
 
 def merge(
@@ -93,25 +99,20 @@ def merge(
 
 
 def forward(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, queries: torch.Tensor, keys: torch.Tensor,
-    longest_query: int, longest_key: int, causal: bool, scale: float,
-) -> tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, call: VarlenCall, scale: float
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Output [T, H, D], zeros where a query sees no key, and log-sum-exp [H, T], float32, +∞ there."""
-    out, lse, *_ = _aten._flash_attention_forward(
-        query, key, value, queries, keys, longest_query, longest_key, 0.0, causal, False, scale=scale
-    )
+    out, lse, *_ = _aten._flash_attention_forward(query, key, value, *call[:4], 0.0, call.causal, False, scale=scale)
     return out, lse
 
 
 def backward(
     grad: torch.Tensor, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, out: torch.Tensor,
-    lse: torch.Tensor, queries: torch.Tensor, keys: torch.Tensor, longest_query: int, longest_key: int, causal: bool,
-    scale: float,
+    lse: torch.Tensor, call: VarlenCall, scale: float,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:  # fmt: skip
     """Gradients of query, key and value. `out` and `lse` may be those of a softmax over more keys: what comes out is
     this call's part."""
     seed = torch.empty(0, dtype=torch.int64, device=query.device)  # of the dropout that there is none of
     return _aten._flash_attention_backward(
-        grad, query, key, value, out, lse, queries, keys, longest_query, longest_key, 0.0, causal, seed, seed,
-        scale=scale,
-    )  # fmt: skip
+        grad, query, key, value, out, lse, *call[:4], 0.0, call.causal, seed, seed, scale=scale
+    )

@@ -41,8 +41,12 @@ class Calibration:
         scores = np.asarray(scores, dtype=np.float64)
         if self.method == "isotonic":
             return np.interp(scores, self.scores, self.probabilities)
-        # Written so that neither end overflows.
-        return 0.5 * (1 + np.tanh(0.5 * (self.slope * scores + self.intercept)))
+        return sigmoid(self.slope * scores + self.intercept)
+
+
+def sigmoid(log_odds: np.ndarray) -> np.ndarray:
+    """Probabilities, float64 of the same shape; neither end overflows."""
+    return 0.5 * (1 + np.tanh(0.5 * log_odds.astype(np.float64)))
 
 
 def fit_calibration(scores: np.ndarray, wanted: np.ndarray, method: Method = "isotonic") -> Calibration:

@@ -15,8 +15,8 @@ from __future__ import annotations
 import math
 from collections import Counter, OrderedDict
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -64,26 +64,29 @@ class Graphs:
         Args:
             batch: on the CPU.
         """
-        if not self.usable or batch.layout.longest > self._window:
+        size = self._chosen(size_of(batch)) if self.usable and batch.layout.longest <= self._window else None
+        if size is None:
             return score(self._model, batch.to(self._device))
-        size = size_of(batch)
-        self._seen[size] += 1
-        roomy = min((one for one in self._graphs if one.holds(size)), default=None)
-        if size not in self._graphs and self._seen[size] > (OFTEN if roomy else 1):
-            if len(self._graphs) == MOST:
-                self._graphs.popitem(last=False)
-            self._graphs[size] = self._captured(size)
-        chosen = size if size in self._graphs else roomy
-        if chosen is None:
-            return score(self._model, batch.to(self._device))
-        self._graphs.move_to_end(chosen)
-        graph = self._graphs[chosen]
-        graph.inputs.copy_(torch.from_numpy(filled(batch, chosen)))
+        self._graphs.move_to_end(size)
+        graph = self._graphs[size]
+        graph.inputs.copy_(torch.from_numpy(filled(batch, size)))
         if self._training:
             scores: torch.Tensor = _Replay.apply(torch.zeros((), requires_grad=True), self, graph, sum(batch.sizes))
             return scores
         graph.forward.replay()
         return graph.scores[: sum(batch.sizes)].clone()
+
+    def _chosen(self, size: Size) -> Size | None:
+        """The size of a graph that there is for a row: its own, or a roomier one; None where there is neither yet."""
+        if size not in self._graphs:
+            self._seen[size] += 1
+            roomy = min((one for one in self._graphs if one.holds(size)), default=None)
+            if self._seen[size] <= (OFTEN if roomy else 1):
+                return roomy
+            if len(self._graphs) == MOST:
+                self._graphs.popitem(last=False)
+            self._graphs[size] = self._captured(size)
+        return size
 
     def capture(self, tokens: int) -> int:
         """Capture what rows of one list with up to so many tokens need, the longest first; returns their number."""
@@ -152,8 +155,7 @@ class _Replay(torch.autograd.Function):
         return None, None, None, None
 
 
-@dataclass(frozen=True, order=True)
-class Size:
+class Size(NamedTuple):
     """What a graph has room for."""
 
     tokens: int
@@ -173,8 +175,7 @@ class Size:
 
     def holds(self, other: Size) -> bool:
         """Whether a row of another size fits, of as many tokens."""
-        mine, theirs = astuple(self), astuple(other)
-        return mine[0] == theirs[0] and all(a >= b for a, b in zip(mine, theirs, strict=True))
+        return self.tokens == other.tokens and all(a >= b for a, b in zip(self, other, strict=True))
 
     @property
     def rooms(self) -> tuple[int, ...]:

@@ -16,8 +16,9 @@ from typing import Any, cast
 import bitsandbytes as bnb
 import torch
 import torch.nn.functional as F
-from bitsandbytes.functional import dequantize_4bit
 from peft.tuners.lora import LoraLayer
+
+from reshelf.modeling.four_bit import unpacked
 
 
 def fuse_updates(model: torch.nn.Module) -> None:
@@ -30,9 +31,8 @@ def fuse_updates(model: torch.nn.Module) -> None:
 
 def _forward(layer: Any, plain: Callable[..., torch.Tensor], x: torch.Tensor, *rest: Any, **more: Any) -> torch.Tensor:
     base = layer.get_base_layer()
-    spread = isinstance(base, bnb.nn.Linear4bit) and not isinstance(
-        base.weight, bnb.nn.Params4bit
-    )  # over GPUs, by FSDP
+    # FSDP spreads packed weights over GPUs as plain ones.
+    spread = isinstance(base, bnb.nn.Linear4bit) and not isinstance(base.weight, bnb.nn.Params4bit)
     if spread or not layer.training or not torch.is_grad_enabled() or len(layer.active_adapters) != 1:
         return plain(x, *rest, **more)
     name = layer.active_adapters[0]
@@ -53,7 +53,7 @@ class _Updated(torch.autograd.Function):
         kept, mask = dropout(rows, share) if share else (rows, None)
         hidden = kept @ a.to(x.dtype).T
         bias = None if base.bias is None else base.bias.to(x.dtype)
-        out = F.linear(rows, _weight(base, x.dtype), bias).addmm_(hidden, (b * scale).to(x.dtype).T)
+        out = F.linear(rows, unpacked(base.weight).to(x.dtype), bias).addmm_(hidden, (b * scale).to(x.dtype).T)
         ctx.save_for_backward(a, b, rows, mask, hidden)  # `rows` other layers keep as well; `kept` is made of it again
         ctx.base, ctx.scale, ctx.share, ctx.shape = base, scale, share, x.shape
         return out.view(*x.shape[:-1], -1)
@@ -75,7 +75,7 @@ class _Updated(torch.autograd.Function):
         d_a = (d_hidden.T @ dropped(rows)).to(a.dtype)
         if not ctx.needs_input_grad[0]:
             return None, d_a, d_b, None, None, None
-        d_x = d_out @ _weight(ctx.base, kind)
+        d_x = d_out @ unpacked(ctx.base.weight).to(kind)
         if mask is None:
             d_x.addmm_(d_hidden, a.to(kind))
         else:
@@ -91,10 +91,3 @@ def dropout(x: torch.Tensor, share: float) -> tuple[torch.Tensor, torch.Tensor]:
     drawn = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None).view(torch.int16)
     left = drawn[: x.numel()].view(x.shape) >= round(share * 2**16) - 2**15
     return torch.ops.aten.native_dropout_backward(x, left, 1 / (1 - share)), left
-
-
-def _weight(base: Any, kind: torch.dtype) -> torch.Tensor:
-    """[out, in]"""
-    if isinstance(base.weight, bnb.nn.Params4bit):
-        return dequantize_4bit(base.weight.data, base.weight.quant_state).to(kind)
-    return cast(torch.Tensor, base.weight.to(kind))

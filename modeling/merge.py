@@ -16,12 +16,12 @@ from typing import Any
 
 import bitsandbytes as bnb
 import torch
-from bitsandbytes.functional import dequantize_4bit
 from peft import PeftModel
 from peft.tuners.lora import LoraLayer
 
 from reshelf.errors import InputError
 from reshelf.modeling.checkpoint import TrainedReranker, load_reranker
+from reshelf.modeling.four_bit import unpacked
 from reshelf.modeling.loading import compute_in_input_dtype
 from reshelf.modeling.precision import Computed, Precision, choose_precision
 
@@ -64,9 +64,10 @@ def merged(model: PeftModel, dtype: torch.dtype) -> Any:
     for name, layer in list(causal.named_modules()):
         if isinstance(layer, LoraLayer):
             base: Any = layer.get_base_layer()
-            weight = _dense(base) + sum(layer.get_delta_weight(a).float() for a in layer.active_adapters)  # type: ignore[attr-defined]
+            updates = (layer.get_delta_weight(a).float() for a in layer.active_adapters)  # type: ignore[attr-defined]
+            weight = unpacked(base.weight).float() + sum(updates)
         elif isinstance(layer, bnb.nn.Linear4bit) and not name.endswith("base_layer"):
-            base, weight = layer, _dense(layer)
+            base, weight = layer, unpacked(layer.weight).float()
         else:
             continue
         plain = torch.nn.Linear(base.in_features, base.out_features, base.bias is not None, weight.device, dtype)
@@ -80,11 +81,3 @@ def merged(model: PeftModel, dtype: torch.dtype) -> Any:
         parameter.requires_grad_(False)
         parameter.data = parameter.data.to(dtype)
     return causal.eval()
-
-
-def _dense(layer: Any) -> torch.Tensor:
-    """The weights of a linear layer as they compute, float32 [out, in]."""
-    weight = layer.weight
-    if isinstance(weight, bnb.nn.Params4bit):
-        return dequantize_4bit(weight.data, weight.quant_state).float()
-    return weight.detach().float()

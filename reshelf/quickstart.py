@@ -39,8 +39,8 @@ from reshelf.finetune.card import CARD
 from reshelf.finetune.config import FinetuneConfig
 from reshelf.finetune.pretraining.pretrain import PretrainConfig, pretrain
 from reshelf.finetune.progress import StepTimer, StopAt
-from reshelf.finetune.run import finetune
-from reshelf.modeling.checkpoint import SPEC_FILE, read_spec
+from reshelf.finetune.run import finetune, is_finished
+from reshelf.modeling.checkpoint import read_spec
 from reshelf.modeling.loading import check_base_exists, load_tokenizer
 
 PLAN = "quickstart.json"
@@ -103,7 +103,7 @@ def quickstart(config: QuickstartConfig, console: Console | None = None) -> None
     if run.model.base == str(config.out / "base") and not (config.out / "base" / CARD).exists():
         _pretrain(run, lists, plan, end)
     console.rule("3. LoRA finetuning")
-    if not (model / SPEC_FILE).exists() or not (model / CARD).exists():
+    if not is_finished(model):
         _finetune(run, lists, plan, end)
     split = "test" if lists.lists.get("test") else "valid"
     console.rule(f"4. How good it is, on {split} lists")

@@ -24,10 +24,9 @@ from reshelf.data.importing.importer import ImportConfig, import_folder
 from reshelf.data.propensity.estimate import PropensityConfig, estimate
 from reshelf.errors import DivergedError, InputError
 from reshelf.evaluation.promotion import FEWEST, PromoteConfig, promote
-from reshelf.finetune.card import CARD
 from reshelf.finetune.config import FinetuneConfig
-from reshelf.finetune.run import CONFIG, finetune
-from reshelf.modeling.checkpoint import SPEC_FILE, read_spec
+from reshelf.finetune.run import CONFIG, finetune, is_finished
+from reshelf.modeling.checkpoint import read_spec
 from reshelf.modeling.loading import check_base_exists
 
 RESULT = "promotion.json"
@@ -81,7 +80,7 @@ def _retrain(config: RetrainConfig, run: FinetuneConfig, console: Console) -> No
     if not propensities.is_file():
         estimate(PropensityConfig(data, out=propensities))
     console.rule("3. Finetuning as the running reranker was")
-    if not (model / SPEC_FILE).is_file() or not (model / CARD).is_file():
+    if not is_finished(model):
         finetune(run)
     console.rule("4. Against the running reranker, on held-out lists")
     promote(

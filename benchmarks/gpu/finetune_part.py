@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from transformers import TrainerCallback
 
+from benchmarks.quality_slices import other_histories
 from reshelf.config import load_yaml
 from reshelf.data.dataset_folder import load_dataset_folder
 from reshelf.data.schema import RankingList
@@ -81,9 +82,9 @@ def finetune_part(name: str, base: Path, data: Path, temporary: Path, out: Path,
     began = time.monotonic()
     scores = {"reshelf": _scores(engine, builder, lists)}
     scoring_s = time.monotonic() - began
-    for kind, change in (("without_history", without_history), ("shuffled_history", shuffled)):
-        changed = change(lists)
-        at = [n for n, one in enumerate(lists) if one.history]  # the others stay what they are
+    at = [n for n, one in enumerate(lists) if one.history]  # the others stay what they are
+    bare = [one.model_copy(update={"history": ()}) for one in lists]
+    for kind, changed in (("without_history", bare), ("shuffled_history", other_histories(lists))):
         again = _scores(engine, builder, [changed[n] for n in at])
         scores[kind] = [*scores["reshelf"]]
         for n, values in zip(at, again, strict=True):
@@ -110,20 +111,6 @@ def _scores(engine: TransformersEngine, builder: Any, lists: Sequence[RankingLis
     for begin in range(0, len(lists), _AT_ONCE):
         found += engine.score([builder.build(one) for one in lists[begin : begin + _AT_ONCE]])
     return found
-
-
-def without_history(lists: Sequence[RankingList]) -> list[RankingList]:
-    """Every shopper as a stranger."""
-    return [one.model_copy(update={"history": ()}) for one in lists]
-
-
-def shuffled(lists: Sequence[RankingList]) -> list[RankingList]:
-    """Every history given to the next shopper who has one: as long and as real, but not theirs."""
-    with_one = [n for n, one in enumerate(lists) if one.history]
-    result = list(lists)
-    for mine, other in zip(with_one, [*with_one[1:], *with_one[:1]], strict=True):
-        result[mine] = lists[mine].model_copy(update={"history": lists[other].history})
-    return result
 
 
 def mean_ndcg(scores: Sequence[np.ndarray], lists: Sequence[RankingList]) -> float:

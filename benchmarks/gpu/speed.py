@@ -1,8 +1,8 @@
-"""Scoring and training steps on a GPU, synchronised, beside what the same tokens cost a bare model and peers.
+"""Scoring and training steps on a GPU, synchronised, beside what the same tokens cost a bare model.
 
 Medians in milliseconds: a new shopper's list, the same shopper again, 1,000 candidates, 200 lists of random shapes
-(p99 over p50), and steps of LoRA over NF4 with and without checkpointing beside training every weight. The model is
-one of Qwen3-0.6B's shape with random weights, as a published checkpoint has it but for fewer words, or the base.
+(p99 over p50), one prompt per candidate, and steps of LoRA over NF4 with and without checkpointing beside training
+every weight. `qwen3_shape` makes a model of Qwen3-0.6B's shape with random weights and fewer words.
 """
 
 from __future__ import annotations

@@ -20,13 +20,11 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from reshelf.data.signals.event_log import NEVER
+from reshelf.data.signals.event_log import NEVER, Float64, Int64
 from reshelf.data.signals.query_clicks import REACH, joined_key, words_key
 
 MOST_EVENTS = 1_000_000
 """That are held of a tenant, in some 100 MB; of more, the older half goes."""
-Int64 = npt.NDArray[np.int64]
-Float64 = npt.NDArray[np.float64]
 _NOBODY = np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
 
 
@@ -36,7 +34,7 @@ class Interaction(NamedTuple):
     number: int
     """Rises in the order in which events were stored."""
     shopper: int
-    """A pseudonym."""
+    """Stands for one."""
     item_id: str
     """Empty where the shopper was forgotten."""
     time: int = 0
@@ -158,10 +156,10 @@ class LiveEvents:
     def _drop_older_half(self) -> None:
         middle = float(np.median(np.frombuffer(self._times, dtype=np.int64)))
         queries = {place: key for key, places in self._by_query.items() for place in places}
-        pseudonyms = {code: shopper for shopper, code in self._code_of_shopper.items()}
+        numbers = {code: shopper for shopper, code in self._code_of_shopper.items()}
         columns = zip(self._shoppers, self._items, self._times, strict=True)
         younger = [
-            Interaction(n, pseudonyms[shopper], self._item_ids[item], time, queries.get(n, ""))
+            Interaction(n, numbers[shopper], self._item_ids[item], time, queries.get(n, ""))
             for n, (shopper, item, time) in enumerate(columns)
             if middle < time < NEVER
         ]

@@ -14,9 +14,7 @@ import json
 from pathlib import Path
 from typing import Any, Literal
 
-import bitsandbytes as bnb
 import torch
-from bitsandbytes.functional import dequantize_4bit
 from peft import PeftModel
 from peft.tuners.lora import LoraLayer
 from transformers import AutoModelForSequenceClassification, PreTrainedTokenizerBase
@@ -24,6 +22,7 @@ from transformers import AutoModelForSequenceClassification, PreTrainedTokenizer
 from reshelf.data.atomic import as_readable_as_others
 from reshelf.errors import InputError
 from reshelf.modeling.checkpoint import TrainedReranker
+from reshelf.modeling.four_bit import unpacked
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 Dtype = Literal["float32", "bfloat16"]
@@ -121,9 +120,7 @@ def _dense_weights(source: torch.nn.Module, merge: bool) -> dict[str, torch.Tens
         for key, tensor in own.items():
             if tensor is None or key in module._non_persistent_buffers_set:
                 continue
-            if isinstance(tensor, bnb.nn.Params4bit):
-                tensor = dequantize_4bit(tensor.data, tensor.quant_state)
-            weights[f"{clean}.{key}" if clean else key] = tensor.detach().float().cpu()
+            weights[f"{clean}.{key}" if clean else key] = unpacked(tensor).detach().float().cpu()
     if merge:
         for name, module in source.named_modules():
             if isinstance(module, LoraLayer):

@@ -67,7 +67,8 @@ class TransformersEngine:
         self._budget = budget or Budget()
         self._prefixes = PrefixCache(self._budget.prefix_bytes)
         self._adapter = ""
-        self._graphs = None if self._has_adapters() else Graphs(self._model)
+        graphs = None if self._has_adapters() else Graphs(self._model)
+        self._graphs = graphs if graphs is not None and graphs.usable else None
         self.on_pass: Callable[[], None] = lambda: None
         """Called after each forward pass."""
         self.prompt_tokens = 0
@@ -162,7 +163,7 @@ class TransformersEngine:
     def _pass(self, prompts: Sequence[ListPrompt], namespace: str, adapter: str) -> np.ndarray:
         """One forward pass. Alone, a list begins behind what is known of its prefix, and its prefix is kept; where
         passes are CUDA graphs, which read a prefix in less time than it takes to find it, all of it is read."""
-        if self._graphs is not None and self._graphs.usable:
+        if self._graphs is not None:
             batch = pack(prompts)
             self.prompt_tokens += batch.input_ids.shape[1]
             return self._graphs.score(batch).cpu().numpy()

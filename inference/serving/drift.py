@@ -23,7 +23,7 @@ from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from reshelf.data.schema import EventKind
+from reshelf.data.schema import OUTCOMES
 from reshelf.inference.serving.schemas import SentEvent
 
 SHOWN = 20
@@ -31,7 +31,6 @@ SHOWN = 20
 _OPEN_S = 1800.0
 _LISTS = 5000
 """Open at one time, some 10 MB; while there are as many, further lists are not looked at."""
-_OUTCOMES = (EventKind.CLICK, EventKind.CART, EventKind.PURCHASE)
 _EDGES = np.arange(-12.0, 12.5, 1.0)
 _BINS = 10
 
@@ -80,7 +79,7 @@ class Drift(Collector):
         """Shoppers did something."""
         self._close()
         for event in events:
-            if event.kind in _OUTCOMES and event.item_id is not None:
+            if event.kind in OUTCOMES and event.item_id is not None:
                 for one in reversed(self._open.get((tenant, event.user_id), [])):
                     if event.item_id in one.probabilities:
                         one.wanted.add(event.item_id)

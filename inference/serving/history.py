@@ -24,7 +24,7 @@ from typing import Protocol
 
 from pydantic import ValidationError
 
-from reshelf.data.schema import Event, EventKind
+from reshelf.data.schema import OUTCOMES, Event
 from reshelf.data.signals.live import Interaction
 from reshelf.inference.serving.schemas import SentEvent, StoredEvent
 
@@ -39,8 +39,6 @@ INTERACTIONS_S = 60 * 86_400.0
 AT_ONCE = 2000
 """Interactions that are told at one time, which takes a few milliseconds."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_CLICKS = (EventKind.CLICK, EventKind.CART, EventKind.PURCHASE)
-"""Kinds that say what was found by a query."""
 
 
 class StoreError(Exception):
@@ -91,7 +89,7 @@ class HistoryStore(Protocol):
     async def close(self) -> None: ...
 
 
-def pseudonym(tenant: str, user_id: str) -> int:
+def shopper_number(tenant: str, user_id: str) -> int:
     """Stands for a shopper among a tenant's interactions."""
     return int(digest(tenant, user_id)[:15], 16)
 
@@ -101,7 +99,7 @@ def interaction(number: int, shopper: int, event: Event) -> Interaction | None:
     if event.item_id is None or event.time is None:
         return None
     time = (min(event.time, datetime.now(UTC)) - _EPOCH) // timedelta(microseconds=1)
-    query = event.query if event.kind in _CLICKS and event.query else ""
+    query = event.query if event.kind in OUTCOMES and event.query else ""
     return Interaction(number, shopper, event.item_id, time, query)
 
 

@@ -30,8 +30,8 @@ from reshelf.inference.serving.history import (
     StoreError,
     digest,
     interaction,
-    pseudonym,
     read_events,
+    shopper_number,
     stored,
 )
 from reshelf.inference.serving.log import log_once_a_minute
@@ -143,7 +143,7 @@ class RedisHistory:
             found: list[int] = await self.evaluate(_APPEND, _keys(tenant, user_id), arguments)
             new += sum(found)
             kept = [one_event for (one_event, _, _), is_new in zip(sent, found, strict=True) if is_new]
-            told = [interaction(0, pseudonym(tenant, user_id), one_event) for one_event in kept]
+            told = [interaction(0, shopper_number(tenant, user_id), one_event) for one_event in kept]
             await self._tell(tenant, [one for one in told if one is not None])
         return new
 
@@ -172,7 +172,7 @@ class RedisHistory:
 
     async def forget(self, tenant: str, user_id: str) -> int:
         gone = int(await self.evaluate(_FORGET, _keys(tenant, user_id), [time.time(), int(FORGOTTEN_S)]))
-        key, shopper, start = _stream(tenant), pseudonym(tenant, user_id), "-"
+        key, shopper, start = _stream(tenant), shopper_number(tenant, user_id), "-"
         while entries := await self._ask(methodcaller("xrange", key, start, count=AT_ONCE)):
             mine = [entry for entry, fields in entries if json.loads(fields["told"])[0] == shopper]
             if mine:

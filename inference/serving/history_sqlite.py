@@ -25,8 +25,8 @@ from reshelf.inference.serving.history import (
     StoreError,
     digest,
     interaction,
-    pseudonym,
     read_events,
+    shopper_number,
     stored,
 )
 from reshelf.inference.serving.schemas import SentEvent
@@ -171,7 +171,7 @@ class SqliteHistory:
             rows = self._reader.execute(_INTERACTIONS, asked | {"after": max(after, last - MOST_EVENTS)}).fetchall()
             for number, user_id, body in rows:
                 for kept in read_events([body], self._keep_s).events:
-                    one = interaction(number, pseudonym(tenant, user_id), kept.event)
+                    one = interaction(number, shopper_number(tenant, user_id), kept.event)
                     found += [] if one is None else [one]
             return found, max(after, last) if len(rows) < AT_ONCE else rows[-1][0]
 

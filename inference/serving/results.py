@@ -10,12 +10,11 @@ from collections.abc import Mapping, Sequence
 from itertools import islice
 from typing import Any
 
-import numpy as np
-
 from reshelf.data.schema import Item
 from reshelf.inference.ranking import Ranked
 from reshelf.inference.rules import Arranged
 from reshelf.inference.serving.schemas import RankedDocument, RerankRequest
+from reshelf.modeling.calibration import sigmoid
 
 
 def ranked_documents(
@@ -35,7 +34,7 @@ def ranked_documents(
     scores: Sequence[float | None] = [None] * len(places)
     probabilities = scores
     if ranked is not None:
-        relevance = (0.5 * (1 + np.tanh(0.5 * ranked.values.astype(float)))).tolist()
+        relevance = sigmoid(ranked.values).tolist()
         scores = ranked.scores.tolist()
         probabilities = probabilities if ranked.probabilities is None else ranked.probabilities.tolist()
     results = []

@@ -30,6 +30,7 @@ from reshelf.inference.serving.shoppers import Shoppers
 from reshelf.inference.serving.stages import Stages
 from reshelf.inference.serving.tenants import Tenant
 from reshelf.inference.serving.trials import Trial, Trials
+from reshelf.modeling.calibration import sigmoid
 
 
 class Service:
@@ -167,9 +168,7 @@ class Service:
         self.metrics.drift.ranked(ranked.scores, unknown)
         if request.user_id is not None:
             first = arranged.order[: min(request.top_n or SHOWN, SHOWN)]
-            chances = ranked.probabilities
-            if chances is None:
-                chances = 0.5 * (1 + np.tanh(0.5 * ranked.scores.astype(float)))
+            chances = sigmoid(ranked.scores) if ranked.probabilities is None else ranked.probabilities
             self.metrics.drift.served(
                 tenant.name, request.user_id, {candidates[k].item_id: float(chances[k]) for k in first.tolist()}
             )

@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from reshelf.data.signals.kept import KeptSignals
 from reshelf.data.signals.live import LiveEvents
-from reshelf.inference.serving.history import History, HistoryStore, StoreError, pseudonym
+from reshelf.inference.serving.history import History, HistoryStore, StoreError, shopper_number
 from reshelf.inference.serving.log import log_once_a_minute
 from reshelf.inference.serving.metrics import Metrics
 from reshelf.inference.serving.refusals import RefusedError
@@ -80,7 +80,7 @@ class Shoppers:
             self._count_store_error(error)
             raise RefusedError("the shopper cannot be removed now; ask again", status=503, wait_s=1) from error
         if tenant.name in self._live:
-            self._live[tenant.name].forget(pseudonym(tenant.name, user_id))
+            self._live[tenant.name].forget(shopper_number(tenant.name, user_id))
         return gone
 
     async def history(self, tenant: Tenant, request: RerankRequest, due: float, meta: Meta) -> Sequence[StoredEvent]:

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reshelf.modeling import attention, attention_varlen
+from reshelf.modeling.attention_varlen import VarlenCall
 from reshelf.modeling.fused import fuse_elementwise
 from reshelf.modeling.graphs import Graphs, Size, filled, row_size, size_of
 from reshelf.modeling.loading import LoraConfig, add_lora
@@ -24,22 +25,27 @@ SHAPES = st.lists(
 )
 
 
-def stretches(queries: torch.Tensor, keys: torch.Tensor) -> list[tuple[slice, slice]]:
-    return [(slice(*map(int, queries[n : n + 2])), slice(*map(int, keys[n : n + 2]))) for n in range(len(queries) - 1)]
+def stretches(call: VarlenCall) -> list[tuple[slice, slice]]:
+    """Of queries and keys, none longer than the call says."""
+    found = [
+        tuple(slice(int(ends[n]), int(ends[n + 1])) for ends in (call.queries, call.keys))
+        for n in range(len(call.queries) - 1)
+    ]
+    for q, k in found:
+        assert max(q.stop - q.start - call.longest_query, k.stop - k.start - call.longest_key) <= 0
+    return found
 
 
 def slow_forward(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, queries: torch.Tensor, keys: torch.Tensor,
-    longest_query: int, longest_key: int, causal: bool, scale: float,
-) -> tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, call: VarlenCall, scale: float
+) -> tuple[torch.Tensor, torch.Tensor]:
     """What torch's kernel computes, stretch by stretch; NaN where it writes nothing."""
     out = torch.full_like(query, float("nan"))
     lse = query.new_full((query.shape[1], query.shape[0]), float("nan"))
     heads = query.shape[1] // key.shape[1]
-    for q, k in stretches(queries, keys):
-        assert max(q.stop - q.start - longest_query, k.stop - k.start - longest_key) <= 0
+    for q, k in stretches(call):
         logits = scale * torch.einsum("qhd,khd->hqk", query[q], key[k].repeat_interleave(heads, 1))
-        if causal:
+        if call.causal:
             logits = logits.masked_fill(torch.ones(logits.shape[1:]).triu(1).bool(), float("-inf"))
         if k.stop == k.start:
             out[q], lse[:, q] = 0, float("inf")
@@ -51,17 +57,15 @@ def slow_forward(
 
 def slow_backward(
     grad: torch.Tensor, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, out: torch.Tensor,
-    lse: torch.Tensor, queries: torch.Tensor, keys: torch.Tensor, longest_query: int, longest_key: int, causal: bool,
-    scale: float,
+    lse: torch.Tensor, call: VarlenCall, scale: float,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:  # fmt: skip
     d_query, d_key, d_value = (torch.full_like(x, float("nan")) for x in (query, key, value))
     heads = query.shape[1] // key.shape[1]
-    for q, k in stretches(queries, keys):
-        assert max(q.stop - q.start - longest_query, k.stop - k.start - longest_key) <= 0
+    for q, k in stretches(call):
         d_query[q], d_key[k], d_value[k] = 0, 0, 0
         wide_key, wide_value = (x[k].repeat_interleave(heads, 1) for x in (key, value))
         logits = scale * torch.einsum("qhd,khd->hqk", query[q], wide_key)
-        if causal:
+        if call.causal:
             logits = logits.masked_fill(torch.ones(logits.shape[1:]).triu(1).bool(), float("-inf"))
         weights = torch.exp(logits - lse[:, q, None])
         inner = (grad[q] * out[q]).sum(2).T[..., None]
