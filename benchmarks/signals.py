@@ -4,8 +4,8 @@
 
 The signals that a reranker of the Amazon Beauty search lists keeps, for its published test lists of 100 candidates:
 each alone, the six of its recipe, and these when 100,000 events by 10,000 shoppers came after the import. Then the
-first request that a server answers, which maps the tables. (The score of `reshelf teach`'s ensemble is not among them: it is
-not kept, and a request sends it.)
+first request that a server answers, which maps the tables. (The score of `reshelf teach`'s ensemble is not among
+them: it is not kept, and a request sends it.)
 """
 
 from __future__ import annotations
@@ -59,6 +59,7 @@ def main() -> None:
         "candidates": len(lists[0].candidates),
         "lists": len(lists),
         "events": EVENTS,
+        "load": round(os.getloadavg()[0], 1),
     }
     write_result("signals", rows, ratios, sizes)
 
