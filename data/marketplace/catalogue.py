@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from reshelf.data.marketplace.vocabulary import Vocabulary
+from reshelf.data.marketplace.vocabulary import CATEGORIES, COLOURS, DEPARTMENTS
 from reshelf.data.price_levels import with_price_levels
 from reshelf.data.schema import Item
 
@@ -22,11 +22,11 @@ class Shop:
     items: dict[str, Item]
     ids: np.ndarray
     category: np.ndarray
-    """int64, index into the vocabulary's categories."""
+    """int64, index into CATEGORIES."""
     brand: np.ndarray
     """int64, index into `brands`."""
     colour: np.ndarray
-    """int64, index into the vocabulary's colours."""
+    """int64, index into COLOURS."""
     material: np.ndarray
     """int64, index into `materials`."""
     log_price: np.ndarray
@@ -37,25 +37,22 @@ class Shop:
     """float64, stars."""
     brands: tuple[str, ...]
     materials: tuple[str, ...]
-    vocabulary: Vocabulary
 
 
-def make_catalogue(seed: int, items_per_category: int, vocabulary: Vocabulary | None = None) -> Shop:
+def make_catalogue(seed: int, items_per_category: int) -> Shop:
     """Products with a brand, colour, material, price and rating each; the same seed gives the same products."""
-    vocabulary = vocabulary or Vocabulary()
     rng = np.random.default_rng([seed, 0])
-    brands = tuple(sorted({b for d in vocabulary.departments.values() for b in d.brands}))
-    materials = tuple(sorted({m for d in vocabulary.departments.values() for m in d.materials}))
-    colours = list(vocabulary.colours)
+    brands = tuple(sorted({b for d in DEPARTMENTS.values() for b in d.brands}))
+    materials = tuple(sorted({m for d in DEPARTMENTS.values() for m in d.materials}))
     dearness = dict(zip(brands, rng.normal(0, 0.35, len(brands))))
     records: list[Item] = []
     columns: list[tuple[int, int, int, int, float, float]] = []
-    for c, category in enumerate(vocabulary.categories):
-        department = vocabulary.departments[category.department]
+    for c, category in enumerate(CATEGORIES):
+        department = DEPARTMENTS[category.department]
         for n in range(items_per_category):
             brand = str(rng.choice(department.brands))
             material = str(rng.choice(department.materials))
-            colour = str(rng.choice(vocabulary.colours))
+            colour = str(rng.choice(COLOURS))
             noun = str(rng.choice(category.nouns))
             log_price = np.log(category.price) + dearness[brand] + rng.normal(0, category.spread)
             price = (
@@ -64,10 +61,11 @@ def make_catalogue(seed: int, items_per_category: int, vocabulary: Vocabulary | 
                 else float(np.round(np.exp(log_price), -1) - 1)
             )
             rating = float(np.clip(np.round(rng.normal(4.1, 0.4), 1), 2.5, 5.0))
-            words = {"brand": brand, "material": material, "noun": noun, "colour": colour}
-            title = vocabulary.titles[0 if rng.random() < 0.5 else 1].format_map(words)
-            if vocabulary.sizes and rng.random() < 0.5:
-                title += f" {rng.choice(vocabulary.sizes)}"
+            title = (
+                f"{brand} {material} {noun}, {colour}"
+                if rng.random() < 0.5
+                else f"{brand} {noun} in {colour} {material}"
+            )
             records.append(
                 Item(
                     item_id=f"{category.name.lower().replace(' ', '-')}-{n:03d}",
@@ -79,11 +77,11 @@ def make_catalogue(seed: int, items_per_category: int, vocabulary: Vocabulary | 
                     rating=rating,
                     rating_count=int(rng.lognormal(4, 1.2)),
                     attributes={"colour": colour, "material": material},
-                    description=vocabulary.description.format_map(words),
+                    description=f"A {colour} {noun} in {material}, made by {brand}.",
                 )
             )
             columns.append(
-                (c, brands.index(brand), colours.index(colour), materials.index(material), np.log(price), rating)
+                (c, brands.index(brand), COLOURS.index(colour), materials.index(material), np.log(price), rating)
             )
     items = with_price_levels(records)
     category_, brand_, colour_, material_, price_, rating_ = (np.array(x) for x in zip(*columns))
@@ -99,5 +97,4 @@ def make_catalogue(seed: int, items_per_category: int, vocabulary: Vocabulary | 
         rating=rating_,
         brands=brands,
         materials=materials,
-        vocabulary=vocabulary,
     )

@@ -9,15 +9,13 @@ of finetuning (yes, no) mean nothing to it yet.
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from itertools import chain, cycle
+from itertools import chain
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from transformers import (
@@ -33,7 +31,6 @@ from reshelf.config import config_text
 from reshelf.data.atomic import as_readable_as_others, atomic, check_writable
 from reshelf.data.dataset_folder import load_dataset_folder
 from reshelf.data.marketplace import MarketplaceConfig
-from reshelf.data.marketplace.vocabulary import Language, draw_vocabulary
 from reshelf.errors import InputError
 from reshelf.finetune.packed_trainer import PackedTrainer, packed_arguments
 from reshelf.finetune.pretraining.init import start_with_matching
@@ -49,8 +46,6 @@ from reshelf.finetune.pretraining.session_text import (
     vocabulary_text,
 )
 from reshelf.finetune.pretraining.tokenizer import train_tokenizer
-from reshelf.finetune.pretraining.transfer import change_tokenizer
-from reshelf.finetune.pretraining.words import SOURCES
 from reshelf.finetune.progress import LossProgress
 from reshelf.modeling.attention import SHARED_PREFIX
 from reshelf.modeling.loading import ModelConfig, load_base
@@ -90,15 +85,10 @@ class PretrainConfig:
     """Simulated shops, each with its own catalogue (seeds seed + 1000, seed + 1001, …); unused with `data`."""
     marketplace: MarketplaceConfig = field(default_factory=MarketplaceConfig)
     """What the simulated shops are like; unused with `data`."""
-    words: Path | None = None
-    """Lists of words (JSON, see `finetune.pretraining.words`) to invent each simulated shop's own of: English and
-    Chinese shops in turn; without, all have the simulator's."""
     prompt: PromptConfig = field(default_factory=lambda: PromptConfig(template="plain", event_gaps=False))
     """How sessions are written: use the prompt that finetuning will use."""
     start: str = ""
     """Base to go on from, a folder or a Hub id, with its tokenizer; empty for a new one."""
-    own_tokens: bool = False
-    """Whether a base in `start` goes on with a tokenizer of this data (`shape.vocabulary`) in place of its own."""
     shape: ShapeConfig = field(default_factory=ShapeConfig)
     """Size of a new model."""
     texts: int = 60_000
@@ -174,17 +164,12 @@ def pretrain(config: PretrainConfig, callbacks: Sequence[TrainerCallback] = ()) 
     set_seed(config.seed)
     sources = _sources(config)
     items = chain.from_iterable(source.items.values() for source in sources)
-    if config.words is None:
-        config = replace(config, prompt=config.prompt.in_language_of(items))
+    config = replace(config, prompt=config.prompt.in_language_of(items))
     if config.start:
         model, tokenizer = _started(config.start, str(arguments.device))
-    if config.own_tokens or not config.start:
-        own = train_tokenizer(vocabulary_text(sources, config.prompt), config.shape.vocabulary)
-        if config.start:
-            change_tokenizer(model, tokenizer, own)
-        else:
-            model = new_model(config.shape, own, config.seed)
-        tokenizer = own
+    else:
+        tokenizer = train_tokenizer(vocabulary_text(sources, config.prompt), config.shape.vocabulary)
+        model = new_model(config.shape, tokenizer, config.seed)
     trainer = TextTrainer(
         model=model,
         args=arguments,
@@ -197,8 +182,6 @@ def pretrain(config: PretrainConfig, callbacks: Sequence[TrainerCallback] = ()) 
     )
     trainer.train_or_resume()
     model.config._attn_implementation = "sdpa"
-    if config.words:
-        model.bfloat16()  # a base that ships is half as large so, and what goes on from it trains in its own type
     tokenizer.save_pretrained(config.out)
     model.save_pretrained(config.out, safe_serialization=True)
     as_readable_as_others(config.out)
@@ -221,16 +204,7 @@ def _started(base: str, device: str) -> tuple[Any, PreTrainedTokenizerBase]:
 def _sources(config: PretrainConfig) -> list[SessionSource]:
     if config.data is not None:
         return [LoggedSource(load_dataset_folder(config.data, ("train",)))]
-    seeds = [config.seed + 1000 + n for n in range(config.shops)]
-    if config.words is None:
-        return [SimulatedSource(config.marketplace, seed) for seed in seeds]
-    words = json.loads(config.words.read_text(encoding="utf-8"))
-    return [
-        SimulatedSource(
-            config.marketplace, seed, draw_vocabulary(words[language], language, np.random.default_rng(seed))
-        )
-        for seed, language in zip(seeds, cycle(get_args(Language)))
-    ]
+    return [SimulatedSource(config.marketplace, config.seed + 1000 + n) for n in range(config.shops)]
 
 
 def _arguments(config: PretrainConfig) -> TrainingArguments:
@@ -252,23 +226,11 @@ def _arguments(config: PretrainConfig) -> TrainingArguments:
     )
 
 
-def _words(config: PretrainConfig) -> str:
-    if not config.words:
-        return ""
-    return f"""
-The shops' words are drawn at random from these lists, which `python -m reshelf.finetune.pretraining.words` makes; their
-licences allow to ship what is made of them:
-
-{SOURCES}"""
-
-
 def _card(config: PretrainConfig, loss: float) -> str:
     source = f"the training lists of `{config.data}`" if config.data else f"{config.shops} simulated shops"
-    if config.words:
-        source += ", English and Chinese in turn, each with words of its own"
     shape = config.shape
     made = (
-        f"Trained from `{config.start}`, {'in tokens of its own' if config.own_tokens else 'with its tokenizer'},"
+        f"Trained from `{config.start}`, with its tokenizer,"
         if config.start
         else f"Qwen3 architecture, {shape.layers} layers of width {shape.hidden}, with its own byte-level BPE "
         "tokenizer, trained from\nnothing"
@@ -286,7 +248,7 @@ pipeline_tag: text-generation
 It knows how sessions go on (passed, clicked, carted, bought) and has never been asked to answer yes or no: that is
 what `reshelf finetune` teaches. A base of simulated shops holds nobody's data and has the project's licence,
 Apache-2.0; another has whatever licence its data allows.
-{_words(config)}
+
 Made by `reshelf pretrain --config config.yaml` with this config:
 
 ```yaml

@@ -22,7 +22,6 @@ from transformers import PreTrainedTokenizerBase
 
 from reshelf.data.dataset_folder import RankingData
 from reshelf.data.marketplace import MarketplaceConfig, Simulator
-from reshelf.data.marketplace.vocabulary import Vocabulary
 from reshelf.data.schema import GRADES, Item, RankingList
 from reshelf.errors import InputError
 from reshelf.finetune.batches import thin
@@ -55,8 +54,8 @@ class SessionSource(Protocol):
 class SimulatedSource:
     """An endless stream of shoppers in one simulated shop, one list each, shown without position bias."""
 
-    def __init__(self, config: MarketplaceConfig, seed: int, vocabulary: Vocabulary | None = None) -> None:
-        self._simulator = Simulator(replace(config, seed=seed, lists_per_shopper=1, position_bias=0.0), vocabulary)
+    def __init__(self, config: MarketplaceConfig, seed: int) -> None:
+        self._simulator = Simulator(replace(config, seed=seed, lists_per_shopper=1, position_bias=0.0))
 
     @property
     def items(self) -> dict[str, Item]:
@@ -104,7 +103,7 @@ class SessionStream(Dataset[Text]):
     Args:
         sources: at least one.
         tokenizer: in which every outcome word is one token.
-        prompt: how a session is written; in the language of its catalogue where that is auto.
+        prompt: how a session is written.
         length: number of texts.
         max_candidates: products of a session, see `finetune.batches.thin`; 0 for all.
         candidates: whether the prefix ends with the list; joint lists come in random order, and of "both" every other
@@ -130,16 +129,13 @@ class SessionStream(Dataset[Text]):
         self._candidates = candidates
         self._seed = seed
         self._length = length
-        self._sessions = []
-        self._entries = []
-        for source in sources:
-            own = prompt.in_language_of(source.items.values())
-            edges = fit_levels(source.sample(), own.features, own.levels) if own.features else None
-            self._sessions.append(
-                [PromptBuilder(tokenizer, own, source.items, edges, joint=joint) for joint in (False, True)]
-            )
-            entry = replace(own, fields=list(WHOLE), features=[], item_tokens=96)
-            self._entries.append(PromptBuilder(tokenizer, entry, source.items))
+        entry = replace(prompt, fields=list(WHOLE), features=[], item_tokens=96)
+        levels = [fit_levels(source.sample(), prompt.features, prompt.levels) for source in sources]
+        self._sessions = [
+            [PromptBuilder(tokenizer, prompt, s.items, edges, joint=joint) for joint in (False, True)]
+            for s, edges in zip(sources, levels)
+        ]
+        self._entries = [PromptBuilder(tokenizer, entry, source.items) for source in sources]
         self._ids = [list(source.items) for source in sources]
         words = [tokenizer.encode(word, add_special_tokens=False) for word in OUTCOMES]
         for outcome, word in zip(OUTCOMES, words, strict=True):
@@ -205,20 +201,21 @@ def _targets(pieces: list[np.ndarray]) -> torch.Tensor:
     return torch.from_numpy(np.concatenate(pieces).astype(np.int64))
 
 
-_OWN = {
-    "en": "history ;\nviewed clicked carted bought searched rated ;\nquery: ;\nproduct: by days stars",
-    "zh": "历史 ;\n浏览 点击 加购 购买 搜索 评分 ;\n查询: ;\n商品: , 品牌 天 星",
+TEMPLATE_WORDS = {
+    "en": "history ;\nviewed clicked carted bought searched rated ;\nquery: ;\nproduct: days stars",
+    "zh": "历史 ;\n浏览 ;\n点击 ;\n加购 ;\n购买 ;\n搜索 ;\n评分 ;\n查询: ;\n商品: , 品牌 价格 类目 天 星",
 }
-"""Words of the templates, by language."""
+"""What the templates write themselves, by language."""
 
 
 def vocabulary_text(sources: Sequence[SessionSource], prompt: PromptConfig) -> Iterator[str]:
     """Text to train the tokenizer on: every catalogue entry, the template's own words, outcomes and small numbers."""
-    levels = " ".join(f"; {name} {level}" for name in prompt.features for level in range(prompt.levels + 1))
-    prices = " ".join("$" * n for n in range(1, 6))
     for source in sources:
         for item in source.items.values():
             yield " ".join(["product:", *(f"{name} {field_text(item, name)}" for name in WHOLE), "=>"])
-        own = _OWN[prompt.in_language_of(source.items.values()).language]
-        for ranking in source.sample():
-            yield f"{own} {ranking.query} ; {''.join(OUTCOMES)} {prices} {levels}"
+    queries = [ranking.query for source in sources for ranking in source.sample()]
+    own = TEMPLATE_WORDS[prompt.in_language_of(item for source in sources for item in source.items.values()).language]
+    levels = " ".join(f"; {name} {level}" for name in prompt.features for level in range(prompt.levels + 1))
+    prices = " ".join("$" * n for n in range(1, 6))
+    for query in queries:
+        yield f"{own} {query} ; {''.join(OUTCOMES)} {prices} {levels}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import pickle
 import signal
@@ -15,15 +14,13 @@ import numpy as np
 import pytest
 import torch
 from safetensors.numpy import load_file
-from tokenizers import Tokenizer
-from tokenizers.models import WordLevel
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from reshelf.data.dataset_folder import RankingData
 from reshelf.data.marketplace import MarketplaceConfig
 from reshelf.errors import InputError
 from reshelf.finetune.pretraining.muon import Muon, MuonAdamW
-from reshelf.finetune.pretraining.pretrain import PretrainConfig, ShapeConfig, _sources, new_model, pretrain
+from reshelf.finetune.pretraining.pretrain import PretrainConfig, ShapeConfig, new_model, pretrain
 from reshelf.finetune.pretraining.session_text import (
     OUTCOMES,
     LoggedSource,
@@ -33,7 +30,6 @@ from reshelf.finetune.pretraining.session_text import (
     vocabulary_text,
 )
 from reshelf.finetune.pretraining.tokenizer import train_tokenizer
-from reshelf.finetune.pretraining.transfer import change_tokenizer
 from reshelf.prompts.config import PromptConfig
 
 SHAPE = ShapeConfig(hidden=64, layers=2, heads=2, intermediate=128, vocabulary=900)
@@ -133,6 +129,13 @@ def test_any_text_survives_the_tokenizer_and_label_words_are_one_token(data: Ran
         assert len(tokenizer.encode(word)) == 1
 
 
+def test_the_words_of_the_chinese_template_are_tokens(data: RankingData) -> None:
+    chinese = replace(PROMPT, language="zh")
+    tokenizer = train_tokenizer(vocabulary_text([LoggedSource(data)], chinese), SHAPE.vocabulary)
+    for word in ("历史", "浏览", "点击", "加购", "购买", "搜索", "评分", "查询", "商品"):
+        assert len(tokenizer.encode(word)) == 1, word
+
+
 def test_the_start_looks_at_like_tokens_far_away_and_at_near_ones(data: RankingData) -> None:
     tokenizer = train_tokenizer(vocabulary_text([LoggedSource(data)], PROMPT), SHAPE.vocabulary)
     model = new_model(replace(SHAPE, layers=1, heads=4, hidden=128), tokenizer, seed=0)
@@ -210,56 +213,6 @@ def test_goes_on_from_a_base_there_is(shop: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"start '.*' is not a model folder"):
         pretrain(replace(second, out=tmp_path / "third", start=str(tmp_path)))
     assert not (tmp_path / "third" / "config.json").exists()
-
-
-def test_a_new_token_begins_as_the_mean_of_its_pieces_and_known_ones_stay(data: RankingData) -> None:
-    old = train_tokenizer(["红色 mug", "blue lamp"] * 9, 300)
-    new = train_tokenizer([*vocabulary_text([LoggedSource(data)], PROMPT), *["红色马克杯"] * 50], 1200)
-    model = new_model(replace(SHAPE, vocabulary=300), old, seed=0)
-    before = model.get_input_embeddings().weight.detach().clone()
-    inner = model.model.layers[0].mlp.up_proj.weight.clone()
-    change_tokenizer(model, old, new)
-    after = model.get_input_embeddings().weight
-    assert model.lm_head.weight is after
-    assert after.shape == (len(new), SHAPE.hidden)
-    ids = new.get_vocab()
-    assert {"yes", "<|endoftext|>", "Ġ"} <= ids.keys() & old.get_vocab().keys()
-    for token, row in ids.items():
-        if token in old.get_vocab():
-            pieces = [old.get_vocab()[token]]
-        else:
-            pieces = old.encode(new.decode([row])) if "\ufffd" not in new.decode([row]) else []
-        if pieces:
-            assert torch.allclose(after[row], before[pieces].mean(0), atol=1e-6), token
-    assert torch.equal(model.model.layers[0].mlp.up_proj.weight, inner)
-    assert model.config.vocab_size == len(new)
-    words = Tokenizer(WordLevel({"yes": 0}))
-    with pytest.raises(InputError, match="no byte-level BPE"):
-        change_tokenizer(model, PreTrainedTokenizerFast(tokenizer_object=words), new)
-
-
-def test_invented_shops_share_no_words_and_are_read_each_in_its_language(tmp_path: Path) -> None:
-    pools = {
-        "en": {"nouns": [f"noun{n}" for n in range(300)], "brands": [f"Brand{n}" for n in range(90)],
-               "materials": [f"stuff{n}" for n in range(60)], "colours": [f"hue{n}" for n in range(30)]},
-        "zh": {kind: [sign + chr(0x4E00 + n) for n in range(count)] for kind, sign, count in
-               (("nouns", "物", 300), ("brands", "牌", 90), ("materials", "料", 60), ("colours", "色", 30))},
-    }  # fmt: skip
-    (tmp_path / "words.json").write_text(json.dumps(pools), encoding="utf-8")
-    config = PretrainConfig(
-        out=tmp_path / "base", words=tmp_path / "words.json", shops=4, shape=SHAPE,
-        prompt=replace(PROMPT, language="auto"), marketplace=MarketplaceConfig(items_per_category=8, candidates=6),
-    )  # fmt: skip
-    sources = _sources(config)
-    nouns = [{item.title for item in source.items.values()} for source in sources]
-    assert not nouns[0] & nouns[2]
-    assert not nouns[1] & nouns[3]
-    tokenizer = train_tokenizer(vocabulary_text(sources, config.prompt), 2000)
-    stream = SessionStream(sources, tokenizer, config.prompt, length=8, max_candidates=0, seed=0)
-    heads = [tokenizer.decode(stream[n].prompt.prefix).split(" ")[0] for n in range(4)]
-    assert heads == ["history", "历史", "history", "历史"]
-    for word in ("history", "历史", "商品"):
-        assert len(tokenizer.encode(word)) == 1, "the templates' words are tokens"
 
 
 @pytest.mark.parametrize("shape", [(8, 8), (4, 12), (12, 4)])
