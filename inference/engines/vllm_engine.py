@@ -196,8 +196,8 @@ def start_llm(weights: Path, dtype: Dtype, longest: int, settings: VllmSettings,
     if on_gpu:
         options["gpu_memory_utilization"] = settings.gpu_memory
     else:
-        # By itself vLLM 0.32 keeps one core for its scheduler, which hardly needs it (findings/vllm_cpu_leaves_a_core_idle.sh).
-        # In one process every core computes.
+        # By itself vLLM 0.32 keeps one core for its scheduler, which hardly needs it; in one process every core
+        # computes (findings/vllm_cpu_leaves_a_core_idle.sh).
         os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
         # Compiling a graph takes longer than it saves on a CPU; whole blocks are cached, so they should be small.
         options |= {"enforce_eager": True, "block_size": 32}
