@@ -159,6 +159,13 @@ def test_keys_made_at_the_same_time_are_all_kept(tmp_path: Path) -> None:
         ("tenants: [{name: a, keys: [{sha256: x}]}]", "tenants[0].keys[0].sha256"),
         (f"tenants: [{{name: a, keys: [{{sha256: {'a' * 64}, expires: soon}}]}}]", "tenants[0].keys[0].expires"),
         (f"tenants: [{{name: a, keys: [{{sha256: {'a' * 64}, expires: 2026-01-01}}]}}]", "tenants[0].keys[0].expires"),
+        (f"tenants: [{{name: a, keys: [{{sha256: {'a' * 64}, expires: 20271231}}]}}]", "tenants[0].keys[0].expires"),
+        ("tenants: [{name: a, keys: [], rate: 5/second, rate: 9/second}]", "'rate' is there twice"),
+        (
+            yaml.safe_dump({"tenants": [{"name": name, "keys": [{"sha256": "a" * 64}]} for name in "ab"]}),
+            "b has a key that a has too",
+        ),
+        (yaml.safe_dump({"tenants": [{"name": "a", "keys": [{"sha256": "a" * 64}] * 2}]}), "a has a key that a has"),
         ("[" * 2000, "not a file of tenants"),
         (
             yaml.safe_dump(
