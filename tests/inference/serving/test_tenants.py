@@ -51,6 +51,25 @@ def test_tenants_are_apart(
         assert a.rerank("coat", DOCUMENTS, **ask).meta.cached_tokens > 0
         assert b.rerank("coat", DOCUMENTS, **ask).meta.cached_tokens == 0
         assert a.rerank("coat", DOCUMENTS, **mine).meta.history["events"] == 1
+        # Of another shop's product it learns no more than of one that there is not.
+        own, theirs = (next(i for i, one in catalogue.items() if (one.brand == "Nord") == n) for n in (True, False))
+        said = []
+        for item_id in (theirs, "p999999"):
+            click = {"kind": "click", "item_id": item_id}
+            reply = b.rerank("coat", [own, item_id], history=[click], return_documents=True, explain=True, **mine)
+            ubi = {"action_name": "click", "client_id": "u", "timestamp": "2026-01-01T00:00:00Z"}
+            ubi["event_attributes"] = {"object": {"object_id": item_id}}  # type: ignore[assignment]
+            held = {"Authorization": f"Bearer {keys['b']}"}
+            replies = [
+                server.http.post("/v1/events", json={"events": [click | {"user_id": "u"}]}, headers=held),
+                server.http.post("/v1/ubi", json={"events": [ubi]}, headers=held),
+                server.http.post("/v1/rerank", json={"documents": [{"id": item_id}]}, headers=held),
+            ]
+            assert catalogue[theirs].title not in reply.model_dump_json()
+            kept = [one.index for one in reply.results], reply.meta.unknown, reply.meta.history, reply.meta.rules
+            text = str([kept, *(one.json() | {"request_id": ""} for one in replies)])
+            said.append(text.replace(item_id, "ID"))
+        assert said[0] == said[1]
     found = {}
     for name, key in keys.items():
         held = {"Authorization": f"Bearer {key}"}
