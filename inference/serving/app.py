@@ -206,3 +206,5 @@ def _check_event(event: SentEvent, field: str, catalogue: Mapping[str, Item], mo
     elif event.item_id is not None and catalogue and event.item_id not in catalogue:
         raise RefusedError("not in the catalogue; send the event's `item` too", f"{field}.item_id")
     check_lengths(event.model_dump(exclude_none=True), field, most)
+    if (size := len(event.model_dump_json(exclude_none=True))) > most:  # a ranking reads hundreds of them
+        raise RefusedError(f"{size} characters with its item; send at most {most}", field)
