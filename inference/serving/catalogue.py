@@ -5,7 +5,7 @@ own = catalogue_of(tenant, catalogue);  own.get("p17")
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from reshelf.data.schema import Item
 from reshelf.inference.rules import Rules
@@ -20,18 +20,18 @@ def catalogue_of(tenant: Tenant, catalogue: Mapping[str, Item]) -> Mapping[str, 
     """
     if tenant.rules is None or not tenant.rules.only:
         return catalogue
-    return _Permitted(catalogue, Rules(only=tenant.rules.only))
+    return _Permitted(catalogue, Rules(only=tenant.rules.only).permission())
 
 
 class _Permitted(Mapping[str, Item]):
     """Looks at an item when it is asked for: a catalogue has a million."""
 
-    def __init__(self, catalogue: Mapping[str, Item], rules: Rules) -> None:
-        self._catalogue, self._rules = catalogue, rules
+    def __init__(self, catalogue: Mapping[str, Item], is_permitted: Callable[[Item], bool]) -> None:
+        self._catalogue, self._is_permitted = catalogue, is_permitted
 
     def __getitem__(self, item_id: str) -> Item:
         item = self._catalogue[item_id]
-        if not list(self._rules.permitted([item])):
+        if not self._is_permitted(item):
             raise KeyError(item_id)
         return item
 
