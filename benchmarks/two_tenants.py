@@ -66,9 +66,10 @@ def main() -> None:
     }
     show("two tenants", rows)
     Console().print(ratios)
-    if args.minutes >= 10:
+    if args.minutes >= 5:
         sizes = {"minutes": args.minutes, "deadline_ms": DEADLINE_MS, "attacks/s": ATTACKS_S, "model": str(args.model)}
-        print(f"written to {write_result('two_tenants', rows, ratios, sizes)}")
+        flags = "" if args.minutes == 10 else f' ARGS="--minutes {args.minutes:g}"'
+        print(f"written to {write_result('two_tenants', rows, ratios, sizes, f'make bench NAME=two_tenants{flags}')}")
 
 
 async def _measure(
