@@ -35,7 +35,7 @@ _WISHES = np.linspace(-30, 30, 6001)
 
 
 @dataclass(frozen=True)
-class Lists:
+class SimulatedLists:
     """Lists of the simulator, two per shopper, with what shoppers wish."""
 
     wishes: np.ndarray
@@ -44,7 +44,7 @@ class Lists:
     """int64 [lists, K], candidates best first."""
 
     @classmethod
-    def simulated(cls) -> Lists:
+    def simulated(cls) -> SimulatedLists:
         simulator = Simulator(MarketplaceConfig(seed=5, items_per_category=30, candidates=CANDIDATES))
         lists = [one for n in range(80) for one in simulator.shopper(n) if len(one.candidates) == CANDIDATES]
         utility = np.array([one.utility for one in lists])
@@ -63,7 +63,7 @@ class Lists:
         return (grades > 0).reshape(len(lists), CANDIDATES)
 
 
-def net_votes(shop: Lists, second: np.ndarray, shoppers: int, seed: int) -> np.ndarray:
+def net_votes(shop: SimulatedLists, second: np.ndarray, shoppers: int, seed: int) -> np.ndarray:
     """Of shoppers with two lists each, which are team drafts of first-stage order and `second`; int64 [shoppers]."""
     rng = np.random.default_rng(seed)
     lists = rng.integers(len(shop.wishes), size=2 * shoppers)
@@ -74,7 +74,7 @@ def net_votes(shop: Lists, second: np.ndarray, shoppers: int, seed: int) -> np.n
     return won.reshape(shoppers, 2).sum(axis=1)
 
 
-def arms_of(shop: Lists, orders: Sequence[np.ndarray], shoppers: int, seed: int) -> tuple[np.ndarray, ...]:
+def arms_of(shop: SimulatedLists, orders: Sequence[np.ndarray], shoppers: int, seed: int) -> tuple[np.ndarray, ...]:
     """Successes, lists and arm of shoppers with one to fifteen lists each, int64 [shoppers]."""
     rng = np.random.default_rng(seed)
     count, arm = rng.integers(1, 16, size=shoppers), rng.integers(2, size=shoppers)
@@ -88,7 +88,7 @@ def arms_of(shop: Lists, orders: Sequence[np.ndarray], shoppers: int, seed: int)
 
 def main() -> None:
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
-    shop = Lists.simulated()
+    shop = SimulatedLists.simulated()
     rows: list[dict[str, Any]] = []
     ratios: dict[str, float] = {}
     for kind, p_of, needed in (("interleaved", interleaved_p, interleaved_shoppers), ("A/B", arms_p, arms_shoppers)):
@@ -110,22 +110,22 @@ def significant(p_of_seed: Callable[[int], float]) -> float:
     return float(np.mean([p_of_seed(seed) < 0.05 for seed in range(1, REPEATS + 1)]))
 
 
-def interleaved_p(shop: Lists, second: np.ndarray, shoppers: int, seed: int) -> float:
+def interleaved_p(shop: SimulatedLists, second: np.ndarray, shoppers: int, seed: int) -> float:
     return preference(net_votes(shop, second, shoppers, seed), EFFECTS["interleaved"]).p
 
 
-def interleaved_shoppers(shop: Lists) -> int:
+def interleaved_shoppers(shop: SimulatedLists) -> int:
     """As many as a pilot computes."""
     votes = net_votes(shop, shop.better, PILOTS["interleaved"], 0)
     return int(preference(votes, EFFECTS["interleaved"]).shoppers_needed or 0)
 
 
-def arms_p(shop: Lists, second: np.ndarray, shoppers: int, seed: int) -> float:
+def arms_p(shop: SimulatedLists, second: np.ndarray, shoppers: int, seed: int) -> float:
     counts = arms_of(shop, (shop.same, second), shoppers, seed)
     return compare_arms(*counts, 0, EFFECTS["A/B"]).differences[0].p
 
 
-def arms_shoppers(shop: Lists) -> int:
+def arms_shoppers(shop: SimulatedLists) -> int:
     """As many as a pilot computes, of both arms."""
     counts = arms_of(shop, (shop.same, shop.better), PILOTS["A/B"], 0)
     return 2 * int(compare_arms(*counts, 0, EFFECTS["A/B"]).shoppers_per_arm or 0)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.experiments import CANDIDATES, Lists, arms_of, net_votes
+from benchmarks.experiments import CANDIDATES, SimulatedLists, arms_of, net_votes
 from reshelf.cli import main
 from reshelf.data.schema import Item
 from reshelf.evaluation.experiments.arms import compare_arms
@@ -24,11 +24,11 @@ K = CANDIDATES
 
 
 @pytest.fixture(scope="module")
-def shop() -> Lists:
-    return Lists.simulated()
+def shop() -> SimulatedLists:
+    return SimulatedLists.simulated()
 
 
-def test_interleaving_finds_the_better_order_and_nothing_between_equal_ones(shop: Lists) -> None:
+def test_interleaving_finds_the_better_order_and_nothing_between_equal_ones(shop: SimulatedLists) -> None:
     same = shop.same
     ps = [preference(net_votes(shop, same, 60, seed), 0.1).p for seed in range(200)]
     assert sum(p < 0.05 for p in ps) <= 16
@@ -41,7 +41,7 @@ def test_interleaving_finds_the_better_order_and_nothing_between_equal_ones(shop
         assert found.share.low > 0.5
 
 
-def test_arms_differ_where_orders_do_and_not_where_they_are_equal(shop: Lists) -> None:
+def test_arms_differ_where_orders_do_and_not_where_they_are_equal(shop: SimulatedLists) -> None:
     same = shop.same
     found = [compare_arms(*arms_of(shop, (same, same), 300, seed), 0, 0.2).differences[0] for seed in range(200)]
     assert sum(one.p < 0.05 for one in found) <= 16

@@ -269,18 +269,6 @@ def test_what_cannot_be_served_is_refused_with_its_field(
     assert reply.json()["request_id"] == reply.headers["X-Request-Id"]
 
 
-def test_a_number_may_be_larger_than_any_machine_counts(server: Server) -> None:
-    """Of every whole number in a request."""
-    large = 10**30
-    item = {"item_id": "p", "title": "mug", "rating_count": large}
-    for changes in (
-        {"top_n": large}, {"rules": {"pins": [{"item_id": "p", "place": large}]}}, {"documents": [item, "a"]},
-        {"rules": {"limits": [{"per": "brand", "at_most": large}]}}, {"scores": [large, 1]},
-        {"history": [{"kind": "click", "item_id": "p"}], "history_items": [item]}, {"features": {"f": [large, 1]}},
-    ):  # fmt: skip
-        assert server.rerank(**{"documents": [{"title": "mug"}, {}], "impute": True} | changes).status_code == 200
-
-
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe", b'{"query": NaN}', b'{"a": ' + b"[" * 999])
 def test_what_is_not_a_request_is_refused(server: Server, content: bytes) -> None:
     reply = server.http.post("/v1/rerank", content=content, headers={"Content-Type": "application/json"})
