@@ -56,7 +56,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         begun = time.perf_counter()
         with served(args.model, args.data, Path(folder)) as (url, pid):
-            httpx.post(f"{url}/v1/rerank", json=_body(lists[0]), timeout=30).raise_for_status()
+            httpx.post(f"{url}/v1/rerank", json=request_of(lists[0]), timeout=30).raise_for_status()
             started = time.perf_counter() - begun
             overhead = [row for count in (10, 100) for row in _overhead(url, others, count)]
             rows, ratios = asyncio.run(_measure(url, pid, lists, offline, args.minutes, console))
@@ -104,23 +104,23 @@ def address(log: Path, server: subprocess.Popen[bytes]) -> str:
 async def _measure(
     url: str, pid: int, lists: list[RankingList], offline: list[np.ndarray], minutes: float, console: Console
 ) -> tuple[list[dict[str, Any]], dict[str, float]]:
-    bodies = [_body(one) for one in lists]
+    bodies = [request_of(one) for one in lists]
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=64)
     async with httpx.AsyncClient(base_url=url, timeout=30, limits=limits) as http:
         with console.status("capacity"):
-            capacity = await _capacity(http, bodies)
+            capacity = await measured_capacity(http, bodies)
         rows: list[dict[str, Any]] = [{"measured": "capacity", "requests/s": capacity}]
         ratios: dict[str, float] = {}
         for share, seconds in ((0.8, 60 * minutes), (3.0, 20 * minutes)):
             with console.status(f"{share:.0%} of capacity for {seconds:.0f} s"):
-                row = await _load(http, pid, bodies, offline, share * capacity, seconds)
+                row = await open_loop(http, pid, bodies, offline, share * capacity, seconds)
             rows.append({"measured": f"load at {share:.0%}"} | row)
             for name in ("5xx", "wrong orders", "p99 ms", "memory growth, share"):
                 ratios[f"load_{share:.0%}_{name}"] = row[name]
     return rows, ratios
 
 
-def _body(one: RankingList) -> dict[str, Any]:
+def request_of(one: RankingList) -> dict[str, Any]:
     return {
         "query": one.query, "documents": list(one.candidates), "scores": one.scores, "features": one.features,
         "history": [event.model_dump(mode="json", exclude_none=True) for event in one.history],
@@ -140,7 +140,7 @@ def _overhead(url: str, lists: list[RankingList], count: int) -> list[dict[str, 
         for n, one in enumerate(lists):
             documents = list(dict.fromkeys([*one.candidates, *every]))[:count]
             changes = {"documents": documents, "scores": None, "features": {}, "impute": True, "deadline_ms": 30_000}
-            body = _body(one) | changes
+            body = request_of(one) | changes
             sent = json.dumps(body).encode()
             client = "http.client" if n % 2 else "socket"
             start = time.perf_counter()
@@ -182,7 +182,7 @@ def _by_socket(bare: socket.socket, body: bytes) -> bytes:
     return reply[end:]
 
 
-async def _capacity(http: httpx.AsyncClient, bodies: list[dict[str, Any]], seconds: float = 15.0) -> float:
+async def measured_capacity(http: httpx.AsyncClient, bodies: list[dict[str, Any]], seconds: float = 15.0) -> float:
     end, done = time.perf_counter() + seconds, 0
 
     async def loop(n: int) -> None:
@@ -196,7 +196,7 @@ async def _capacity(http: httpx.AsyncClient, bodies: list[dict[str, Any]], secon
     return done / seconds
 
 
-async def _load(
+async def open_loop(
     http: httpx.AsyncClient,
     pid: int,
     bodies: list[dict[str, Any]],

@@ -6,6 +6,7 @@ with atomic(Path("runs/report.json")) as partial:
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
 import os
 import secrets
@@ -46,12 +47,28 @@ def atomic(path: Path) -> Iterator[Path]:
 def replace_folder(partial: Path, target: Path, old: Path) -> None:
     """Give a finished folder its name; the folder that had it, where there was one, is `old` from then on.
 
-    `target` is missing for no longer than two renames take.
+    Where the system can exchange two names (Linux, on most file systems), one of both is `target` at every moment, also
+    for who is killed meanwhile; elsewhere it is missing for no longer than a rename takes.
     """
     shutil.rmtree(old, ignore_errors=True)
-    if target.exists():
+    if not target.exists():
+        partial.rename(target)
+        return
+    partial.rename(old)
+    if not _exchanged(old, target):
+        old.rename(partial)
         target.rename(old)
-    partial.rename(target)
+        partial.rename(target)
+
+
+def _exchanged(one: Path, other: Path) -> bool:
+    """Whether each of two folders now has the other's name: renameat2(2), which Python does not know."""
+    try:
+        rename = ctypes.CDLL(None).renameat2
+    except (AttributeError, OSError):  # not Linux
+        return False
+    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    return bool(rename(here, os.fsencode(one), here, os.fsencode(other), exchange) == 0)
 
 
 def _sync(path: Path) -> None:

@@ -15,7 +15,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -29,9 +29,14 @@ from reshelf.evaluation.counterfactual import snips_dcg
 from reshelf.evaluation.reranker_system import check_reranker, finetuned
 from reshelf.inference.engines.engine import EngineName
 from reshelf.metrics.bootstrap import Interval, interval, resample
+from reshelf.modeling.checkpoint import SPEC_FILE
 
 Scores = Sequence[npt.NDArray[np.floating]]
 _RESAMPLES = 2000
+PROMOTION = "promotion.json"
+"""In the folder of a reranker that was promoted: why."""
+_MADE = "made_ns"
+"""Field of it: when the folder that it is a copy of was made."""
 FEWEST = 100
 """Shoppers with a click: an interval of fewer is not one."""
 
@@ -92,13 +97,31 @@ class Improvement:
 def promote(config: PromoteConfig) -> None:
     """Compare, and swap the folders where the new one is surely better. The running one is kept, as NAME.before.
 
+    What promoted a reranker lies in its folder, as promotion.json, and comes with it: a call that was killed behind the
+    swap and is repeated finds it there, and does not compare the new one with itself.
+
     Raises:
         InputError: a folder, a file or the lists cannot be used.
     """
-    for folder in (config.model, config.over):
-        check_reranker(folder, config.trust_remote_code)
     if config.model.resolve() == config.over.resolve():
         raise InputError(f"{config.model} is the running reranker; give the folder of a new one")
+    finish_promotion(config.over)
+    facts = _promotion_of(config.model, config.over)
+    if facts is None:
+        better = _compared(config)
+        print(better.sentence())
+        facts = {**asdict(better), "difference": better.difference._asdict(), "promoted": better.is_sure}
+        if better.is_sure:
+            _swap(config.model, config.over, facts)
+    print(f"{config.model} is promoted to {config.over}" if facts["promoted"] else f"not promoted: {config.over} stays")
+    if config.out is not None:
+        _write(config.out, facts)
+
+
+def _compared(config: PromoteConfig) -> Improvement:
+    """Both rerankers on the lists."""
+    for folder in (config.model, config.over):
+        check_reranker(folder, config.trust_remote_code)
     propensities = read_propensities(config.propensities)
     data = load_dataset_folder(config.data, [config.split])
     lists = [one for one in data.lists[config.split] if any(one.labels or ())]
@@ -108,15 +131,7 @@ def promote(config: PromoteConfig) -> None:
     for folder in (config.model, config.over):
         with finetuned(folder, data.items, config.engine, trust_remote_code=config.trust_remote_code) as system:
             found.append(system.scores(data, lists))
-    better = improvement(found[0], found[1], lists, propensities, config.k, config.seed)
-    print(better.sentence())
-    if better.is_sure:
-        _swap(config.model, config.over)
-    print(f"{config.model} is promoted to {config.over}" if better.is_sure else f"not promoted: {config.over} stays")
-    if config.out is not None:
-        facts = {**asdict(better), "difference": better.difference._asdict(), "promoted": better.is_sure}
-        with atomic(config.out) as partial:
-            partial.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    return improvement(found[0], found[1], lists, propensities, config.k, config.seed)
 
 
 def improvement(
@@ -148,14 +163,41 @@ def improvement(
     return Improvement(estimates[0].estimate, estimates[1].estimate, difference, int((totals > 0).sum()))
 
 
-def _swap(new: Path, running: Path) -> None:
-    """A copy of the new folder in the place of the running one."""
-    partial, before = running.with_name(f".{running.name}.partial"), running.with_name(f"{running.name}.before")
+def finish_promotion(running: Path) -> None:
+    """Put the new reranker in its place where a call was killed in the moment without one, which file systems have that
+    cannot exchange two names."""
+    if not running.exists() and (_partial(running) / PROMOTION).is_file():  # the last file of a whole copy
+        _partial(running).rename(running)
+
+
+def _partial(running: Path) -> Path:
+    return running.with_name(f".{running.name}.partial")
+
+
+def _promotion_of(new: Path, running: Path) -> dict[str, Any] | None:
+    """What promoted the new folder, where its copy is the running one already."""
+    try:
+        facts = json.loads((running / PROMOTION).read_text(encoding="utf-8"))
+        made = (new / SPEC_FILE).stat().st_mtime_ns
+    except (OSError, ValueError):
+        return None
+    return facts if isinstance(facts, dict) and facts.pop(_MADE, None) == made else None
+
+
+def _swap(new: Path, running: Path, facts: dict[str, Any]) -> None:
+    """A copy of the new folder, with what promoted it, in the place of the running one."""
+    partial, before = _partial(running), running.with_name(f"{running.name}.before")
     try:
         shutil.rmtree(partial, ignore_errors=True)
         shutil.copytree(new, partial)
+        _write(partial / PROMOTION, facts | {_MADE: (new / SPEC_FILE).stat().st_mtime_ns})
         replace_folder(partial, running, before)
     except OSError as error:
         raise InputError(f"cannot put {new} in the place of {running}: {error}") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _write(path: Path, facts: dict[str, Any]) -> None:
+    with atomic(path) as partial:
+        partial.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")

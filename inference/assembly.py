@@ -8,8 +8,7 @@ Batch jobs read whole `RankingList`s and begin at `with_features`.
 
 from __future__ import annotations
 
-from collections import ChainMap
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from types import MappingProxyType
@@ -98,7 +97,7 @@ def assemble(
     signals: KeptSignals | None = None,
     live: LiveEvents | None = None,
     impute: bool = False,
-    drop_unknown_events: bool = False,
+    known_events: Container[str] | None = None,
 ) -> AssembledList:
     """Put the parts of a request together.
 
@@ -115,7 +114,8 @@ def assemble(
         signals: what computes features that the model reads and that were not sent.
         live: what happened since the tables of `signals` were made.
         impute: impute those that are missing still.
-        drop_unknown_events: leave out events whose item is unknown; otherwise `ranking.prepare` refuses them.
+        known_events: ids of items that the history may name, beside those that came with it; other events are left out.
+            None for all, and `ranking.prepare` refuses those whose item is not in the catalogue.
 
     Raises:
         UntrainedContextError: the model does not read something of `context`.
@@ -129,9 +129,8 @@ def assemble(
     items |= {item.item_id: item for item in candidates if isinstance(item, Item)}
     over = builder.with_items(items)
     events = list(history)
-    if drop_unknown_events:
-        known = ChainMap(items, builder.items)  # type: ignore[arg-type]
-        events = [event for event in history if event.item_id is None or event.item_id in known]
+    if known_events is not None:
+        events = [e for e in history if e.item_id is None or e.item_id in items or e.item_id in known_events]
     try:
         ranking = RankingList(
             list_id=REQUEST,

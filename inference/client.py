@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence, Set
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
@@ -26,9 +26,12 @@ from pydantic_core import to_jsonable_python
 
 from reshelf.inference.calls import Call, Connections, ServiceError, Timeouts, Verify
 from reshelf.inference.serving.schemas import (
+    MOST,
     EventsReply,
     EventsRequest,
     ExportReply,
+    Meta,
+    RankedDocument,
     RerankReply,
     RerankRequest,
     SentEvent,
@@ -52,6 +55,8 @@ class Client:
         retries: attempts after the first.
         verify: PEM file of the certificates that are trusted, in place of the usual ones, or an ssl.SSLContext, which
             may have a client's; False for any.
+        first_stage: whether a ranking that the service is too late, too busy or not there for is first-stage order,
+            marked in `meta.fallback`, in place of a ServiceError.
 
     Examples:
         >>> url = "http://localhost:8000"  # of a running service
@@ -63,27 +68,34 @@ class Client:
     """
 
     def __init__(
-        self, url: str, key: str | None = None, timeout_s: float = 5.0, retries: int = 2, verify: Verify = True
-    ) -> None:
+        self, url: str, key: str | None = None, timeout_s: float = 5.0, retries: int = 2, verify: Verify = True,
+        first_stage: bool = False,
+    ) -> None:  # fmt: skip
         self._connections = Connections("Client", url, key, timeout_s, retries, verify)
+        self._first_stage = first_stage
 
     def rerank(self, query: str, documents: Sequence[str | Mapping[str, Any]], **fields: Any) -> RerankReply:
         """Put documents in order; `fields` are those of `RerankRequest`, numpy's numbers and arrays among them.
 
         Raises:
             ServiceError: refused, late or not reached.
-            TypeError: a field is unknown, or `documents` is one text.
+            TypeError: a field is unknown, or `documents` is no list.
             pydantic.ValidationError: a field is invalid.
         """
         request, replaced = _rerank_request(query, documents, fields)
-        response = self._send("POST", "/v1/rerank", request, self._connections.call(request.deadline_ms))
-        return _counted(_read(RerankReply, response), replaced)
+        try:
+            sent = self._send("POST", "/v1/rerank", request, self._connections.call(request.deadline_ms))
+            reply = _read(RerankReply, sent)
+        except ServiceError as error:
+            reply = _instead(error, request, self._first_stage)
+        return _counted(reply, replaced)
 
     def send_events(self, events: Iterable[SentEvent | Mapping[str, Any]]) -> int:
         """Keep what shoppers did; returns how many were new.
 
         Raises:
             ServiceError: refused, late or not reached.
+            TypeError: `events` is no list.
             pydantic.ValidationError: a field is invalid.
         """
         response = self._send("POST", "/v1/events", _events_request(events), self._connections.call())
@@ -140,6 +152,8 @@ class AsyncClient:
         retries: attempts after the first.
         verify: PEM file of the certificates that are trusted, in place of the usual ones, or an ssl.SSLContext, which
             may have a client's; False for any.
+        first_stage: whether a ranking that the service is too late, too busy or not there for is first-stage order,
+            marked in `meta.fallback`, in place of a ServiceError.
 
     Examples:
         >>> url = "http://localhost:8000"
@@ -152,21 +166,22 @@ class AsyncClient:
     """
 
     def __init__(
-        self, url: str, key: str | None = None, timeout_s: float = 5.0, retries: int = 2, verify: Verify = True
-    ) -> None:
+        self, url: str, key: str | None = None, timeout_s: float = 5.0, retries: int = 2, verify: Verify = True,
+        first_stage: bool = False,
+    ) -> None:  # fmt: skip
         self._connections = Connections("AsyncClient", url, key, timeout_s, retries, verify)
+        self._first_stage = first_stage
 
     async def rerank(self, query: str, documents: Sequence[str | Mapping[str, Any]], **fields: Any) -> RerankReply:
         """Put documents in order; `fields` are those of `RerankRequest`, numpy's numbers and arrays among them.
 
         Raises:
             ServiceError: refused, late or not reached.
-            TypeError: a field is unknown, or `documents` is one text.
+            TypeError: a field is unknown, or `documents` is no list.
             pydantic.ValidationError: a field is invalid.
         """
         request, replaced = _rerank_request(query, documents, fields)
-        response = await self._send("POST", "/v1/rerank", request, self._connections.call(request.deadline_ms))
-        return _counted(_read(RerankReply, response), replaced)
+        return _counted(await self._rerank(request), replaced)
 
     async def rerank_many(self, requests: Iterable[RerankRequest], at_once: int = 8) -> AsyncIterator[RerankReply]:
         """Replies in the order of the requests, at most `at_once` of them on their way. Raises ServiceError."""
@@ -174,8 +189,7 @@ class AsyncClient:
 
         async def one(request: RerankRequest) -> RerankReply:
             async with turn:
-                call = self._connections.call(request.deadline_ms)
-                return _read(RerankReply, await self._send("POST", "/v1/rerank", request, call))
+                return await self._rerank(request)
 
         waiting: list[asyncio.Task[RerankReply]] = []
         try:
@@ -194,6 +208,7 @@ class AsyncClient:
 
         Raises:
             ServiceError: refused, late or not reached.
+            TypeError: `events` is no list.
             pydantic.ValidationError: a field is invalid.
         """
         response = await self._send("POST", "/v1/events", _events_request(events), self._connections.call())
@@ -220,6 +235,13 @@ class AsyncClient:
     ) -> None:
         await self.close()
 
+    async def _rerank(self, request: RerankRequest) -> RerankReply:
+        try:
+            call = self._connections.call(request.deadline_ms)
+            return _read(RerankReply, await self._send("POST", "/v1/rerank", request, call))
+        except ServiceError as error:
+            return _instead(error, request, self._first_stage)
+
     async def _send(self, method: str, path: str, body: BaseModel | None, call: Call) -> httpx.Response:
         while True:
             response, problem = None, ""
@@ -244,8 +266,10 @@ def _content(body: BaseModel | None, call: Call) -> dict[str, Any]:
 
 def _rerank_request(query: str, documents: Any, fields: Mapping[str, Any]) -> tuple[RerankRequest, int]:
     """A request, and how many halves of surrogate pairs were replaced in it."""
-    if isinstance(documents, str | bytes):
-        raise TypeError("documents is one text; give a list of documents")
+    if isinstance(documents, str | bytes | Mapping | BaseModel):
+        raise TypeError("documents is one document; give a list of documents")
+    if not isinstance(documents, Iterable) or isinstance(documents, Set):
+        raise TypeError(f"documents is a {type(documents).__name__}; give a list, in first-stage order")
     values = {"query": query, "documents": list(documents), **fields}
     unknown = sorted(set(values) - set(RerankRequest.model_fields))
     if unknown:
@@ -256,9 +280,16 @@ def _rerank_request(query: str, documents: Any, fields: Mapping[str, Any]) -> tu
 
 def _events_request(events: Iterable[SentEvent | Mapping[str, Any]]) -> EventsRequest:
     """Each with an id, so that sending them again does not double them."""
+    if isinstance(events, str | bytes | Mapping | BaseModel) or not isinstance(events, Iterable):
+        raise TypeError("events is no list; give a list of events")
     values, _ = replace_half_surrogates(_plain(list(events)))
     return EventsRequest.model_validate(
-        {"events": [one if one.get("event_id") else {**one, "event_id": uuid.uuid4().hex} for one in values]}
+        {
+            "events": [
+                one if not isinstance(one, dict) or one.get("event_id") else {**one, "event_id": uuid.uuid4().hex}
+                for one in values
+            ]
+        }
     )
 
 
@@ -287,6 +318,18 @@ def _read(kind: type[M], response: httpx.Response) -> M:
         return kind.model_validate_json(response.content)
     except ValidationError as error:
         raise ServiceError(f"what answers there is not this service ({error.errors()[0]['msg']})") from error
+
+
+def _instead(error: ServiceError, request: RerankRequest, first_stage: bool) -> RerankReply:
+    """First-stage order, where that is wanted and sending something else would not have helped."""
+    if not first_stage or (error.status is not None and error.status < 500 and error.status != 429):
+        raise error
+    results = [
+        RankedDocument(index=n, relevance_score=1 / (1 + n))
+        for n in range(min(request.top_n or MOST, len(request.documents)))
+    ]
+    meta = Meta(engine="none", fallback="unreached")
+    return RerankReply(id=error.request_id or "", model="", results=results, meta=meta)
 
 
 def _counted(reply: RerankReply, replaced: int) -> RerankReply:

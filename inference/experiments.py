@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from reshelf.data.dataset_folder import problem_of
 from reshelf.errors import InputError
+from reshelf.yaml_loader import UniqueKeyLoader
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
 
@@ -97,7 +98,7 @@ def read_experiment(path: Path) -> Experiment:
         InputError: it cannot be read, or is none.
     """
     try:
-        return Experiment.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        return Experiment.model_validate(yaml.load(path.read_text(encoding="utf-8"), UniqueKeyLoader))
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from error
     except ValidationError as error:

@@ -15,7 +15,7 @@ They come after scoring, never into the model. What they leave alone stays in th
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -145,10 +145,17 @@ class Rules(_Model):
 
     def permitted(self, items: Iterable[Item]) -> Iterator[int]:
         """Which items `only` and `never` leave in a list, by their places."""
+        is_permitted = self.permission()
+        return (k for k, item in enumerate(items) if is_permitted(item))
+
+    def permission(self) -> Callable[[Item], bool]:
+        """Says whether `only` and `never` leave an item in a list."""
         only, never = [_Test(where) for where in self.only], [_Test(where) for where in self.never]
-        for k, item in enumerate(items):
-            if not any(test.fits(item) for test in never) and (not only or any(test.fits(item) for test in only)):
-                yield k
+
+        def is_permitted(item: Item) -> bool:
+            return not any(test.fits(item) for test in never) and (not only or any(test.fits(item) for test in only))
+
+        return is_permitted
 
     def arrange(self, values: np.ndarray, items: Sequence[Item]) -> Arranged:
         """The order of a list.

@@ -30,6 +30,7 @@ from reshelf.prompts.fields import gap_days, number
 from reshelf.prompts.item_tokens import ItemTokens
 from reshelf.prompts.items import ItemIds, ItemWriter
 from reshelf.prompts.levels import MISSING, FeatureLevels, values_of
+from reshelf.prompts.memory import MemoryWriter
 from reshelf.prompts.parts import Parts
 
 EVENTS_KEPT = 65_536
@@ -46,7 +47,7 @@ class Truncated:
     """What did not fit."""
 
     events: int = 0
-    """History events dropped from the old end."""
+    """History events dropped from the old end; a prompt with `memory_tokens` counts what they were on."""
     event_tokens: int = 0
     """Tokens cut from the end of long events."""
     item_tokens: int = 0
@@ -135,6 +136,7 @@ class PromptBuilder:
             item_tokens.check(tokenizer, config)
         self._parts = Parts(tokenizer, config)
         self._writer = ItemWriter(tokenizer, config, self._parts)
+        self._memory = MemoryWriter(self._parts, config.memory_tokens)
         self._items: dict[str, ItemIds | int] = {}
         """Of every item seen: its ids, or its row in `item_tokens`. No more entries than the catalogue has."""
         self._event_ids = lru_cache(EVENTS_KEPT)(self._write_event)
@@ -187,7 +189,8 @@ class PromptBuilder:
         fixed += [len(own("context", name, "")) + config.context_tokens for name in config.context]
         # Not every level is as many tokens as the highest.
         levels = [max(map(len, self._feature_ids[name])) for name in config.features]
-        return sum(fixed + levels) + len(self._answer) + config.history_tokens + listed + config.item_tokens
+        budgets = config.memory_tokens + config.history_tokens + listed + config.item_tokens
+        return sum(fixed + levels) + len(self._answer) + budgets
 
     def build(self, ranking: RankingList) -> ListPrompt:
         """Token ids of a list.
@@ -227,6 +230,7 @@ class PromptBuilder:
         self._event_ids.cache_clear()
         self._query_ids.cache_clear()
         self._context_ids.cache_clear()
+        self._memory.forget()
 
     def check(self, ranking: RankingList) -> None:
         """Raise what `build` would raise for the features and the length of a list, without building it."""
@@ -318,11 +322,12 @@ class PromptBuilder:
         if dropped is None:
             dropped = next(n for n in range(len(ends)) if ends[-1] - ends[n] <= room)
         kept = written[dropped:]
+        memory = self._memory.write(history[:dropped], self.items)
         # Behind the history, which stays in an engine's cache whatever the moment is.
         texts = [(name, " ".join(ranking.context.get(name, "").split())) for name in config.context]
         context = [self._context_ids(name, text) for name, text in texts if text]
         query, cut = self._query_ids(" ".join(ranking.query.split()))
-        prefix = np.concatenate([self._head, *(ids for ids, _ in (*kept, *context)), query])
+        prefix = np.concatenate([self._head, memory, *(ids for ids, _ in (*kept, *context)), query])
         lost, unread = (sum(tokens for _, tokens in parts) for parts in (kept, context))
         return prefix, Truncated(dropped, lost, query_tokens=cut, context_tokens=unread)
 

@@ -21,6 +21,7 @@ FIELDS = (*WHOLE, "leaf")
 """All names there are. `leaf` is the last level of the category path, for when the rest is much the same everywhere."""
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")
+_MOST_MEMORY = 64
 
 
 @dataclass
@@ -58,6 +59,9 @@ class PromptConfig:
     """Events are dropped from the old end this many at a time, so that a cached prefix stays valid for many events."""
     event_tokens: int = 32
     """Budget of one event, in tokens."""
+    memory_tokens: int = 0
+    """Budget of a line, before the history, that counts what the dropped events were on: brands, categories, and price
+    levels of purchases. In tokens, at most 64; 0 for none. It comes on top of history_tokens."""
     query_tokens: int = 64
     """Budget of the query, in tokens; a longer one loses its end, which `truncated` counts."""
     item_tokens: int = 128
@@ -79,6 +83,8 @@ class PromptConfig:
         ):  # fmt: skip
             if getattr(self, name) < 1:
                 raise InputError(f"prompt.{name} is {getattr(self, name)}; give a number of at least 1")
+        if not 0 <= self.memory_tokens <= _MOST_MEMORY:
+            raise InputError(f"prompt.memory_tokens is {self.memory_tokens}; give 0 to {_MOST_MEMORY}")
         if self.levels < 2:
             raise InputError(f"prompt.levels is {self.levels}; give a number of at least 2")
         if self.event_tokens > self.history_tokens:

@@ -42,11 +42,13 @@ def _mark(value: Any) -> str:
 
 def template_source(config: PromptConfig) -> str:
     """The template's text; in English where there was no catalogue to find the language from. What writes the context
-    is a part of those that have one, so that others stay the same."""
+    and the memory is a part of those that have one, so that others stay the same."""
     language = "en" if config.language == "auto" else config.language
     names = [f"{config.template}.{language}.jinja"]
     if config.context:
         names.append(f"{config.template}.context.jinja")
+    if config.memory_tokens:
+        names.append(f"{config.template}.memory.{language}.jinja")
     folder = resources.files("reshelf.prompts").joinpath("templates")
     return "".join(folder.joinpath(name).read_text(encoding="utf-8") for name in names)
 

@@ -24,6 +24,7 @@ from docstring_parser import parse_from_object
 from pydantic import TypeAdapter, ValidationError
 
 from reshelf.errors import InputError
+from reshelf.yaml_loader import UniqueKeyLoader
 
 C = TypeVar("C")
 
@@ -173,7 +174,7 @@ def _read_file(kind: type, path: Path, known: dict[str, Option]) -> dict[str, An
     if not path.exists() and shipped.is_file():
         path = shipped
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = yaml.load(path.read_text(encoding="utf-8"), UniqueKeyLoader)
     except OSError as error:
         raise InputError(f"cannot read the config file {path}: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:

@@ -23,7 +23,7 @@ from reshelf.data.dataset_folder import load_dataset_folder
 from reshelf.data.importing.importer import ImportConfig, import_folder
 from reshelf.data.propensity.estimate import PropensityConfig, estimate
 from reshelf.errors import DivergedError, InputError
-from reshelf.evaluation.promotion import FEWEST, PromoteConfig, promote
+from reshelf.evaluation.promotion import FEWEST, PromoteConfig, finish_promotion, promote
 from reshelf.finetune.config import FinetuneConfig
 from reshelf.finetune.run import CONFIG, finetune, is_finished
 from reshelf.modeling.checkpoint import read_spec
@@ -56,10 +56,11 @@ def retrain(config: RetrainConfig, console: Console | None = None) -> None:
         DivergedError: as `finetune`.
     """
     console = console or Console()
-    run = _run(config)
     with locked_folder(config.out, "`reshelf retrain`"):
-        _clear_finished(config.out)
         try:
+            finish_promotion(config.model)
+            run = _run(config)
+            _clear_finished(config.out)
             _retrain(config, run, console)
         except (InputError, DivergedError) as error:
             _write(config.out, {"promoted": False, "problem": str(error)})

@@ -21,11 +21,12 @@ from pydantic import TypeAdapter, ValidationError
 from reshelf.data.importing import mapping as vocabulary
 from reshelf.data.importing.mapping import ListColumns, ListsTable, Mapping, PairsTable, Table
 from reshelf.errors import InputError
+from reshelf.yaml_loader import UniqueKeyLoader
 
 SHIPPED = Path(__file__).parent.parent / "mappings"
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(UniqueKeyLoader):
     """YAML 1.2 words: `yes`, `no`, `on` and `off` are text, as they are in a shop's tables."""
 
 

@@ -6,6 +6,7 @@ app = make_app(service, tenants, rates)
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 
 import numpy as np
 from fastapi import APIRouter, FastAPI, Request, Response
@@ -14,7 +15,9 @@ from fastapi.responses import PlainTextResponse
 from starlette.convertors import PathConvertor, register_url_convertor
 
 from reshelf import __version__
+from reshelf.data.schema import Item
 from reshelf.inference.serving.admission import Admission
+from reshelf.inference.serving.catalogue import catalogue_of
 from reshelf.inference.serving.dependencies import Admitted, Operator, Served
 from reshelf.inference.serving.docs import docs_routes
 from reshelf.inference.serving.documents import check_lengths
@@ -132,8 +135,9 @@ async def _ranked(
 async def send_events(request: Request, body: EventsRequest, tenant: Admitted, service: Served) -> EventsReply:
     """Keep what shoppers just did; their next ranking reflects it. The reply comes when it is safe."""
     request.state.log["events"] = len(body.events)
+    catalogue = catalogue_of(tenant, service.catalogue)
     for n, event in enumerate(body.events):
-        _check_event(event, f"events[{n}]", service)
+        _check_event(event, f"events[{n}]", catalogue, service.config.limits.text)
     stored = await service.shoppers.append(tenant, body.events)
     return EventsReply(stored=stored, ignored=body.ignored, half_surrogates=request.state.half_surrogates)
 
@@ -141,7 +145,7 @@ async def send_events(request: Request, body: EventsRequest, tenant: Admitted, s
 @router.post("/v1/ubi", responses=REFUSALS)
 async def send_ubi(request: Request, body: UbiRequest, tenant: Admitted, service: Served) -> UbiReply:
     """Keep what shoppers searched for and did, as clients of User Behavior Insights 1.3 record it."""
-    events, skipped = events_of_ubi(body, service.catalogue, service.config.limits.text)
+    events, skipped = events_of_ubi(body, catalogue_of(tenant, service.catalogue), service.config.limits.text)
     request.state.log["events"] = len(events)
     stored = await service.shoppers.append(tenant, events) if events else 0
     return UbiReply(stored=stored, skipped=skipped)
@@ -195,10 +199,12 @@ def _audit(request: Request, action: str, tenant: Tenant, user_id: str, events: 
     audit(action, request_id=request.state.request_id, tenant=tenant.name, user=hashed(user_id), events=events)
 
 
-def _check_event(event: SentEvent, field: str, service: Service) -> None:
+def _check_event(event: SentEvent, field: str, catalogue: Mapping[str, Item], most: int) -> None:
     if event.item is not None:
         if event.item.item_id != event.item_id:
             raise RefusedError(f"is not the event's item {event.item_id!r}", f"{field}.item.item_id")
-    elif event.item_id is not None and service.catalogue and event.item_id not in service.catalogue:
+    elif event.item_id is not None and catalogue and event.item_id not in catalogue:
         raise RefusedError("not in the catalogue; send the event's `item` too", f"{field}.item_id")
-    check_lengths(event.model_dump(exclude_none=True), field, service.config.limits.text)
+    check_lengths(event.model_dump(exclude_none=True), field, most)
+    if (size := len(event.model_dump_json(exclude_none=True))) > most:  # a ranking reads hundreds of them
+        raise RefusedError(f"{size} characters with its item; send at most {most}", field)

@@ -26,7 +26,7 @@ class LimitsConfig:
     candidates: int = 1000
     """Documents of a list; at most 10,000."""
     text: int = 20_000
-    """Characters of one text: a query, a title, a description, an id."""
+    """Characters of one text: a query, a title, a description, an id; and of an event with its item."""
     history: int = 1000
     """Events of a request; at most 10,000."""
     requests: int = 256

@@ -22,13 +22,15 @@ _ITEM: TypeAdapter[Item] = TypeAdapter(SentItem)
 
 
 def check_lengths(value: Any, field: str, most: int) -> None:
-    """Raises RefusedError, with its field, where a text in `value`, or in its lists and objects, has more than `most`
-    characters."""
+    """Raises RefusedError, with its field, where a text in `value`, or in its lists and objects and among their names,
+    has more than `most` characters."""
     if isinstance(value, str):
         if len(value) > most:
             raise RefusedError(f"{len(value)} characters; send at most {most}", field)
     elif isinstance(value, Mapping):
         for name, entry in value.items():
+            if len(name) > most:
+                raise RefusedError(f"a name of {len(name)} characters; send at most {most}", field)
             check_lengths(entry, f"{field}.{name}", most)
     elif isinstance(value, list | tuple):
         for n, entry in enumerate(value):

@@ -14,6 +14,7 @@ from fastapi.routing import APIRoute
 from pydantic_core import from_json
 
 from reshelf.inference.serving.refusals import RefusedError
+from reshelf.inference.serving.schemas import MOST_FIELDS
 from reshelf.unicode import whole_json
 
 _LARGE = 65_536
@@ -40,6 +41,8 @@ class JsonRequest(Request):
         body = await self.body()
         parse = asyncio.to_thread(_parse, body) if len(body) > _LARGE else None
         value, self.state.half_surrogates = _parse(body) if parse is None else await parse
+        if isinstance(value, dict) and len(value) > MOST_FIELDS:  # each would be validated, on the event loop
+            raise RefusedError(f"{len(value)} fields; send at most {MOST_FIELDS}")
         return value
 
 

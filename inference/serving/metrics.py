@@ -42,7 +42,9 @@ class Metrics:
         self.served_lists = Counter(
             "reshelf_served_lists", "Lists for the log of served lists.", ["outcome"], registry=self.registry
         )
-        self._depth = Gauge("reshelf_queue_depth", "Lists waiting or being scored.", registry=self.registry)
+        self._depth = Gauge(
+            "reshelf_queue_depth", "Lists, or pieces of long ones, waiting or being scored.", registry=self.registry
+        )
         self._ready = Gauge("reshelf_engine_ready", "1 where the engine is ready.", registry=self.registry)
         self._tenants_file = Gauge(
             "reshelf_tenants_file_ok", "0 where the tenants file as it is now cannot be used.", registry=self.registry

@@ -54,7 +54,8 @@ class RequestMiddleware:
         self._traces = traces
         config = service.config
         self._limits, self._origins = config.limits, frozenset(config.origins)
-        self._hosts = frozenset(config.hosts or (() if config.tenants else (*_LOOPBACK, config.host)))
+        names = config.hosts or (() if config.tenants else (*_LOOPBACK, config.host))
+        self._hosts = frozenset(name.lower().removesuffix(".") for name in names)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -119,12 +120,12 @@ class RequestMiddleware:
 
     def _check_origin(self, request: Request) -> None:
         """Whether a browser may have been told by anybody to send this."""
-        named = request.headers.get("host", "")
+        named = request.headers.get("host", "").lower()
         host = named.rpartition(":")[0] if named.rpartition(":")[2].isdigit() else named
-        if named and self._hosts and host.strip("[]") not in self._hosts:
+        if named and self._hosts and host.strip("[]").removesuffix(".") not in self._hosts:
             raise RefusedError("not called by this name; see --hosts", status=403)
         origin = request.headers.get("origin")
-        if origin is not None and origin not in self._origins and origin.partition("://")[2] != named:
+        if origin is not None and origin not in self._origins and origin.lower().partition("://")[2] != named:
             raise RefusedError("not for pages of this origin; see --origins", status=403)
 
     async def _body(self, request: Request) -> bytes:

@@ -65,7 +65,9 @@ def invalid_documents(request: RerankRequest, items: Mapping[int, Item], before:
             relevance_score=0.0,
             document=_document(request.documents[index], "") if request.return_documents else None,
         )
-        for index in islice(rest, None if request.top_n is None else request.top_n - before)
+        for index in islice(
+            rest, None if request.top_n is None else min(request.top_n, len(request.documents)) - before
+        )
     ]
 
 

@@ -1,6 +1,6 @@
 """A list's way to an engine and back, for the model that orders it and for others that an experiment names.
 
-context = RequestContext(tenant, request, query, items, due)
+context = RequestContext(tenant, request, query, items, due, catalogue)
 prepared, scores = await score_list(model, context, live, meta, Stages(meta, started))
 explanations = await explain_list(model, context, prepared, scores, meta)
 """
@@ -45,6 +45,8 @@ class RequestContext:
     """By place in the request, those documents that are items: the candidates."""
     due: float
     """When the reply is, on the clock of `time.perf_counter`."""
+    catalogue: Mapping[str, Item]
+    """Where the tenant may look products up."""
     history: Sequence[StoredEvent] = ()
 
     @cached_property
@@ -106,7 +108,7 @@ async def _prepared(
             signals=model.signals,
             live=live,
             impute=request.impute,
-            drop_unknown_events=True,
+            known_events=context.catalogue,
         )
         stages.end("signals")
         meta.imputed, meta.missing = list(assembled.imputed), list(assembled.missing)

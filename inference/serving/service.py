@@ -16,6 +16,7 @@ from reshelf.data.schema import Item
 from reshelf.inference.assembly import MissingFeaturesError
 from reshelf.inference.ranking import Interleaved, NonFiniteScoreError, Ranked, rank
 from reshelf.inference.rules import Arranged
+from reshelf.inference.serving.catalogue import catalogue_of
 from reshelf.inference.serving.config import ServeConfig
 from reshelf.inference.serving.documents import check_lengths, items_of, unknown_ids
 from reshelf.inference.serving.drift import SHOWN
@@ -175,9 +176,9 @@ class Service:
 
     def _context(self, tenant: Tenant, request: RerankRequest, started: float, meta: Meta) -> RequestContext:
         """The request's documents as items; those that are none are named in `meta`, or refused."""
-        limits = self.config.limits
-        items, invalid = items_of(request.documents, self.catalogue, limits.text, request.rank_fields)
-        unknown = unknown_ids(request.documents, self.catalogue)
+        limits, catalogue = self.config.limits, catalogue_of(tenant, self.catalogue)
+        items, invalid = items_of(request.documents, catalogue, limits.text, request.rank_fields)
+        unknown = unknown_ids(request.documents, catalogue)
         if invalid and (request.strict or not items):
             raise next(iter(invalid.values()))
         if request.strict and (meta.ignored or unknown):
@@ -189,7 +190,7 @@ class Service:
         if (cut := len(request.query) - limits.text) > 0:
             meta.truncated["query_characters"] = cut
         due = started + (request.deadline_ms or self.config.deadline_ms) / 1000
-        return RequestContext(tenant, request, request.query[: limits.text], items, due)
+        return RequestContext(tenant, request, request.query[: limits.text], items, due, catalogue)
 
     def _check(self, request: RerankRequest) -> None:
         limits = self.config.limits

@@ -21,7 +21,16 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from reshelf.data.atomic import atomic
 from reshelf.errors import InputError
@@ -30,6 +39,7 @@ from reshelf.inference.rules import Rules
 from reshelf.inference.serving.log import audit, log_once_a_minute
 from reshelf.inference.serving.rates import Rate, duration_s
 from reshelf.inference.serving.refusals import field_name
+from reshelf.yaml_loader import UniqueKeyLoader
 
 _LOOK_S = 1.0
 
@@ -38,6 +48,13 @@ def _checked_rate(text: str) -> str:
     if text:
         Rate.parse(text)
     return text
+
+
+def _no_number(value: Any) -> Any:
+    """20271231 would be seconds since 1970."""
+    if isinstance(value, int | float):
+        raise ValueError("no time; give one such as 2027-12-31T00:00:00Z")
+    return value
 
 
 RateText = Annotated[str, AfterValidator(_checked_rate)]
@@ -50,7 +67,7 @@ class Key(BaseModel):
 
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     """Hexadecimal. Keys are 256 random bits, so a fast hash is enough."""
-    expires: Annotated[AwareDatetime, Field(strict=False)] | None = None
+    expires: Annotated[AwareDatetime, Field(strict=False), BeforeValidator(_no_number)] | None = None
     """From then on it no longer works."""
 
 
@@ -174,7 +191,7 @@ def read_tenants(path: Path) -> dict[str, Tenant]:
         InputError: the file is not there or not one of tenants.
     """
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        raw = yaml.load(path.read_text(encoding="utf-8"), UniqueKeyLoader)
         found = TenantsFile.model_validate(raw).tenants
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"tenants {path}: {error}; make the file with `reshelf key`") from error
@@ -186,6 +203,11 @@ def read_tenants(path: Path) -> dict[str, Tenant]:
     twice = {one.name for one in found if sum(other.name == one.name for other in found) > 1}
     if twice:
         raise InputError(f"tenants {path}: {', '.join(sorted(twice))} is there twice; remove one")
+    owners: dict[str, str] = {}
+    for one in found:
+        for key in one.keys:
+            if (other := owners.setdefault(key.sha256, one.name)) is not one.name or one.keys.count(key) > 1:
+                raise InputError(f"tenants {path}: {one.name} has a key that {other} has too; make a new one for each")
     return {one.name: one for one in found}
 
 

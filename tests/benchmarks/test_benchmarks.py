@@ -27,6 +27,7 @@ PROMISED = {
     "serving": ["first_reply_s", "overhead_ms_10", "overhead_share_100", "load_80%_5xx", "load_300%_p99 ms"],
     "fuzz": ["fuzz_cases", "fuzz_5xx", "fuzz_not_as_documented"],
     "hostile": ["hostile_places_up_beyond_plain", "hostile_control_tokens"],
+    "experiments": ["interleaved_equal", "interleaved_better", "ab_equal", "ab_better"],
     "nights": ["nights_share_of_unbiased", "nights_minus_unbiased_low", "nights_gain"],
     "feature_dropout": ["dropout_cost", "dropout_without_one", "dropout_without_all"],
     "data_needed": [],
@@ -63,7 +64,7 @@ def test_the_curve_in_the_documents_is_what_was_measured(repository: Path) -> No
     assert f"{min(helped) // 100 * 100} of them beat first-stage order, {max(others) // 100 * 100} did not" in advice
 
 
-@pytest.mark.parametrize("name", sorted({*NAMES, "against_past"}))
+@pytest.mark.parametrize("name", sorted({*NAMES, "against_past", "two_tenants", "long_memory"}))
 def test_a_script_says_what_it_can_be_asked_for(name: str, repository: Path) -> None:
     command = [sys.executable, "-m", f"benchmarks.{name}", "--help"]
     done = subprocess.run(command, cwd=repository, capture_output=True, text=True)

@@ -104,7 +104,14 @@ def test_dashboard_alerts_and_autoscaler_read_metrics_that_the_service_has(kuber
     metrics = Metrics()
     metrics.watch(lambda: 0, lambda: 0, lambda: 0, lambda: 1)
     there = {sample.name for family in metrics.registry.collect() for sample in family.samples}
-    labels = {"route", "status", "reason", "stage", "read", "le", "probability"}
+    known = metrics.registry._names_to_collectors
+    labels = {
+        name: {*getattr(of, "_labelnames", ()), *(["le"] if name.endswith("_bucket") else [])}
+        for name, of in known.items()
+    }
+    for family in metrics.registry.collect():
+        for sample in family.samples:
+            labels[sample.name] = labels.get(sample.name, set()) | set(sample.labels)
     dashboard = json.loads(read("grafana/dashboard.json"))
     queries = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
     assert len(queries) > 8
@@ -113,10 +120,11 @@ def test_dashboard_alerts_and_autoscaler_read_metrics_that_the_service_has(kuber
     for query in queries:
         named = set(re.findall(r"reshelf_\w+", query))
         assert named
-        known = set(metrics.registry._names_to_collectors)
-        assert named <= known, named - known
-        used = {name for group in re.findall(r"by \(([^)]*)\)", query) for name in group.split(", ")}
-        assert used | set(re.findall(r"(\w+)=~?\"", query)) <= labels
+        assert named <= set(known), named - set(known)
+        for grouped, name in re.findall(r"by \(([^)]*)\) \(.*?(reshelf_\w+)", query):
+            assert set(grouped.split(", ")) <= labels[name], query
+        for name, matchers in re.findall(r"(reshelf_\w+)\{([^}]*)\}", query):
+            assert set(re.findall(r"(\w+)[=!]~?\"", matchers)) <= labels[name], query
     autoscaler = kubernetes["HorizontalPodAutoscaler"]["spec"]["metrics"][0]["pods"]["metric"]["name"]
     assert autoscaler in there
     assert autoscaler in kubernetes["ConfigMap"]["data"]["rule.yaml"]

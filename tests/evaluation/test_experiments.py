@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,71 +11,25 @@ from typing import Any
 import numpy as np
 import pytest
 
+from benchmarks.experiments import CANDIDATES, SimulatedLists, arms_of, net_votes
 from reshelf.cli import main
-from reshelf.data.marketplace.shoppers import behave, expected_utility
-from reshelf.data.marketplace.simulation import MarketplaceConfig, Simulator
 from reshelf.data.schema import Item
 from reshelf.evaluation.experiments.arms import compare_arms
 from reshelf.evaluation.experiments.preference import preference, votes_needed
-from reshelf.inference.interleaving import team_draft
 from reshelf.inference.serving.metrics import Metrics
 from reshelf.inference.serving.served_lists import ServedList, ServedListLog
 from tests.evaluation.test_chinese_report import english
 
-K, BIAS = 10, 0.7
-WISHES = np.linspace(-30, 30, 6001)
-
-
-@dataclass(frozen=True)
-class Shop:
-    """Lists of the simulator, two per shopper, with what shoppers wish."""
-
-    wishes: np.ndarray
-    """float64 [lists, K], in first-stage order."""
-    better: np.ndarray
-    """int64 [lists, K], candidates best first."""
-
-    def clicks(self, lists: np.ndarray, orders: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Whether candidates are clicked where lists are shown in these orders, bool [len(lists), K]."""
-        places = np.argsort(orders, axis=1) + 1
-        grades = behave(self.wishes[lists].ravel(), BIAS, rng, 1.0, places.ravel())
-        return (grades > 0).reshape(len(lists), K)
+K = CANDIDATES
 
 
 @pytest.fixture(scope="module")
-def shop() -> Shop:
-    simulator = Simulator(MarketplaceConfig(seed=5, items_per_category=30, candidates=K))
-    lists = [one for number in range(80) for one in simulator.shopper(number) if len(one.candidates) == K]
-    utility = np.array([one.utility for one in lists])
-    wishes = np.interp(np.log(utility), np.log(expected_utility(WISHES)), WISHES)
-    return Shop(wishes, np.argsort(-utility, axis=1, kind="stable"))
+def shop() -> SimulatedLists:
+    return SimulatedLists.simulated()
 
 
-def net_votes(shop: Shop, second: np.ndarray, shoppers: int, seed: int) -> np.ndarray:
-    """Of shoppers with two lists each, which are team drafts of first-stage order and `second`."""
-    rng = np.random.default_rng(seed)
-    lists = rng.integers(len(shop.wishes), size=2 * shoppers)
-    drafts = [team_draft(range(K), second[n].tolist(), int(rng.integers(2**63))) for n in lists]
-    clicked = shop.clicks(lists, np.array([draft.order for draft in drafts]), rng)
-    teams = np.array([[draft.teams[k] for k in range(K)] for draft in drafts])
-    won = np.sign((clicked & (teams == 1)).sum(axis=1) - (clicked & (teams == 0)).sum(axis=1))
-    return won.reshape(shoppers, 2).sum(axis=1)
-
-
-def arms_of(shop: Shop, orders: Sequence[np.ndarray], shoppers: int, seed: int) -> tuple[np.ndarray, ...]:
-    """Successes, lists and arm of shoppers with one to fifteen lists each."""
-    rng = np.random.default_rng(seed)
-    count, arm = rng.integers(1, 16, size=shoppers), rng.integers(2, size=shoppers)
-    owner = np.repeat(np.arange(shoppers), count)
-    # A shopper asks the same again: their lists are not independent.
-    lists = rng.integers(len(shop.wishes), size=shoppers)[owner]
-    shown = np.where(arm[owner, None] == 1, orders[1][lists], orders[0][lists])
-    success = shop.clicks(lists, shown, rng).any(axis=1)
-    return np.bincount(owner, success).astype(int), count, arm
-
-
-def test_interleaving_finds_the_better_order_and_nothing_between_equal_ones(shop: Shop) -> None:
-    same = np.tile(np.arange(K), (len(shop.wishes), 1))
+def test_interleaving_finds_the_better_order_and_nothing_between_equal_ones(shop: SimulatedLists) -> None:
+    same = shop.same
     ps = [preference(net_votes(shop, same, 60, seed), 0.1).p for seed in range(200)]
     assert sum(p < 0.05 for p in ps) <= 16
     pilot = preference(net_votes(shop, shop.better, 60, 0), effect=0.15)
@@ -89,8 +41,8 @@ def test_interleaving_finds_the_better_order_and_nothing_between_equal_ones(shop
         assert found.share.low > 0.5
 
 
-def test_arms_differ_where_orders_do_and_not_where_they_are_equal(shop: Shop) -> None:
-    same = np.tile(np.arange(K), (len(shop.wishes), 1))
+def test_arms_differ_where_orders_do_and_not_where_they_are_equal(shop: SimulatedLists) -> None:
+    same = shop.same
     found = [compare_arms(*arms_of(shop, (same, same), 300, seed), 0, 0.2).differences[0] for seed in range(200)]
     assert sum(one.p < 0.05 for one in found) <= 16
     covered = [one.absolute.low < 0 < one.absolute.high for one in found]

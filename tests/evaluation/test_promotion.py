@@ -1,13 +1,23 @@
-"""A reranker is promoted where it is surely better on what was served, and a worse one never."""
+"""A reranker is promoted where it is surely better on what was served, and a worse one never, whenever it is killed."""
 
 from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from reshelf.data import atomic
 from reshelf.data.marketplace import MarketplaceConfig, simulate
 from reshelf.data.schema import RankingList
-from reshelf.evaluation.promotion import improvement
+from reshelf.evaluation import promotion
+from reshelf.evaluation.promotion import Improvement, PromoteConfig, improvement, promote
+from reshelf.metrics.bootstrap import Interval
 
 ETA = 0.7
 
@@ -49,3 +59,58 @@ def test_the_better_model_is_promoted_and_a_worse_one_never(served: list[Ranking
         assert not worse.is_sure
     few = served[:40]
     assert not improvement(scores(few, 0.0, 0), running(few), few, propensities).is_sure
+
+
+def killed_at(step: int, call: Callable[[], object]) -> bool:
+    """Whether a process that is killed at its `step`-th change of a file or folder has not ended before."""
+    if (child := os.fork()) == 0:
+        left = step
+
+        def kill(event: str, arguments: tuple[object, ...]) -> None:
+            nonlocal left
+            writes = event == "open" and arguments[1] not in ("r", "rb", None)
+            if writes or event in ("os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.unlink", "ctypes.dlsym"):
+                left -= 1
+                if left < 0:
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+        sys.addaudithook(kill)
+        try:
+            call()
+        finally:
+            os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+
+
+@pytest.mark.parametrize(("exchanges", "sure"), [(True, True), (False, True), (True, False)])
+def test_who_is_killed_and_repeats_says_what_became_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, exchanges: bool, sure: bool
+) -> None:
+    low = 0.01 if sure else -0.01
+    monkeypatch.setattr(promotion, "_compared", lambda _: Improvement(0.9, 0.8, Interval(0.1, low, 0.2), 500))
+    if not exchanges:
+        monkeypatch.setattr(atomic, "_exchanged", lambda *_: False)
+    step, was_killed = -1, True
+    while was_killed:
+        step += 1
+        folder = tmp_path / str(step)
+        new, running, out = folder / "new", folder / "model", folder / "out.json"
+        for path, text in ((new, "new"), (running, "running"), (folder / "model.before", "before")):
+            (path / "adapter").mkdir(parents=True)
+            (path / "reshelf.json").write_text(text)
+            (path / "adapter" / "weights").write_text(text)
+        config = PromoteConfig(new, running, folder, folder, out=out)
+        was_killed = killed_at(step, lambda config=config: promote(config))  # type: ignore[misc]
+        if exchanges:  # else there is a moment without
+            assert (running / "reshelf.json").read_text() == (running / "adapter" / "weights").read_text()
+        promote(config)
+        assert json.loads(out.read_text())["promoted"] == sure
+        assert (running / "adapter" / "weights").read_text() == ("new" if sure else "running")
+        if sure:
+            assert (folder / "model.before" / "adapter" / "weights").read_text() == "running"
+            os.utime(new / "reshelf.json", (1, 1))  # trained again, to the same weights
+            monkeypatch.setattr(promotion, "_compared", lambda _: Improvement(0.9, 0.9, Interval(0, -0.1, 0.1), 500))
+            promote(config)
+            assert not json.loads(out.read_text())["promoted"]
+            monkeypatch.setattr(promotion, "_compared", lambda _: Improvement(0.9, 0.8, Interval(0.1, low, 0.2), 500))
+    assert step > (8 if sure else 1)

@@ -16,6 +16,7 @@ import pytest
 from pydantic import ValidationError
 
 from reshelf.inference.client import AsyncClient, Client, ServiceError
+from reshelf.inference.serving.schemas import RerankReply
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -32,6 +33,8 @@ class Handler(BaseHTTPRequestHandler):
             status, headers = 503, {"Retry-After": "60"}
         elif body["query"] == "silent":
             time.sleep(3)
+        elif body["query"] == "refused":
+            status, reply = 401, {"message": "no key", "request_id": "r"}
         elif body["query"] == "other":
             reply = {"hello": "world"}
         content = json.dumps(reply).encode()
@@ -89,9 +92,30 @@ def test_a_call_ends_at_its_deadline_whatever_the_server_does(url: str, query: s
     assert time.monotonic() - started < 2
 
 
-def test_one_text_is_no_list_of_documents(url: str) -> None:
-    with Client(url) as client, pytest.raises(TypeError, match="give a list"):
-        client.rerank("mug", "lamp")
+def test_a_client_may_answer_in_first_stage_order_itself(url: str) -> None:
+    async def ask_both(query: str) -> list[RerankReply]:
+        with Client(url, first_stage=True) as client:
+            replies = [client.rerank(query, ["a", "b", "c"], top_n=2, deadline_ms=200)]
+        async with AsyncClient(url, first_stage=True) as other:
+            return [*replies, await other.rerank(query, ["a", "b", "c"], top_n=2, deadline_ms=200)]
+
+    for query in ("busy", "silent", "other"):
+        for reply in asyncio.run(ask_both(query)):
+            assert (reply.meta.fallback, [one.index for one in reply.results]) == ("unreached", [0, 1])
+    with Client(url, first_stage=True) as client:
+        assert client.rerank("mug", ["a"]).meta.fallback is None
+        with pytest.raises(ServiceError, match="no key"):
+            client.rerank("refused", ["a"])
+
+
+@pytest.mark.parametrize("documents", ["lamp", b"lamp", {"title": "lamp"}, {"lamp", "mug"}, None, 3])
+def test_what_is_no_list_of_documents_is_refused(url: str, documents: Any) -> None:
+    with Client(url) as client:
+        with pytest.raises(TypeError, match="give a list"):
+            client.rerank("mug", documents)
+        if not isinstance(documents, set):
+            with pytest.raises(TypeError, match="give a list"):
+                client.send_events(documents)
 
 
 def test_numbers_of_numpy_are_numbers(url: str) -> None:

@@ -107,6 +107,35 @@ class Reference:
         kept, lost = self.fields(self.items[event.item_id or ""], self.config.event_fields, room)
         return head + kept + tail, lost
 
+    def memory(self, events: list[Event]) -> list[int]:
+        """Values of all fields in the order in which they are tried, then written by field as far as there is room."""
+        if not self.config.memory_tokens:
+            return []
+        tried = []
+        for place, name in enumerate(("brand", "leaf", "price_level")):
+            texts = [
+                field_text(self.items[e.item_id], name)
+                for e in events
+                if e.item_id is not None and (name != "price_level" or e.kind == EventKind.PURCHASE)
+            ]
+            latest = {text: n for n, text in enumerate(texts) if text}
+            values = sorted(latest, key=lambda text: (-texts.count(text), -latest[text]))
+            tried += [(n, place, name, text, texts.count(text)) for n, text in enumerate(values)]
+        written: dict[str, list[int]] = {}
+        frame = self.part("memory"), self.part("memory_end")
+        room, full = self.config.memory_tokens - sum(map(len, frame)), set()
+        for n, _, name, text, count in sorted(tried):
+            before, after = str(self.macros.count(text, count)).split(CLOSE)
+            data = self.encoder.data(f" {before.split(OPEN)[1]}")
+            ids = ([] if n else self.part("counted", name)) + self.cut(data, 8) + self.own(after)
+            if name in full or len(ids) > room:
+                full.add(name)
+                continue
+            written[name] = written.get(name, []) + ids
+            room -= len(ids)
+        line = [i for name in ("brand", "leaf", "price_level") for i in written.get(name, [])]
+        return frame[0] + line + frame[1] if line else []
+
     def build(self, ranking: RankingList) -> tuple[list[int], list[list[int]], Truncated]:
         config = self.config
         history = list(ranking.history)
@@ -119,7 +148,7 @@ class Reference:
             while sum(len(ids) for ids, _ in events[dropped:]) > config.history_tokens:
                 dropped += 1
         query = " ".join(ranking.query.split())
-        prefix = self.encoder.start + self.part("head")
+        prefix = self.encoder.start + self.part("head") + self.memory(history[:dropped])
         for ids, _ in events[dropped:]:
             prefix = prefix + ids
         unread = 0
@@ -200,6 +229,7 @@ def configs(draw: st.DrawFn) -> PromptConfig:
         history_tokens=draw(st.integers(event_tokens, 200)),
         history_block=draw(st.integers(1, 4)),
         event_tokens=event_tokens,
+        memory_tokens=draw(st.sampled_from([0, 0, 16, 30, 64])),
         query_tokens=2000,
         item_tokens=draw(st.integers(1, 60)),
     )

@@ -5,7 +5,8 @@
     queue.admit("tenant", 100, within_s=0.2)   # raises UnservedError where it would take longer
     scored = await queue.put(prompt, "tenant")
 
-Tenants' lists are sent in turns (`fair_queue`).
+Tenants' lists are sent in turns (`fair_queue`). One that would hold the engine for long is sent in pieces, groups of
+candidates behind the same prefix, each a turn of its own.
 
 Under more load than the engine can take, a list that would only be reached after its deadline is refused at once
 (`admit`): the engine's time goes to lists that somebody still waits for.
@@ -14,9 +15,10 @@ Under more load than the engine can take, a list that would only be reached afte
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -45,6 +47,8 @@ _CARE = 0.8
 _SLOW = 1000
 """Tokens a second of an engine that is hardly worth serving with."""
 _DRAIN_S = 0.01
+_TURN_S = 0.1
+"""What a list may take of the engine in one turn, by the engine's pace."""
 
 
 class UnservedError(Exception):
@@ -70,7 +74,7 @@ class ListScores:
 
 @dataclass(frozen=True, eq=False)
 class _Entry:
-    """A list, and who waits for its scores."""
+    """A list or a piece of one, and who waits for its scores."""
 
     number: int
     prompt: ListPrompt
@@ -98,6 +102,13 @@ class Pace:
     def seconds(self, tokens: float) -> float:
         """Expected for lists of `tokens` in all; 0 while nothing is known."""
         return self._busy_s * tokens / self._tokens if self._tokens else 0.0
+
+    def pieces(self, prompt: ListPrompt) -> list[ListPrompt]:
+        """The list, or groups of its candidates of about equal size that take no more than a turn each."""
+        turns = self.seconds(prompt.tokens) / _TURN_S
+        count = -(-len(prompt.items) // max(1, min(len(prompt.items), math.ceil(turns))))
+        starts = range(0, len(prompt.items), count)
+        return [replace(prompt, items=prompt.items[start : start + count]) for start in starts]
 
 
 class ScoringQueue:
@@ -186,12 +197,14 @@ class ScoringQueue:
         if self._send is None:
             raise UnservedError("engine_down")
         self._make_room(namespace)
-        self._numbers += 1
-        future: asyncio.Future[ListScores] = asyncio.get_running_loop().create_future()
-        entry = _Entry(self._numbers, prompt, namespace, adapter, future)
-        self._waiting.put(namespace, entry, prompt.tokens)
+        futures: list[asyncio.Future[ListScores]] = []
+        for piece in self._pace.pieces(prompt):
+            self._numbers += 1
+            futures.append(asyncio.get_running_loop().create_future())
+            entry = _Entry(self._numbers, piece, namespace, adapter, futures[-1])
+            self._waiting.put(namespace, entry, piece.tokens)
         self._send_waiting()
-        return future
+        return futures[0] if len(futures) == 1 else asyncio.ensure_future(_together(prompt, futures))
 
     def _make_room(self, namespace: str) -> None:
         """Where as many lists wait as may, the tenant with most of them gives up its latest one.
@@ -253,6 +266,17 @@ class ScoringQueue:
                 self._heard = asyncio.get_running_loop().time()
             self._in_flight[entry.number] = entry
             self._send(Score(entry.number, (encode_list(entry.prompt),), entry.namespace, entry.adapter))
+
+
+async def _together(prompt: ListPrompt, futures: Sequence[asyncio.Future[ListScores]]) -> ListScores:
+    """What came of a list's pieces; where one is not scored, or nobody waits any more, none is."""
+    try:
+        found = await asyncio.gather(*futures)
+    finally:
+        for future in futures:
+            future.cancel()
+    scores, ms = np.concatenate([one.scores for one in found]), sum(one.ms for one in found)
+    return ListScores(scores, ms, prompt.tokens, found[0].cached_tokens)
 
 
 def _fail(entry: _Entry, reason: str) -> None:

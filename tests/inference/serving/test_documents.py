@@ -51,3 +51,15 @@ def test_a_query_above_the_limit_is_cut_and_counted(server: Server) -> None:
     reply = server.rerank(query="coat " * 4001, documents=["mug", "coat"])
     assert reply.json()["meta"]["truncated"]["query_characters"] == 5
     assert "fallback" not in reply.json()["meta"]
+
+
+def test_a_number_may_be_larger_than_any_machine_counts(server: Server) -> None:
+    """Of every whole number in a request."""
+    large = 10**30
+    item = {"item_id": "p", "title": "mug", "rating_count": large}
+    for changes in (
+        {"top_n": large}, {"rules": {"pins": [{"item_id": "p", "place": large}]}}, {"documents": [item, "a"]},
+        {"rules": {"limits": [{"per": "brand", "at_most": large}]}}, {"scores": [large, 1]},
+        {"history": [{"kind": "click", "item_id": "p"}], "history_items": [item]}, {"features": {"f": [large, 1]}},
+    ):  # fmt: skip
+        assert server.rerank(**{"documents": [{"title": "mug"}, {}], "impute": True} | changes).status_code == 200

@@ -55,6 +55,22 @@ def test_an_item_that_the_catalogue_lacks_comes_with_its_event(server: Server) -
     assert scores(server, user_id="own") == pytest.approx(with_item, abs=1e-2)
 
 
+@pytest.mark.parametrize(
+    ("item", "field"),
+    [
+        ({"attributes": {str(n): "v" * 150 for n in range(150)}}, "events[0]"),  # each of them is short
+        ({"category": ["Home" * 30] * 190}, "events[0]"),
+        ({"attributes": {"k" * 20_001: "v"}}, "events[0].item.attributes"),
+        ({"brand": "b" * 20_001}, "events[0].item.brand"),
+    ],
+)
+def test_an_event_with_its_item_has_a_size(server: Server, item: dict[str, Any], field: str) -> None:
+    """Hundreds of them are read for one ranking."""
+    event = {"user_id": "u", "kind": "click", "item_id": "x", "item": {"item_id": "x", "title": "mug"} | item}
+    reply = server.http.post("/v1/events", json={"events": [event]})
+    assert (reply.status_code, reply.json()["field"]) == (422, field)
+
+
 @pytest.mark.slow
 def test_events_survive_the_server(serve: Any, tmp_path: Path) -> None:
     first = serve(tmp_path)

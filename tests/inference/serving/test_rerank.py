@@ -216,7 +216,8 @@ def test_a_browser_is_not_told_by_another_site_what_to_send(server: Server) -> N
     port = server.url.rsplit(":", 1)[1]
     for header, value, status in (
         ("Host", "evil.example", 403), ("Host", f"evil.example:{port}", 403), ("Host", f"localhost:{port}", 200),
-        ("Host", f"[::1]:{port}", 200), ("Origin", "https://evil.example", 403), ("Origin", "null", 403),
+        ("Host", f"[::1]:{port}", 200), ("Host", f"LocalHost.:{port}", 200), ("Host", "localhost.evil", 403),
+        ("Origin", "https://evil.example", 403), ("Origin", "null", 403),
         ("Origin", server.url, 200),
     ):  # fmt: skip
         assert server.http.post("/v1/rerank", json=body, headers={header: value}).status_code == status, value
@@ -253,11 +254,13 @@ def test_a_deadline_that_cannot_be_held_gives_first_stage_order(server: Server, 
         ({"history": [{"kind": "click"}]}, 422, "history[0]"),
         ({"history": [{"kind": "click", "item_id": "p1", "tme": 3}]}, 422, "history[0].tme"),
         ({"top_n": 0}, 422, "top_n"),
+        ({"documents": ["a", {"title": "b", "attributes": {"k" * 20_001: "v"}}]}, 422, "documents[1].attributes"),
+        ({f"f{n}": 1 for n in range(200)}, 422, None),
         ({"deadline_ms": -5}, 422, "deadline_ms"),
     ],
 )
 def test_what_cannot_be_served_is_refused_with_its_field(
-    server: Server, changes: dict[str, Any], status: int, field: str
+    server: Server, changes: dict[str, Any], status: int, field: str | None
 ) -> None:
     reply = server.rerank(**{"query": "coat", "documents": ["red mug", "blue coat"], "strict": True} | changes)
     assert reply.status_code == status

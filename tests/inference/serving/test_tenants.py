@@ -51,6 +51,25 @@ def test_tenants_are_apart(
         assert a.rerank("coat", DOCUMENTS, **ask).meta.cached_tokens > 0
         assert b.rerank("coat", DOCUMENTS, **ask).meta.cached_tokens == 0
         assert a.rerank("coat", DOCUMENTS, **mine).meta.history["events"] == 1
+        # Of another shop's product it learns no more than of one that there is not.
+        own, theirs = (next(i for i, one in catalogue.items() if (one.brand == "Nord") == n) for n in (True, False))
+        said = []
+        for item_id in (theirs, "p999999"):
+            click = {"kind": "click", "item_id": item_id}
+            reply = b.rerank("coat", [own, item_id], history=[click], return_documents=True, explain=True, **mine)
+            ubi = {"action_name": "click", "client_id": "u", "timestamp": "2026-01-01T00:00:00Z"}
+            ubi["event_attributes"] = {"object": {"object_id": item_id}}  # type: ignore[assignment]
+            held = {"Authorization": f"Bearer {keys['b']}"}
+            replies = [
+                server.http.post("/v1/events", json={"events": [click | {"user_id": "u"}]}, headers=held),
+                server.http.post("/v1/ubi", json={"events": [ubi]}, headers=held),
+                server.http.post("/v1/rerank", json={"documents": [{"id": item_id}]}, headers=held),
+            ]
+            assert catalogue[theirs].title not in reply.model_dump_json()
+            kept = [one.index for one in reply.results], reply.meta.unknown, reply.meta.history, reply.meta.rules
+            text = str([kept, *(one.json() | {"request_id": ""} for one in replies)])
+            said.append(text.replace(item_id, "ID"))
+        assert said[0] == said[1]
     found = {}
     for name, key in keys.items():
         held = {"Authorization": f"Bearer {key}"}
@@ -159,6 +178,13 @@ def test_keys_made_at_the_same_time_are_all_kept(tmp_path: Path) -> None:
         ("tenants: [{name: a, keys: [{sha256: x}]}]", "tenants[0].keys[0].sha256"),
         (f"tenants: [{{name: a, keys: [{{sha256: {'a' * 64}, expires: soon}}]}}]", "tenants[0].keys[0].expires"),
         (f"tenants: [{{name: a, keys: [{{sha256: {'a' * 64}, expires: 2026-01-01}}]}}]", "tenants[0].keys[0].expires"),
+        (f"tenants: [{{name: a, keys: [{{sha256: {'a' * 64}, expires: 20271231}}]}}]", "tenants[0].keys[0].expires"),
+        ("tenants: [{name: a, keys: [], rate: 5/second, rate: 9/second}]", "'rate' is there twice"),
+        (
+            yaml.safe_dump({"tenants": [{"name": name, "keys": [{"sha256": "a" * 64}]} for name in "ab"]}),
+            "b has a key that a has too",
+        ),
+        (yaml.safe_dump({"tenants": [{"name": "a", "keys": [{"sha256": "a" * 64}] * 2}]}), "a has a key that a has"),
         ("[" * 2000, "not a file of tenants"),
         (
             yaml.safe_dump(

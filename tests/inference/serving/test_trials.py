@@ -134,7 +134,7 @@ def test_a_second_arm_that_does_not_answer_leaves_the_order_to_the_first(
         trial = trials.of(tenant, request)
         assert trial.is_interleaved
         items = {n: catalogue[name] for n, name in enumerate(IDS)}
-        context = RequestContext(tenant, request, QUERY, items, time.perf_counter() + 5)
+        context = RequestContext(tenant, request, QUERY, items, time.perf_counter() + 5, {})
         others = await trials.second_scores(trial, context)
         assert others is None
         assert trial.interleave(rank(np.array(SCORES)), others, "request", None, context) is None

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from reshelf.inference.engines.messages import NotScored, ProtocolError, Scored
+from reshelf.inference.engines.messages import NotScored, ProtocolError, Scored, decode_list
 from reshelf.inference.serving.engine.queue import Pace, ScoringQueue, UnservedError
 from reshelf.prompts.builder import ListPrompt, Truncated
 
@@ -84,6 +84,40 @@ def test_tenants_take_turns_and_the_one_with_most_makes_room() -> None:
             queue.take(Scored(sent[number].number, (SCORES,)))
         assert [message.namespace for message in sent] == ["many", "few", "many", "few", "many"]
         assert all(future.done() for future in few)
+
+    asyncio.run(fill())
+
+
+def test_a_long_list_is_scored_in_pieces_between_which_others_have_their_turn() -> None:
+    async def fill() -> None:
+        sent: list[Any] = []
+        queue = ScoringQueue(64)
+        queue.connect(sent.append, in_flight=1)
+        queue._pace.learn(1.0, 100, 10)  # a hundredth of a second for each token
+        items = tuple(np.full(8, k, dtype=np.int32) for k in range(9))
+        long = ListPrompt("l", np.arange(3, dtype=np.int32), items, Truncated())
+        whole, short, given_up = (queue.put(prompt, who) for prompt, who in ((long, "a"), (PROMPT, "b"), (long, "a")))
+        await asyncio.sleep(0)
+        given_up.cancel()
+        await asyncio.sleep(0)
+        waited = 0
+        while queue.depth:
+            message = sent[-1]
+            values = np.array([item[0] for item in decode_list(message.lists[0]).items], dtype=np.float32)
+            waited += not short.done()
+            queue.take(Scored(message.number, (values.tobytes(),), cached_tokens=2))
+        assert (await whole).scores.tolist() == list(range(9))
+        assert ((await whole).prompt_tokens, (await whole).cached_tokens) == (75, 2)
+        assert waited == 2 < len(sent) == 6, "five pieces, and the other tenant's list behind the first"
+        queue._pace.learn(1000.0, 100, 10)
+        broken = queue.put(long, "a")
+        await asyncio.sleep(0)
+        queue.take(NotScored(sent[-1].number, "KeyError", False))
+        with pytest.raises(UnservedError, match="engine_error"):
+            await broken
+        await asyncio.sleep(0)
+        queue.take(Scored(sent[-1].number, (np.zeros(1, dtype=np.float32).tobytes(),)))
+        assert queue.depth == 0, "what is left of it is not sent"
 
     asyncio.run(fill())
 
