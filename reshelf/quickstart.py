@@ -46,8 +46,8 @@ from reshelf.modeling.loading import check_base_exists, load_tokenizer
 PLAN = "quickstart.json"
 _RECIPES = Path(str(files("reshelf.finetune")))
 _LARGE, _SMALL = "shop.yaml", "shop_small.yaml"
-_PRETRAINING, _FINETUNING = 0.5, 0.6
-"""Share of the time that is left when the step begins; what remains is for evaluating."""
+_PRETRAINING, _FINETUNING = 0.42, 0.52
+"""Share of the time that is left when the step begins, measuring included; what remains is for evaluating."""
 _PATIENCE = 1.25
 """Times its share that a step may take, where the machine has become slower than it was when it was measured."""
 _PASSES = 20
@@ -56,8 +56,9 @@ _EPOCHS = 3
 _FEWEST = 4
 """Steps that are made however little time there is."""
 _VALIDATIONS, _VALID_LISTS = 6, 200
-_MODELS, _FEWEST_LISTS = 3, 50
-"""Rows of the report that a model scores; lists that are evaluated however little time there is."""
+_MODELS, _FEWEST_LISTS, _SCORING = 3, 50, 0.6
+"""Rows of the report that a model scores; lists that are evaluated however little time there is; share of what is left
+that scoring them takes."""
 
 
 @dataclass
@@ -187,37 +188,37 @@ def _pretrain(run: FinetuneConfig, lists: RankingData, plan: _Plan, end: float) 
     config = PretrainConfig(out=Path(run.model.base), data=run.data, prompt=replace(run.prompt, features=[]))
     config.max_candidates = run.max_candidates
 
-    budget = _PRETRAINING * (end - time.monotonic())
+    begun, budget = time.monotonic(), _PRETRAINING * (end - time.monotonic())
 
     def texts() -> int:
         timer = _timed(lambda out, timer: pretrain(replace(config, out=out), [timer]), run.out.parent, budget)
         most = _PASSES * (len(lists.lists["train"]) + len(lists.items)) // config.texts_per_step
-        return config.texts_per_step * max(_FEWEST, min(most, int(budget / timer.step_s)))
+        left = begun + budget - time.monotonic()
+        return config.texts_per_step * max(_FEWEST, min(most, int(left / timer.step_s)))
 
     config.texts = plan.get("texts", texts)
-    pretrain(config, callbacks=[_stop(budget)])
+    pretrain(config, callbacks=[StopAt(begun + _PATIENCE * budget)])
 
 
 def _finetune(run: FinetuneConfig, lists: RankingData, plan: _Plan, end: float) -> None:
     run.valid_lists, run.optimizer.epochs, run.patience = _VALID_LISTS, 1e6, _VALIDATIONS
     most = int(_EPOCHS * len(lists.lists["train"]) / run.optimizer.lists_per_step)
 
-    budget = _FINETUNING * (end - time.monotonic())
+    begun, budget = time.monotonic(), _FINETUNING * (end - time.monotonic())
 
     def measured() -> dict[str, Any]:
         trial = replace(run, eval_every=10**6, optimizer=replace(run.optimizer, max_steps=10**6))
         timer = _timed(lambda out, timer: finetune(replace(trial, out=out), callbacks=[timer]), run.out.parent, budget)
-        steps = (budget - (_VALIDATIONS + 1) * timer.validation_s) / timer.step_s
+        left = begun + budget - time.monotonic()
+        steps = (left - (_VALIDATIONS + 1) * timer.validation_s) / timer.step_s
         validated = min(_VALID_LISTS, len(lists.lists["valid"]))
         return {"steps": max(_FEWEST, min(most, int(steps))), "seconds_a_list": timer.validation_s / validated}
 
-    steps = plan.get("finetuning", measured)["steps"]
+    planned = plan.get("finetuning", measured)
+    steps, validation_s = planned["steps"], planned["seconds_a_list"] * min(_VALID_LISTS, len(lists.lists["valid"]))
     run.optimizer.max_steps, run.eval_every = steps, max(1, steps // _VALIDATIONS)
-    finetune(run, callbacks=[_stop(budget)])
-
-
-def _stop(budget: float) -> StopAt:
-    return StopAt(time.monotonic() + _PATIENCE * budget)
+    # One that is ended is validated and scored once more.
+    finetune(run, callbacks=[StopAt(begun + _PATIENCE * budget - 2 * validation_s)])
 
 
 def _timed(train: Callable[[Path, StepTimer], object], out: Path, budget: float) -> StepTimer:
@@ -242,7 +243,7 @@ def _evaluate(run: FinetuneConfig, lists: RankingData, split: Any, plan: _Plan, 
 
     def limit() -> int:
         scored = _MODELS * plan.get("finetuning", dict).get("seconds_a_list", 1.0)
-        return max(_FEWEST_LISTS, int(0.8 * (end - time.monotonic()) / max(scored, 1e-6)))
+        return max(_FEWEST_LISTS, int(_SCORING * (end - time.monotonic()) / max(scored, 1e-6)))
 
     most = min(plan.get("evaluate_lists", limit), len(lists.lists[split]))
     evaluate(EvaluateConfig(run.data, run.out.parent, run.out, split=split, limit=most, engine="transformers"), console)

@@ -201,13 +201,20 @@ def _targets(pieces: list[np.ndarray]) -> torch.Tensor:
     return torch.from_numpy(np.concatenate(pieces).astype(np.int64))
 
 
+TEMPLATE_WORDS = {
+    "en": "history ;\nviewed clicked carted bought searched rated ;\nquery: ;\nproduct: days stars",
+    "zh": "历史 ;\n浏览 ;\n点击 ;\n加购 ;\n购买 ;\n搜索 ;\n评分 ;\n查询: ;\n商品: , 品牌 价格 类目 天 星",
+}
+"""What the templates write themselves, by language."""
+
+
 def vocabulary_text(sources: Sequence[SessionSource], prompt: PromptConfig) -> Iterator[str]:
     """Text to train the tokenizer on: every catalogue entry, the template's own words, outcomes and small numbers."""
     for source in sources:
         for item in source.items.values():
             yield " ".join(["product:", *(f"{name} {field_text(item, name)}" for name in WHOLE), "=>"])
     queries = [ranking.query for source in sources for ranking in source.sample()]
-    own = "history ;\nviewed clicked carted bought searched rated ;\nquery: ;\nproduct: days stars"
+    own = TEMPLATE_WORDS[prompt.in_language_of(item for source in sources for item in source.items.values()).language]
     levels = " ".join(f"; {name} {level}" for name in prompt.features for level in range(prompt.levels + 1))
     prices = " ".join("$" * n for n in range(1, 6))
     for query in queries:

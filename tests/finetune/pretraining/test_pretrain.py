@@ -129,6 +129,13 @@ def test_any_text_survives_the_tokenizer_and_label_words_are_one_token(data: Ran
         assert len(tokenizer.encode(word)) == 1
 
 
+def test_the_words_of_the_chinese_template_are_tokens(data: RankingData) -> None:
+    chinese = replace(PROMPT, language="zh")
+    tokenizer = train_tokenizer(vocabulary_text([LoggedSource(data)], chinese), SHAPE.vocabulary)
+    for word in ("历史", "浏览", "点击", "加购", "购买", "搜索", "评分", "查询", "商品"):
+        assert len(tokenizer.encode(word)) == 1, word
+
+
 def test_the_start_looks_at_like_tokens_far_away_and_at_near_ones(data: RankingData) -> None:
     tokenizer = train_tokenizer(vocabulary_text([LoggedSource(data)], PROMPT), SHAPE.vocabulary)
     model = new_model(replace(SHAPE, layers=1, heads=4, hidden=128), tokenizer, seed=0)
