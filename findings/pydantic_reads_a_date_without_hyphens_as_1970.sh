@@ -3,8 +3,8 @@
 #   datetime.fromisoformat does, or refuses it.
 # Happens: 23 August 1970, 6:18. Text of digits alone is seconds since 1970, and above 2e10 milliseconds: "20240301101010" is in the
 #   year 2611, "2024" in the first hour of 1970. Each is a valid time; a `date` field refuses the same texts.
-# Source: pydantic 2.14.4, docs.pydantic.dev, conversion table (datetime from str: numeric strings). Reshelf's records refuse
-#   digits that are neither seconds nor milliseconds of our time (data/schema.py).
+# Source: pydantic 2.14.4, docs.pydantic.dev, conversion table (datetime from str: numeric strings). Reshelf reads
+#   such digits as the day that they are, in records and requests as in imports (data/schema.py).
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
