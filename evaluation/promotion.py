@@ -10,7 +10,6 @@ is promoted one time in forty.
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -20,7 +19,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from reshelf.data.atomic import atomic, replace_folder
+from reshelf.data.atomic import replace_folder, write_json
 from reshelf.data.dataset_folder import load_dataset_folder
 from reshelf.data.propensity.file import read_propensities
 from reshelf.data.schema import RankingList
@@ -115,8 +114,7 @@ def promote(config: PromoteConfig) -> None:
     print(f"{config.model} is promoted to {config.over}" if better.is_sure else f"not promoted: {config.over} stays")
     if config.out is not None:
         facts = {**asdict(better), "difference": better.difference._asdict(), "promoted": better.is_sure}
-        with atomic(config.out) as partial:
-            partial.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+        write_json(config.out, facts)
 
 
 def improvement(

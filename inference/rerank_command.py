@@ -30,7 +30,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from reshelf.data.dataset_folder import load_dataset_folder, read_records
+from reshelf.data.dataset_folder import load_dataset_folder, read_items
 from reshelf.data.schema import Event, Item, RankingList
 from reshelf.errors import InputError
 from reshelf.inference.engines.engine import EngineName
@@ -222,7 +222,7 @@ def _read_data(config: RerankConfig) -> tuple[dict[str, Item], list[RankingList]
             raise InputError("list_id needs data: the data set folder that the list is in")
         return {}, []
     if config.list_id is None:
-        return {item.item_id: item for item in read_records(config.data / "items.parquet", Item)}, []
+        return read_items(config.data / "items.parquet"), []
     data = load_dataset_folder(config.data)
     return data.items, [ranking for lists in data.lists.values() for ranking in lists]
 
