@@ -40,6 +40,7 @@ CONTESTANTS: dict[str, tuple[str, list[str], bool]] = {
     "reshelf vLLM": ("score_reshelf", ["vllm"], False),
     "bare": ("score_bare", [], False),
     "LLM.score, cache on": ("score_llm", ["cached"], False),
+    "LLM.score, cache on, one process": ("score_llm", ["cached", "one_process"], False),
     "LLM.score, cache off": ("score_llm", ["uncached"], False),
     "CrossEncoder.predict": ("score_crossencoder", [], True),
     "FlagLLMReranker": ("score_flagembedding", [], True),
@@ -142,7 +143,7 @@ def _seconds(facts: list[dict[str, Any]]) -> Samples:
 def _must_agree(facts: dict[str, list[dict[str, Any]]]) -> None:
     """Times of different scores say nothing."""
     expected = np.array(facts["reshelf transformers"][0]["scores"])
-    for who in ("reshelf vLLM", "LLM.score, cache on", "LLM.score, cache off", "CrossEncoder.predict"):
+    for who in ("reshelf vLLM", *(one for one in facts if one.startswith("LLM")), "CrossEncoder.predict"):
         gap = float(np.abs(np.array(facts[who][0]["scores"]) - expected).max())
         if gap > 1e-3:
             raise RuntimeError(f"{who}: a score differs by {gap:.2e} from the transformers engine's")
@@ -162,7 +163,7 @@ def _row(who: str, seconds: Samples, lists: UnusedLists, name: str, shape: str, 
     prefix, items = len(entry.prefix_ids), [len(item) for item in entry.item_ids]
     count = Operations(shape)
     once, apart = count.one_sequence(prefix, items), count.separate(prefix, items)
-    done = once if who in (*OURS, "bare", "LLM.score, cache on") else apart
+    done = once if who in (*OURS, "bare") or "cache on" in who else apart
     return {
         "lists": name,
         "contestant": who,
@@ -194,6 +195,7 @@ def _ratios(times: dict[str, Samples]) -> dict[str, float]:
         "score_share_of_bare": times["bare"].median / mine,
         "vllm_vs_uncached": times["LLM.score, cache off"].median / vllm,
         "vllm_vs_llm_score": times["LLM.score, cache on"].median / vllm,
+        "vllm_vs_llm_score_in_one_process": times["LLM.score, cache on, one process"].median / vllm,
     }
 
 

@@ -78,7 +78,8 @@ class RerankConfig:
     rules: Path | None = None
     """JSON file of rules: only, never, pins, boosts, limits."""
     engine: EngineName = "auto"
-    """auto, transformers or vllm; auto is vLLM where it is installed and there is a GPU, else transformers."""
+    """auto, transformers or vllm; auto is the faster one here by `reshelf engines`; where that was not run, vLLM if it
+    is installed and there is a GPU, else transformers."""
     precision: Precision = "auto"
     """In which numbers scores are computed: float32, bfloat16, or nf4 (the 4 bits it was trained over, least memory);
     auto is bfloat16 where it was trained in that and the device multiplies it fast, else float32."""

@@ -154,7 +154,7 @@ class Reranker:
 
         Args:
             model: folder that `reshelf finetune` wrote, or a Hub id such as `shop/reranker`.
-            engine: auto is vLLM where it is installed and there is a GPU, else transformers.
+            engine: auto is the faster one by `reshelf engines`, else vLLM where it is installed and there is a GPU.
             catalogue: items by id, for candidates and history events given by id.
             device: where the model is loaded, `cpu`, `cuda` or `cuda:1`; None is the GPU if there is one.
             revision: branch, tag or commit on the Hub.

@@ -115,6 +115,12 @@ COMMANDS = {
         "serve a reranker over HTTP",
         first="model",
     ),
+    "engines": Command(
+        "reshelf.inference.engines.timing.EnginesConfig",
+        "reshelf.inference.engines.timing.time_engines",
+        "time the engines on this machine, for engine auto to go by",
+        first="model",
+    ),
     "signals refresh": Command(
         "reshelf.inference.refresh_signals.RefreshConfig",
         "reshelf.inference.refresh_signals.refresh",

@@ -1,12 +1,14 @@
 """vLLM as its documentation says: LLM(runner="pooling") and LLM.score with texts, its prefix cache on or off.
 
-python -m benchmarks.contestants.score_llm WORLD cached|uncached
+python -m benchmarks.contestants.score_llm WORLD cached|uncached [one_process]
 
+With one_process its scheduler and its model share a process, as in our engine on a CPU; that is not its default.
 The workload's model is first written as the sequence classifier that vLLM wants.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 import tempfile
 from pathlib import Path
@@ -26,7 +28,9 @@ from reshelf.prompts.config import PromptConfig
 from reshelf.prompts.levels import FeatureLevels
 
 
-def main(folder: Path, cached: bool) -> None:
+def main(folder: Path, cached: bool, one_process: bool) -> None:
+    if one_process:
+        os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
     turns = Turns()
     dtype: Any = "bfloat16" if torch.cuda.is_available() else "float32"
     tokenizer = AutoTokenizer.from_pretrained(folder / BASE)
@@ -55,4 +59,4 @@ def main(folder: Path, cached: bool) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2] == "cached")
+    main(Path(sys.argv[1]), sys.argv[2] == "cached", "one_process" in sys.argv[3:])

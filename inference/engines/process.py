@@ -147,7 +147,7 @@ def _load(start: Start) -> Engine:
     from reshelf.inference.engines.vllm_settings import VllmSettings, with_precision
     from reshelf.modeling.checkpoint import load_reranker
 
-    if choose_engine(start.engine) == "transformers":
+    if choose_engine(start.engine, Path(start.model)) == "transformers":
         engine = TransformersEngine.load(Path(start.model), start.precision, start.device, start.trust_remote_code)
         engine.capture()
         return engine

@@ -37,7 +37,7 @@ def start_engine(
         InputError: the reranker cannot be loaded, or the engine is not installed or cannot serve this model.
         RuntimeError: vLLM did not start; the message says why.
     """
-    if choose_engine(name) == "transformers":
+    if choose_engine(name, folder) == "transformers":
         return TransformersEngine.load(folder, precision, device, trust_remote_code)
     settings = with_precision(vllm or VllmSettings(), precision)
     return EngineProcess(Start(str(folder.absolute()), "vllm", device, settings, trust_remote_code=trust_remote_code))

@@ -15,6 +15,7 @@ vLLM 0.32 does not load bitsandbytes weights, so it serves the dense weights the
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 from collections.abc import Sequence
 from itertools import count
@@ -195,6 +196,9 @@ def start_llm(weights: Path, dtype: Dtype, longest: int, settings: VllmSettings,
     if on_gpu:
         options["gpu_memory_utilization"] = settings.gpu_memory
     else:
+        # By itself vLLM 0.32 keeps one core for its scheduler, which hardly needs it; in one process every core
+        # computes (findings/vllm_cpu_leaves_a_core_idle.sh).
+        os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
         # Compiling a graph takes longer than it saves on a CPU; whole blocks are cached, so they should be small.
         options |= {"enforce_eager": True, "block_size": 32}
         per_token = 2 * config.num_hidden_layers * config.num_key_value_heads * head * (4 if dtype == "float32" else 2)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from reshelf.data.schema import Item, RankingList
 from reshelf.errors import InputError
@@ -56,6 +57,18 @@ def test_agrees_with_transformers(
     for values, other in zip(reranker.score_lists(lists), expected, strict=True):
         assert values.dtype == np.float32
         np.testing.assert_allclose(values, other, atol=1e-3)
+
+
+@pytest.mark.vllm
+@pytest.mark.slow
+@pytest.mark.skipif(torch.cuda.is_available(), reason="on a GPU vLLM's scheduler has a process of its own")
+def test_every_core_computes(reranker: Reranker) -> None:
+    """A model in a process beside vLLM's scheduler would have one core less."""
+    pid = reranker.engine._child.process.pid  # type: ignore[attr-defined]
+    children = [path.read_text().split() for path in Path(f"/proc/{pid}/task").glob("*/children")]
+    commands = [Path(f"/proc/{child}/cmdline").read_text() for group in children for child in group]
+    assert children
+    assert not [command for command in commands if "VLLM" in command]
 
 
 @pytest.mark.vllm
