@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -20,6 +19,7 @@ from reshelf.modeling.loading import LoraConfig, add_lora
 from reshelf.modeling.packing import Layout, pack
 from reshelf.modeling.score import score
 from reshelf.prompts.builder import ListPrompt, Truncated
+from tests.modeling.rows import layout_of
 
 FAMILIES = ["qwen3", "llama", "mistral", "gemma", "gemma2", "gemma3_text"]
 SHAPES = {
@@ -232,12 +232,6 @@ def test_flex_equals_a_dense_mask(row: str, window: int | None, sinks: torch.Ten
 def test_flex_gradients_equal_a_dense_mask(row: str, window: int | None) -> None:
     with torch.device("cuda"):
         same_output_and_gradients(flex, layout_of(ROWS[row]), 4, 2, torch.float32, 1e-3, window, window is not None)
-
-
-def layout_of(shapes: list[tuple[int, list[int]]]) -> Layout:
-    ids = np.arange(max(prefix for prefix, _ in shapes) + 200)
-    prompts = [ListPrompt("", ids[:prefix], tuple(ids[:n] for n in lengths), Truncated()) for prefix, lengths in shapes]
-    return pack(prompts).layout
 
 
 def same_output_and_gradients(
