@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Guess: documents with equal scores keep the order in which the run lists them, as they do in a test with three.
-# Happens: up to sixteen do. Of a longer list numba's quicksort makes an order of its own: of 100 equal scores the first document
+# Happens: up to fifteen do. Of a longer list numba's quicksort makes an order of its own: of 100 equal scores the first document
 #   is measured at rank 73, the last at 87. A first stage without scores (all 1.0), or a model that gives few different ones, is
 #   measured in that order.
 # Source: ranx 0.3.21, data_structures/run.py (sort by np.argsort under numba). Give ranks as scores: -1, -2, -3, …
