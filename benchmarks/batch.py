@@ -22,9 +22,9 @@ from rich.console import Console
 
 from benchmarks.harness import alternate, show, timed, write_result
 from benchmarks.workload import BASE, simulated_tokenizer, write_workload
-from reshelf.data.dataset_folder import save_dataset_folder
+from reshelf.data.dataset_folder import read_items, save_dataset_folder
 from reshelf.data.marketplace import MarketplaceConfig, simulate
-from reshelf.inference.batch.rows import read_catalogue, read_rows
+from reshelf.inference.batch.rows import read_rows
 from reshelf.inference.batch.run import BatchConfig, batch, make_job
 from reshelf.inference.batch.scorer import TOKENS_PER_CALL, Shard, arrange, engine_calls
 from reshelf.inference.engines.transformers_engine import TransformersEngine
@@ -83,7 +83,7 @@ def engine_alone(config: BatchConfig) -> tuple[Any, int]:
     job = make_job(config)
     reader = job.reader()
     trained = load_reranker(job.model)
-    builder = trained.builder(read_catalogue(job.catalogue))
+    builder = trained.builder(read_items(job.catalogue))
     prompts = []
     for shard in range(reader.shards):
         read = [row for name, first, batch in reader.read(shard) for row in read_rows(batch, name, first)[0]]

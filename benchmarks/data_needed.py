@@ -22,7 +22,7 @@ import numpy as np
 from benchmarks.feature_dropout import scores_as_they_are
 from benchmarks.harness import show, write_result
 from reshelf.config import load_yaml
-from reshelf.data.atomic import atomic
+from reshelf.data.atomic import write_json
 from reshelf.data.dataset_folder import RankingData, load_dataset_folder
 from reshelf.data.importing.importer import ImportConfig, import_folder
 from reshelf.data.schema import RankingList
@@ -59,8 +59,7 @@ def main() -> None:
         if not (folder / ROW).is_file():
             data, events = shop(folder / "data", args.root, part)
             row = measured(trained(folder, data, part), data, events)
-            with atomic(folder / ROW) as partial:
-                partial.write_text(json.dumps(row), encoding="utf-8")
+            write_json(folder / ROW, row)
         rows.append(json.loads((folder / ROW).read_text(encoding="utf-8")))
         show("nDCG@10 of the same test lists", rows)
         write_result("data_needed", rows, {})

@@ -5,7 +5,6 @@ result = table(made, data.lists["test"], ks=[10]);  result["reshelf"]["ndcg@10"]
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from sklearn.isotonic import IsotonicRegression
 
 from benchmarks.harness import RESULTS
 from benchmarks.quality_systems import Made
-from reshelf.data.atomic import atomic
+from reshelf.data.atomic import write_json
 from reshelf.data.dataset_folder import RankingData
 from reshelf.data.schema import RankingList
 from reshelf.evaluation.measure import Truth, summarise
@@ -125,8 +124,7 @@ def rmse(made: Made, truth: Mapping[str, np.ndarray], data: RankingData) -> Row:
 def write(name: str, result: Mapping[str, Any], details: Mapping[str, Any]) -> None:
     """`results/quality_NAME.json`, the table, and `results/quality_NAME_details.json`, the rest."""
     for stem, content in ((f"quality_{name}", result), (f"quality_{name}_details", details)):
-        with atomic(RESULTS / f"{stem}.json") as partial:
-            partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        write_json(RESULTS / f"{stem}.json", content)
 
 
 def show(result: Mapping[str, Mapping[str, Row]], details: Mapping[str, Any], console: Console) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import fcntl
+import json
 import os
 import secrets
 import shutil
@@ -15,6 +16,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from reshelf.errors import InputError
 
@@ -42,6 +44,16 @@ def atomic(path: Path) -> Iterator[Path]:
         _sync(path.parent)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def write_json(path: Path, values: Any) -> None:
+    """A JSON file for people and programs, atomically.
+
+    Raises:
+        InputError: the folder cannot be made or written to.
+    """
+    with atomic(path) as partial:
+        partial.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def replace_folder(partial: Path, target: Path, old: Path) -> None:

@@ -165,6 +165,20 @@ def read_records(path: Path, kind: type[R]) -> Iterator[R]:
             row += 1
 
 
+def read_items(path: Path) -> dict[str, Item]:
+    """A catalogue, by item id.
+
+    Raises:
+        InputError: the file or a row of it is not valid, or an id is there twice.
+    """
+    items: dict[str, Item] = {}
+    for row, item in enumerate(read_records(path, Item)):
+        if item.item_id in items:
+            raise InputError(f"{path} row {row}, field item_id: {item.item_id!r} is there twice")
+        items[item.item_id] = item
+    return items
+
+
 def save_dataset_folder(folder: Path, data: RankingData) -> None:
     """Write `items.parquet` and one Parquet file per split, each all or not at all.
 
@@ -194,11 +208,7 @@ def load_dataset_folder(folder: Path | str, splits: Iterable[str] | None = None)
         reshelf.errors.InputError: nowhere/items.parquet is not there; make the data set with `reshelf data`
     """
     folder = Path(folder)
-    items: dict[str, Item] = {}
-    for row, item in enumerate(read_records(folder / "items.parquet", Item)):
-        if item.item_id in items:
-            raise InputError(f"{folder / 'items.parquet'} row {row}, field item_id: {item.item_id!r} is there twice")
-        items[item.item_id] = item
+    items = read_items(folder / "items.parquet")
     wanted = tuple(splits) if splits is not None else tuple(s for s in SPLITS if (folder / f"{s}.parquet").exists())
     if not wanted:
         raise InputError(f"{folder} has no train.parquet, valid.parquet or test.parquet; make it with `reshelf data`")

@@ -8,14 +8,34 @@ Values are checked when a record is made (pydantic); `data.dataset_folder` reads
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 GRADES = {0: "none", 1: "click", 2: "cart", 3: "purchase"}
 MAX_GRADE = max(GRADES)
+
+
+DATES = (
+    (19900101, 20991231, "%Y%m%d"),
+    (199001010000, 209912312359, "%Y%m%d%H%M"),
+    (19900101000000, 20991231235959, "%Y%m%d%H%M%S"),
+)
+"""Dates without separators, as numbers: from, to, format. The importer reads the same."""
+
+
+def _separated(value: Any) -> Any:
+    """A date without separators as a datetime: pydantic would take it for seconds since 1970
+    (findings/pydantic_reads_a_date_without_hyphens_as_1970.sh)."""
+    if isinstance(value, (int, str)) and str(value).isdecimal() and len(str(value)) <= 14:
+        for first, last, form in DATES:
+            if first <= int(value) <= last:
+                with suppress(ValueError):  # no such day: a number of seconds or milliseconds after all
+                    return datetime.strptime(str(value), form)
+    return value
 
 
 def _utc(value: datetime) -> datetime:
@@ -36,7 +56,7 @@ def _nan_for_none(values: tuple[float | None, ...]) -> tuple[float, ...]:
 
 
 Id = Annotated[str, Field(min_length=1)]
-Time = Annotated[datetime, AfterValidator(_utc)]
+Time = Annotated[datetime, BeforeValidator(_separated), AfterValidator(_utc)]
 Finite = Annotated[float, AfterValidator(_finite)]
 if TYPE_CHECKING:
     Numbers = tuple[float, ...]

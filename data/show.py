@@ -21,6 +21,7 @@ from reshelf.data.dataset_folder import RankingData, load_dataset_folder
 from reshelf.data.importing.import_report import joins_table
 from reshelf.data.schema import GRADES, Event, Item, RankingList
 from reshelf.errors import InputError
+from reshelf.unicode import printable
 
 
 @dataclass
@@ -62,7 +63,7 @@ def show(config: ShowConfig) -> None:
         if "joins" in facts:
             console.print(joins_table(facts["joins"], facts["lists"]))
         for sentence in facts.get("warnings", ()):
-            console.print(f"Warning: {escape(sentence)}", style="yellow")
+            console.print(f"Warning: {_safe(sentence)}", style="yellow")
     for part in sample(data.lists[split][config.number], data.items, config.rows):
         console.print(part)
 
@@ -76,7 +77,7 @@ def items_table(items: Mapping[str, Item]) -> Table:
     for name in ("title", "category", "brand", "price", "rating", "rating_count", "attributes", "description", "image"):
         known = [value for item in items.values() if (value := getattr(item, name)) not in (None, (), {})]
         example = "" if not known else " > ".join(known[0]) if name == "category" else str(known[0])
-        table.add_row(name, f"{len(known) / max(len(items), 1):.0%}", escape(_short(example, 70)))
+        table.add_row(name, f"{len(known) / max(len(items), 1):.0%}", _safe(_short(example, 70)))
     return table
 
 
@@ -128,24 +129,22 @@ def losses(report: Mapping[str, Any]) -> list[str]:
                 lines.append(
                     f"{what} of {table}: {n:,} of {counts['read']:,} rows: {reason}" + f" ({some})" * bool(some)
                 )
-    return [escape(line) for line in lines]
+    return [_safe(line) for line in lines]
 
 
 def sample(ranking: RankingList, items: Mapping[str, Item], rows: int) -> list[Table]:
     """One list as two tables: the shopper's latest events, and the first candidates."""
     past = Table(
-        title=escape(
+        title=_safe(
             f"What {ranking.user_id} did before list {ranking.list_id} (latest {min(rows, len(ranking.history))})"
         )
     )
     for name in ("kind", "when", "what"):
         past.add_column(name)
     for event in ranking.history[-rows:] if rows else ():
-        past.add_row(
-            event.kind.value, f"{event.time:%Y-%m-%d %H:%M}" if event.time else "", escape(_what(event, items))
-        )
+        past.add_row(event.kind.value, f"{event.time:%Y-%m-%d %H:%M}" if event.time else "", _safe(_what(event, items)))
     shown = Table(
-        title=escape(
+        title=_safe(
             f"Query: {ranking.query or '(none)'}; "
             f"{min(rows, len(ranking.candidates))} of {len(ranking.candidates)} candidates, first-stage order"
         )
@@ -161,7 +160,7 @@ def sample(ranking: RankingList, items: Mapping[str, Item], rows: int) -> list[T
         cells = [
             str(i + 1),
             GRADES[ranking.labels[i]] if ranking.labels is not None else "",
-            escape(describe(items[item_id])),
+            _safe(describe(items[item_id])),
         ]
         if ranking.scores is not None:
             cells.append(f"{ranking.scores[i]:.3f}")
@@ -181,6 +180,11 @@ def _what(event: Event, items: Mapping[str, Item]) -> str:
         return f"“{event.query}”"
     stars = "" if event.value is None else f": {event.value:g}"
     return describe(items[event.item_id]) + stars
+
+
+def _safe(text: str) -> str:
+    """Neither markup nor what a terminal would obey."""
+    return escape(printable(text))
 
 
 def _range(values: np.ndarray) -> str:

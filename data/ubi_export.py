@@ -16,7 +16,7 @@ import duckdb
 
 from reshelf.data.atomic import atomic
 from reshelf.data.importing.casts import Column, id_of, text_of, time_of
-from reshelf.data.importing.database import named, quoted
+from reshelf.data.importing.database import named, quoted, utc_database
 from reshelf.data.importing.mapping import Table
 from reshelf.errors import InputError
 
@@ -43,8 +43,7 @@ def export_ubi(config: UbiConfig) -> None:
     Raises:
         InputError: the log or the events cannot be read, or `out` cannot be written.
     """
-    base = duckdb.connect(config={"autoload_known_extensions": "false", "autoinstall_known_extensions": "false"})
-    base.execute("SET TimeZone = 'UTC'")
+    base = utc_database()
     log, pages = config.root / "served" / "served-*.parquet", config.root / "events*.csv"
     application = f"{quoted(config.application)} AS application"
     try:

@@ -53,7 +53,7 @@ def analyse(
         personalization: `personalization.personalization_curve` of main; None where main is the first stage;
         moves: how many candidates went up by how many places from the first stage, as [[places, candidates], …];
         calibration: of main's probabilities, None where it gives none;
-        worst: rows of `worst.worst_lists`.
+        worst: rows of `worst_lists.worst_lists`.
     """
     metric = f"ndcg@{config.k}"
     per_list = {name: one.per_list[metric] for name, one in measured.items()}

@@ -16,6 +16,7 @@ from rich.text import Text
 
 from reshelf.data.schema import GRADES, Event, Item, RankingList
 from reshelf.metrics.ordering import best_first
+from reshelf.unicode import printable
 
 
 def before_after(
@@ -43,7 +44,7 @@ def before_after(
     after = best_first(columns["score"])
     now = np.empty(len(after), dtype=int)
     now[after] = np.arange(len(after))
-    parts: list[RenderableType] = [Text.assemble(("Query  ", "bold"), plain(ranking.query) or "(none)")]
+    parts: list[RenderableType] = [Text.assemble(("Query  ", "bold"), printable(ranking.query) or "(none)")]
     if ranking.history:
         parts.append(history_table(ranking.history, items, recent))
     parts.append(_places("Before: first-stage order", np.arange(len(after))[:top], ranking, items, now, {}))
@@ -61,16 +62,11 @@ def history_table(history: Sequence[Event], items: Mapping[str, Item], recent: i
     table.add_column("price", justify="right")
     for event in history[hidden:]:
         if event.item_id is None:
-            table.add_row(event.kind.value, plain(event.query or ""), "")
+            table.add_row(event.kind.value, Text(printable(event.query or "")), "")
         else:
             item = items[event.item_id]
-            table.add_row(event.kind.value, plain(item.title), item.price_text)
+            table.add_row(event.kind.value, Text(printable(item.title)), item.price_text)
     return table
-
-
-def plain(text: str) -> Text:
-    """Catalogue or shopper text as it is: no rich markup, no control characters that a terminal would obey."""
-    return Text("".join(c if c.isprintable() else " " for c in text))
 
 
 def _places(
@@ -96,7 +92,7 @@ def _places(
     for place in shown:
         item = items[ranking.candidates[place]]
         rank = _moved(int(place), int(now[place]))
-        row: list[RenderableType] = [str(place + 1), rank, plain(item.title), item.price_text]
+        row: list[RenderableType] = [str(place + 1), rank, Text(printable(item.title)), item.price_text]
         if ranking.labels is not None:
             row.append(GRADES[ranking.labels[place]] if ranking.labels[place] else "")
         if ranking.utility is not None:

@@ -11,7 +11,7 @@ look at labels only: relevant is what reaches `relevance_threshold` of the evalu
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -105,14 +105,13 @@ def measure(scores: Sequence[np.ndarray], truth: Truth, k: int) -> Measurement:
         k: ranks that count for nDCG and recall.
     """
     result = Measurement(scores=scores, unranked=sum(map(unranked, scores)))
-    if truth.utility is not None:
-        result.per_list[f"ndcg@{k}"] = _over(scores, truth.utility, lambda own, utility: ndcg(own, utility, k))
+    result.per_list[f"ndcg@{k}"] = ndcg_per_list(scores, truth, k)
     if truth.labels is None:
         return result
-    name = f"ndcg@{k}" if truth.utility is None else f"label_ndcg@{k}"
+    if truth.utility is not None:
+        result.per_list[f"label_ndcg@{k}"] = ndcg_per_list(scores, replace(truth, utility=None), k)
     least = truth.relevant_from
     result.per_list |= {
-        name: _over(scores, truth.labels, lambda own, labels: ndcg(own, exponential_gains(labels), k)),
         "mrr": _over(scores, truth.labels, lambda own, labels: reciprocal_rank(own, labels, least)),
         f"recall@{k}": _over(scores, truth.labels, lambda own, labels: recall(own, labels, k, least)),
     }

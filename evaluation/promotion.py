@@ -20,7 +20,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from reshelf.data.atomic import atomic, replace_folder
+from reshelf.data.atomic import replace_folder, write_json
 from reshelf.data.dataset_folder import load_dataset_folder
 from reshelf.data.propensity.file import read_propensities
 from reshelf.data.schema import RankingList
@@ -115,7 +115,7 @@ def promote(config: PromoteConfig) -> None:
             _swap(config.model, config.over, facts)
     print(f"{config.model} is promoted to {config.over}" if facts["promoted"] else f"not promoted: {config.over} stays")
     if config.out is not None:
-        _write(config.out, facts)
+        write_json(config.out, facts)
 
 
 def _compared(config: PromoteConfig) -> Improvement:
@@ -190,14 +190,9 @@ def _swap(new: Path, running: Path, facts: dict[str, Any]) -> None:
     try:
         shutil.rmtree(partial, ignore_errors=True)
         shutil.copytree(new, partial)
-        _write(partial / PROMOTION, facts | {_MADE: (new / SPEC_FILE).stat().st_mtime_ns})
+        write_json(partial / PROMOTION, facts | {_MADE: (new / SPEC_FILE).stat().st_mtime_ns})
         replace_folder(partial, running, before)
     except OSError as error:
         raise InputError(f"cannot put {new} in the place of {running}: {error}") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-
-
-def _write(path: Path, facts: dict[str, Any]) -> None:
-    with atomic(path) as partial:
-        partial.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")

@@ -11,6 +11,7 @@ from gettext import NullTranslations
 from typing import Any
 
 from reshelf.translation import gettext_noop, translations
+from reshelf.unicode import printable
 
 _MARKUP = re.compile(r"([\\`*_{}\[\]<>#|])")
 
@@ -213,4 +214,4 @@ def grid(head: Sequence[Any], rows: Iterable[Sequence[Any]]) -> list[str]:
 
 def plain(text: str) -> str:
     """Catalogue or shopper text on one line, none of it read as markup."""
-    return _MARKUP.sub(r"\\\1", " ".join("".join(c if c.isprintable() else " " for c in text).split()))
+    return _MARKUP.sub(r"\\\1", " ".join(printable(text).split()))

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from gettext import NullTranslations
 from pathlib import Path
 from typing import Any
 
-from reshelf.data.atomic import atomic
+from reshelf.data.atomic import atomic, write_json
 from reshelf.data.dataset_folder import RankingData
 from reshelf.finetune.config import FinetuneConfig
 from reshelf.finetune.validation import ERROR, METRIC, Metric
@@ -27,8 +26,7 @@ def write_curve(folder: Path, log: Sequence[dict[str, Any]], metric: Metric = "n
     train = [{"step": e["step"], "loss": e["loss"]} for e in log if "loss" in e]
     measured = {"loss": "eval_loss", metric: f"eval_{metric}", metric + ERROR: f"eval_{metric}{ERROR}"}
     valid = [{"step": e["step"]} | {name: e[key] for name, key in measured.items()} for e in log if METRIC in e]
-    with atomic(folder / CURVE) as partial:
-        partial.write_text(json.dumps({"train": train, "valid": valid}, indent=1), encoding="utf-8")
+    write_json(folder / CURVE, {"train": train, "valid": valid})
     import matplotlib
 
     matplotlib.use("Agg")

@@ -15,7 +15,7 @@ import yaml
 from transformers.utils import cached_file
 
 from reshelf.config import config_text
-from reshelf.data.atomic import atomic
+from reshelf.data.atomic import write_json
 from reshelf.data.hashes import file_sha256
 from reshelf.errors import InputError
 from reshelf.finetune.config import FinetuneConfig
@@ -65,8 +65,7 @@ def check_unchanged(checkpoints: Path, now: dict[str, str]) -> None:
 
 def write_begun(checkpoints: Path, begun: dict[str, str]) -> None:
     """Write it down, before the first checkpoint."""
-    with atomic(checkpoints / BEGUN) as partial:
-        partial.write_text(json.dumps(begun, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_json(checkpoints / BEGUN, begun)
 
 
 def _flat(name: str, values: Any) -> dict[str, str]:

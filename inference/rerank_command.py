@@ -30,7 +30,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from reshelf.data.dataset_folder import load_dataset_folder, read_records
+from reshelf.data.dataset_folder import load_dataset_folder, read_items
 from reshelf.data.schema import Event, Item, RankingList
 from reshelf.errors import InputError
 from reshelf.inference.engines.engine import EngineName
@@ -38,6 +38,7 @@ from reshelf.inference.explanation import Explanation
 from reshelf.inference.reranker import RankedList, Reranker
 from reshelf.inference.rules import read_rules
 from reshelf.modeling.precision import Precision
+from reshelf.unicode import printable
 
 _FIELDS = (
     *("query", "context", "candidates", "history", "history_items", "scores", "features", "time"),
@@ -153,8 +154,10 @@ def show(
         event = Event.model_validate(event)
         item = catalogue.get(event.item_id or "")
         what = event.query or (item.title if item else titles.get(event.item_id or "", event.item_id))
-        console.print(Text.assemble((f"  {event.kind.value:9}", "dim"), str(what)), overflow="ellipsis", no_wrap=True)
-    console.print(Text(f"  {'query':9}{request.get('query') or '(none: recommend)'}", "bold"))
+        console.print(
+            Text.assemble((f"  {event.kind.value:9}", "dim"), printable(what)), overflow="ellipsis", no_wrap=True
+        )
+    console.print(Text(f"  {'query':9}{printable(request.get('query') or '(none: recommend)')}", "bold"))
     table = Table(box=None, pad_edge=False, header_style="dim")
     for name in ("rank", "was", ""):
         table.add_column(name, justify="right", no_wrap=True)
@@ -171,7 +174,7 @@ def show(
             str(entry.rank),
             str(entry.first_stage_rank),
             arrow,
-            Text(item.title),
+            Text(printable(item.title)),
             item.price_text,
             f"{entry.score:+.3f}{' *' * bool(entry.rules)}",
         )
@@ -201,8 +204,8 @@ def show(
 def show_explanation(item: Item, explanation: Explanation, console: Console) -> None:
     """Print what moved a product, in words and as bars."""
     console.print()
-    console.print(Text(item.title, "bold"), overflow="ellipsis", no_wrap=True)
-    console.print(Text(f"  {explanation.text}", "dim"))
+    console.print(Text(printable(item.title), "bold"), overflow="ellipsis", no_wrap=True)
+    console.print(Text(f"  {printable(explanation.text)}", "dim"))
     most = max((abs(reason.change) for reason in explanation.reasons), default=0.0) or 1.0
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(no_wrap=True, overflow="ellipsis")
@@ -210,7 +213,7 @@ def show_explanation(item: Item, explanation: Explanation, console: Console) -> 
     table.add_column(no_wrap=True)
     for reason in explanation.reasons[:_BARS]:
         bar = Bar(most, 0, abs(reason.change), width=_BAR_WIDTH, color="green" if reason.change > 0 else "red")
-        table.add_row(Text(f"  {reason.name}"), f"{reason.change:+.2f}", bar)
+        table.add_row(Text(f"  {printable(reason.name)}"), f"{reason.change:+.2f}", bar)
     console.print(table)
 
 
@@ -220,7 +223,7 @@ def _read_data(config: RerankConfig) -> tuple[dict[str, Item], list[RankingList]
             raise InputError("list_id needs data: the data set folder that the list is in")
         return {}, []
     if config.list_id is None:
-        return {item.item_id: item for item in read_records(config.data / "items.parquet", Item)}, []
+        return read_items(config.data / "items.parquet"), []
     data = load_dataset_folder(config.data)
     return data.items, [ranking for lists in data.lists.values() for ranking in lists]
 

@@ -9,7 +9,6 @@ on where it was. It needs no checkout: its settings and its base are in the pack
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import dataclass
 from importlib.resources import files
@@ -21,7 +20,7 @@ import numpy as np
 from rich.console import Console
 
 from reshelf.config import load_yaml
-from reshelf.data.atomic import atomic
+from reshelf.data.atomic import write_json
 from reshelf.data.dataset_folder import load_dataset_folder
 from reshelf.data.marketplace import MarketplaceConfig, simulate_folder
 from reshelf.evaluation.compare import before_after
@@ -68,8 +67,7 @@ def demo(config: DemoConfig, console: Console | None = None) -> None:
     console.rule("4. One shopper's list, before and after")
     one_list(shop.out, run.out, console, second_engine=not config.quick)
     report["seconds"] = time.perf_counter() - started
-    with atomic(config.out / "report.json") as partial:
-        partial.write_text(json.dumps(report, indent=2), encoding="utf-8")
+    write_json(config.out / "report.json", report)
     console.rule("How much of the way to the best possible order")
     _share(report, console)
     figures = config.out / "report.json"

@@ -25,7 +25,7 @@ import torch
 from rich.console import Console
 
 from reshelf.config import load_yaml
-from reshelf.data.atomic import atomic
+from reshelf.data.atomic import write_json
 from reshelf.data.dataset_folder import RankingData, load_dataset_folder
 from reshelf.data.hashes import file_sha256
 from reshelf.data.importing.importer import ImportConfig, import_folder
@@ -152,8 +152,7 @@ class _Plan:
         return self._values[name]
 
     def _write(self) -> None:
-        with atomic(self._path) as partial:
-            partial.write_text(json.dumps(self._values, indent=1), encoding="utf-8")
+        write_json(self._path, self._values)
 
 
 def _recipe(console: Console) -> str:

@@ -9,7 +9,6 @@ begins anew, for there are newer logs. What became of it is in OUT/promotion.jso
 
 from __future__ import annotations
 
-import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import Any
 from rich.console import Console
 
 from reshelf.config import load_yaml
-from reshelf.data.atomic import atomic, locked_folder
+from reshelf.data.atomic import locked_folder, write_json
 from reshelf.data.dataset_folder import load_dataset_folder
 from reshelf.data.importing.importer import ImportConfig, import_folder
 from reshelf.data.propensity.estimate import PropensityConfig, estimate
@@ -63,7 +62,7 @@ def retrain(config: RetrainConfig, console: Console | None = None) -> None:
             _clear_finished(config.out)
             _retrain(config, run, console)
         except (InputError, DivergedError) as error:
-            _write(config.out, {"promoted": False, "problem": str(error)})
+            write_json(config.out / RESULT, {"promoted": False, "problem": str(error)})
             raise
 
 
@@ -75,7 +74,7 @@ def _retrain(config: RetrainConfig, run: FinetuneConfig, console: Console) -> No
     clicks = {one.user_id for one in load_dataset_folder(data, ["test"]).lists["test"] if any(one.labels or ())}
     if len(clicks) < FEWEST:
         console.print(f"not retrained: {len(clicks)} shoppers with a click on a held-out list; it takes {FEWEST}")
-        _write(config.out, {"promoted": False, "shoppers": len(clicks)})
+        write_json(config.out / RESULT, {"promoted": False, "shoppers": len(clicks)})
         return
     console.rule("2. How likely each place is examined")
     if not propensities.is_file():
@@ -112,8 +111,3 @@ def _clear_finished(out: Path) -> None:
             shutil.rmtree(folder, ignore_errors=True)
         (out / "propensities.json").unlink(missing_ok=True)
         (out / RESULT).unlink()
-
-
-def _write(out: Path, facts: dict[str, Any]) -> None:
-    with atomic(out / RESULT) as partial:
-        partial.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")

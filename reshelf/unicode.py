@@ -21,6 +21,11 @@ _PAIR = 12
 """Characters of two escapes that belong together."""
 
 
+def printable(text: object) -> str:
+    """A text with a space for each character that a terminal would obey or cannot show."""
+    return "".join(character if character.isprintable() else " " for character in str(text))
+
+
 def whole_json(line: str) -> tuple[str, int]:
     """JSON text with U+FFFD for every escaped half of a surrogate pair, and how many there were."""
     halves = 0

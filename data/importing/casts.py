@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from reshelf.data.importing.database import quoted
 from reshelf.data.importing.mapping import Table
-from reshelf.data.schema import MAX_GRADE
+from reshelf.data.schema import DATES, MAX_GRADE
 
 _SPACES = "' ' || chr(9) || chr(10) || chr(13) || chr(160)"
 _TRIMMED = r"'[^ \t\n\r\x{A0}]([\s\S]*[^ \t\n\r\x{A0}])?'"
@@ -255,11 +255,7 @@ def _number_time(number: str, written: str, spec: Table) -> str:
     date = " ".join(
         f"WHEN {number} BETWEEN {low} AND {high} AND try_strptime(CAST({written} AS VARCHAR), '{form}') IS NOT NULL "
         f"THEN epoch_us(timezone({quoted(spec.timezone or 'UTC')}, try_strptime(CAST({written} AS VARCHAR), '{form}')))"
-        for low, high, form in (
-            (19900101, 20991231, "%Y%m%d"),
-            (199001010000, 209912312359, "%Y%m%d%H%M"),
-            (19900101000000, 20991231235959, "%Y%m%d%H%M%S"),
-        )
+        for low, high, form in DATES
     )
     size = f"abs({number})"
     return (

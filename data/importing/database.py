@@ -152,6 +152,13 @@ def open_work(
         base.close()
 
 
+def utc_database() -> duckdb.DuckDBPyConnection:
+    """A database in memory that loads no extension; times are UTC."""
+    base = duckdb.connect(config={"autoload_known_extensions": "false", "autoinstall_known_extensions": "false"})
+    base.execute("SET TimeZone = 'UTC'")  # in the config it is refused (findings/duckdb_time_zone_at_connect.sh)
+    return base
+
+
 def quoted(text: str) -> str:
     """A text as an SQL literal."""
     return "'" + text.replace("'", "''") + "'"

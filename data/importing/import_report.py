@@ -20,6 +20,7 @@ from rich.table import Table
 
 from reshelf.data.language import Language
 from reshelf.errors import InputError
+from reshelf.unicode import printable
 
 SHARES = {
     "events_with_item": "events whose item is in the catalogue",
@@ -169,7 +170,7 @@ def joins_table(joins: Mapping[str, float], lists: Mapping[str, Mapping[str, Any
 
 def _short(text: object) -> str:
     """In one line, without characters that a terminal would obey."""
-    line = "".join(c if c.isprintable() else " " for c in str(text))
+    line = printable(text)
     return line if len(line) <= _LONGEST else line[: _LONGEST - 1] + "…"
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from reshelf.data.atomic import atomic
+from reshelf.data.atomic import write_json
 from reshelf.errors import InputError
 
 FIELD = "positions"
@@ -49,8 +49,7 @@ def write_propensities(path: Path, values: Sequence[float] | npt.NDArray[np.floa
         InputError: `values` are not probabilities relative to place 1.
     """
     checked = _checked(np.asarray(values).tolist(), str(path))
-    with atomic(path) as partial:
-        partial.write_text(json.dumps({FIELD: checked.tolist()}, indent=1) + "\n", encoding="utf-8")
+    write_json(path, {FIELD: checked.tolist()})
 
 
 def _checked(values: list[object], where: str) -> npt.NDArray[np.float64]:

@@ -18,7 +18,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from reshelf.data.importing.casts import Column, id_of, text_of, time_of
-from reshelf.data.importing.database import named, quoted
+from reshelf.data.importing.database import named, quoted, utc_database
 from reshelf.data.importing.mapping import Table
 from reshelf.data.schema import GRADES
 from reshelf.data.served_lists import pseudonym, read_key
@@ -72,8 +72,7 @@ def read_outcomes(served: Path, events: Path, kind: str, experiment: str = "") -
     """
     if not any(served.glob("served-*.parquet")):
         raise InputError(f"{served}: no served lists; `reshelf serve --served_lists` writes them")
-    base = duckdb.connect(config={"autoload_known_extensions": "false", "autoinstall_known_extensions": "false"})
-    base.execute("SET TimeZone = 'UTC'")  # in the config it is refused (findings/duckdb_time_zone_at_connect.sh)
+    base = utc_database()
     base.execute(f"CREATE VIEW log AS SELECT * FROM read_parquet({quoted(str(served / 'served-*.parquet'))})")
     name = _chosen(base, served, experiment)
     base.execute(f"""

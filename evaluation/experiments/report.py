@@ -5,7 +5,6 @@ reshelf experiment report --served runs/served --events events.csv --outcome pur
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 from scipy.stats import chisquare
 
-from reshelf.data.atomic import atomic
+from reshelf.data.atomic import write_json
 from reshelf.errors import InputError
 from reshelf.evaluation.experiments.arms import compare_arms
 from reshelf.evaluation.experiments.outcomes import ExperimentLists, read_outcomes
@@ -80,8 +79,7 @@ def report_experiment(config: ExperimentReportConfig) -> None:
     for note in found["notes"]:
         print(note)
     if config.out is not None:
-        with atomic(config.out) as partial:
-            partial.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+        write_json(config.out, found)
 
 
 def experiment_report(lists: ExperimentLists, effect: float, control: str = "") -> dict[str, Any]:

@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from reshelf.data.dataset_folder import read_items
 from reshelf.errors import InputError
 from reshelf.inference.batch.output import Tally
-from reshelf.inference.batch.rows import read_catalogue
 from reshelf.inference.batch.scorer import make_item_tokens
 from reshelf.modeling.checkpoint import read_reranker
 
@@ -67,7 +67,7 @@ def on_ray(job: BatchJob, remaining: list[int], workers: int | None) -> Iterator
     if job.item_tokens is not None:
         # Here, or every actor would make the file.
         spec, tokenizer = read_reranker(job.model, job.trust_remote_code)
-        make_item_tokens(job.item_tokens, tokenizer, spec.prompt, read_catalogue(job.catalogue))
+        make_item_tokens(job.item_tokens, tokenizer, spec.prompt, read_items(job.catalogue))
     started = not ray.is_initialized()
     if started:
         ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR, configure_logging=True)

@@ -21,7 +21,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from reshelf.data.atomic import atomic, locked_folder
+from reshelf.data.atomic import atomic, locked_folder, write_json
 from reshelf.errors import InputError
 from reshelf.inference.batch.rows import Reject
 from reshelf.prompts.builder import Truncated
@@ -122,12 +122,6 @@ def begin(out: Path, manifest: Mapping[str, Any]) -> bool:
     else:
         change = f"{name} was {_short(was)} and is {_short(now)}"
     raise InputError(f"{path} is of another job: {change}; repeat what it was begun with, or choose another out folder")
-
-
-def write_json(path: Path, values: Mapping[str, Any]) -> None:
-    """Write a JSON file, atomically."""
-    with atomic(path) as partial:
-        partial.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def read_finished(out: Path) -> dict[int, Tally]:

@@ -16,8 +16,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import ValidationError
 
-from reshelf.data.dataset_folder import LIST_SCHEMA, from_row, problem_of, read_records
-from reshelf.data.schema import Item, RankingList
+from reshelf.data.dataset_folder import LIST_SCHEMA, from_row, problem_of
+from reshelf.data.schema import RankingList
 from reshelf.errors import InputError
 
 _REQUIRED = tuple(name for name, field in RankingList.model_fields.items() if field.is_required())
@@ -60,20 +60,6 @@ def reject(file: str, row: int, list_id: str | None, reason: str, field: str | N
         # What is said of a feature begins with the feature's own name.
         field = named if named in RankingList.model_fields else "features"
     return Reject(file, row, list_id, field, reason)
-
-
-def read_catalogue(path: Path) -> dict[str, Item]:
-    """Items by id.
-
-    Raises:
-        InputError: the file or a row of it is not valid, or an id is there twice.
-    """
-    items: dict[str, Item] = {}
-    for row, item in enumerate(read_records(path, Item)):
-        if item.item_id in items:
-            raise InputError(f"{path} row {row}, field item_id: {item.item_id!r} is there twice")
-        items[item.item_id] = item
-    return items
 
 
 def check_columns(path: Path, schema: pa.Schema) -> None:

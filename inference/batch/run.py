@@ -24,19 +24,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.text import Text
 
 from reshelf import __version__
+from reshelf.data.atomic import write_json
+from reshelf.data.dataset_folder import read_items
 from reshelf.data.hashes import folder_sha256
 from reshelf.data.signals.kept import FOLDER
 from reshelf.errors import InputError
 from reshelf.inference.batch.input import InputFile, ShardReader, find_files, inspect_file
-from reshelf.inference.batch.output import (
-    REPORT,
-    Tally,
-    begin,
-    lock_folder,
-    read_finished,
-    write_json,
-)
-from reshelf.inference.batch.rows import read_catalogue
+from reshelf.inference.batch.output import REPORT, Tally, begin, lock_folder, read_finished
 from reshelf.inference.batch.scorer import ShardScorer
 from reshelf.inference.blend import check_personalization
 from reshelf.inference.engines.engine import EngineName, choose_engine
@@ -109,7 +103,7 @@ class BatchJob:
 
     def scorer(self) -> ShardScorer:
         """Loads the catalogue and the model."""
-        items = read_catalogue(self.catalogue)
+        items = read_items(self.catalogue)
         return ShardScorer(
             self.model, items, self.engine, self.precision, self.out, self.reader(), self.item_tokens,
             self.trust_remote_code, self.impute, self.personalization, self.rules,

@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
-from reshelf.inference.batch.rows import read_catalogue
+from reshelf.data.dataset_folder import read_items
 from reshelf.inference.experiments import read_experiment
 from reshelf.inference.serving.app import make_app
 from reshelf.inference.serving.config import ServeConfig
@@ -44,7 +44,7 @@ async def running(config: ServeConfig, engine: ServedEngine) -> AsyncIterator[Fa
         InputError: something that the config names cannot be used, or the engine does not start.
     """
     traces = Traces(config.traces) if config.traces else None
-    catalogue = {} if config.data is None else read_catalogue(config.data / "items.parquet")
+    catalogue = {} if config.data is None else read_items(config.data / "items.parquet")
     experiment = None if config.experiment is None else read_experiment(config.experiment)
     tenants = Tenants(config.tenants, OPEN.model_copy(update={"experiment": experiment}))
     metrics = Metrics()

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TypeVar
 
 from reshelf.data.signals.kept import KeptSignals
@@ -44,11 +45,8 @@ class Shoppers:
         Raises:
             RefusedError: the store does not answer; nothing was acknowledged and the same may be sent again.
         """
-        try:
+        with self._refusing("events cannot be kept now; send them again"):
             stored = await self._store.append(tenant.name, events)
-        except StoreError as error:
-            self._count_store_error(error)
-            raise RefusedError("events cannot be kept now; send them again", status=503, wait_s=1) from error
         self._metrics.drift.happened(tenant.name, events)
         return stored
 
@@ -58,11 +56,8 @@ class Shoppers:
         Raises:
             RefusedError: the store does not answer.
         """
-        try:
+        with self._refusing("the shopper cannot be read now; ask again"):
             history = await self._store.read(tenant.name, user_id)
-        except StoreError as error:
-            self._count_store_error(error)
-            raise RefusedError("the shopper cannot be read now; ask again", status=503, wait_s=1) from error
         if history.unreadable:
             self._count_unreadable(history)
         return ExportReply(user_id=user_id, events=list(history.events), unreadable=history.unreadable)
@@ -74,11 +69,8 @@ class Shoppers:
             RefusedError: the store does not answer.
         """
         self._metrics.drift.forget(tenant.name, user_id)
-        try:
+        with self._refusing("the shopper cannot be removed now; ask again"):
             gone = await self._store.forget(tenant.name, user_id)
-        except StoreError as error:
-            self._count_store_error(error)
-            raise RefusedError("the shopper cannot be removed now; ask again", status=503, wait_s=1) from error
         if tenant.name in self._live:
             self._live[tenant.name].forget(shopper_number(tenant.name, user_id))
         return gone
@@ -128,6 +120,14 @@ class Shoppers:
         except (StoreError, TimeoutError) as error:
             self._count_store_error(error)
             return None
+
+    @contextmanager
+    def _refusing(self, problem: str) -> Iterator[None]:
+        try:
+            yield
+        except StoreError as error:
+            self._count_store_error(error)
+            raise RefusedError(problem, status=503, wait_s=1) from error
 
     def _count_unreadable(self, history: History) -> None:
         self._metrics.unreadable_events.inc(history.unreadable)

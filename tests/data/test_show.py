@@ -11,7 +11,7 @@ from reshelf.errors import InputError
 
 def test_the_summary_shows_counts_losses_and_a_list(shop: Shop, capsys: pytest.CaptureFixture[str]) -> None:
     shop.tables["events"].append({"customer": "u0", "sku": "gone", "ts": 8_640_000, "what": "view"})
-    shop.tables["items"][3]["name"] = "mug [bold]loud[/bold]"
+    shop.tables["items"][3]["name"] = "mug [bold]loud[/bold] \x1b[2J"
     shop.mapping["signals"] = {"names": ["popularity"]}
     shop.load()
     show(ShowConfig(data=shop.out, split="train"))
@@ -24,6 +24,7 @@ def test_the_summary_shows_counts_losses_and_a_list(shop: Shop, capsys: pytest.C
     ):
         assert words in text
     assert "[bold]" in text, "what sellers write is shown, not obeyed"
+    assert "\x1b" not in text
     assert "popularity" in text
 
 

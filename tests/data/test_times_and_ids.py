@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from test_cases import EVENTS, ONE, history, labels, shop
 
+from reshelf.data.schema import Event
 from reshelf.errors import InputError
 
 
@@ -163,3 +164,21 @@ def test_half_a_surrogate_pair_is_counted_once_and_an_object_is_no_id(tmp_path: 
     text = text.replace('"a"', '{"id": "a"}')
     with pytest.raises(InputError, match=r'field u: {"id":"a"} is no id; map a part of it \(u.part\)'):
         shop(tmp_path, "a,p5,09:00:00,view", ONE, change, {"events.jsonl": text})
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("20240301", "2024-03-01T00:00:00+00:00"),
+        (20240301, "2024-03-01T00:00:00+00:00"),
+        ("202403011030", "2024-03-01T10:30:00+00:00"),
+        ("20240301103015", "2024-03-01T10:30:15+00:00"),
+        ("1709287815", "2024-03-01T10:10:15+00:00"),
+        (1709287815000, "2024-03-01T10:10:15+00:00"),
+        (20240399, "1970-08-23T06:19:59+00:00"),
+    ],
+)
+def test_dates_without_separators_are_read_in_records_as_in_imports(written: str | int, read: str) -> None:
+    event = Event.model_validate_json(json.dumps({"kind": "view", "item_id": "7", "time": written}))
+    assert event.time is not None
+    assert event.time.isoformat() == read

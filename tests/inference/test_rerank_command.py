@@ -64,13 +64,14 @@ def test_an_order_is_blended_and_arranged(
     assert run(reranker_folder, "--request", request_file, "--rules", rules, "--personalization", 0, "--json") == 0
     first, second = json.loads(capsys.readouterr().out)["results"]
     assert (first["item_id"], first["rules"], "rules" in second) == ("b", ["pinned to place 1"], False)
-    write(
-        request_file, personalization=0, rules={"never": [{"item_id": ["a"]}], "pins": [{"item_id": "b", "place": 1}]}
-    )
+    rest = {"never": [{"item_id": ["a"]}], "pins": [{"item_id": "b", "place": 1}]}
+    candidates = [{"item_id": "a", "title": "Blue wool coat"}, {"item_id": "b", "title": "Red mug \x1b[2J"}]
+    write(request_file, query="coat \x1b[2J", candidates=candidates, personalization=0, rules=rest)
     assert run(reranker_folder, "--request", request_file) == 0
     shown = capsys.readouterr().out
     assert "* 1: pinned to place 1" in shown
     assert "Blue wool coat" not in shown
+    assert "\x1b" not in shown
     write(request_file, rules={"pins": [{"item_id": "b", "place": 0}]})
     assert run(reranker_folder, "--request", request_file) == 2
     assert "rules, field pins.0.place" in capsys.readouterr().err
