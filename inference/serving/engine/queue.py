@@ -49,6 +49,8 @@ _SLOW = 1000
 _DRAIN_S = 0.01
 _TURN_S = 0.1
 """What a list may take of the engine in one turn, by the engine's pace."""
+_PIECE = 1024
+"""Tokens of candidates in the smallest piece of a list: engines are slow at fewer."""
 
 
 class UnservedError(Exception):
@@ -104,8 +106,8 @@ class Pace:
         return self._busy_s * tokens / self._tokens if self._tokens else 0.0
 
     def pieces(self, prompt: ListPrompt) -> list[ListPrompt]:
-        """The list, or groups of its candidates of about equal size that take no more than a turn each."""
-        turns = self.seconds(prompt.tokens) / _TURN_S
+        """The list, or groups of its candidates of about equal size, of a turn each or of the smallest piece's size."""
+        turns = min(self.seconds(prompt.tokens) / _TURN_S, (prompt.tokens - len(prompt.prefix)) / _PIECE)
         count = -(-len(prompt.items) // max(1, min(len(prompt.items), math.ceil(turns))))
         starts = range(0, len(prompt.items), count)
         return [replace(prompt, items=prompt.items[start : start + count]) for start in starts]

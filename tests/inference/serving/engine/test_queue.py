@@ -93,8 +93,8 @@ def test_a_long_list_is_scored_in_pieces_between_which_others_have_their_turn() 
         sent: list[Any] = []
         queue = ScoringQueue(64)
         queue.connect(sent.append, in_flight=1)
-        queue._pace.learn(1.0, 100, 10)  # a hundredth of a second for each token
-        items = tuple(np.full(8, k, dtype=np.int32) for k in range(9))
+        queue._pace.learn(1.0, 6000, 10)
+        items = tuple(np.full(512, k, dtype=np.int32) for k in range(9))
         long = ListPrompt("l", np.arange(3, dtype=np.int32), items, Truncated())
         whole, short, given_up = (queue.put(prompt, who) for prompt, who in ((long, "a"), (PROMPT, "b"), (long, "a")))
         await asyncio.sleep(0)
@@ -107,16 +107,19 @@ def test_a_long_list_is_scored_in_pieces_between_which_others_have_their_turn() 
             waited += not short.done()
             queue.take(Scored(message.number, (values.tobytes(),), cached_tokens=2))
         assert (await whole).scores.tolist() == list(range(9))
-        assert ((await whole).prompt_tokens, (await whole).cached_tokens) == (75, 2)
-        assert waited == 2 < len(sent) == 6, "five pieces, and the other tenant's list behind the first"
-        queue._pace.learn(1000.0, 100, 10)
+        assert ((await whole).prompt_tokens, (await whole).cached_tokens) == (4611, 2)
+        assert waited == 2 < len(sent) == 6, (
+            "five pieces of at least 1,024 tokens where that can be, and the other tenant's list behind the first"
+        )
+        queue._pace.learn(1000.0, 6000, 10)
         broken = queue.put(long, "a")
         await asyncio.sleep(0)
         queue.take(NotScored(sent[-1].number, "KeyError", False))
         with pytest.raises(UnservedError, match="engine_error"):
             await broken
         await asyncio.sleep(0)
-        queue.take(Scored(sent[-1].number, (np.zeros(1, dtype=np.float32).tobytes(),)))
+        left = decode_list(sent[-1].lists[0]).items
+        queue.take(Scored(sent[-1].number, (np.zeros(len(left), dtype=np.float32).tobytes(),)))
         assert queue.depth == 0, "what is left of it is not sent"
 
     asyncio.run(fill())
