@@ -21,6 +21,7 @@ NAMES = (
     "signals",
     "logs",
     "serving",
+    "two_tenants",
     "fuzz",
     "hostile",
     "experiments",

@@ -26,6 +26,7 @@ PROMISED = {
     "signals": ["signals_ms", "signals_live_ms"],
     "logs": ["built_vs_past", "built_gib", "queries_gib", "shown_vs_past", "shown_s", "shown_gib"],
     "serving": ["first_reply_s", "overhead_ms_10", "overhead_share_100", "load_80%_5xx", "load_300%_p99 ms"],
+    "two_tenants": ["tenants_in_time", "tenants_p99 ms", "tenants_5xx", "tenants_memory growth, share"],
     "fuzz": ["fuzz_cases", "fuzz_5xx", "fuzz_not_as_documented"],
     "hostile": ["hostile_places_up_beyond_plain", "hostile_control_tokens"],
     "experiments": ["interleaved_equal", "interleaved_better", "ab_equal", "ab_better"],
@@ -65,7 +66,7 @@ def test_the_curve_in_the_documents_is_what_was_measured(repository: Path) -> No
     assert f"{min(helped) // 100 * 100} of them beat first-stage order, {max(others) // 100 * 100} did not" in advice
 
 
-@pytest.mark.parametrize("name", sorted({*NAMES, "against_past", "two_tenants", "long_memory"}))
+@pytest.mark.parametrize("name", sorted({*NAMES, "long_memory"}))
 def test_a_script_says_what_it_can_be_asked_for(
     name: str, repository: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
