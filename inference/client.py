@@ -26,7 +26,6 @@ from pydantic_core import to_jsonable_python
 
 from reshelf.inference.calls import Call, Connections, ServiceError, Timeouts, Verify
 from reshelf.inference.serving.schemas import (
-    MOST,
     EventsReply,
     EventsRequest,
     ExportReply,
@@ -324,10 +323,8 @@ def _instead(error: ServiceError, request: RerankRequest, first_stage: bool) -> 
     """First-stage order, where that is wanted and sending something else would not have helped."""
     if not first_stage or (error.status is not None and error.status < 500 and error.status != 429):
         raise error
-    results = [
-        RankedDocument(index=n, relevance_score=1 / (1 + n))
-        for n in range(min(request.top_n or MOST, len(request.documents)))
-    ]
+    places = range(len(request.documents))[: request.top_n]
+    results = [RankedDocument(index=n, relevance_score=1 / (1 + n)) for n in places]
     meta = Meta(engine="none", fallback="unreached")
     return RerankReply(id=error.request_id or "", model="", results=results, meta=meta)
 

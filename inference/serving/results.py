@@ -7,7 +7,6 @@ results += invalid_documents(request, items, len(results))
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import islice
 from typing import Any
 
 from reshelf.data.schema import Item
@@ -58,16 +57,14 @@ def ranked_documents(
 
 def invalid_documents(request: RerankRequest, items: Mapping[int, Item], before: int) -> list[RankedDocument]:
     """Documents that are none, behind those that are."""
-    rest = (n for n in range(len(request.documents)) if n not in items)
+    rest = [n for n in range(len(request.documents)) if n not in items]
     return [
         RankedDocument(
             index=index,
             relevance_score=0.0,
             document=_document(request.documents[index], "") if request.return_documents else None,
         )
-        for index in islice(
-            rest, None if request.top_n is None else min(request.top_n, len(request.documents)) - before
-        )
+        for index in rest[: None if request.top_n is None else request.top_n - before]
     ]
 
 

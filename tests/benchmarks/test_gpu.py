@@ -67,7 +67,7 @@ def test_a_cut_vocabulary_changes_the_numbers_of_tokens_and_nothing_else(tmp_pat
 
 
 def test_the_whole_command_on_a_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Prepared, carried, trained and scored as on a GPU: a column of scores for every test list, and its nDCG."""
+    """Prepared, carried, trained and scored as on a GPU: scores of every test list, and its nDCG."""
     draw = np.random.default_rng(0)
     items = {f"p{n}": Item(item_id=f"p{n}", title=f"{TEXTS[n % 2]} {n}") for n in range(40)}
     lists = {split: [_simulated_list(f"{split}{n}", draw) for n in range(8)] for split in ("train", "valid", "test")}
@@ -85,6 +85,9 @@ def test_the_whole_command_on_a_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert "error" not in facts, facts
     with np.load(out / "crowdflower.npz") as scores:
         assert scores["list_ids"].tolist() == [ranking.list_id for ranking in lists["test"]]
+        assert scores["reshelf"].shape == (8, 6)
+        assert np.isfinite(scores["reshelf"]).all()
+    assert 0 < facts["test_ndcg@10_reshelf"] <= 1
 
 
 def _simulated_list(list_id: str, draw: np.random.Generator) -> RankingList:

@@ -18,7 +18,7 @@ import asyncio
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -108,9 +108,7 @@ class Pace:
     def pieces(self, prompt: ListPrompt) -> list[ListPrompt]:
         """The list, or groups of its candidates of about equal size, of a turn each or of the smallest piece's size."""
         turns = min(self.seconds(prompt.tokens) / _TURN_S, (prompt.tokens - len(prompt.prefix)) / _PIECE)
-        count = -(-len(prompt.items) // max(1, min(len(prompt.items), math.ceil(turns))))
-        starts = range(0, len(prompt.items), count)
-        return [replace(prompt, items=prompt.items[start : start + count]) for start in starts]
+        return prompt.parts(max(1, math.ceil(turns)))
 
 
 class ScoringQueue:
