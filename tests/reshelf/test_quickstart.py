@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from reshelf.cli import main
-from reshelf.modeling.checkpoint import read_spec
+from reshelf.modeling.spec import read_spec
 
 KINDS = {
     "en": ["mug", "lamp", "rug", "chair", "plate", "towel"],

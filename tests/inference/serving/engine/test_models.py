@@ -22,7 +22,7 @@ from reshelf.inference.client import Client, ServiceError
 from reshelf.inference.reranker import Reranker
 from reshelf.inference.serving.config import ServeConfig
 from reshelf.inference.serving.engine.models import ServedModel
-from reshelf.modeling.checkpoint import BASE, SPEC_FILE
+from reshelf.modeling.spec import BASE, SPEC_FILE
 from tests.inference.serving.server import Server, until
 from tests.inference.serving.test_tenants import DOCUMENTS, make_key
 
