@@ -29,6 +29,7 @@ from reshelf.inference.serving.connections import BoundedProtocol, ConnectionBou
 from reshelf.inference.serving.engine.served_engine import ServedEngine
 from reshelf.inference.serving.listen import check_certificate, renew_certificate, unix_socket
 from reshelf.inference.serving.log import log_as_json
+from reshelf.inference.serving.tenants import read_tenants
 from reshelf.modeling.lean_imports import absent
 
 logger = logging.getLogger("reshelf.serving")
@@ -49,6 +50,8 @@ def serve(config: ServeConfig) -> None:
         raise InputError(f"{config.data / 'items.parquet'} is not there; make the data set with `reshelf data`")
     if config.tls_cert is not None:
         check_certificate(config.tls_cert, config.tls_key)
+    if config.tenants is not None:
+        read_tenants(config.tenants)
     log_as_json(config.log_level)
     # A terminal that goes away does not end a server; what SIGHUP asks of others, files that changed, is seen anyway.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
