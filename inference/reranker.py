@@ -33,9 +33,9 @@ from reshelf.inference.explanation import Explanation
 from reshelf.inference.ranking import prepare, rank, score
 from reshelf.inference.rules import Rules
 from reshelf.modeling.blend import check_personalization
-from reshelf.modeling.checkpoint import SPEC_FILE, RerankerSpec, read_reranker
 from reshelf.modeling.hub import hub_problem, is_hub_id
 from reshelf.modeling.precision import Precision
+from reshelf.modeling.spec import SPEC_FILE, RerankerSpec, read_reranker
 from reshelf.prompts.builder import Truncated
 from reshelf.prompts.item_tokens import ItemTokens, catalogue_tokens
 from reshelf.unicode import replace_half_surrogates

@@ -40,8 +40,9 @@ from reshelf.finetune.config import FinetuneConfig
 from reshelf.finetune.pretraining.pretrain import PretrainConfig, pretrain
 from reshelf.finetune.progress import StepTimer, StopAt
 from reshelf.finetune.run import finetune, is_finished
-from reshelf.modeling.checkpoint import read_spec
-from reshelf.modeling.loading import check_base_exists, load_tokenizer
+from reshelf.modeling.loading import check_base_exists
+from reshelf.modeling.spec import read_spec
+from reshelf.modeling.tokenizer import load_tokenizer
 
 PLAN = "quickstart.json"
 _RECIPES = Path(str(files("reshelf.finetune")))

@@ -36,8 +36,8 @@ from reshelf.inference.engines.engine import EngineName, choose_engine
 from reshelf.inference.reranker import find_reranker
 from reshelf.inference.rules import Rules, read_rules
 from reshelf.modeling.blend import check_personalization
-from reshelf.modeling.checkpoint import ADAPTER, SPEC_FILE, read_spec
 from reshelf.modeling.precision import Precision
+from reshelf.modeling.spec import ADAPTER, SPEC_FILE, read_spec
 
 Results: TypeAlias = Iterator[tuple[Tally | None, int]]
 
