@@ -28,9 +28,11 @@ from reshelf.inference.batch.rows import read_rows
 from reshelf.inference.batch.run import BatchConfig, batch, make_job
 from reshelf.inference.batch.scorer import TOKENS_PER_CALL, Shard, arrange, engine_calls
 from reshelf.inference.engines.transformers_engine import TransformersEngine
-from reshelf.modeling.checkpoint import RerankerSpec, load_reranker, save_reranker
-from reshelf.modeling.loading import LoraConfig, ModelConfig, add_lora, load_base
+from reshelf.modeling.checkpoint import load_reranker, save_reranker
+from reshelf.modeling.config import LoraConfig, ModelConfig
+from reshelf.modeling.loading import add_lora, load_base
 from reshelf.modeling.score import attach_head
+from reshelf.modeling.spec import RerankerSpec
 from reshelf.prompts.builder import PromptBuilder
 from reshelf.prompts.config import PromptConfig
 from reshelf.prompts.levels import fit_levels

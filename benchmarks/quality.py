@@ -38,7 +38,7 @@ from reshelf.evaluation.reranker_system import untrained_base
 from reshelf.evaluation.teacher import TeachConfig, teach, with_teacher
 from reshelf.finetune.pretraining.pretrain import pretrain
 from reshelf.finetune.run import finetune
-from reshelf.modeling.checkpoint import SPEC_FILE
+from reshelf.modeling.spec import SPEC_FILE
 
 RUNS = Path("runs/quality")
 RECIPES = Path(__file__).parent / "quality"

@@ -36,7 +36,7 @@ from reshelf.finetune.config import FinetuneConfig
 from reshelf.finetune.pretraining.pretrain import pretrain
 from reshelf.finetune.run import finetune
 from reshelf.metrics.bootstrap import resample
-from reshelf.modeling.checkpoint import SPEC_FILE
+from reshelf.modeling.spec import SPEC_FILE
 
 _ARRIVALS = 3
 Part = tuple[dict[str, Made], RankingData, dict[str, Any]]

@@ -110,7 +110,7 @@ def calibration(config: EvaluateConfig, main: str, scores: Sequence[np.ndarray],
     2015, there of equal width), Brier score, and the bins. "Wanted" is a label above 0, as when they were fitted."""
     if main != "finetuned" or config.model is None or truth.labels is None:
         return None
-    from reshelf.modeling.checkpoint import read_spec
+    from reshelf.modeling.spec import read_spec
 
     fitted = read_spec(config.model, config.trust_remote_code).calibration
     if fitted is None:

@@ -29,7 +29,7 @@ from reshelf.evaluation.counterfactual import snips_dcg
 from reshelf.evaluation.reranker_system import check_reranker, finetuned
 from reshelf.inference.engines.engine import EngineName
 from reshelf.metrics.bootstrap import Interval, interval, resample
-from reshelf.modeling.checkpoint import SPEC_FILE
+from reshelf.modeling.spec import SPEC_FILE
 
 Scores = Sequence[npt.NDArray[np.floating]]
 _RESAMPLES = 2000

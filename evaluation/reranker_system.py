@@ -22,7 +22,8 @@ from reshelf.data.schema import Item, RankingList
 from reshelf.inference.engines.engine import EngineName
 from reshelf.inference.engines.transformers_engine import TransformersEngine
 from reshelf.inference.reranker import Reranker
-from reshelf.modeling.checkpoint import load_reranker, read_reranker
+from reshelf.modeling.checkpoint import load_reranker
+from reshelf.modeling.spec import read_reranker
 
 Advance = Callable[[int], None]
 

@@ -89,7 +89,7 @@ def _language(config: EvaluateConfig, data: RankingData) -> str:
     """The model's; without one, the catalogue's."""
     if config.model is None:
         return catalogue_language(item.title for item in data.items.values())
-    from reshelf.modeling.checkpoint import read_spec
+    from reshelf.modeling.spec import read_spec
 
     prompt = read_spec(config.model, config.trust_remote_code).prompt
     return prompt.in_language_of(data.items.values()).language

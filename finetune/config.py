@@ -12,7 +12,7 @@ from typing import Literal
 
 from reshelf.errors import InputError
 from reshelf.finetune.augment import AugmentConfig
-from reshelf.modeling.loading import LoraConfig, ModelConfig
+from reshelf.modeling.config import LoraConfig, ModelConfig
 from reshelf.prompts.config import PromptConfig
 
 

@@ -41,9 +41,10 @@ from reshelf.finetune.trainer import ListTrainer, Teaching, Watched
 from reshelf.finetune.validation import Validation
 from reshelf.modeling.base_checks import check_budgets
 from reshelf.modeling.calibration import Calibration, fit_calibration
-from reshelf.modeling.checkpoint import SPEC_FILE, RerankerSpec, save_reranker
+from reshelf.modeling.checkpoint import save_reranker
 from reshelf.modeling.loading import add_lora, check_base_exists, load_base
 from reshelf.modeling.score import attach_head
+from reshelf.modeling.spec import SPEC_FILE, RerankerSpec
 from reshelf.prompts.builder import PromptBuilder
 from reshelf.prompts.levels import FeatureLevels, fit_levels
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from reshelf.data.atomic import check_writable
 from reshelf.data.signals.kept import FOLDER, copy_signals
 from reshelf.errors import InputError
-from reshelf.modeling.checkpoint import read_spec
+from reshelf.modeling.spec import read_spec
 
 
 @dataclass

@@ -10,20 +10,22 @@ from __future__ import annotations
 
 import logging
 import os
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 from transformers.utils.logging import disable_progress_bar
 
 from reshelf.errors import InputError
 from reshelf.modeling.attention import SHARED_PREFIX
 from reshelf.modeling.base_checks import CHOOSE, add_missing_start, check_attention, check_config, check_weights
+from reshelf.modeling.config import LoraConfig, ModelConfig
+from reshelf.modeling.four_bit import bnb
 from reshelf.modeling.fused import fuse_elementwise
 from reshelf.modeling.hub import hub_problem, is_hub_id
+from reshelf.modeling.tokenizer import load_tokenizer
 
 if TYPE_CHECKING:
     import peft
@@ -32,53 +34,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger("reshelf.modeling")
 
 
-@dataclass
-class ModelConfig:
-    """The pretrained language model to start from."""
-
-    base: str = "Qwen/Qwen3-Reranker-0.6B"
-    """Hub id or folder of a causal LM."""
-    revision: str | None = None
-    """Branch, tag or commit on the Hub."""
-    quantise: bool = True
-    """Load the base in 4-bit NF4 with double quantisation (bitsandbytes)."""
-    dtype: Literal["float32", "bfloat16"] = "bfloat16"
-    """Type of computation and of what is not quantised."""
-    trust_remote_code: bool = False
-    """Run Python code that comes with the model; only for sources you trust."""
-
-
-@dataclass
-class LoraConfig:
-    """The trained part: low-rank updates of every linear layer but the vocabulary head."""
-
-    rank: int = 16
-    """Rank of the updates."""
-    alpha: int = 32
-    """Updates are scaled by alpha / rank."""
-    dropout: float = 0.05
-    """Share of LoRA inputs dropped while training."""
-
-
 def pick_device() -> str:
     """cuda where there is one, else cpu."""
     return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def load_tokenizer(base: str, revision: str | None = None, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
-    """The tokenizer of a model.
-
-    Raises:
-        InputError: there is none at that folder or Hub id.
-    """
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(base, revision=revision, trust_remote_code=trust_remote_code)
-    except (OSError, ValueError) as error:
-        raise InputError(f"no tokenizer at {base!r}: {_first_line(error)}") from error
-    # Where the files are missing, transformers makes one without a vocabulary.
-    if not tokenizer.encode("yes no", add_special_tokens=False):
-        raise InputError(f"no tokenizer at {base!r}: its vocabulary is empty")
-    return tokenizer
 
 
 def load_base(
@@ -95,7 +53,7 @@ def load_base(
         InputError: there is no such model, its weights cannot be read, are not all there or are not numbers, or it is
             of a kind that cannot read a list as one sequence (`modeling.base_checks`).
     """
-    # Here, for they take seconds to import, and who needs only the tokenizer does not wait for them.
+    # Seconds to import, which who only puts LoRA on a model does not wait for.
     from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig
 
     bound_kernel_caches()
@@ -175,8 +133,6 @@ def keep_four_bit_exact(model: torch.nn.Module, dtype: torch.dtype) -> None:
     whatever type was asked for, by an operation that has no gradient. Training after a validation would go on with
     wrong gradients and say nothing.
     """
-    import bitsandbytes as bnb
-
     for module in model.modules():
         if isinstance(module, bnb.nn.Linear4bit):
             module.support_avx512bf16_for_cpu = False

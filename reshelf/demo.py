@@ -29,7 +29,7 @@ from reshelf.finetune.config import FinetuneConfig
 from reshelf.finetune.run import finetune
 from reshelf.inference.engines.engine import vllm_is_installed
 from reshelf.inference.reranker import Reranker
-from reshelf.modeling.checkpoint import SPEC_FILE
+from reshelf.modeling.spec import SPEC_FILE
 
 
 @dataclass

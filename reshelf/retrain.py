@@ -25,8 +25,8 @@ from reshelf.errors import DivergedError, InputError
 from reshelf.evaluation.promotion import FEWEST, PromoteConfig, finish_promotion, promote
 from reshelf.finetune.config import FinetuneConfig
 from reshelf.finetune.run import CONFIG, finetune, is_finished
-from reshelf.modeling.checkpoint import read_spec
 from reshelf.modeling.loading import check_base_exists
+from reshelf.modeling.spec import read_spec
 
 RESULT = "promotion.json"
 

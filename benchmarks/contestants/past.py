@@ -19,8 +19,10 @@ import torch
 from turns import Turns  # type: ignore[import-not-found]
 
 from reshelf import Reranker
-from reshelf.modeling.checkpoint import RerankerSpec, save_reranker
-from reshelf.modeling.loading import LoraConfig, ModelConfig, add_lora, load_base
+
+# Where past builds have them; today's files import them from `spec` and `config`.
+from reshelf.modeling.checkpoint import RerankerSpec, save_reranker  # type: ignore[attr-defined]
+from reshelf.modeling.loading import LoraConfig, ModelConfig, add_lora, load_base  # type: ignore[attr-defined]
 from reshelf.modeling.packing import pack
 from reshelf.modeling.score import attach_head, score
 from reshelf.prompts.builder import ListPrompt, PromptBuilder

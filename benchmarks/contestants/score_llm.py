@@ -21,9 +21,11 @@ from benchmarks.turns import Turns
 from benchmarks.workload import BASE, read_lists
 from reshelf.inference.engines.dense import write_dense
 from reshelf.inference.engines.vllm_engine import stop_llm
-from reshelf.modeling.checkpoint import RerankerSpec, TrainedReranker
-from reshelf.modeling.loading import ModelConfig, load_base
+from reshelf.modeling.checkpoint import TrainedReranker
+from reshelf.modeling.config import ModelConfig
+from reshelf.modeling.loading import load_base
 from reshelf.modeling.score import attach_head
+from reshelf.modeling.spec import RerankerSpec
 from reshelf.prompts.config import PromptConfig
 from reshelf.prompts.levels import FeatureLevels
 

@@ -19,9 +19,11 @@ from benchmarks.workload import BASE, read_lists
 from reshelf.inference.engines.transformers_engine import TransformersEngine
 from reshelf.inference.engines.vllm_engine import VllmEngine
 from reshelf.inference.engines.vllm_settings import VllmSettings
-from reshelf.modeling.checkpoint import RerankerSpec, TrainedReranker
-from reshelf.modeling.loading import ModelConfig, load_base, pick_device
+from reshelf.modeling.checkpoint import TrainedReranker
+from reshelf.modeling.config import ModelConfig
+from reshelf.modeling.loading import load_base, pick_device
 from reshelf.modeling.score import attach_head
+from reshelf.modeling.spec import RerankerSpec
 from reshelf.prompts.config import PromptConfig
 from reshelf.prompts.levels import FeatureLevels
 

@@ -20,7 +20,8 @@ from reshelf.finetune.losses.listnet import listnet
 from reshelf.finetune.packed_trainer import packed_arguments
 from reshelf.finetune.trainer import ListTrainer
 from reshelf.finetune.validation import METRIC
-from reshelf.modeling.loading import LoraConfig, ModelConfig, add_lora, load_base
+from reshelf.modeling.config import LoraConfig, ModelConfig
+from reshelf.modeling.loading import add_lora, load_base
 from reshelf.modeling.score import attach_head
 
 

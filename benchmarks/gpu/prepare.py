@@ -22,7 +22,7 @@ from reshelf.config import load_yaml
 from reshelf.data.dataset_folder import SPLITS, RankingData, load_dataset_folder, save_dataset_folder
 from reshelf.data.schema import Item, RankingList
 from reshelf.finetune.config import FinetuneConfig
-from reshelf.modeling.loading import load_tokenizer
+from reshelf.modeling.tokenizer import load_tokenizer
 from reshelf.modeling.vocabulary import cut_vocabulary
 from reshelf.prompts.builder import PromptBuilder
 from reshelf.prompts.levels import fit_levels

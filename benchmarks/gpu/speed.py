@@ -20,8 +20,9 @@ import torch
 
 from reshelf.finetune.losses.listnet import listnet
 from reshelf.inference.engines.transformers_engine import Budget, TransformersEngine
+from reshelf.modeling.config import LoraConfig, ModelConfig
 from reshelf.modeling.graphs import Graphs
-from reshelf.modeling.loading import LoraConfig, ModelConfig, add_lora, load_base, pick_device
+from reshelf.modeling.loading import add_lora, load_base, pick_device
 from reshelf.modeling.merge import merged
 from reshelf.modeling.packing import PackedBatch, pack
 from reshelf.modeling.score import attach_head, score

@@ -48,7 +48,8 @@ from reshelf.finetune.pretraining.session_text import (
 from reshelf.finetune.pretraining.tokenizer import train_tokenizer
 from reshelf.finetune.progress import LossProgress
 from reshelf.modeling.attention import SHARED_PREFIX
-from reshelf.modeling.loading import ModelConfig, load_base
+from reshelf.modeling.config import ModelConfig
+from reshelf.modeling.loading import load_base
 from reshelf.modeling.score import logits_at
 from reshelf.prompts.config import PromptConfig
 

@@ -23,7 +23,7 @@ from reshelf.data.dataset_folder import read_items
 from reshelf.errors import InputError
 from reshelf.inference.batch.output import Tally
 from reshelf.inference.batch.scorer import make_item_tokens
-from reshelf.modeling.checkpoint import read_reranker
+from reshelf.modeling.spec import read_reranker
 
 if TYPE_CHECKING:
     from reshelf.inference.batch.run import BatchJob

@@ -31,8 +31,8 @@ from reshelf.inference.engines.engine import Engine
 from reshelf.inference.engines.start import start_engine
 from reshelf.inference.ranking import NonFiniteScoreError, PreparedList, prepare, rank
 from reshelf.inference.rules import Rules
-from reshelf.modeling.checkpoint import read_reranker
 from reshelf.modeling.precision import Precision
+from reshelf.modeling.spec import read_reranker
 from reshelf.prompts.builder import PromptBuilder, Truncated
 from reshelf.prompts.config import PromptConfig
 from reshelf.prompts.item_tokens import ItemTokens, catalogue_tokens

@@ -139,18 +139,19 @@ class _ProgressSender:
 
 
 def _load(start: Start) -> Engine:
-    import torch
-
     from reshelf.inference.engines.engine import choose_engine
     from reshelf.inference.engines.transformers_engine import TransformersEngine
-    from reshelf.inference.engines.vllm_engine import VllmEngine
-    from reshelf.inference.engines.vllm_settings import VllmSettings, with_precision
-    from reshelf.modeling.checkpoint import load_reranker
 
     if choose_engine(start.engine, Path(start.model)) == "transformers":
         engine = TransformersEngine.load(Path(start.model), start.precision, start.device, start.trust_remote_code)
         engine.capture()
         return engine
+    import torch
+
+    from reshelf.inference.engines.vllm_engine import VllmEngine
+    from reshelf.inference.engines.vllm_settings import VllmSettings, with_precision
+    from reshelf.modeling.checkpoint import load_reranker
+
     trained = load_reranker(Path(start.model), start.device, start.trust_remote_code)
     # On a GPU one vLLM takes all of the memory: other adapters come into it. On a CPU its kernels for them are slow.
     usual = VllmSettings(lora="by_request" if torch.cuda.is_available() else "merged")

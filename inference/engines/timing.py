@@ -54,7 +54,7 @@ def time_engines(config: EnginesConfig) -> None:
     from reshelf.inference.engines.engine_process import EngineProcess
     from reshelf.inference.engines.messages import Start
     from reshelf.inference.reranker import find_reranker
-    from reshelf.modeling.checkpoint import read_reranker
+    from reshelf.modeling.spec import read_reranker
 
     if config.candidates < 1:
         raise InputError(f"candidates is {config.candidates}; give at least 1")
@@ -111,7 +111,7 @@ def _remembered_in(folder: Path) -> Path:
     """One file for a base, this machine's processors and the engines' versions."""
     import torch
 
-    from reshelf.modeling.checkpoint import base_identity, read_spec
+    from reshelf.modeling.spec import base_identity, read_spec
 
     spec = read_spec(folder, trust_remote_code=True)  # nothing of it runs here
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None

@@ -28,7 +28,8 @@ import torch
 from reshelf.errors import InputError
 from reshelf.inference.engines.dense import Dtype, write_dense
 from reshelf.inference.engines.vllm_settings import VllmSettings
-from reshelf.modeling.checkpoint import ADAPTER, TrainedReranker, reading_adapter
+from reshelf.modeling.checkpoint import TrainedReranker, reading_adapter
+from reshelf.modeling.spec import ADAPTER
 from reshelf.prompts.builder import ListPrompt
 
 _LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from importlib import import_module
+from types import ModuleType
 from typing import Any
 
 import uvicorn
@@ -28,6 +29,8 @@ from reshelf.inference.serving.connections import BoundedProtocol, ConnectionBou
 from reshelf.inference.serving.engine.served_engine import ServedEngine
 from reshelf.inference.serving.listen import check_certificate, renew_certificate, unix_socket
 from reshelf.inference.serving.log import log_as_json
+from reshelf.inference.serving.tenants import read_tenants
+from reshelf.modeling.lean_imports import absent
 
 logger = logging.getLogger("reshelf.serving")
 
@@ -47,10 +50,9 @@ def serve(config: ServeConfig) -> None:
         raise InputError(f"{config.data / 'items.parquet'} is not there; make the data set with `reshelf data`")
     if config.tls_cert is not None:
         check_certificate(config.tls_cert, config.tls_key)
+    if config.tenants is not None:
+        read_tenants(config.tenants)
     log_as_json(config.log_level)
-    # torch imports triton where it is installed. A server compiles nothing, and triton's bindings print a page of leaks
-    # when the process ends.
-    sys.modules.setdefault("triton", None)  # type: ignore[arg-type]
     # A terminal that goes away does not end a server; what SIGHUP asks of others, files that changed, is seen anyway.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     uvloop.run(_serve(config))
@@ -105,10 +107,20 @@ async def _serve(config: ServeConfig) -> None:
     engine = ServedEngine.of(config.model, config)
     engine.start()
     try:
-        assembly = await asyncio.to_thread(import_module, "reshelf.inference.serving.lifespan")
-        await _listen(config, assembly.running(config, engine))
+        application = await asyncio.to_thread(_application)
+        await _listen(config, application.running(config, engine))
     finally:
         await engine.close()
+
+
+def _application() -> ModuleType:
+    """`inference.serving.lifespan`, without torch: transformers' tokenizers do not need it, but load it and all that
+    generates text where they find it, which is five seconds and 400 MB of a process that multiplies no matrices."""
+    if "transformers" in sys.modules:  # of another caller, who may need it
+        return import_module("reshelf.inference.serving.lifespan")
+    logging.getLogger("transformers").addFilter(lambda record: "PyTorch was not found" not in str(record.msg))
+    with absent("torch"):
+        return import_module("reshelf.inference.serving.lifespan")
 
 
 def http_settings(app: Any, config: ServeConfig) -> uvicorn.Config:

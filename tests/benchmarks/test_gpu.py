@@ -20,7 +20,7 @@ from reshelf.config import load_yaml
 from reshelf.data.dataset_folder import RankingData, save_dataset_folder
 from reshelf.data.schema import Item, RankingList
 from reshelf.finetune.config import FinetuneConfig
-from reshelf.modeling.loading import load_tokenizer
+from reshelf.modeling.tokenizer import load_tokenizer
 from reshelf.modeling.vocabulary import WEIGHTS, cut_vocabulary
 
 FEATURES = ("bm25", "query_match", "query_chars", "query_cover", "query_topic", "teacher")

@@ -26,9 +26,11 @@ from reshelf.evaluation.run import evaluate
 from reshelf.inference.engines.transformers_engine import TransformersEngine
 from reshelf.inference.reranker import Reranker
 from reshelf.modeling.calibration import Calibration
-from reshelf.modeling.checkpoint import RerankerSpec, save_reranker
-from reshelf.modeling.loading import LoraConfig, ModelConfig, add_lora, load_base
+from reshelf.modeling.checkpoint import save_reranker
+from reshelf.modeling.config import LoraConfig, ModelConfig
+from reshelf.modeling.loading import add_lora, load_base
 from reshelf.modeling.score import attach_head
+from reshelf.modeling.spec import RerankerSpec
 from reshelf.prompts.builder import PromptBuilder
 from reshelf.prompts.config import PromptConfig
 from reshelf.prompts.levels import FeatureLevels

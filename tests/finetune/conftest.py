@@ -15,7 +15,7 @@ from reshelf.finetune.config import FinetuneConfig, OptimizerConfig
 from reshelf.finetune.pretraining.pretrain import ShapeConfig, new_model
 from reshelf.finetune.pretraining.session_text import LoggedSource, vocabulary_text
 from reshelf.finetune.pretraining.tokenizer import train_tokenizer
-from reshelf.modeling.loading import LoraConfig, ModelConfig
+from reshelf.modeling.config import LoraConfig, ModelConfig
 from reshelf.prompts.config import PromptConfig
 
 sys.path.insert(0, str(Path(__file__).parent))  # for loss_cases

@@ -18,7 +18,7 @@ from reshelf.finetune.config import FinetuneConfig
 from reshelf.finetune.run import finetune
 from reshelf.inference.reranker import RankedList, Reranker
 from reshelf.modeling.calibration import Calibration
-from reshelf.modeling.checkpoint import read_spec
+from reshelf.modeling.spec import read_spec
 
 
 def short(config: FinetuneConfig, **changes: Any) -> FinetuneConfig:

@@ -22,7 +22,7 @@ from reshelf.config import config_text, load_yaml
 from reshelf.finetune.config import FinetuneConfig
 from reshelf.finetune.run import finetune
 from reshelf.modeling.calibration import Calibration
-from reshelf.modeling.checkpoint import read_spec
+from reshelf.modeling.spec import read_spec
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = sorted((ROOT / "finetune" / "accelerate").glob("*.yaml"))

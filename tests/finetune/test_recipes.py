@@ -17,7 +17,8 @@ from reshelf.finetune.config import FinetuneConfig
 from reshelf.finetune.losses.listnet import listnet
 from reshelf.finetune.run import finetune
 from reshelf.modeling.checkpoint import load_reranker
-from reshelf.modeling.loading import LoraConfig, add_lora, load_base
+from reshelf.modeling.config import LoraConfig
+from reshelf.modeling.loading import add_lora, load_base
 from reshelf.modeling.packing import pack
 from reshelf.modeling.score import attach_head, score
 from reshelf.prompts.builder import PromptBuilder

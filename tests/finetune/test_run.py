@@ -24,8 +24,9 @@ from reshelf.data.signals.kept import FOLDER, keep_signals, open_signals
 from reshelf.errors import InputError
 from reshelf.finetune.config import FinetuneConfig
 from reshelf.finetune.run import finetune
-from reshelf.modeling.checkpoint import load_reranker, read_spec
+from reshelf.modeling.checkpoint import load_reranker
 from reshelf.modeling.lift import Lift
+from reshelf.modeling.spec import read_spec
 from tests.finetune.curves import valid_and_kept
 
 KILL = """

@@ -15,9 +15,11 @@ from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
 from reshelf.data.schema import Event, Item, RankingList
 from reshelf.modeling.calibration import Calibration
-from reshelf.modeling.checkpoint import RerankerSpec, save_reranker
-from reshelf.modeling.loading import LoraConfig, ModelConfig, add_lora, load_base
+from reshelf.modeling.checkpoint import save_reranker
+from reshelf.modeling.config import LoraConfig, ModelConfig
+from reshelf.modeling.loading import add_lora, load_base
 from reshelf.modeling.score import attach_head
+from reshelf.modeling.spec import RerankerSpec
 from reshelf.prompts.builder import PromptBuilder
 from reshelf.prompts.config import PromptConfig
 from reshelf.prompts.levels import FeatureLevels

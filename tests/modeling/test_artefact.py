@@ -13,8 +13,10 @@ import pytest
 
 from reshelf.errors import InputError
 from reshelf.modeling.artefact import check_artefact, check_base_name
-from reshelf.modeling.checkpoint import RerankerSpec, load_reranker, read_spec, save_reranker
-from reshelf.modeling.loading import LoraConfig, ModelConfig, add_lora, load_base
+from reshelf.modeling.checkpoint import load_reranker, save_reranker
+from reshelf.modeling.config import LoraConfig, ModelConfig
+from reshelf.modeling.loading import add_lora, load_base
+from reshelf.modeling.spec import RerankerSpec, read_spec
 from reshelf.prompts.config import PromptConfig
 from reshelf.prompts.levels import FeatureLevels
 

@@ -15,7 +15,8 @@ from reshelf.modeling import attention_pieces
 from reshelf.modeling.attention import SHARED_PREFIX, shared_prefix_attention
 from reshelf.modeling.attention_flex import flex
 from reshelf.modeling.attention_pieces import pieces
-from reshelf.modeling.loading import LoraConfig, add_lora
+from reshelf.modeling.config import LoraConfig
+from reshelf.modeling.loading import add_lora
 from reshelf.modeling.packing import Layout, pack
 from reshelf.modeling.score import score
 from reshelf.prompts.builder import ListPrompt, Truncated

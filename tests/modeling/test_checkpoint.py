@@ -19,17 +19,13 @@ from reshelf.data.hashes import folder_sha256
 from reshelf.data.schema import Item, RankingList
 from reshelf.errors import InputError
 from reshelf.finetune.pretraining.tokenizer import train_tokenizer
-from reshelf.modeling.checkpoint import (
-    RerankerSpec,
-    base_identity,
-    fingerprint,
-    load_reranker,
-    read_spec,
-    save_reranker,
-)
-from reshelf.modeling.loading import LoraConfig, ModelConfig, add_lora, load_base, load_tokenizer
+from reshelf.modeling.checkpoint import load_reranker, save_reranker
+from reshelf.modeling.config import LoraConfig, ModelConfig
+from reshelf.modeling.loading import add_lora, load_base
 from reshelf.modeling.packing import pack
 from reshelf.modeling.score import attach_head, score
+from reshelf.modeling.spec import RerankerSpec, base_identity, fingerprint, read_spec
+from reshelf.modeling.tokenizer import load_tokenizer
 from reshelf.prompts.builder import PromptBuilder
 from reshelf.prompts.config import PromptConfig
 from reshelf.prompts.levels import FeatureLevels
@@ -145,7 +141,7 @@ class TestFingerprint:
     def test_one_that_never_saw_missing_numbers_is_what_it_was_before_there_were_any(
         self, folder: Path, saved: tuple[Path, np.ndarray]
     ) -> None:
-        later = ("context", "context_tokens", "memory_tokens")
+        later = ("context", "context_tokens", "memory_tokens", "feature_names")
         before = {name: value for name, value in asdict(PROMPT).items() if name not in later}
         prompt = json.dumps([before, {"edges": LEVELS.edges}], sort_keys=True)
         assert read_spec(folder).fingerprint["prompt"] == hashlib.sha256(prompt.encode()).hexdigest()
@@ -159,10 +155,10 @@ class TestFingerprint:
         refused(folder, "the template and the prompt is not what")
 
     def test_another_template(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        from reshelf.modeling import checkpoint
+        from reshelf.modeling import spec
 
-        source = checkpoint.template_source
-        monkeypatch.setattr(checkpoint, "template_source", lambda config: source(config).replace("=>", "->"))
+        source = spec.template_source
+        monkeypatch.setattr(spec, "template_source", lambda config: source(config).replace("=>", "->"))
         refused(folder, "the template is not what")
 
     def test_another_tokenizer(self, folder: Path) -> None:

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from reshelf.modeling import attention, attention_varlen
 from reshelf.modeling.attention_varlen import VarlenCall
+from reshelf.modeling.config import LoraConfig
 from reshelf.modeling.fused import fuse_elementwise
 from reshelf.modeling.graphs import Graphs, Size, filled, row_size, size_of
-from reshelf.modeling.loading import LoraConfig, add_lora
+from reshelf.modeling.loading import add_lora
 from reshelf.modeling.packing import pack
 from reshelf.modeling.score import score
 from reshelf.prompts.builder import ListPrompt

@@ -31,10 +31,12 @@ from transformers import (
 from reshelf.data.schema import Item, RankingList
 from reshelf.errors import InputError
 from reshelf.finetune.pretraining.tokenizer import train_tokenizer
-from reshelf.modeling.checkpoint import fingerprint
-from reshelf.modeling.loading import LoraConfig, ModelConfig, add_lora, load_base, load_tokenizer
+from reshelf.modeling.config import LoraConfig, ModelConfig
+from reshelf.modeling.loading import add_lora, load_base
 from reshelf.modeling.packing import pack
 from reshelf.modeling.score import attach_head, score
+from reshelf.modeling.spec import fingerprint
+from reshelf.modeling.tokenizer import load_tokenizer
 from reshelf.prompts.builder import ListPrompt, PromptBuilder
 from reshelf.prompts.config import PromptConfig
 from reshelf.prompts.levels import FeatureLevels
@@ -156,7 +158,7 @@ class TestWhatCannotBeABase:
     ) -> None:
         (tmp_path / "models").mkdir()
         monkeypatch.chdir(tmp_path)
-        monkeypatch.setattr("reshelf.modeling.loading.AutoTokenizer", None)  # whoever asks the Hub fails
+        monkeypatch.setattr("reshelf.modeling.tokenizer.AutoTokenizer", None)  # whoever asks the Hub fails
         with pytest.raises(InputError, match=r"not a model folder.* `reshelf pretrain`"):
             load_base(ModelConfig(base=base), "cpu")
 

@@ -9,7 +9,8 @@ import pytest
 import torch
 from peft.tuners.lora import LoraLayer
 
-from reshelf.modeling.loading import LoraConfig, ModelConfig, add_lora, load_base
+from reshelf.modeling.config import LoraConfig, ModelConfig
+from reshelf.modeling.loading import add_lora, load_base
 from reshelf.modeling.packing import pack
 from reshelf.modeling.score import attach_head, score
 from reshelf.prompts.builder import ListPrompt, Truncated

@@ -9,7 +9,8 @@ import bitsandbytes as bnb
 import pytest
 import torch
 
-from reshelf.modeling.loading import LoraConfig, compute_in_input_dtype
+from reshelf.modeling.config import LoraConfig
+from reshelf.modeling.loading import compute_in_input_dtype
 from reshelf.modeling.low_rank import dropout, fuse_updates
 
 

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from reshelf.cli import main
-from reshelf.modeling.checkpoint import read_spec
+from reshelf.modeling.spec import read_spec
 
 KINDS = {
     "en": ["mug", "lamp", "rug", "chair", "plate", "towel"],
@@ -74,7 +74,7 @@ def write_shop(folder: Path, language: str, products: int, lists: int, shown: in
 def test_from_csv_to_a_served_model(language: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     mapping = write_shop(tmp_path / "shop", language, products=90, lists=120)
     out = tmp_path / "out"
-    command = ["quickstart", str(mapping), "--root", str(mapping.parent), "--out", str(out), "--minutes", "0.2"]
+    command = ["quickstart", str(mapping), "--root", str(mapping.parent), "--out", str(out), "--minutes", "0.1"]
     assert main(command) == 0, capsys.readouterr().err
     said = capsys.readouterr().out
     assert "There is no GPU" in said or "There is a GPU" in said
@@ -103,27 +103,34 @@ def test_from_csv_to_a_served_model(language: str, tmp_path: Path, capsys: pytes
 
 KILL = """
 import os, signal, sys
-from pathlib import Path
 import reshelf.quickstart as quickstart
 from reshelf.cli import main
-name, command = sys.argv[1], sys.argv[2:]
-original = getattr(quickstart, name)
-def killing(*args, **kwargs):
-    callbacks = kwargs.get("callbacks", ())
-    if any(isinstance(one, quickstart.StopAt) for one in callbacks):
-        from transformers import TrainerCallback
-        class Kill(TrainerCallback):
-            def on_step_end(self, args, state, control, **_):
-                if state.global_step == 3:
-                    os.kill(os.getpid(), signal.SIGKILL)
-        return original(*args, callbacks=[*callbacks, Kill()])
-    found = original(*args, **kwargs)
-    if name not in ("pretrain", "finetune"):
-        os.kill(os.getpid(), signal.SIGKILL)
-    return found
-setattr(quickstart, name, killing)
-main(command)
+
+def kill(name):
+    original = getattr(quickstart, name)
+    def killing(*args, **kwargs):
+        callbacks = kwargs.get("callbacks", ())
+        if any(isinstance(one, quickstart.StopAt) for one in callbacks):
+            from transformers import TrainerCallback
+            class Kill(TrainerCallback):
+                def on_step_end(self, args, state, control, **_):
+                    if state.global_step == 3:
+                        os.kill(os.getpid(), signal.SIGKILL)
+            return original(*args, callbacks=[*callbacks, Kill()])
+        found = original(*args, **kwargs)
+        if name not in ("pretrain", "finetune"):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return found
+    setattr(quickstart, name, killing)
+
+for line in sys.stdin:
+    if not (child := os.fork()):
+        os.dup2(2, 1)
+        kill(line.strip())
+        os._exit(main(sys.argv[1:]))
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
+"""Of one process, which imports the libraries: for every step that it reads the name of, another one, killed there."""
 
 
 @pytest.mark.slow
@@ -131,13 +138,21 @@ def test_killed_at_any_step_and_repeated(tmp_path: Path, capsys: pytest.CaptureF
     mapping = write_shop(tmp_path / "shop", "en", products=90, lists=120)
     out = tmp_path / "out"
     command = ["quickstart", str(mapping), "--root", str(mapping.parent), "--out", str(out), "--minutes", "0.1"]
-    for name in ("import_folder", "pretrain", "finetune", "evaluate"):
-        done = subprocess.run([sys.executable, "-c", KILL, name, *command], capture_output=True, text=True)
-        assert done.returncode == -signal.SIGKILL, done.stderr
-        assert not (out / "model" / "reshelf.json").exists() or name == "evaluate"
-        if name == "import_folder":  # as on a machine that was much faster when it was measured
-            plan = json.loads((out / "quickstart.json").read_text())
-            (out / "quickstart.json").write_text(json.dumps(plan | {"texts": 10**6}))
+    killing = [sys.executable, "-c", KILL, *command]
+    said = tmp_path / "said"
+    with (
+        said.open("w") as stderr,
+        subprocess.Popen(killing, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr, text=True) as process,
+    ):
+        assert process.stdin is not None
+        assert process.stdout is not None
+        for name in ("import_folder", "pretrain", "finetune", "evaluate"):
+            print(name, file=process.stdin, flush=True)
+            assert process.stdout.readline() == f"{-signal.SIGKILL}\n", said.read_text()
+            assert not (out / "model" / "reshelf.json").exists() or name == "evaluate"
+            if name == "import_folder":  # as on a machine that was much faster when it was measured
+                plan = json.loads((out / "quickstart.json").read_text())
+                (out / "quickstart.json").write_text(json.dumps(plan | {"texts": 10**6}))
     assert main(command) == 0, capsys.readouterr().err
     assert (out / "report.json").is_file()
     assert not [path.name for path in out.iterdir() if path.name.startswith(".")]

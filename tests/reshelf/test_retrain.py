@@ -14,7 +14,7 @@ from reshelf.cli import main
 from reshelf.data.atomic import locked_folder
 from reshelf.data.marketplace import MarketplaceConfig, Simulator
 from reshelf.finetune.run import finetune
-from reshelf.modeling.checkpoint import read_spec
+from reshelf.modeling.spec import read_spec
 
 SHOP = MarketplaceConfig(
     seed=3, items_per_category=12, candidates=6, lists_per_shopper=1, history_min=2, history_max=3, position_bias=0.3,

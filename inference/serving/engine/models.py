@@ -34,7 +34,7 @@ from reshelf.inference.serving.engine.queue import ListScores
 from reshelf.inference.serving.engine.served_engine import ServedEngine
 from reshelf.inference.serving.log import log_once_a_minute
 from reshelf.inference.serving.tenants import Tenants, file_version
-from reshelf.modeling.checkpoint import ADAPTER, SPEC_FILE, base_identity, read_reranker
+from reshelf.modeling.spec import ADAPTER, SPEC_FILE, base_identity, read_reranker
 from reshelf.prompts.builder import ListPrompt
 
 logger = logging.getLogger("reshelf.serving")
@@ -73,8 +73,9 @@ class ServedModel:
         self.sha256 = folder_sha256(folder, SPEC_FILE, ADAPTER)[:16]
         """What tells it from the reranker that was in the folder before."""
         lift = self.spec.lift
-        self.warning = None if lift is None or lift.helps else lift.sentence(self.spec.prompt.language)
-        """Where it does not beat first-stage order."""
+        helps = lift is None or lift.helps_at(config.personalization)
+        self.warning = None if lift is None or helps else lift.sentence(self.spec.prompt.language)
+        """Where it does not beat first-stage order, nor is blended with it so that it does."""
         if self.warning:
             logger.warning("model does not beat first-stage order", extra={"model": self.name, "found": self.warning})
         self.builder = self.spec.builder(tokenizer, catalogue)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -25,11 +26,11 @@ from reshelf.data.schema import Item, RankingList
 pytestmark = pytest.mark.slow
 
 MEASURED = """
-import resource, sys
+import json, resource, sys
 from reshelf.cli import main
-code = main(sys.argv[1:])
-print("peak MiB", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
-sys.exit(code)
+for words in json.loads(sys.argv[1]):
+    assert main(words) == 0
+    print("peak MiB", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 """
 
 
@@ -148,12 +149,14 @@ def test_killed_at_random_and_resumed(job: list[str], whole: Path, tmp_path: Pat
 
 def test_memory_does_not_grow_with_the_lists(words: list[str], tmp_path: Path) -> None:
     """Ten times the lists, most of them with words of their own, in one row group: the same peak."""
-    peaks = []
+    jobs = []
     for count in (200, 2000):
-        write_records(tmp_path / "lists.parquet", short_lists(count), LIST_SCHEMA)
-        job = [*words, "--lists", str(tmp_path / "lists.parquet"), "--shard_lists", "100"]
-        said = finish([*job, "--out", str(tmp_path / str(count))], ("-c", MEASURED))
-        peaks.append(float(said.rpartition("peak MiB")[2]))
+        lists = tmp_path / f"{count}.parquet"
+        write_records(lists, short_lists(count), LIST_SCHEMA)
+        jobs.append([*words, "--lists", str(lists), "--shard_lists", "100", "--out", str(tmp_path / str(count))])
+    said = finish([json.dumps(jobs)], ("-c", MEASURED))
+    peaks = [float(one) for one in re.findall(r"peak MiB (\S+)", said)]
+    assert len(peaks) == 2
     assert peaks[1] < peaks[0] + 40
 
 

@@ -18,10 +18,12 @@ from reshelf.inference.engines.transformers_engine import TransformersEngine
 from reshelf.inference.engines.vllm_settings import VllmSettings, with_precision
 from reshelf.metrics.ndcg import ndcg
 from reshelf.modeling import precision as precisions
-from reshelf.modeling.checkpoint import RerankerSpec, load_reranker, save_reranker
-from reshelf.modeling.loading import LoraConfig, ModelConfig, add_lora, load_base
+from reshelf.modeling.checkpoint import load_reranker, save_reranker
+from reshelf.modeling.config import LoraConfig, ModelConfig
+from reshelf.modeling.loading import add_lora, load_base
 from reshelf.modeling.precision import choose_precision
 from reshelf.modeling.score import attach_head
+from reshelf.modeling.spec import RerankerSpec
 from reshelf.prompts.builder import ListPrompt, PromptBuilder
 from reshelf.prompts.config import PromptConfig
 from reshelf.prompts.levels import FeatureLevels

@@ -16,7 +16,7 @@ from reshelf.errors import InputError
 from reshelf.inference.export import run as module
 from reshelf.inference.export.run import ExportConfig, ExportMismatchError, export
 from reshelf.inference.export.verify import compare
-from reshelf.modeling.checkpoint import read_spec
+from reshelf.modeling.spec import read_spec
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ from reshelf.finetune.config import FinetuneConfig, OptimizerConfig
 from reshelf.finetune.pretraining.tokenizer import train_tokenizer
 from reshelf.finetune.run import finetune
 from reshelf.inference.export.run import ExportConfig, export
-from reshelf.modeling.loading import LoraConfig, ModelConfig
+from reshelf.modeling.config import LoraConfig, ModelConfig
 from reshelf.prompts.config import PromptConfig
 
 OWN: dict[str, dict[str, Any]] = {

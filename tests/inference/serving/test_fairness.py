@@ -9,7 +9,8 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from reshelf.inference.serving.history_redis import RedisHistory
 from reshelf.inference.serving.rates import Rate, Rates, duration_s
 from reshelf.inference.serving.refusals import RefusedError
 from reshelf.inference.serving.tenants import Tenant
-from tests.inference.serving.server import Server, until
+from tests.inference.serving.server import Server, stop_after, until
 from tests.inference.serving.test_tenants import make_key
 
 
@@ -195,8 +196,38 @@ def test_a_tenant_within_its_rate_is_ranked_while_another_one_floods(
     assert server.close() == 0
 
 
-def test_who_hangs_up_frees_the_place(serve: Any, tmp_path: Path) -> None:
-    server: Server = serve(tmp_path, "--limits.requests", 3)
+@pytest.fixture(scope="module")
+def small(serve: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """With places for three requests."""
+    with stop_after():
+        running: Server = serve(tmp_path_factory.mktemp("small"), "--limits.requests", 3)
+        yield running
+        assert running.close() == 0
+
+
+def test_above_the_configured_load_it_says_when_to_come_again(small: Server) -> None:
+    server, documents = small, ["mug", "coat"]
+    engine = server.engine_pid()
+    os.kill(engine, signal.SIGSTOP)
+    try:
+        with ThreadPoolExecutor(3) as pool:
+            accepted = [pool.submit(server.rerank, query="coat", documents=documents) for _ in range(3)]
+            until(lambda: "reshelf_queue_depth 3.0" in server.http.get("/metrics").text, 20)
+            for _ in range(3):
+                refused = server.rerank(query="coat", documents=documents)
+                assert refused.status_code == 429
+                assert int(refused.headers["Retry-After"]) >= 1
+            os.kill(engine, signal.SIGCONT)
+            replies = [one.result() for one in accepted]
+    finally:
+        os.kill(engine, signal.SIGCONT)
+    for reply in [*replies, server.rerank(query="coat", documents=documents)]:
+        assert reply.status_code == 200
+        assert "fallback" not in reply.json()["meta"]
+
+
+def test_who_hangs_up_frees_the_place(small: Server) -> None:
+    server = small
     engine = server.engine_pid()
     os.kill(engine, signal.SIGSTOP)
     try:
@@ -222,4 +253,3 @@ def test_who_hangs_up_frees_the_place(serve: Any, tmp_path: Path) -> None:
     assert "fallback" not in server.rerank(query="coat", documents=["mug", "coat"]).json()["meta"]
     reply = server.rerank(query="coat", documents=["mug"], deadline_ms=1e6)
     assert (reply.status_code, reply.json()["field"]) == (422, "deadline_ms")
-    assert server.close() == 0

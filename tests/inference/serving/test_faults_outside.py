@@ -107,7 +107,7 @@ def test_redis_is_killed_under_load_and_comes_back(serve: Any, tmp_path: Path, c
 
 
 def test_a_full_disk_costs_new_events_only(serve: Any, tmp_path: Path) -> None:
-    """Over a Unix socket."""
+    """Over a Unix socket. What was acknowledged is on the disk, also when the server is killed."""
     server: Server = serve(tmp_path, "--uds", tmp_path / "socket")
     assert server.url == f"unix:{tmp_path / 'socket'}"
     with Client(server.url, retries=0) as client:

@@ -12,7 +12,7 @@ from reshelf.data.schema import Event, Item
 from reshelf.inference.assembly import assemble
 from reshelf.inference.ranking import prepare
 from reshelf.inference.serving.engine.models import Models
-from reshelf.modeling.checkpoint import read_reranker
+from reshelf.modeling.spec import read_reranker
 from reshelf.prompts.builder import PromptBuilder
 
 

@@ -35,7 +35,7 @@ from reshelf.inference.batch.run import BatchConfig, batch
 from reshelf.inference.client import Client
 from reshelf.inference.refresh_signals import RefreshConfig, refresh
 from reshelf.inference.reranker import Reranker
-from reshelf.modeling.checkpoint import read_reranker
+from reshelf.modeling.spec import read_reranker
 from reshelf.prompts.levels import fit_levels
 from tests.inference.conftest import make_reranker
 from tests.inference.serving.server import Server, until

@@ -8,6 +8,8 @@ import os
 import shutil
 import signal
 import threading
+import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,26 +24,37 @@ from reshelf.inference.client import Client, ServiceError
 from reshelf.inference.reranker import Reranker
 from reshelf.inference.serving.config import ServeConfig
 from reshelf.inference.serving.engine.models import ServedModel
-from reshelf.modeling.checkpoint import BASE, SPEC_FILE
+from reshelf.modeling.spec import ADAPTER, BASE, SPEC_FILE
 from tests.inference.serving.server import Server, until
 from tests.inference.serving.test_tenants import DOCUMENTS, make_key
 
 QUERY = "blue wool coat"
 
 
+@dataclass
+class House:
+    """A server with a tenant by its own model, one by a model over the same base, and one whose model is not there."""
+
+    server: Server
+    own_folder: Path
+    other_folder: Path
+    tenants: Path
+    keys: dict[str, str]
+
+
 @pytest.fixture
-def tenants_folder(other_folder: Path, tmp_path: Path) -> Path:
-    """A tenant's reranker over the base of the server's own."""
-    return Path(shutil.copytree(other_folder, tmp_path / "other"))
-
-
-@pytest.fixture(params=["the same base", "another base"])
-def any_folder(request: pytest.FixtureRequest, tenants_folder: Path) -> tuple[Path, int]:
-    """A tenant's reranker, and how many engines serve it beside the server's own."""
-    if request.param == "the same base":
-        return tenants_folder, 0
-    put_over_another_base(tenants_folder)
-    return tenants_folder, 1
+def house(
+    serve: Any, tmp_path: Path, reranker_folder: Path, other_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> House:
+    own, other = (Path(shutil.copytree(one, tmp_path / one.name)) for one in (reranker_folder, other_folder))
+    file = tmp_path / "tenants.yaml"
+    models: dict[str, tuple[str, ...]] = {
+        "a": (),
+        "b": ("--model", str(other)),
+        "c": ("--model", str(tmp_path / "none")),
+    }
+    keys = {name: make_key(file, capsys, name, *flags) for name, flags in models.items()}
+    return House(serve(tmp_path, "--model", own, "--tenants", file), own, other, file, keys)
 
 
 def put_over_another_base(folder: Path) -> None:
@@ -68,75 +81,72 @@ def served(client: Client, **fields: Any) -> list[float] | None:
     return None if reply.meta.fallback else [one.score or 0.0 for one in reply.results]
 
 
-def test_a_tenants_model_comes_changes_and_goes_without_a_restart(
-    serve: Any, tmp_path: Path, reranker_folder: Path, any_folder: tuple[Path, int], catalogue: dict[str, Item],
-    capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
-    other_folder, further = any_folder
-    later_folder = Path(shutil.copytree(other_folder, tmp_path / "later"))
-    shutil.copytree(reranker_folder / "adapter", later_folder / "adapter", dirs_exist_ok=True)
-    file = tmp_path / "tenants.yaml"
-    keys = {"a": make_key(file, capsys, "a"), "b": make_key(file, capsys, "b", "--model", str(other_folder))}
-    expected = {folder: offline(folder, catalogue) for folder in (reranker_folder, other_folder, later_folder)}
-    assert expected[reranker_folder] != pytest.approx(expected[other_folder], abs=0.01)
-    server: Server = serve(tmp_path, "--tenants", file)
-    own, other, later = (pytest.approx(expected[folder], abs=1e-4) for folder in expected)
-    with Client(server.url, keys["a"]) as a, Client(server.url, keys["b"]) as b:
-        until(lambda: served(b) is not None, 60)
-        assert served(a) == own
-        assert served(b) == other
-        # Nobody reaches another's by naming it.
-        assert served(a, model=str(other_folder)) == served(a, model="other") == own
-        assert len(server.engine_pids()) == 1 + further
+def change_and_leave(
+    house: House, a: Client, b: Client, own: Any, other: Any, catalogue: dict[str, Item], further: int
+) -> None:
+    """A tenant's model breaks, becomes a new one under load, and is named no more.
 
-        # A broken model changes nothing.
-        spec = other_folder / "reshelf.json"
-        held = spec.read_text()
-        spec.write_text("{")
-        until(lambda: "model not loaded" in server.said(), 30)
-        assert served(b) == other
-        # A new one takes over, and no list in between goes without an order.
-        shutil.copytree(reranker_folder / "adapter", other_folder / "adapter", dirs_exist_ok=True)
-        partial = spec.with_suffix(".partial")
-        partial.write_text(held)
-        os.replace(partial, spec)
-        seen: list[list[float] | None] = []
-        swapped = threading.Event()
+    Args:
+        own: scores by the server's own model.
+        other: those by the tenant's, as it is.
+        further: engines beside the server's own.
+    """
+    server, folder, spec = house.server, house.other_folder, house.other_folder / SPEC_FILE
+    new = Path(shutil.copytree(folder, folder.with_name("later")))
+    shutil.copytree(house.own_folder / ADAPTER, new / ADAPTER, dirs_exist_ok=True)
+    later = pytest.approx(offline(new, catalogue), abs=1e-4)
 
-        def load() -> None:
-            while not swapped.is_set():
-                seen.append(served(b))
+    def failures() -> int:
+        return sum(line["message"] == "model not loaded" and line["model"] == folder.name for line in server.lines())
 
-        threads = [threading.Thread(target=load) for _ in range(4)]
-        for thread in threads:
-            thread.start()
-        until(lambda: seen and seen[-1] == later, 60)
-        until(lambda: len(server.engine_pids()) == 1 + further, 30)
-        swapped.set()
-        for thread in threads:
-            thread.join()
-        assert all(scores in (later, other) for scores in seen)
+    # A broken model changes nothing.
+    before, held = failures(), spec.read_text()
+    spec.write_text("{")
+    until(lambda: failures() > before, 30)
+    assert served(b) == other
+    # A new one takes over, and no list in between goes without an order.
+    seen: list[list[float] | None] = []
+    swapped = threading.Event()
 
-        # A tenant that names none any more has the server's own, and the engine nobody needs ends.
-        entries = yaml.safe_load(file.read_text())["tenants"]
-        file.write_text(yaml.safe_dump({"tenants": [entry | {"model": ""} for entry in entries]}))
-        until(lambda: len(server.engine_pids()) == 1, 30)
-        assert served(a) == own
-        assert served(b) == own
-    assert server.close() == 0
+    def load() -> None:
+        while not swapped.is_set():
+            seen.append(served(b))
+            time.sleep(0.02)  # what is loaded meanwhile needs a core
+
+    threads = [threading.Thread(target=load) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    until(lambda: other in seen, 30)
+    shutil.copytree(new / ADAPTER, folder / ADAPTER, dirs_exist_ok=True)
+    partial = spec.with_suffix(".partial")
+    partial.write_text(held)
+    os.replace(partial, spec)
+    until(lambda: seen and seen[-1] == later, 60)
+    until(lambda: len(server.engine_pids()) == 1 + further, 30)
+    swapped.set()
+    for thread in threads:
+        thread.join()
+    assert all(scores in (later, other) for scores in seen)
+
+    # A tenant that names none any more has the server's own, and the engine nobody needs ends.
+    entries = yaml.safe_load(house.tenants.read_text())["tenants"]
+    house.tenants.write_text(yaml.safe_dump({"tenants": [entry | {"model": ""} for entry in entries]}))
+    until(lambda: len(server.engine_pids()) == 1, 30)
+    until(lambda: served(b) == own, 30)
+    assert served(a) == own
 
 
-def test_an_engine_that_died_has_its_adapters_again_and_a_model_that_is_not_there_costs_no_other(
-    serve: Any, tmp_path: Path, reranker_folder: Path, tenants_folder: Path, catalogue: dict[str, Item],
-    capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
-    file = tmp_path / "tenants.yaml"
-    keys = {"a": make_key(file, capsys, "a"), "b": make_key(file, capsys, "b", "--model", str(tenants_folder))}
-    nobodys = make_key(file, capsys, "c", "--model", str(tmp_path / "none"))
-    own, other = (pytest.approx(offline(one, catalogue), abs=1e-4) for one in (reranker_folder, tenants_folder))
-    server: Server = serve(tmp_path, "--tenants", file)
-    with Client(server.url, keys["a"]) as a, Client(server.url, keys["b"]) as b:
+@pytest.mark.slow
+def test_a_tenants_model_comes_changes_and_goes_without_a_restart(house: House, catalogue: dict[str, Item]) -> None:
+    """And an engine that died has its adapters again."""
+    server = house.server
+    own, other = (pytest.approx(offline(one, catalogue), abs=1e-4) for one in (house.own_folder, house.other_folder))
+    with Client(server.url, house.keys["a"]) as a, Client(server.url, house.keys["b"]) as b:
         until(lambda: served(b) == other, 60)
+        assert served(a) == own
+        assert served(a) != other
+        # Nobody reaches another's by naming it.
+        assert served(a, model=str(house.other_folder)) == served(a, model="other") == own
         pid = server.engine_pid()
         os.kill(pid, signal.SIGKILL)
         until(lambda: served(b) is None, 10)
@@ -144,37 +154,34 @@ def test_an_engine_that_died_has_its_adapters_again_and_a_model_that_is_not_ther
         assert server.engine_pid() != pid
         assert served(b) == other
         assert served(a) == own
-    assert "model not loaded" in server.said()
-    with Client(server.url, nobodys) as c:
-        reply = c.rerank(QUERY, DOCUMENTS)
-        assert reply.meta.fallback == "engine_down"
-        assert [one.index for one in reply.results] == list(range(len(DOCUMENTS)))
-        with pytest.raises(ServiceError, match="empty text"):
-            c.rerank(QUERY, [""])
+        # A model that is not there costs no other.
+        until(lambda: any(line.get("model") == "none" for line in server.lines()), 10)
+        with Client(server.url, house.keys["c"]) as c:
+            reply = c.rerank(QUERY, DOCUMENTS)
+            assert reply.meta.fallback == "engine_down"
+            assert [one.index for one in reply.results] == list(range(len(DOCUMENTS)))
+            with pytest.raises(ServiceError, match="empty text"):
+                c.rerank(QUERY, [""])
+        change_and_leave(house, a, b, own, other, catalogue, further=0)
     assert server.close() == 0
 
 
 @pytest.mark.slow
-def test_the_servers_own_over_another_base_takes_no_tenant_with_it(
-    serve: Any, tmp_path: Path, reranker_folder: Path, tenants_folder: Path, catalogue: dict[str, Item],
-    capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
-    """The adapter that was over the former base goes on, in an engine with that base."""
-    own_folder = Path(shutil.copytree(reranker_folder, tmp_path / "own"))
-    file = tmp_path / "tenants.yaml"
-    keys = {"a": make_key(file, capsys, "a"), "b": make_key(file, capsys, "b", "--model", str(tenants_folder))}
-    other = pytest.approx(offline(tenants_folder, catalogue), abs=1e-4)
-    server: Server = serve(tmp_path, "--model", own_folder, "--tenants", file)
-    with Client(server.url, keys["a"]) as a, Client(server.url, keys["b"]) as b:
+def test_the_servers_own_over_another_base_takes_no_tenant_with_it(house: House, catalogue: dict[str, Item]) -> None:
+    """The adapter that was over the former base goes on, in an engine with that base; it changes and goes there too."""
+    server = house.server
+    other = pytest.approx(offline(house.other_folder, catalogue), abs=1e-4)
+    with Client(server.url, house.keys["a"]) as a, Client(server.url, house.keys["b"]) as b:
         until(lambda: served(b) == other, 60)
         assert len(server.engine_pids()) == 1
-        put_over_another_base(own_folder)
-        now = pytest.approx(offline(own_folder, catalogue), abs=1e-4)
+        put_over_another_base(house.own_folder)
+        now = pytest.approx(offline(house.own_folder, catalogue), abs=1e-4)
         until(lambda: served(a) == now, 60)
         pids = server.engine_pids()
         until(lambda: len(server.engine_pids()) == 2 and server.engine_pids() != pids, 60)
         assert served(b) == other
         assert served(a) == now
+        change_and_leave(house, a, b, now, other, catalogue, further=1)
     assert server.close() == 0
 
 

@@ -1,0 +1,28 @@
+"""The tokenizer of a model.
+
+tokenizer = load_tokenizer("Qwen/Qwen3-Reranker-0.6B")
+"""
+
+from __future__ import annotations
+
+from reshelf.errors import InputError
+from reshelf.modeling.lean_imports import absent
+
+with absent("sklearn"):  # a second, with pandas, for the curve of a kind of text generation
+    from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+
+def load_tokenizer(base: str, revision: str | None = None, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
+    """The tokenizer of a model.
+
+    Raises:
+        InputError: there is none at that folder or Hub id.
+    """
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(base, revision=revision, trust_remote_code=trust_remote_code)
+    except (OSError, ValueError) as error:
+        raise InputError(f"no tokenizer at {base!r}: {str(error).strip().splitlines()[0]}") from error
+    # Where the files are missing, transformers makes one without a vocabulary.
+    if not tokenizer.encode("yes no", add_special_tokens=False):
+        raise InputError(f"no tokenizer at {base!r}: its vocabulary is empty")
+    return tokenizer
