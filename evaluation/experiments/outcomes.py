@@ -73,7 +73,9 @@ def read_outcomes(served: Path, events: Path, kind: str, experiment: str = "") -
     if not any(served.glob("served-*.parquet")):
         raise InputError(f"{served}: no served lists; `reshelf serve --served_lists` writes them")
     base = utc_database()
-    base.execute(f"CREATE VIEW log AS SELECT * FROM read_parquet({quoted(str(served / 'served-*.parquet'))})")
+    # A folder above, `tenant=de`, would stand in place of the log's own column.
+    log = f"read_parquet({quoted(str(served / 'served-*.parquet'))}, hive_partitioning = false)"
+    base.execute(f"CREATE VIEW log AS SELECT * FROM {log}")
     name = _chosen(base, served, experiment)
     base.execute(f"""
         CREATE TABLE lists AS SELECT row_number() OVER (ORDER BY time, list_id) - 1 AS n, *, teams IS NOT NULL AS mixed
@@ -142,7 +144,8 @@ def _read_events(base: duckdb.DuckDBPyConnection, served: Path, path: Path, kind
     if not path.is_file():
         raise InputError(f"cannot read {path}: there is no such file")
     is_text = path.suffix != ".parquet"
-    reader = f"read_csv({quoted(str(path))}, all_varchar = true, header = true)" if is_text else quoted(str(path))
+    reader = "read_csv({}, all_varchar = true, header = true, {})" if is_text else "read_parquet({}, {})"
+    reader = reader.format(quoted(str(path)), "hive_partitioning = false")
     try:
         there = {name: kind for name, kind, *_ in base.execute(f"DESCRIBE SELECT * FROM {reader}").fetchall()}
     except duckdb.Error as error:
