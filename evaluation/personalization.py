@@ -1,4 +1,4 @@
-"""What the weight of `inference.blend` costs and gains: nDCG and how much moves, from first-stage order to the model's.
+"""What the weight of `modeling.blend` costs and gains: nDCG and how much moves, from first-stage order to the model's.
 
 curve = personalization_curve(scores, first_stage, warm, ndcg_of, k=10)
 curve["recommended"]
@@ -12,9 +12,7 @@ from typing import Any
 import numpy as np
 
 from reshelf.evaluation.movement import movement
-from reshelf.inference.blend import blend
-
-WEIGHTS = tuple(n / 10 for n in range(11))
+from reshelf.modeling.blend import WEIGHTS, blend
 
 
 def personalization_curve(

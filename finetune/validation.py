@@ -8,6 +8,7 @@ validation.scores(model, 16, device="cpu")                  # float32 [K] per li
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -24,7 +25,8 @@ from reshelf.metrics.auc import auc, auc_error
 from reshelf.metrics.bootstrap import interval, resample
 from reshelf.metrics.ndcg import exponential_gains, ndcg
 from reshelf.metrics.ordering import unranked
-from reshelf.modeling.lift import Lift
+from reshelf.modeling.blend import WEIGHTS, blend
+from reshelf.modeling.lift import Blended, Lift
 from reshelf.modeling.score import score
 
 Metric = Literal["ndcg@10", "auc"]
@@ -115,7 +117,8 @@ class Validation:
         return [row for _, row in sorted(gather_object(found), key=lambda one: one[0])]
 
     def lift(self, scores: Sequence[np.ndarray]) -> Lift | None:
-        """nDCG@10 of `scores` against that of first-stage order; None where lists hold one candidate each.
+        """nDCG@10 of `scores` against that of first-stage order, and of both blended where that is what helps; None
+        where lists hold one candidate each.
 
         Args:
             scores: what `scores` returned.
@@ -125,8 +128,18 @@ class Validation:
             return None
         mine = np.array([ndcg(row, exponential_gains(labels), CUT) for row, labels in pairs])
         first = np.array([ndcg(-np.arange(len(labels)), exponential_gains(labels), CUT) for _, labels in pairs])
-        found = interval(mine - first, resample(len(pairs), _RESAMPLES, seed=0))
-        return Lift(float(mine.mean()), float(first.mean()), found.low, found.high, len(pairs))
+        resamples = resample(len(pairs), _RESAMPLES, seed=0)
+        found = interval(mine - first, resamples)
+        lift = Lift(float(mine.mean()), float(first.mean()), found.low, found.high, len(pairs))
+        if lift.helps:
+            return lift
+        tried = []
+        for weight in WEIGHTS[1:-1]:
+            some = np.array([ndcg(blend(row, weight), exponential_gains(labels), CUT) for row, labels in pairs])
+            gain = interval(some - first, resamples)
+            tried.append(Blended(weight, gain.mean, gain.low, gain.high))
+        surest = max(tried, key=lambda one: one.low)
+        return replace(lift, blended=surest) if surest.low > 0 else lift
 
 
 def _scored(

@@ -21,11 +21,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from reshelf.data.schema import Item, RankingList
-from reshelf.inference.blend import blend
 from reshelf.inference.engines.engine import Engine
 from reshelf.inference.interleaving import team_draft
 from reshelf.inference.rules import Arranged, Rules
 from reshelf.metrics.ordering import best_first
+from reshelf.modeling.blend import blend
 from reshelf.modeling.calibration import Calibration
 from reshelf.prompts.builder import ListPrompt, PromptBuilder, Truncated
 
@@ -124,7 +124,7 @@ def rank(
     Args:
         scores: float32 [K], raw log-odds in first-stage order.
         calibration: of the model.
-        personalization: how much of the order is the model's (`inference.blend`).
+        personalization: how much of the order is the model's (`modeling.blend`).
         rules: what a merchandiser asks for (`inference.rules`).
         items: the K candidates, for `rules`.
 

@@ -25,7 +25,6 @@ from reshelf.data.schema import Event, Item, RankingList
 from reshelf.data.signals.kept import FOLDER, KeptSignals, open_signals
 from reshelf.errors import InputError
 from reshelf.inference.assembly import assemble, with_features
-from reshelf.inference.blend import check_personalization
 from reshelf.inference.engines.engine import Engine, EngineName, choose_engine
 from reshelf.inference.engines.start import start_engine
 from reshelf.inference.engines.vllm_settings import VllmSettings
@@ -33,6 +32,7 @@ from reshelf.inference.explain import leave_one_out
 from reshelf.inference.explanation import Explanation
 from reshelf.inference.ranking import prepare, rank, score
 from reshelf.inference.rules import Rules
+from reshelf.modeling.blend import check_personalization
 from reshelf.modeling.hub import hub_problem, is_hub_id
 from reshelf.modeling.precision import Precision
 from reshelf.modeling.spec import SPEC_FILE, RerankerSpec, read_reranker
@@ -212,7 +212,7 @@ class Reranker:
             impute: rank with medians in place of numbers that the model reads and that are missing.
             explain: say of the best few why they stand where they do (`inference.explain`); costs about as many lists
                 as the history has events.
-            personalization: how much of the order is the model's, from 0 (first-stage order) to 1 (`inference.blend`).
+            personalization: how much of the order is the model's, from 0 (first-stage order) to 1 (`modeling.blend`).
             rules: what a merchandiser asks for (`inference.rules`); what it removes is not in the result.
 
         Returns:

@@ -1,7 +1,7 @@
 """Whether a reranker orders lists better than the first stage did: measured when it is finetuned, kept with it.
 
-lift = Lift(ndcg=0.408, first_stage=0.443, low=-0.06, high=-0.01, lists=300)
-lift.helps         # False
+lift = Lift(ndcg=0.408, first_stage=0.443, low=-0.06, high=-0.01, lists=300, blended=Blended(0.2, 0.012, 0.003, 0.02))
+lift.helps         # False: alone it does not; at a personalization of 0.2 it does
 lift.sentence()    # what it says on the screen, in the card and when it is served
 """
 
@@ -10,6 +10,19 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 
 from reshelf.translation import translations
+
+
+@dataclass
+class Blended:
+    """What the order gains over the first stage's where it is only in part the model's (`modeling.blend`)."""
+
+    personalization: float
+    """The weight, between 0 and 1."""
+    gain: float
+    """In nDCG@10."""
+    low: float
+    """Lower end of the paired 95 % interval of the gain; above 0."""
+    high: float
 
 
 @dataclass
@@ -23,11 +36,17 @@ class Lift:
     high: float
     lists: int
     """Validation lists with a label above 0."""
+    blended: Blended | None = None
+    """At the weight whose interval begins highest, where the model alone does not help and one does."""
 
     @property
     def helps(self) -> bool:
         """The whole interval is above 0."""
         return self.low > 0
+
+    def helps_at(self, personalization: float) -> bool:
+        """Whether the model may have that weight: alone it helps, or blended at that weight or a larger one."""
+        return self.helps or (self.blended is not None and personalization <= self.blended.personalization)
 
     def sentence(self, language: str = "en") -> str:
         """The figures, what they mean, and where it does not help what to do.
@@ -46,9 +65,16 @@ class Lift:
             verdict = _("{figures}: it is worse than first-stage order.").format(figures=figures)
         else:
             verdict = _("{figures}: it does not beat first-stage order.").format(figures=figures)
+        if self.blended is not None:
+            verdict += _(
+                " Blended with it at a personalization of {personalization:g} it gains {gain:+.3f} "
+                "({low:+.3f}…{high:+.3f}): serve it with --personalization {personalization:g}, or improve it first:"
+            ).format(**asdict(self.blended))
+        else:
+            verdict += _(" Do not serve it yet:")
         # Sizes: benchmarks.data_needed.
         return verdict + _(
-            " Do not serve it yet: finetune on more training lists (on real purchases 900 of them beat first-stage "
+            " finetune on more training lists (on real purchases 900 of them beat first-stage "
             "order, 200 did not), over a larger base, or with more signals per product (signals.names in the mapping, "
             "prompt.features in the config)."
         )

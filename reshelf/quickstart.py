@@ -114,11 +114,12 @@ def quickstart(config: QuickstartConfig, console: Console | None = None) -> None
     one_list(data, model, console, split=split)
     spec = read_spec(model)
     lift = spec.lift
-    what = "Serve it:"
+    what, weight = "Serve it:", ""
     if lift is not None:
         console.print(lift.sentence(spec.prompt.language), highlight=False, soft_wrap=True)
-        what = what if lift.helps else "To try it all the same, at localhost:8000/ui:"
-    console.print(f"\n{what}\n\n    reshelf serve {model} --data {data}\n", highlight=False, soft_wrap=True)
+        what = what if lift.helps or lift.blended else "To try it all the same, at localhost:8000/ui:"
+        weight = "" if lift.blended is None else f" --personalization {lift.blended.personalization:g}"
+    console.print(f"\n{what}\n\n    reshelf serve {model} --data {data}{weight}\n", highlight=False, soft_wrap=True)
 
 
 class _Plan:

@@ -32,10 +32,10 @@ from reshelf.errors import InputError
 from reshelf.inference.batch.input import InputFile, ShardReader, find_files, inspect_file
 from reshelf.inference.batch.output import REPORT, Tally, begin, lock_folder, read_finished
 from reshelf.inference.batch.scorer import ShardScorer
-from reshelf.inference.blend import check_personalization
 from reshelf.inference.engines.engine import EngineName, choose_engine
 from reshelf.inference.reranker import find_reranker
 from reshelf.inference.rules import Rules, read_rules
+from reshelf.modeling.blend import check_personalization
 from reshelf.modeling.precision import Precision
 from reshelf.modeling.spec import ADAPTER, SPEC_FILE, read_spec
 

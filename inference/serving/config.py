@@ -14,6 +14,7 @@ from reshelf.inference.engines.engine import EngineName
 from reshelf.inference.serving.history import REDIS
 from reshelf.inference.serving.rates import duration_s
 from reshelf.inference.serving.schemas import MOST
+from reshelf.modeling.blend import check_personalization
 from reshelf.modeling.precision import Precision
 
 
@@ -99,6 +100,9 @@ class ServeConfig:
     """How long a file of that log is kept, as in 90d; empty for as long as there is room."""
     served_gb: float = 10.0
     """Gigabytes that the log may take; then its oldest files go."""
+    personalization: float = 1.0
+    """How much of an order is the model's where a request does not say, from 0 (first-stage order) to 1; tenants have
+    their own."""
     deadline_ms: float = 1000.0
     """A reply is due this long after the request where the request does not say; then it is first-stage order."""
     kept_events: int = 500
@@ -128,6 +132,7 @@ class ServeConfig:
         for name in ("deadline_ms", "stuck_s", "start_s", "shutdown_s", "keep_alive_s", "served_gb"):
             if not 0 < getattr(self, name) < float("inf"):
                 raise InputError(f"{name} is {getattr(self, name)}; give a number above 0")
+        check_personalization(self.personalization)
         if not 0 <= self.drain_s < float("inf"):
             raise InputError(f"drain_s is {self.drain_s}; give a number of at least 0")
         for name in ("keep", "served_keep"):
@@ -140,6 +145,8 @@ class ServeConfig:
             raise InputError(f"kept_events is {self.kept_events}; give a number of at least 1")
         if self.tenants is not None and self.experiment is not None:
             raise InputError("experiment is for a server without tenants; put it into the tenant's entry instead")
+        if self.tenants is not None and self.personalization != 1:
+            raise InputError("personalization is for a server without tenants; put it into the tenant's entry instead")
         if self.tls_key is not None and self.tls_cert is None:
             raise InputError("tls_key has no tls_cert; give the certificate too")
         if self.uds is not None and self.tls_cert is not None:

@@ -46,7 +46,8 @@ async def running(config: ServeConfig, engine: ServedEngine) -> AsyncIterator[Fa
     traces = Traces(config.traces) if config.traces else None
     catalogue = {} if config.data is None else read_items(config.data / "items.parquet")
     experiment = None if config.experiment is None else read_experiment(config.experiment)
-    tenants = Tenants(config.tenants, OPEN.model_copy(update={"experiment": experiment}))
+    everybody = OPEN.model_copy(update={"experiment": experiment, "personalization": config.personalization})
+    tenants = Tenants(config.tenants, everybody)
     metrics = Metrics()
     models = Models(config, catalogue, tenants, engine)
     metrics.watch(

@@ -21,7 +21,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from reshelf.inference.assembly import MissingFeaturesError
-from reshelf.inference.blend import blend
 from reshelf.inference.experiments import Arm, Experiment
 from reshelf.inference.ranking import Interleaved, NonFiniteScoreError, Ranked, interleave
 from reshelf.inference.rules import Arranged, Rules
@@ -35,6 +34,7 @@ from reshelf.inference.serving.served_lists import ServedList, ServedListLog
 from reshelf.inference.serving.shoppers import Shoppers
 from reshelf.inference.serving.stages import Stages
 from reshelf.inference.serving.tenants import Tenant
+from reshelf.modeling.blend import blend
 
 _SHADOWS = 4
 """Lists that shadows score at one time."""

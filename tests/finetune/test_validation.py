@@ -12,16 +12,17 @@ import torch
 
 from reshelf.data.dataset_folder import RankingData, save_dataset_folder
 from reshelf.errors import InputError
-from reshelf.finetune.batches import ListDataset
+from reshelf.finetune.batches import Example, ListDataset
 from reshelf.finetune.config import FinetuneConfig
 from reshelf.finetune.losses.bce import bce
 from reshelf.finetune.run import finetune
 from reshelf.finetune.validation import AUC, METRIC, Validation
 from reshelf.metrics.ndcg import exponential_gains, ndcg
+from reshelf.modeling.blend import blend
 from reshelf.modeling.loading import load_base
 from reshelf.modeling.packing import pack
 from reshelf.modeling.score import attach_head, score
-from reshelf.prompts.builder import PromptBuilder
+from reshelf.prompts.builder import ListPrompt, PromptBuilder, Truncated
 from tests.finetune.curves import valid_and_kept
 
 
@@ -116,3 +117,46 @@ def test_what_a_metric_cannot_do_without_is_one_sentence(
         save_dataset_folder(folder, RankingData(data.items, {"train": data.lists["train"], "valid": same}))
         with pytest.raises(InputError, match=rf"valid\.parquet, field labels: {match}"):
             finetune(replace(config, data=folder, metric=metric))  # type: ignore[arg-type]
+
+
+def judged(lists: int, useful: float) -> tuple[Validation, list[np.ndarray]]:
+    """Lists whose one bought product stands high in first-stage order, and scores of a model that adds that much to it,
+    with much noise."""
+    rng = np.random.default_rng(0)
+    examples, scores = [], []
+    for n in range(lists):
+        bought = min(int(rng.geometric(0.3)) - 1, 9)
+        empty = ListPrompt(f"l{n}", np.arange(1), (np.arange(1),) * 10, Truncated())
+        examples.append(Example(empty, np.where(np.arange(10) == bought, 3, 0)))
+        scores.append(rng.normal(size=10) + useful * (np.arange(10) == bought))
+    return Validation(examples), scores  # type: ignore[arg-type]
+
+
+def test_a_model_that_helps_only_beside_the_first_stage_is_given_its_surest_weight() -> None:
+    validation, scores = judged(300, useful=1.0)
+    lift = validation.lift(scores)
+    assert lift is not None
+    assert not lift.helps
+    assert lift.blended is not None
+    best = lift.blended
+    assert 0 < best.personalization < 1
+    assert 0 < best.low < best.gain < best.high
+    labels = [example.labels for example in validation.every]
+    ordered = [np.argsort(-blend(row, best.personalization), kind="stable") for row in scores]
+    reached = [1 / np.log2(2 + int(np.flatnonzero(of[order])[0])) for order, of in zip(ordered, labels, strict=True)]
+    before = [1 / np.log2(2 + int(np.flatnonzero(of)[0])) for of in labels]
+    assert best.gain == pytest.approx(np.mean(reached) - np.mean(before))
+    assert lift.helps_at(best.personalization)
+    assert lift.helps_at(0.0)
+    assert not lift.helps_at(1.0)
+    assert f"--personalization {best.personalization:g}" in lift.sentence()
+
+
+@pytest.mark.parametrize(("useful", "helps"), [(0.0, False), (6.0, True)])
+def test_one_that_helps_alone_or_not_at_all_is_given_none(useful: float, helps: bool) -> None:
+    validation, scores = judged(300, useful)
+    lift = validation.lift(scores)
+    assert lift is not None
+    assert lift.helps == helps
+    assert lift.blended is None
+    assert ("Do not serve it yet" in lift.sentence()) != helps

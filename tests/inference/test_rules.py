@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from reshelf.data.schema import Item
-from reshelf.inference.blend import blend
 from reshelf.inference.ranking import rank
 from reshelf.inference.rules import Boost, Limit, Pin, Rules
 from reshelf.metrics.ordering import best_first
+from reshelf.modeling.blend import blend
 
 BRANDS = ("Nord", "Süd", "West")
 SCORES = st.lists(st.floats(-9, 9, width=32), min_size=1, max_size=25)

@@ -73,8 +73,9 @@ class ServedModel:
         self.sha256 = folder_sha256(folder, SPEC_FILE, ADAPTER)[:16]
         """What tells it from the reranker that was in the folder before."""
         lift = self.spec.lift
-        self.warning = None if lift is None or lift.helps else lift.sentence(self.spec.prompt.language)
-        """Where it does not beat first-stage order."""
+        helps = lift is None or lift.helps_at(config.personalization)
+        self.warning = None if lift is None or helps else lift.sentence(self.spec.prompt.language)
+        """Where it does not beat first-stage order, nor is blended with it so that it does."""
         if self.warning:
             logger.warning("model does not beat first-stage order", extra={"model": self.name, "found": self.warning})
         self.builder = self.spec.builder(tokenizer, catalogue)

@@ -14,6 +14,9 @@ import numpy as np
 
 from reshelf.errors import InputError
 
+WEIGHTS = tuple(n / 10 for n in range(11))
+"""Those that are tried where one is looked for."""
+
 
 def blend(scores: np.ndarray, personalization: float) -> np.ndarray:
     """Values to order by, float64 [K].
