@@ -91,10 +91,6 @@ class ListPrompt:
         return [replace(self, items=self.items[n : n + size]) for n in range(0, len(self.items), size)]
 
 
-def _slices(flat: np.ndarray, ends: Sequence[int]) -> tuple[np.ndarray, ...]:
-    return tuple([flat[start:end] for start, end in zip([0, *ends], ends, strict=False)])
-
-
 class PromptBuilder:
     """Writes lists over one catalogue.
 
@@ -197,7 +193,7 @@ class PromptBuilder:
         # Not every level is as many tokens as the highest.
         levels = [max(map(len, self._feature_ids[name])) for name in config.features]
         budgets = config.memory_tokens + config.history_tokens + listed + config.item_tokens
-        return sum(fixed + levels) + len(self._answer) + budgets
+        return sum(fixed + levels) + len(self._legend) + len(self._answer) + budgets
 
     def build(self, ranking: RankingList) -> ListPrompt:
         """Token ids of a list.
@@ -217,7 +213,7 @@ class PromptBuilder:
         columns.append([self._answer] * len(tokens))
         flat = np.concatenate([ids for row in zip(*columns, strict=True) for ids in row])
         ends = list(accumulate(map(sum, zip(*[map(len, column) for column in columns], strict=True))))
-        items = _slices(flat, ends)
+        items = tuple([flat[start:end] for start, end in zip([0, *ends], ends, strict=False)])
         if not self.joint:
             return ListPrompt(ranking.list_id, prefix, items, replace(truncated, item_tokens=lost))
         listed, unlisted = self._listed(tokens, ranking.list_id)
@@ -334,7 +330,8 @@ class PromptBuilder:
         texts = [(name, " ".join(ranking.context.get(name, "").split())) for name in config.context]
         context = [self._context_ids(name, text) for name, text in texts if text]
         query, cut = self._query_ids(" ".join(ranking.query.split()))
-        prefix = np.concatenate([self._head, memory, *(ids for ids, _ in (*kept, *context)), query])
+        events, lines = ([ids for ids, _ in parts] for parts in (kept, context))
+        prefix = np.concatenate([self._head, memory, *events, self._legend, *lines, query])
         lost, unread = (sum(tokens for _, tokens in parts) for parts in (kept, context))
         return prefix, Truncated(dropped, lost, query_tokens=cut, context_tokens=unread)
 
@@ -380,6 +377,11 @@ class PromptBuilder:
         return np.array([*self._parts.encoder.start, *self._parts.own("head")], dtype=np.int32)
 
     @cached_property
+    def _legend(self) -> np.ndarray:
+        once = self.config.features and self.config.feature_names == "prefix"
+        return np.array(self._parts.own("legend", tuple(self.config.features)) if once else [], dtype=np.int32)
+
+    @cached_property
     def _answer(self) -> np.ndarray:
         return np.array(self._parts.own("answer"), dtype=np.int32)
 
@@ -387,10 +389,10 @@ class PromptBuilder:
     def _feature_ids(self) -> dict[str, list[np.ndarray]]:
         """Ids of every level of every feature, int32; those of a missing number come last."""
         result = {}
-        for name in self.config.features:
-            highest = self.config.levels
+        highest, named = self.config.levels, self.config.feature_names == "candidate"
+        for n, name in enumerate(self.config.features):
             top = max(highest, len(self.levels.edges[name]))
             levels = [*range(top + 1), *([MISSING] if self.levels.missing else [])]
-            ids = self._parts.ids([("feature", name, level, highest) for level in levels])
-            result[name] = [np.array(one, dtype=np.int32) for one in ids]
+            parts = [("feature", name, level, highest) if named else ("level", level, n == 0) for level in levels]
+            result[name] = [np.array(one, dtype=np.int32) for one in self._parts.ids(parts)]
         return result

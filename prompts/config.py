@@ -46,6 +46,9 @@ class PromptConfig:
     """Write how many days passed since the event before, where times are known."""
     features: list[str] = field(default_factory=list)
     """Candidate numbers written as levels: names from RankingList.features, and first_stage for its scores."""
+    feature_names: Literal["candidate", "prefix"] = "candidate"
+    """Where the names of features stand: beside each level, or once in the prefix, where candidates have the levels
+    alone, in that order. A tokenizer that knows no shop spends more tokens on a name than on a level."""
     levels: int = 20
     """The highest level, from 0. More levels tell numbers apart that are close, and take more lists to learn."""
     context: list[str] = field(default_factory=list)

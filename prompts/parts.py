@@ -41,12 +41,14 @@ def _mark(value: Any) -> str:
 
 
 def template_source(config: PromptConfig) -> str:
-    """The template's text; in English where there was no catalogue to find the language from. What writes the context
-    and the memory is a part of those that have one, so that others stay the same."""
+    """The template's text; in English where there was no catalogue to find the language from. What writes the context,
+    names in the prefix and the memory is a part of those that have them, so that others stay the same."""
     language = "en" if config.language == "auto" else config.language
     names = [f"{config.template}.{language}.jinja"]
     if config.context:
         names.append(f"{config.template}.context.jinja")
+    if config.feature_names == "prefix":
+        names.append(f"{config.template}.levels.jinja")
     if config.memory_tokens:
         names.append(f"{config.template}.memory.{language}.jinja")
     folder = resources.files("reshelf.prompts").joinpath("templates")

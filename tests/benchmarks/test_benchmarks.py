@@ -32,6 +32,7 @@ PROMISED = {
     "experiments": ["interleaved_equal", "interleaved_better", "ab_equal", "ab_better"],
     "nights": ["nights_share_of_unbiased", "nights_minus_unbiased_low", "nights_gain"],
     "feature_dropout": ["dropout_cost", "dropout_without_one", "dropout_without_all"],
+    "feature_names": ["feature_names_tokens", "feature_names_seconds", "feature_names_ndcg"],
     "data_needed": [],
     "against_past": ["score_small_vs_past", "score_real_vs_past", "finetune_real_vs_past", "serve_requests_vs_past"],
 }  # fmt: skip

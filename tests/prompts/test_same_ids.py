@@ -151,6 +151,8 @@ class Reference:
         prefix = self.encoder.start + self.part("head") + self.memory(history[:dropped])
         for ids, _ in events[dropped:]:
             prefix = prefix + ids
+        if config.features and config.feature_names == "prefix":
+            prefix = prefix + self.part("legend", config.features)
         unread = 0
         for name in config.context:
             text = " ".join(ranking.context.get(name, "").split())
@@ -171,7 +173,9 @@ class Reference:
             cut += lost
             ids = self.part("item") + ids
             for name in config.features:
-                ids = ids + self.part("feature", name, int(levels[name][k]), self.config.levels)
+                level, once = int(levels[name][k]), config.feature_names == "prefix"
+                first = name == config.features[0]
+                ids = ids + (self.part("level", level, first) if once else self.part("feature", name, level, 20))
             items.append(ids + self.part("answer"))
         lost_of_events = sum(lost for _, lost in events[dropped:])
         return prefix, items, Truncated(dropped, lost_of_events, cut, context_tokens=unread)
@@ -224,6 +228,7 @@ def configs(draw: st.DrawFn) -> PromptConfig:
         event_fields=draw(ORDERS),
         event_gaps=draw(st.booleans()),
         features=draw(st.lists(st.sampled_from(["first_stage", "f", "g"]), max_size=3, unique=True)),
+        feature_names=draw(st.sampled_from(["candidate", "prefix"])),
         context=draw(st.lists(st.sampled_from(MOMENT), max_size=3, unique=True)),
         context_tokens=draw(st.integers(1, 40)),
         history_tokens=draw(st.integers(event_tokens, 200)),
