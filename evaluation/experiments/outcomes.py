@@ -86,8 +86,8 @@ def read_outcomes(served: Path, events: Path, kind: str, experiment: str = "") -
             unnest(teams) AS team FROM lists""")
     except duckdb.Error as error:
         raise InputError(
-            f"{served} cannot be read: {str(error).splitlines()[0]}; give the folder that `reshelf serve --served_lists` "
-            "wrote, without files of another kind or cut off"
+            f"{served} cannot be read: {str(error).splitlines()[0]}; give the folder that "
+            "`reshelf serve --served_lists` wrote, without files of another kind or cut off"
         ) from error
     total = _read_events(base, served, events, kind)
     base.execute(f"""
