@@ -229,7 +229,7 @@ def _parquet(work: Work, files: list[Path], part: str, names: list[str]) -> tupl
     body = f"read_parquet([{paths}]{union}, hive_partitioning = false)"
     try:
         there = _described(work, body)
-        # A folder shop=7 would take the place of the files' own column (findings/duckdb_folder_name_replaces_a_column.sh).
+        # A folder shop=7 would replace the files' own column (findings/duckdb_folder_name_replaces_a_column.sh).
         steps = {step.lower() for file in files for step in (work.root / file).parts[:-1]}
         keys = {step.partition("=")[0] for step in steps if "=" in step}
         if keys and keys.isdisjoint(name.lower() for name in there):

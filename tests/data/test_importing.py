@@ -262,7 +262,7 @@ def test_rows_of_parquet_files_are_counted_through_all_files(shop: Shop, own: di
 
 @pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
 def test_a_folder_does_not_take_the_place_of_a_column(shop: Shop, ending: str) -> None:
-    """DuckDB reads `what` from the folder `what=view` though the files have it; of Parquet that lacks it, it is wanted."""
+    """DuckDB reads `what` from the folder `what=view` though the files have it."""
     expected = shop.load().lists
     below = shop.folder / "what=view" / "sku=001"
     below.mkdir(parents=True)
