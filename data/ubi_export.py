@@ -47,8 +47,9 @@ def export_ubi(config: UbiConfig) -> None:
     log, pages = config.root / "served" / "served-*.parquet", config.root / "events*.csv"
     application = f"{quoted(config.application)} AS application"
     try:
-        base.execute(f"CREATE VIEW served AS SELECT * FROM read_parquet({quoted(str(log))})")
-        read = f"read_csv({quoted(str(pages))}, all_varchar = true, header = true, union_by_name = true)"
+        base.execute(f"CREATE VIEW served AS SELECT * FROM read_parquet({quoted(str(log))}, hive_partitioning = false)")
+        options = "all_varchar = true, header = true, union_by_name = true, hive_partitioning = false"
+        read = f"read_csv({quoted(str(pages))}, {options})"
         there = {name for name, *_ in base.execute(f"DESCRIBE SELECT * FROM {read}").fetchall()}
         if missing := [name for name in _COLUMNS if name not in there]:
             raise InputError(f"{pages}: column {missing[0]!r} is missing; events have {', '.join(_COLUMNS)}")

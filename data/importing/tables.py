@@ -225,9 +225,16 @@ def _described(work: Work, body: str) -> dict[str, str]:
 
 def _parquet(work: Work, files: list[Path], part: str, names: list[str]) -> tuple[str, dict[str, Column]]:
     union = "" if len(files) == 1 else ", union_by_name = true"  # else the first file's types win: 7.5 becomes 8
-    body = f"read_parquet([{', '.join(quoted(str(work.root / file)) for file in files)}]{union})"
+    paths = ", ".join(quoted(str(work.root / file)) for file in files)
+    body = f"read_parquet([{paths}]{union}, hive_partitioning = false)"
     try:
         there = _described(work, body)
+        # A folder shop=7 would replace the files' own column (findings/duckdb_folder_name_replaces_a_column.sh).
+        steps = {step.lower() for file in files for step in (work.root / file).parts[:-1]}
+        keys = {step.partition("=")[0] for step in steps if "=" in step}
+        if keys and keys.isdisjoint(name.lower() for name in there):
+            body = f"read_parquet([{paths}]{union})"
+            there = _described(work, body)
     except duckdb.Error as error:
         raise InputError(f"{work.root / files[0]} cannot be read as Parquet: {one_line(error)}") from error
     expressions = [f"{_nested(name, there, str(work.root / files[0]), part)} AS {_alias(name)}" for name in names]
@@ -307,7 +314,8 @@ def _json(work: Work, spec: Table, files: list[Path], part: str, names: list[str
         else:  # line by line, as DuckDB's reader of JSON stops at half a surrogate pair
             lines = (
                 f"read_csv({at}, auto_detect = false, header = false, delim = '\x01', quote = '', escape = '', "
-                f"columns = {{'line': 'VARCHAR'}}, max_line_size = {_LINE_LIMIT}, {_encoding(spec, part)})"
+                f"columns = {{'line': 'VARCHAR'}}, hive_partitioning = false, max_line_size = {_LINE_LIMIT}, "
+                f"{_encoding(spec, part)})"
             )
             half = "regexp_matches(line, '\\\\u[dD][89a-fA-F]')"
             bodies.append(

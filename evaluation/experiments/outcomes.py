@@ -73,14 +73,22 @@ def read_outcomes(served: Path, events: Path, kind: str, experiment: str = "") -
     if not any(served.glob("served-*.parquet")):
         raise InputError(f"{served}: no served lists; `reshelf serve --served_lists` writes them")
     base = utc_database()
-    base.execute(f"CREATE VIEW log AS SELECT * FROM read_parquet({quoted(str(served / 'served-*.parquet'))})")
-    name = _chosen(base, served, experiment)
-    base.execute(f"""
-        CREATE TABLE lists AS SELECT row_number() OVER (ORDER BY time, list_id) - 1 AS n, *, teams IS NOT NULL AS mixed
-        FROM log WHERE experiment = {quoted(name)}""")
-    base.execute("""
-        CREATE TABLE shown AS SELECT n, list_id, user, epoch_us(time) AS time, unnest(candidates) AS item,
-        unnest(teams) AS team FROM lists""")
+    # A folder above, `tenant=de`, would stand in place of the log's own column.
+    log = f"read_parquet({quoted(str(served / 'served-*.parquet'))}, hive_partitioning = false)"
+    try:
+        base.execute(f"CREATE VIEW log AS SELECT * FROM {log}")
+        name = _chosen(base, served, experiment)
+        base.execute(f"""
+            CREATE TABLE lists AS SELECT row_number() OVER (ORDER BY time, list_id) - 1 AS n, *,
+            teams IS NOT NULL AS mixed FROM log WHERE experiment = {quoted(name)}""")
+        base.execute("""
+            CREATE TABLE shown AS SELECT n, list_id, user, epoch_us(time) AS time, unnest(candidates) AS item,
+            unnest(teams) AS team FROM lists""")
+    except duckdb.Error as error:
+        raise InputError(
+            f"{served} cannot be read: {str(error).splitlines()[0]}; give the folder that "
+            "`reshelf serve --served_lists` wrote, without files of another kind or cut off"
+        ) from error
     total = _read_events(base, served, events, kind)
     base.execute(f"""
         CREATE TABLE hits AS SELECT n, item, team FROM found JOIN shown USING (list_id, item)
@@ -142,7 +150,8 @@ def _read_events(base: duckdb.DuckDBPyConnection, served: Path, path: Path, kind
     if not path.is_file():
         raise InputError(f"cannot read {path}: there is no such file")
     is_text = path.suffix != ".parquet"
-    reader = f"read_csv({quoted(str(path))}, all_varchar = true, header = true)" if is_text else quoted(str(path))
+    reader = "read_csv({}, all_varchar = true, header = true, {})" if is_text else "read_parquet({}, {})"
+    reader = reader.format(quoted(str(path)), "hive_partitioning = false")
     try:
         there = {name: kind for name, kind, *_ in base.execute(f"DESCRIBE SELECT * FROM {reader}").fetchall()}
     except duckdb.Error as error:
@@ -159,7 +168,10 @@ def _read_events(base: duckdb.DuckDBPyConnection, served: Path, path: Path, kind
     fields["time"] = time_of(columns["time"], Table()) if "time" in columns else "CAST(NULL AS BIGINT)"
     selected = ", ".join(f"{sql} AS {name}" for name, sql in fields.items())
     is_wanted = f"lower({text_of(columns['kind'])}) IN ({wanted})"
-    base.execute(f"CREATE TABLE events AS SELECT {selected} FROM {reader} WHERE {is_wanted}")
+    try:
+        base.execute(f"CREATE TABLE events AS SELECT {selected} FROM {reader} WHERE {is_wanted}")
+    except duckdb.Error as error:
+        raise InputError(f"cannot read {path}: {str(error).splitlines()[0]}") from error
     tenants = [one for (one,) in base.execute("SELECT DISTINCT tenant FROM lists").fetchall()]
     shoppers = [
         one for (one,) in base.execute("SELECT DISTINCT user_id FROM events WHERE list_id IS NULL").fetchall() if one

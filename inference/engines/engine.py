@@ -32,7 +32,8 @@ class Engine(Protocol):
     Examples:
         >>> from importlib.resources import files
         >>> from reshelf.inference.engines.transformers_engine import TransformersEngine
-        >>> from reshelf.modeling.loading import ModelConfig, load_base
+        >>> from reshelf.modeling.config import ModelConfig
+        >>> from reshelf.modeling.loading import load_base
         >>> from reshelf.modeling.score import attach_head
         >>> from reshelf.prompts.builder import ListPrompt, Truncated
         >>> base = str(files("reshelf.finetune") / "bases" / "marketplace")

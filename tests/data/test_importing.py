@@ -260,6 +260,24 @@ def test_rows_of_parquet_files_are_counted_through_all_files(shop: Shop, own: di
         shop.load("parquet")
 
 
+@pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
+def test_a_folder_does_not_take_the_place_of_a_column(shop: Shop, ending: str) -> None:
+    """DuckDB reads `what` from the folder `what=view` though the files have it."""
+    expected = shop.load().lists
+    below = shop.folder / "what=view" / "sku=001"
+    below.mkdir(parents=True)
+    shop.folder = below
+    assert shop.load(ending).lists == expected
+
+
+def test_a_folder_of_parquet_files_names_a_column_that_they_lack(shop: Shop) -> None:
+    rows = [{name: value for name, value in row.items() if name != "what"} for row in shop.tables.pop("events")]
+    write_table(shop.folder / "log" / "what=click" / "a.parquet", rows)
+    shop.mapping["events"] |= {"file": "log/"}
+    shop.load("parquet")
+    assert shop.report()["tables"]["events"]["kept"] > 0
+
+
 def test_a_product_twice_in_a_basket_is_no_repeated_row(shop: Shop) -> None:
     basket = {"customer": "u0", "sku": ["001", "001", "003"], "ts": 99 * DAY, "what": "purchase"}
     shop.tables["events"] = [basket]

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from benchmarks.experiments import CANDIDATES, SimulatedLists, arms_of, net_votes
 from reshelf.cli import main
 from reshelf.data.schema import Item
+from reshelf.errors import InputError
 from reshelf.evaluation.experiments.arms import compare_arms
+from reshelf.evaluation.experiments.outcomes import read_outcomes
 from reshelf.evaluation.experiments.preference import preference, votes_needed
 from reshelf.inference.serving.metrics import Metrics
 from reshelf.inference.serving.served_lists import ServedList, ServedListLog
@@ -168,3 +173,19 @@ class TestReport:
         (tmp_path / "events.csv").write_text("item_id,kind\np1,click\n")
         assert main(words) == 2
         assert "give events a `list_id`" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("content", "says"), [(b"", "too small"), (b"PAR1 cut off in the middle", "magic bytes"), (None, "experiment")]
+)
+def test_a_log_that_is_none_is_refused_with_its_name(tmp_path: Path, content: bytes | None, says: str) -> None:
+    """Empty, cut off, or Parquet of something else; it was a traceback."""
+    file = tmp_path / "served-1.parquet"
+    if content is None:
+        pq.write_table(pa.table({"item_id": ["p1"]}), file)
+    else:
+        file.write_bytes(content)
+    events = tmp_path / "events.csv"
+    events.write_text("list_id,item_id,kind\nl1,p1,click\n")
+    with pytest.raises(InputError, match=f"{re.escape(str(tmp_path))} cannot be read.*{says}.*--served_lists"):
+        read_outcomes(tmp_path, events, "click")
