@@ -12,13 +12,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import bitsandbytes as bnb
 import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase
 
 from reshelf.errors import InputError
 from reshelf.modeling.attention import SHARED_PREFIX
-from reshelf.modeling.four_bit import bnb
 from reshelf.modeling.packing import pack
 from reshelf.modeling.score import logits_at
 from reshelf.prompts.builder import ListPrompt, Truncated

@@ -1,19 +1,10 @@
-"""Weights that bitsandbytes packed in 4 bits, as numbers; and bitsandbytes itself, `bnb`, for who needs it."""
+"""Weights that bitsandbytes packed in 4 bits, as numbers."""
 
 from __future__ import annotations
 
+import bitsandbytes as bnb
 import torch
-
-_compile = torch.compile
-try:
-    # It asks for two operations to be compiled that no CPU or GPU of ours uses, and so loads torch's compiler: 2 s.
-    torch.compile = lambda function=None, **_: function or (lambda found: found)  # type: ignore[assignment]
-    import bitsandbytes as bnb
-    from bitsandbytes.functional import dequantize_4bit
-finally:
-    torch.compile = _compile
-
-__all__ = ["bnb", "unpacked"]
+from bitsandbytes.functional import dequantize_4bit
 
 
 def unpacked(weight: torch.Tensor) -> torch.Tensor:

@@ -13,6 +13,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+import bitsandbytes as bnb
 import torch
 from safetensors import SafetensorError
 from transformers import PreTrainedTokenizerBase
@@ -22,7 +23,6 @@ from reshelf.errors import InputError
 from reshelf.modeling.attention import SHARED_PREFIX
 from reshelf.modeling.base_checks import CHOOSE, add_missing_start, check_attention, check_config, check_weights
 from reshelf.modeling.config import LoraConfig, ModelConfig
-from reshelf.modeling.four_bit import bnb
 from reshelf.modeling.fused import fuse_elementwise
 from reshelf.modeling.hub import hub_problem, is_hub_id
 from reshelf.modeling.tokenizer import load_tokenizer

@@ -13,11 +13,12 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, cast
 
+import bitsandbytes as bnb
 import torch
 import torch.nn.functional as F
 from peft.tuners.lora import LoraLayer
 
-from reshelf.modeling.four_bit import bnb, unpacked
+from reshelf.modeling.four_bit import unpacked
 
 
 def fuse_updates(model: torch.nn.Module) -> None:

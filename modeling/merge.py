@@ -14,13 +14,14 @@ import logging
 from pathlib import Path
 from typing import Any
 
+import bitsandbytes as bnb
 import torch
 from peft import PeftModel
 from peft.tuners.lora import LoraLayer
 
 from reshelf.errors import InputError
 from reshelf.modeling.checkpoint import TrainedReranker, load_reranker
-from reshelf.modeling.four_bit import bnb, unpacked
+from reshelf.modeling.four_bit import unpacked
 from reshelf.modeling.loading import compute_in_input_dtype
 from reshelf.modeling.precision import Computed, Precision, choose_precision
 

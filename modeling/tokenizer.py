@@ -5,11 +5,9 @@ tokenizer = load_tokenizer("Qwen/Qwen3-Reranker-0.6B")
 
 from __future__ import annotations
 
-from reshelf.errors import InputError
-from reshelf.modeling.lean_imports import absent
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-with absent("sklearn"):  # a second, with pandas, for the curve of a kind of text generation
-    from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from reshelf.errors import InputError
 
 
 def load_tokenizer(base: str, revision: str | None = None, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:

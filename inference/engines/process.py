@@ -49,6 +49,7 @@ from reshelf.inference.engines.messages import (
     decode_list,
     framed,
 )
+from reshelf.inference.lean_imports import absent
 
 if TYPE_CHECKING:
     from reshelf.inference.engines.engine import Engine
@@ -139,8 +140,10 @@ class _ProgressSender:
 
 
 def _load(start: Start) -> Engine:
-    from reshelf.inference.engines.engine import choose_engine
-    from reshelf.inference.engines.transformers_engine import TransformersEngine
+    # transformers loads scikit-learn, and pandas, for a kind of text generation, which takes a second.
+    with absent("sklearn"):
+        from reshelf.inference.engines.engine import choose_engine
+        from reshelf.inference.engines.transformers_engine import TransformersEngine
 
     if choose_engine(start.engine, Path(start.model)) == "transformers":
         engine = TransformersEngine.load(Path(start.model), start.precision, start.device, start.trust_remote_code)

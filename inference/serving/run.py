@@ -24,13 +24,13 @@ import uvicorn
 import uvloop
 
 from reshelf.errors import InputError
+from reshelf.inference.lean_imports import absent
 from reshelf.inference.serving.config import ServeConfig
 from reshelf.inference.serving.connections import BoundedProtocol, ConnectionBounds
 from reshelf.inference.serving.engine.served_engine import ServedEngine
 from reshelf.inference.serving.listen import check_certificate, renew_certificate, unix_socket
 from reshelf.inference.serving.log import log_as_json
 from reshelf.inference.serving.tenants import read_tenants
-from reshelf.modeling.lean_imports import absent
 
 logger = logging.getLogger("reshelf.serving")
 

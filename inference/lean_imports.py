@@ -1,4 +1,4 @@
-"""Large libraries, imported without what no reranker calls of them.
+"""Large libraries, imported without what a process of the service never calls of them.
 
 with absent("sklearn"):
     from transformers import AutoTokenizer
