@@ -22,7 +22,7 @@ from reshelf.finetune.distributed import share
 from reshelf.finetune.health import median_spread
 from reshelf.finetune.losses.weighted_sum import LossSum
 from reshelf.metrics.auc import auc, auc_error
-from reshelf.metrics.bootstrap import interval, resample
+from reshelf.metrics.bootstrap import CONFIDENCE, interval, resample
 from reshelf.metrics.ndcg import exponential_gains, ndcg
 from reshelf.metrics.ordering import unranked
 from reshelf.modeling.blend import WEIGHTS, blend
@@ -39,6 +39,8 @@ ERROR = "_error"
 """Behind a metric's name: its standard error over validation lists."""
 CUT = 10
 _RESAMPLES = 2000
+_FEWEST = 30
+"""Lists that a weight is looked for over; the bootstrap's interval over fewer is too narrow."""
 
 
 class Validation:
@@ -131,12 +133,13 @@ class Validation:
         resamples = resample(len(pairs), _RESAMPLES, seed=0)
         found = interval(mine - first, resamples)
         lift = Lift(float(mine.mean()), float(first.mean()), found.low, found.high, len(pairs))
-        if lift.helps:
+        if lift.helps or len(pairs) < _FEWEST:
             return lift
-        tried = []
-        for weight in WEIGHTS[1:-1]:
+        tried, weights = [], WEIGHTS[1:-1]
+        confidence = 1 - (1 - CONFIDENCE) / len(weights)  # so many are tried: Bonferroni
+        for weight in weights:
             some = np.array([ndcg(blend(row, weight), exponential_gains(labels), CUT) for row, labels in pairs])
-            gain = interval(some - first, resamples)
+            gain = interval(some - first, resamples, confidence)
             tried.append(Blended(weight, gain.mean, gain.low, gain.high))
         surest = max(tried, key=lambda one: one.low)
         return replace(lift, blended=surest) if surest.low > 0 else lift

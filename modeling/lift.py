@@ -21,7 +21,7 @@ class Blended:
     gain: float
     """In nDCG@10."""
     low: float
-    """Lower end of the paired 95 % interval of the gain; above 0."""
+    """Lower end of the paired interval of the gain, 95 % for all the weights that were tried together; above 0."""
     high: float
 
 

@@ -48,8 +48,9 @@ def test_a_recipe_loads_and_keeps_to_its_own_folder(name: str) -> None:
         assert str(config.out) == f"{run}/{row}"
         read, prompt = recipe.base.prompt, config.prompt
         assert (TEACHER in prompt.features) == (row == "reshelf_with_teacher_score")
-        assert [name for name in prompt.features if name != TEACHER] == read.features
+        assert {name for name in prompt.features if name != TEACHER} <= set(read.features)
         if row != REAL:  # the small base has read prompts like these, not of another shape
+            assert [name for name in prompt.features if name != TEACHER] == read.features
             assert replace(read, features=[], history_tokens=96) == replace(prompt, features=[], history_tokens=96)
             assert prompt.history_tokens <= read.history_tokens
             assert config.model.base == str(recipe.base.out)
