@@ -180,21 +180,25 @@ class TextBatch:
 
 
 def collate_text(texts: Sequence[Text]) -> TextBatch:
-    """Pack texts and lay out their targets."""
+    """Pack texts and lay out their targets, in the row's order: all prefixes before all items."""
     packed = pack([text.prompt for text in texts])
-    words, outcomes = [], []
+    words, outcomes, words_of_items, outcomes_of_items = [], [], [], []
     for text in texts:
         prefix, items = text.prompt.prefix, text.prompt.items
         nothing = [np.full(len(item), -100) for item in items]
+        outcomes.append(np.full(len(prefix), -100))
         if text.outcomes is None:
-            words += [np.full(len(prefix), -100), *(np.append(item[1:], -100) for item in items)]
-            outcomes += [np.full(len(prefix), -100), *nothing]
+            words.append(np.full(len(prefix), -100))
+            words_of_items += [np.append(item[1:], -100) for item in items]
+            outcomes_of_items += nothing
         else:
             told = len(prefix) - text.prompt.listed  # a list's products follow from nothing
-            words += [prefix[1:told], np.full(len(prefix) - max(told - 1, 0), -100), *nothing]
-            outcomes.append(np.full(len(prefix), -100))
-            outcomes += [np.append(np.full(len(item) - 1, -100), word) for item, word in zip(items, text.outcomes)]
-    return TextBatch(packed, _targets(words), _targets(outcomes))
+            words += [prefix[1:told], np.full(len(prefix) - max(told - 1, 0), -100)]
+            words_of_items += nothing
+            outcomes_of_items += [
+                np.append(np.full(len(item) - 1, -100), word) for item, word in zip(items, text.outcomes, strict=True)
+            ]
+    return TextBatch(packed, _targets(words + words_of_items), _targets(outcomes + outcomes_of_items))
 
 
 def _targets(pieces: list[np.ndarray]) -> torch.Tensor:
