@@ -88,6 +88,20 @@ def test_every_tenth_text_is_catalogue(stream: SessionStream) -> None:
     assert [n for n in range(20) if stream[n].outcomes is None] == [9, 19]
 
 
+def test_texts_together_have_the_targets_that_each_has_alone(stream: SessionStream) -> None:
+    texts = [stream[n] for n in range(7, 12)]  # one of them is catalogue
+    together, apart = collate_text(texts), [collate_text([text]) for text in texts]
+    sizes = [len(text.prompt.prefix) for text in texts]
+
+    def in_order_of_the_row(tokens: list[torch.Tensor]) -> list[int]:
+        of = list(zip(tokens, sizes, strict=True))
+        return torch.cat([*(one[:size] for one, size in of), *(one[size:] for one, size in of)]).tolist()
+
+    assert together.packed.input_ids[0].tolist() == in_order_of_the_row([one.packed.input_ids[0] for one in apart])
+    assert together.words.tolist() == in_order_of_the_row([one.words for one in apart])
+    assert together.outcomes.tolist() == in_order_of_the_row([one.outcomes for one in apart])
+
+
 def test_every_other_session_of_both_is_joint_and_its_products_come_in_another_order(data: RankingData) -> None:
     source = LoggedSource(data)
     tokenizer = train_tokenizer(vocabulary_text([source], PROMPT), SHAPE.vocabulary)
