@@ -27,7 +27,6 @@ NAMES = (
     "experiments",
     "nights",
     "feature_dropout",
-    "feature_names",
     "data_needed",
     "against_past",
 )
@@ -64,12 +63,6 @@ CLAIMS: dict[str, tuple[str, str]] = {
     ),
     "signals_ms": ("the six signals of 100 candidates, p50, milliseconds", "≤ 2"),
     "signals_live_ms": ("the same with 100,000 events since the import", "≤ 2"),
-    "feature_names_tokens": (
-        "tokens of a list with names of numbers in the prefix, share of those beside each level",
-        "< 1",
-    ),
-    "feature_names_seconds": ("seconds to score it with a real base, likewise", "< 1"),
-    "feature_names_ndcg": ("nDCG@10 that it gains, small base", "≈ 0"),
     "built_vs_past": ("lists made from 2 million events, times the build before", "≥ 3"),
     "built_gib": ("peak memory of that, GiB", "≤ 1"),
     "queries_gib": ("the same, negatives among the items of 50,000 queries", "≤ 1"),
