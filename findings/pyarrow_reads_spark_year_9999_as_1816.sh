@@ -9,7 +9,7 @@ set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 python3 -m venv "$folder/venv"
-"$folder/venv/bin/pip" install -q pyarrow==26.0.1 duckdb==2.0.1
+"$folder/venv/bin/pip" install -q pyarrow==26.0.1 duckdb==2.0.1 pandas==3.1.1
 cd "$folder"
 "$folder/venv/bin/python" - <<'PYTHON'
 from datetime import datetime
