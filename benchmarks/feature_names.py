@@ -17,9 +17,10 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from rich.console import Console
+from transformers import PreTrainedTokenizerBase
 
 from benchmarks.harness import alternate, show, write_result
-from benchmarks.quality_recipe import SMALL, Recipe
+from benchmarks.quality_recipe import REAL, SMALL, Recipe
 from reshelf.config import load_yaml
 from reshelf.data.dataset_folder import RankingData, load_dataset_folder
 from reshelf.evaluation.measure import Truth, ndcg_per_list
@@ -51,9 +52,10 @@ def main() -> None:
     models = {"candidate": args.run / SMALL, "prefix": trained(recipe, OUT / args.run.name)}
     found = {where: ndcg(model, data) for where, model in models.items()}
     small = recipe.rerankers[SMALL].prompt
-    prompt = replace(recipe.rerankers.get("reshelf", recipe.rerankers[SMALL]).prompt, features=small.features)
-    lists = {where: written(args.base, data, replace(prompt, feature_names=where), args.lists) for where in PLACES}
-    times = alternate(timers(args.base, lists), runs=3)
+    prompt = replace(recipe.rerankers.get(REAL, recipe.rerankers[SMALL]).prompt, features=small.features)
+    model, tokenizer = load_base(ModelConfig(str(args.base), quantise=False, dtype="bfloat16"), "cpu")
+    lists = {where: written(tokenizer, data, replace(prompt, feature_names=where), args.lists) for where in PLACES}
+    times = alternate(timers(model, tokenizer, lists), runs=3)
     rows: list[dict[str, Any]] = [
         {
             "names": where,
@@ -100,17 +102,19 @@ def ndcg(model: Path, data: RankingData) -> np.ndarray:
         return ndcg_per_list(reranker.score_lists(lists), Truth.of(lists), 10)
 
 
-def written(base: Path, data: RankingData, prompt: PromptConfig, count: int) -> list[ListPrompt]:
+def written(
+    tokenizer: PreTrainedTokenizerBase, data: RankingData, prompt: PromptConfig, count: int
+) -> list[ListPrompt]:
     """Test lists as the tokens of a real base."""
-    _, tokenizer = load_base(ModelConfig(str(base), quantise=False, dtype="bfloat16"), "cpu")
     levels = fit_levels(data.lists["train"], prompt.features, prompt.levels)
     builder = PromptBuilder(tokenizer, prompt.in_language_of(data.items.values()), data.items, levels)
     return [builder.build(one) for one in data.lists["test"][:count]]
 
 
-def timers(base: Path, lists: dict[Literal["candidate", "prefix"], list[ListPrompt]]) -> dict[str, Any]:
+def timers(
+    model: Any, tokenizer: PreTrainedTokenizerBase, lists: dict[Literal["candidate", "prefix"], list[ListPrompt]]
+) -> dict[str, Any]:
     """Calls that score the lists one by one."""
-    model, tokenizer = load_base(ModelConfig(str(base), quantise=False, dtype="bfloat16"), "cpu")
     attach_head(model, *PromptBuilder(tokenizer, PromptConfig(template="plain"), {}).label_ids)
     model.eval()
 

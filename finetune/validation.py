@@ -125,11 +125,12 @@ class Validation:
         Args:
             scores: what `scores` returned.
         """
-        pairs = [(row, e.labels) for row, e in zip(scores, self.every) if e.labels.any() and len(e.labels) > 1]
+        judged = [(row, e.labels) for row, e in zip(scores, self.every) if e.labels.any() and len(e.labels) > 1]
+        pairs = [(row, exponential_gains(labels)) for row, labels in judged]
         if not pairs:
             return None
-        mine = np.array([ndcg(row, exponential_gains(labels), CUT) for row, labels in pairs])
-        first = np.array([ndcg(-np.arange(len(labels)), exponential_gains(labels), CUT) for _, labels in pairs])
+        mine = np.array([ndcg(row, gains, CUT) for row, gains in pairs])
+        first = np.array([ndcg(-np.arange(len(gains)), gains, CUT) for _, gains in pairs])
         resamples = resample(len(pairs), _RESAMPLES, seed=0)
         found = interval(mine - first, resamples)
         lift = Lift(float(mine.mean()), float(first.mean()), found.low, found.high, len(pairs))
@@ -138,7 +139,7 @@ class Validation:
         tried, weights = [], WEIGHTS[1:-1]
         confidence = 1 - (1 - CONFIDENCE) / len(weights)  # so many are tried: Bonferroni
         for weight in weights:
-            some = np.array([ndcg(blend(row, weight), exponential_gains(labels), CUT) for row, labels in pairs])
+            some = np.array([ndcg(blend(row, weight), gains, CUT) for row, gains in pairs])
             gain = interval(some - first, resamples, confidence)
             tried.append(Blended(weight, gain.mean, gain.low, gain.high))
         surest = max(tried, key=lambda one: one.low)

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from reshelf.errors import InputError
+from reshelf.errors import InputError, first_line
 from reshelf.modeling.attention import SHARED_PREFIX
 from reshelf.modeling.packing import pack
 from reshelf.modeling.score import logits_at
@@ -150,7 +150,7 @@ def check_attention(model: Any, base: str) -> None:
         try:
             outputs.append(logits_at(model, batch, batch.score_positions[-1:]).float()[0])
         except (NotImplementedError, TypeError) as error:
-            raise InputError(f"{refused}{str(error).strip().splitlines()[0]}") from error
+            raise InputError(f"{refused}{first_line(error)}") from error
     highest = float(outputs[0].abs().max())
     if not np.isfinite(highest):
         raise InputError(f"{refused}its output holds NaN or infinite numbers; get its weights anew")

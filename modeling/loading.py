@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from transformers import PreTrainedTokenizerBase
 from transformers.utils.logging import disable_progress_bar
 
-from reshelf.errors import InputError
+from reshelf.errors import InputError, first_line
 from reshelf.modeling.attention import SHARED_PREFIX
 from reshelf.modeling.base_checks import CHOOSE, add_missing_start, check_attention, check_config, check_weights
 from reshelf.modeling.config import LoraConfig, ModelConfig
@@ -73,7 +73,7 @@ def load_base(
     try:
         shape = AutoConfig.from_pretrained(config.base, **source)
     except (OSError, ValueError) as error:
-        raise InputError(f"no causal language model at {config.base!r}: {_first_line(error)}") from error
+        raise InputError(f"no causal language model at {config.base!r}: {first_line(error)}") from error
     check_config(shape, config.base, config.quantise)
     for text in (shape, shape.get_text_config()):
         text.attention_dropout = 0.0  # an adapter has its own, and flash attention calls on a CPU have none
@@ -95,7 +95,7 @@ def load_base(
             f"cannot be replaced; {CHOOSE}"
         ) from error
     except (OSError, ValueError, SafetensorError) as error:
-        raise InputError(f"no causal language model at {config.base!r}: {_first_line(error)}") from error
+        raise InputError(f"no causal language model at {config.base!r}: {first_line(error)}") from error
     model, found = loaded
     if found["missing_keys"]:
         raise InputError(
@@ -203,7 +203,3 @@ def check_base_exists(base: str, revision: str | None = None) -> None:
             f"model.base {base!r} is no folder here, and not to be had from the Hugging Face Hub: {problem}; make a "
             "base with `reshelf pretrain` or give the folder of one, or correct the id or the connection"
         )
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0]

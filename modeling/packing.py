@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import chain
 
 import numpy as np
 import torch
@@ -173,6 +174,16 @@ class PackedBatch:
         )
 
 
+def in_row_order(prefixes: Sequence[np.ndarray], items: Sequence[Sequence[np.ndarray]]) -> np.ndarray:
+    """Numbers of the tokens of lists, int64 [T], as the row has the tokens: ids, or what each is to be followed by.
+
+    Args:
+        prefixes: per list, those of its prefix, [P].
+        items: per list and item, those of the item, [L].
+    """
+    return np.concatenate([*prefixes, *chain.from_iterable(items)]).astype(np.int64)
+
+
 def pack(
     prompts: Sequence[ListPrompt],
     past: Past | None = None,
@@ -202,9 +213,9 @@ def pack(
         own = Sequences(start, items, len(of_items), longest, slots)
         parts.append(ListLayout(Sequences(begin, prefix, longest=prefix), own))
         begin, start = begin + prefix, start + items
-    ids = [*(prompt.prefix[behind:] for prompt in prompts), *(item for prompt in prompts for item in prompt.items)]
+    ids = in_row_order([prompt.prefix[behind:] for prompt in prompts], [prompt.items for prompt in prompts])
     return PackedBatch(
-        input_ids=torch.from_numpy(np.concatenate(ids).astype(np.int64))[None],
+        input_ids=torch.from_numpy(ids)[None],
         position_ids=torch.from_numpy(np.concatenate(positions).astype(np.int64))[None],
         score_positions=torch.from_numpy(np.concatenate(ends).astype(np.int64)),
         sizes=tuple(len(prompt.items) for prompt in prompts),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from reshelf.errors import InputError
+from reshelf.errors import InputError, first_line
 
 
 def load_tokenizer(base: str, revision: str | None = None, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
@@ -19,7 +19,7 @@ def load_tokenizer(base: str, revision: str | None = None, trust_remote_code: bo
     try:
         tokenizer = AutoTokenizer.from_pretrained(base, revision=revision, trust_remote_code=trust_remote_code)
     except (OSError, ValueError) as error:
-        raise InputError(f"no tokenizer at {base!r}: {str(error).strip().splitlines()[0]}") from error
+        raise InputError(f"no tokenizer at {base!r}: {first_line(error)}") from error
     # Where the files are missing, transformers makes one without a vocabulary.
     if not tokenizer.encode("yes no", add_special_tokens=False):
         raise InputError(f"no tokenizer at {base!r}: its vocabulary is empty")

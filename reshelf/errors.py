@@ -28,3 +28,8 @@ class DivergedError(RuntimeError):
 
     The command line prints it without a traceback and exits with code 1.
     """
+
+
+def first_line(error: Exception) -> str:
+    """What another library says first, for a sentence of ours; the rest of it is for its own developers."""
+    return str(error).strip().splitlines()[0]

@@ -25,7 +25,7 @@ from reshelf.data.marketplace import MarketplaceConfig, Simulator
 from reshelf.data.schema import GRADES, Item, RankingList
 from reshelf.errors import InputError
 from reshelf.finetune.batches import thin
-from reshelf.modeling.packing import PackedBatch, pack
+from reshelf.modeling.packing import PackedBatch, in_row_order, pack
 from reshelf.prompts.builder import ListPrompt, PromptBuilder
 from reshelf.prompts.config import WHOLE, PromptConfig
 from reshelf.prompts.fields import field_text
@@ -180,29 +180,26 @@ class TextBatch:
 
 
 def collate_text(texts: Sequence[Text]) -> TextBatch:
-    """Pack texts and lay out their targets, in the row's order: all prefixes before all items."""
+    """Pack texts and lay out their targets."""
     packed = pack([text.prompt for text in texts])
-    words, outcomes, words_of_items, outcomes_of_items = [], [], [], []
-    for text in texts:
+    prefixes = [np.full(len(text.prompt.prefix), -100) for text in texts]
+    words_of_prefixes, words_of_items, outcomes_of_items = [], [], []
+    for text, nowhere in zip(texts, prefixes, strict=True):
         prefix, items = text.prompt.prefix, text.prompt.items
         nothing = [np.full(len(item), -100) for item in items]
-        outcomes.append(np.full(len(prefix), -100))
         if text.outcomes is None:
-            words.append(np.full(len(prefix), -100))
-            words_of_items += [np.append(item[1:], -100) for item in items]
-            outcomes_of_items += nothing
+            words_of_prefixes.append(nowhere)
+            words_of_items.append([np.append(item[1:], -100) for item in items])
+            outcomes_of_items.append(nothing)
         else:
             told = len(prefix) - text.prompt.listed  # a list's products follow from nothing
-            words += [prefix[1:told], np.full(len(prefix) - max(told - 1, 0), -100)]
-            words_of_items += nothing
-            outcomes_of_items += [
-                np.append(np.full(len(item) - 1, -100), word) for item, word in zip(items, text.outcomes, strict=True)
-            ]
-    return TextBatch(packed, _targets(words + words_of_items), _targets(outcomes + outcomes_of_items))
-
-
-def _targets(pieces: list[np.ndarray]) -> torch.Tensor:
-    return torch.from_numpy(np.concatenate(pieces).astype(np.int64))
+            words_of_prefixes.append(np.append(prefix[1:told], nowhere[max(told - 1, 0) :]))
+            words_of_items.append(nothing)
+            ends = zip(nothing, text.outcomes, strict=True)
+            outcomes_of_items.append([np.append(before[1:], outcome) for before, outcome in ends])
+    words = in_row_order(words_of_prefixes, words_of_items)
+    outcomes = in_row_order(prefixes, outcomes_of_items)
+    return TextBatch(packed, torch.from_numpy(words), torch.from_numpy(outcomes))
 
 
 TEMPLATE_WORDS = {
