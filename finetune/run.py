@@ -20,7 +20,7 @@ from reshelf.config import config_text
 from reshelf.data.atomic import atomic, check_writable
 from reshelf.data.dataset_folder import RankingData, load_dataset_folder
 from reshelf.data.propensity.file import read_propensities
-from reshelf.data.signals.kept import FOLDER, copy_signals
+from reshelf.data.signals.kept import FOLDER, copy_signals, kept_names
 from reshelf.errors import InputError
 from reshelf.finetune.batches import Extras, ListDataset
 from reshelf.finetune.card import CARD, METRIC_NAMES, write_card, write_curve
@@ -46,6 +46,7 @@ from reshelf.modeling.loading import add_lora, check_base_exists, load_base
 from reshelf.modeling.score import attach_head
 from reshelf.modeling.spec import SPEC_FILE, RerankerSpec
 from reshelf.prompts.builder import PromptBuilder
+from reshelf.prompts.config import SIGNALS, PromptConfig
 from reshelf.prompts.levels import FeatureLevels, fit_levels
 
 LOSSES: dict[str, Callable[..., LossSum]] = {
@@ -141,7 +142,7 @@ def _prepare(
     )
     data = load_dataset_folder(config.data, ("train", "valid"))
     _cut(data, config)
-    config = replace(config, prompt=config.prompt.in_language_of(data.items.values()))
+    config = replace(config, prompt=_with_signals(config).in_language_of(data.items.values()))
     check_unchanged(config.out / CHECKPOINTS, fingerprint(config, arguments.world_size))
     set_seed(config.seed)
     model, tokenizer = load_base(config.model, str(arguments.device), is_spread())
@@ -170,6 +171,16 @@ def _prepare(
         _teaching(config.distil),
     )
     return config, data, tokenizer, levels, validation, trainer
+
+
+def _with_signals(config: FinetuneConfig) -> PromptConfig:
+    kept = kept_names(config.data / FOLDER)
+    if SIGNALS in config.prompt.features and not kept:
+        raise InputError(
+            f"{config.data} keeps no signals; name some in the mapping (signals.names) and import again, or leave "
+            f"{SIGNALS} out of prompt.features"
+        )
+    return config.prompt.with_signals(kept)
 
 
 def _teaching(config: DistilConfig) -> Teaching | None:

@@ -6,7 +6,7 @@ config = PromptConfig(template="plain", fields=["title", "price_level"])
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -19,6 +19,9 @@ WHOLE = ("title", "brand", "price", "price_level", "rating", "category", "attrib
 from the last field first."""
 FIELDS = (*WHOLE, "leaf")
 """All names there are. `leaf` is the last level of the category path, for when the rest is much the same everywhere."""
+
+SIGNALS = "signals"
+"""Among `features`: all those that the data set keeps."""
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")
 _MOST_MEMORY = 64
@@ -45,7 +48,8 @@ class PromptConfig:
     event_gaps: bool = True
     """Write how many days passed since the event before, where times are known."""
     features: list[str] = field(default_factory=list)
-    """Candidate numbers written as levels: names from RankingList.features, and first_stage for its scores."""
+    """Candidate numbers written as levels: names from RankingList.features, first_stage for its scores, and `signals`
+    for all signals that the data set keeps."""
     feature_names: Literal["candidate", "prefix"] = "candidate"
     """Where the names of features stand: beside each level, or once in the prefix, where candidates have the levels
     alone, in that order. A tokenizer that knows no shop spends more tokens on a name than on a level."""
@@ -100,3 +104,13 @@ class PromptConfig:
         if self.language != "auto":
             return self
         return replace(self, language=catalogue_language(item.title for item in items))
+
+    def with_signals(self, kept: Sequence[str]) -> PromptConfig:
+        """The same with the names of signals in place of `signals`.
+
+        Examples:
+            >>> PromptConfig(features=["first_stage", "signals"]).with_signals(["match", "popularity"]).features
+            ['first_stage', 'match', 'popularity']
+        """
+        names = [own for name in self.features for own in (kept if name == SIGNALS else (name,))]
+        return replace(self, features=list(dict.fromkeys(names)))

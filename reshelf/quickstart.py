@@ -29,6 +29,7 @@ from reshelf.data.atomic import write_json
 from reshelf.data.dataset_folder import RankingData, load_dataset_folder
 from reshelf.data.hashes import file_sha256
 from reshelf.data.importing.importer import ImportConfig, import_folder
+from reshelf.data.importing.mapping import Mapping
 from reshelf.data.importing.mapping_file import find_mapping, load_mapping
 from reshelf.demo import one_list
 from reshelf.errors import InputError
@@ -56,7 +57,9 @@ _PASSES = 20
 _EPOCHS = 3
 _FEWEST = 4
 """Steps that are made however little time there is."""
-_VALIDATIONS, _VALID_LISTS = 6, 200
+_VALIDATIONS, _VALID_LISTS, _FEWEST_VALID = 6, 200, 30
+_VALIDATING = 0.2
+"""Share of finetuning's time that scoring validation lists may take."""
 _MODELS, _FEWEST_LISTS, _SCORING = 3, 50, 0.6
 """Rows of the report that a model scores; lists that are evaluated however little time there is; share of what is left
 that scoring them takes."""
@@ -93,8 +96,7 @@ def quickstart(config: QuickstartConfig, console: Console | None = None) -> None
     console.rule("1. Import")
     if not data.is_dir():
         named = load_mapping(config.mapping)
-        signals = ["popularity", "cobought", "match"] if named.events else ["query_match", "match"]
-        changes = {} if named.signals.names else {"signals.names": signals}
+        changes = {} if named.signals.names else {"signals.names": _signals(named)}
         import_folder(ImportConfig(config.mapping, data, config.root, changes=changes))
     lists = load_dataset_folder(data)
     for split in ("train", "valid"):
@@ -157,6 +159,16 @@ class _Plan:
         write_json(self._path, self._values)
 
 
+def _signals(mapping: Mapping) -> list[str]:
+    """What the tables have the columns for."""
+    lists = [*mapping.lists, *mapping.pairs]
+    names = ["popularity", "recent", "cobought", "match"] if mapping.events else ["match"]
+    if any(table.query for table in lists):
+        timed = mapping.events and all(table.time for table in (*lists, *mapping.events))
+        names += ["query_match", "query_chars", *(["query_clicks"] if timed else [])]
+    return names
+
+
 def _recipe(console: Console) -> str:
     """The recipe of `reshelf.finetune` to follow; says why."""
     if not torch.cuda.is_available():
@@ -202,24 +214,32 @@ def _pretrain(run: FinetuneConfig, lists: RankingData, plan: _Plan, end: float) 
 
 
 def _finetune(run: FinetuneConfig, lists: RankingData, plan: _Plan, end: float) -> None:
-    run.valid_lists, run.optimizer.epochs, run.patience = _VALID_LISTS, 1e6, _VALIDATIONS
+    run.optimizer.epochs, run.patience = 1e6, _VALIDATIONS
     most = int(_EPOCHS * len(lists.lists["train"]) / run.optimizer.lists_per_step)
+    valid = min(_VALID_LISTS, len(lists.lists["valid"]))
 
     begun, budget = time.monotonic(), _FINETUNING * (end - time.monotonic())
 
     def measured() -> dict[str, Any]:
-        trial = replace(run, eval_every=10**6, optimizer=replace(run.optimizer, max_steps=10**6))
+        trial = replace(run, eval_every=10**6, valid_lists=valid, optimizer=replace(run.optimizer, max_steps=10**6))
         timer = _timed(lambda out, timer: finetune(replace(trial, out=out), callbacks=[timer]), run.out.parent, budget)
         left = begun + budget - time.monotonic()
-        steps = (left - (_VALIDATIONS + 1) * timer.validation_s) / timer.step_s
-        validated = min(_VALID_LISTS, len(lists.lists["valid"]))
-        return {"steps": max(_FEWEST, min(most, int(steps))), "seconds_a_list": timer.validation_s / validated}
+        a_list = timer.validation_s / valid
+        scored = int(_VALIDATING * left / max(a_list, 1e-6))
+        validations = max(1, min(_VALIDATIONS, scored // valid - 1))  # the kept checkpoint's are scored once more
+        each = max(min(valid, _FEWEST_VALID), min(valid, scored // (validations + 1)))
+        steps = int((left - (validations + 1) * each * a_list) / timer.step_s)
+        return {
+            "steps": max(_FEWEST, min(most, steps)), "validations": validations, "valid_lists": each,
+            "seconds_a_list": a_list,
+        }  # fmt: skip
 
-    planned = plan.get("finetuning", measured)
-    steps, validation_s = planned["steps"], planned["seconds_a_list"] * min(_VALID_LISTS, len(lists.lists["valid"]))
-    run.optimizer.max_steps, run.eval_every = steps, max(1, steps // _VALIDATIONS)
+    planned = plan.get("finetune", measured)
+    steps, run.valid_lists = planned["steps"], planned["valid_lists"]
+    run.optimizer.max_steps, run.eval_every = steps, -(-steps // planned["validations"])
     # One that is ended is validated and scored once more.
-    finetune(run, callbacks=[StopAt(begun + _PATIENCE * budget - 2 * validation_s)])
+    spare = 2 * planned["seconds_a_list"] * run.valid_lists
+    finetune(run, callbacks=[StopAt(begun + _PATIENCE * budget - spare)])
 
 
 def _timed(train: Callable[[Path, StepTimer], object], out: Path, budget: float) -> StepTimer:
@@ -243,7 +263,7 @@ def _evaluate(run: FinetuneConfig, lists: RankingData, split: Any, plan: _Plan, 
         return
 
     def limit() -> int:
-        scored = _MODELS * plan.get("finetuning", dict).get("seconds_a_list", 1.0)
+        scored = _MODELS * plan.get("finetune", dict).get("seconds_a_list", 1.0)
         return max(_FEWEST_LISTS, int(_SCORING * (end - time.monotonic()) / max(scored, 1e-6)))
 
     most = min(plan.get("evaluate_lists", limit), len(lists.lists[split]))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from reshelf.data.marketplace.vocabulary import CATEGORIES, COLOURS, DEPARTMENTS
+from reshelf.data.marketplace.vocabulary import Vocabulary
 from reshelf.data.price_levels import with_price_levels
 from reshelf.data.schema import Item
 
@@ -22,37 +22,40 @@ class Shop:
     items: dict[str, Item]
     ids: np.ndarray
     category: np.ndarray
-    """int64, index into CATEGORIES."""
+    """int64, index into the vocabulary's categories."""
     brand: np.ndarray
     """int64, index into `brands`."""
     colour: np.ndarray
-    """int64, index into COLOURS."""
+    """int64, index into the vocabulary's colours."""
     material: np.ndarray
     """int64, index into `materials`."""
     log_price: np.ndarray
-    """float64, natural logarithm of EUR."""
+    """float64, natural logarithm of the price."""
     level: np.ndarray
     """int64, price level 1 … 5 within the category."""
     rating: np.ndarray
     """float64, stars."""
     brands: tuple[str, ...]
     materials: tuple[str, ...]
+    vocabulary: Vocabulary
 
 
-def make_catalogue(seed: int, items_per_category: int) -> Shop:
+def make_catalogue(seed: int, items_per_category: int, vocabulary: Vocabulary | None = None) -> Shop:
     """Products with a brand, colour, material, price and rating each; the same seed gives the same products."""
+    vocabulary = vocabulary or Vocabulary()
     rng = np.random.default_rng([seed, 0])
-    brands = tuple(sorted({b for d in DEPARTMENTS.values() for b in d.brands}))
-    materials = tuple(sorted({m for d in DEPARTMENTS.values() for m in d.materials}))
+    brands = tuple(sorted({b for d in vocabulary.departments.values() for b in d.brands}))
+    materials = tuple(sorted({m for d in vocabulary.departments.values() for m in d.materials}))
+    colours = list(vocabulary.colours)
     dearness = dict(zip(brands, rng.normal(0, 0.35, len(brands))))
     records: list[Item] = []
     columns: list[tuple[int, int, int, int, float, float]] = []
-    for c, category in enumerate(CATEGORIES):
-        department = DEPARTMENTS[category.department]
+    for c, category in enumerate(vocabulary.categories):
+        department = vocabulary.departments[category.department]
         for n in range(items_per_category):
             brand = str(rng.choice(department.brands))
             material = str(rng.choice(department.materials))
-            colour = str(rng.choice(COLOURS))
+            colour = str(rng.choice(vocabulary.colours))
             noun = str(rng.choice(category.nouns))
             log_price = np.log(category.price) + dearness[brand] + rng.normal(0, category.spread)
             price = (
@@ -61,11 +64,8 @@ def make_catalogue(seed: int, items_per_category: int) -> Shop:
                 else float(np.round(np.exp(log_price), -1) - 1)
             )
             rating = float(np.clip(np.round(rng.normal(4.1, 0.4), 1), 2.5, 5.0))
-            title = (
-                f"{brand} {material} {noun}, {colour}"
-                if rng.random() < 0.5
-                else f"{brand} {noun} in {colour} {material}"
-            )
+            words = {"brand": brand, "material": material, "noun": noun, "colour": colour}
+            title = vocabulary.titles[0 if rng.random() < 0.5 else 1].format_map(words)
             records.append(
                 Item(
                     item_id=f"{category.name.lower().replace(' ', '-')}-{n:03d}",
@@ -73,15 +73,15 @@ def make_catalogue(seed: int, items_per_category: int) -> Shop:
                     category=(category.department, category.name),
                     brand=brand,
                     price=price,
-                    currency="EUR",
+                    currency=vocabulary.currency,
                     rating=rating,
                     rating_count=int(rng.lognormal(4, 1.2)),
                     attributes={"colour": colour, "material": material},
-                    description=f"A {colour} {noun} in {material}, made by {brand}.",
+                    description=vocabulary.description.format_map(words),
                 )
             )
             columns.append(
-                (c, brands.index(brand), COLOURS.index(colour), materials.index(material), np.log(price), rating)
+                (c, brands.index(brand), colours.index(colour), materials.index(material), np.log(price), rating)
             )
     items = with_price_levels(records)
     category_, brand_, colour_, material_, price_, rating_ = (np.array(x) for x in zip(*columns))
@@ -97,4 +97,5 @@ def make_catalogue(seed: int, items_per_category: int) -> Shop:
         rating=rating_,
         brands=brands,
         materials=materials,
+        vocabulary=vocabulary,
     )

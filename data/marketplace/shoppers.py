@@ -26,7 +26,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from reshelf.data.marketplace.catalogue import Shop
-from reshelf.data.marketplace.vocabulary import CATEGORIES, COLOURS, DEPARTMENTS
 
 LIKED_BRANDS_PER_DEPARTMENT = 2
 LIKED_MATERIALS_PER_DEPARTMENT = 2
@@ -54,17 +53,17 @@ class Taste:
 
 def draw_taste(shop: Shop, rng: np.random.Generator) -> Taste:
     """A shopper who is at home in two departments."""
-    departments = tuple(str(d) for d in rng.choice(list(DEPARTMENTS), size=2, replace=False))
+    departments = tuple(str(d) for d in rng.choice(list(shop.vocabulary.departments), size=2, replace=False))
     brands = np.zeros(len(shop.brands), dtype=bool)
     materials = np.zeros(len(shop.materials), dtype=bool)
     for name in departments:
-        department = DEPARTMENTS[name]
+        department = shop.vocabulary.departments[name]
         for brand in rng.choice(department.brands, LIKED_BRANDS_PER_DEPARTMENT, replace=False):
             brands[shop.brands.index(str(brand))] = True
         for material in rng.choice(department.materials, LIKED_MATERIALS_PER_DEPARTMENT, replace=False):
             materials[shop.materials.index(str(material))] = True
-    colours = np.zeros(len(COLOURS), dtype=bool)
-    colours[rng.choice(len(COLOURS), LIKED_COLOURS, replace=False)] = True
+    colours = np.zeros(len(shop.vocabulary.colours), dtype=bool)
+    colours[rng.choice(len(colours), LIKED_COLOURS, replace=False)] = True
     brand_weight, colour_weight, material_weight = rng.uniform(1.5, 3.5, 3)
     return Taste(
         departments=departments,
@@ -79,9 +78,9 @@ def draw_taste(shop: Shop, rng: np.random.Generator) -> Taste:
     )
 
 
-def own_categories(taste: Taste) -> np.ndarray:
+def own_categories(shop: Shop, taste: Taste) -> np.ndarray:
     """Indices of the categories in the shopper's departments, int64."""
-    return np.array([i for i, c in enumerate(CATEGORIES) if c.department in taste.departments])
+    return np.array([i for i, c in enumerate(shop.vocabulary.categories) if c.department in taste.departments])
 
 
 def wish(shop: Shop, taste: Taste, rows: np.ndarray) -> np.ndarray:

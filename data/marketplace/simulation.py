@@ -15,10 +15,12 @@ import numpy as np
 from reshelf.data.atomic import atomic
 from reshelf.data.bm25 import Bm25Index
 from reshelf.data.dataset_folder import RankingData, save_dataset_folder
+from reshelf.data.language import Language
 from reshelf.data.marketplace import shoppers
 from reshelf.data.marketplace.catalogue import Shop, make_catalogue
+from reshelf.data.marketplace.chinese import CHINESE
 from reshelf.data.marketplace.pictures import picture_path, write_pictures
-from reshelf.data.marketplace.vocabulary import CATEGORIES, COLOURS, DEPARTMENTS
+from reshelf.data.marketplace.vocabulary import Vocabulary
 from reshelf.data.schema import Event, EventKind, Item, RankingList
 from reshelf.errors import InputError
 from reshelf.metrics.ordering import best_first, ranks
@@ -30,6 +32,7 @@ IN_STOCK = 0.5
 """Share of the catalogue that can be delivered when a list is made."""
 RANDOMISED_FILE = "randomised.txt"
 """The ids of the lists that were shown in random order, one a line, beside the lists of a data set folder."""
+VOCABULARIES = {"en": Vocabulary(), "zh": CHINESE}
 KINDS = {1: EventKind.CLICK, 2: EventKind.CART, 3: EventKind.PURCHASE}
 
 
@@ -41,6 +44,8 @@ class MarketplaceConfig:
     """Folder to write the data set to."""
     seed: int = 0
     """The same seed gives the same products, shoppers and lists."""
+    language: Language = "en"
+    """What titles and queries are in."""
     items_per_category: int = 60
     """Products in each of the 25 categories."""
     train_lists: int = 2000
@@ -84,9 +89,11 @@ class Simulator:
     collects the ids of the lists made so far that were shown in random order.
     """
 
-    def __init__(self, config: MarketplaceConfig) -> None:
+    def __init__(self, config: MarketplaceConfig, vocabulary: Vocabulary | None = None) -> None:
         self.config = config
-        self.shop: Shop = make_catalogue(config.seed, config.items_per_category)
+        self.shop: Shop = make_catalogue(
+            config.seed, config.items_per_category, vocabulary or VOCABULARIES[config.language]
+        )
         texts = [f"{i.title} {' '.join(i.category)}" for i in self.shop.items.values()]
         self._bm25 = Bm25Index(texts)
         self._scores: dict[str, np.ndarray] = {}
@@ -135,7 +142,7 @@ class Simulator:
         shown_rng = np.random.default_rng([self.config.seed, 2, number])  # apart: the shopper stays who they are
         shop = self.shop
         taste = shoppers.draw_taste(shop, rng)
-        categories = shoppers.own_categories(taste)
+        categories = shoppers.own_categories(shop, taste)
         now = OPENING + timedelta(minutes=int(rng.integers(0, 60 * 24 * 300)))
         history: list[Event] = []
         for _ in range(int(rng.integers(self.config.history_min, self.config.history_max + 1))):
@@ -184,14 +191,15 @@ class Simulator:
 
     def _query(self, category: int, rng: np.random.Generator) -> tuple[str, int, int]:
         """Query text and the colour and material it asks for (-1 for none)."""
-        name = CATEGORIES[category].name.lower()
+        words = self.shop.vocabulary
+        name = words.categories[category].name.lower()
         draw = rng.random()
         if draw < 0.1:
-            colour = int(rng.integers(len(COLOURS)))
-            return f"{COLOURS[colour]} {name}", colour, -1
+            colour = int(rng.integers(len(words.colours)))
+            return words.query.format(word=words.colours[colour], category=name), colour, -1
         if draw < 0.2:
-            material = str(rng.choice(DEPARTMENTS[CATEGORIES[category].department].materials))
-            return f"{material} {name}", -1, self.shop.materials.index(material)
+            material = str(rng.choice(words.departments[words.categories[category].department].materials))
+            return words.query.format(word=material, category=name), -1, self.shop.materials.index(material)
         return name, -1, -1
 
 

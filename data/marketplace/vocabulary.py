@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 COLOURS = ("black", "white", "grey", "navy", "blue", "green", "red", "yellow", "pink", "beige", "brown", "purple")
 
 
 @dataclass(frozen=True)
 class Category:
-    """A leaf of the shop's tree. `price` is the median in EUR, `spread` the standard deviation of its logarithm."""
+    """A leaf of the shop's tree. `price` is the median in the shop's currency, `spread` the standard deviation of its
+    logarithm."""
 
     department: str
     name: str
@@ -74,3 +76,17 @@ CATEGORIES = (
     Category("Electronics", "Phone cases", ("slim phone case", "folio phone case", "rugged phone case"), 22),
     Category("Electronics", "Keyboards", ("compact keyboard", "wireless keyboard", "gaming keyboard"), 80),
 )
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """All the words of one shop. `titles`, `description` and `query` are formats."""
+
+    colours: Sequence[str] = COLOURS
+    departments: Mapping[str, Department] = field(default_factory=lambda: DEPARTMENTS)
+    categories: Sequence[Category] = CATEGORIES
+    titles: tuple[str, str] = ("{brand} {material} {noun}, {colour}", "{brand} {noun} in {colour} {material}")
+    """A title is in the one form or the other."""
+    description: str = "A {colour} {noun} in {material}, made by {brand}."
+    query: str = "{word} {category}"
+    currency: str = "EUR"

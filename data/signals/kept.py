@@ -230,6 +230,15 @@ def open_signals(folder: Path) -> KeptSignals | None:
     return kept
 
 
+def kept_names(folder: Path) -> tuple[str, ...]:
+    """Names of the signals that are kept there; none where the folder is not there.
+
+    Raises:
+        InputError: its description is broken.
+    """
+    return tuple(_read_description(folder).names) if folder.is_dir() else ()
+
+
 def _tables_of(names: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(table for name in names for table in READS[name]))
 
