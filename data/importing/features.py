@@ -128,7 +128,10 @@ def _query_clicks(work: Work, name: str, log: EventLog | None, lists: Lists, que
     event = np.concatenate([event, of_lists["event"].astype(np.int64)])
     query = np.concatenate([log.query[event[: len(event) - len(of_lists["event"])]], of_lists["query"]])
     if not len(event):
-        raise InputError(f"signals: {name} is counted on clicks with a query, and there are none; map events.query")
+        raise InputError(
+            f"signals: {name} is counted on clicks with a query, and there are none; map events.query, or leave it out "
+            "of signals.names"
+        )
     event, query = (values[np.argsort(moment[event], kind="stable")] for values in (event, query))
     return Clicks(queries.take(pa.array(query)), log.item[event].astype(np.int64), moment[event])
 
