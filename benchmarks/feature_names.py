@@ -1,15 +1,19 @@
 """Claim: with names of numbers once in the prefix (`prompt.feature_names: prefix`) lists are shorter, no worse ordered.
 
-    make bench NAME=feature_names ARGS="--run runs/quality/homedepot --base DIR"      # some ten minutes of one core
+    make bench NAME=feature_names ARGS="--base DIR"      # half an hour of one core; data sets of ../shared/data
 
-After `make quality NAME=homedepot`: its small reranker beside one of the same recipe with names in the prefix, over a
-base pretrained so, on the same test lists. And with the tokenizer and the weights of a real base, which is not trained
-here: tokens of lists and seconds to score them, by the prompt of the row `reshelf` with all the numbers.
+The English shop of `benchmarks.quickstart`, seven numbers per product. Over one small base, `finetune/shop_small.yaml`
+with the names beside each level and in the prefix, as many steps of the same lists, three seeds each, on the same test
+lists. And with the tokenizer and the weights of a real base, which is not trained here: tokens of lists and seconds to
+score them.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
+import json
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -17,15 +21,18 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from rich.console import Console
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase, TrainerCallback
 
 from benchmarks.harness import alternate, show, write_result
-from benchmarks.quality_recipe import REAL, SMALL, Recipe
+from benchmarks.quickstart import english_shop
 from reshelf.config import load_yaml
+from reshelf.data.atomic import write_json
 from reshelf.data.dataset_folder import RankingData, load_dataset_folder
+from reshelf.data.importing.importer import ImportConfig, import_folder
 from reshelf.evaluation.measure import Truth, ndcg_per_list
+from reshelf.finetune.card import CARD
 from reshelf.finetune.config import FinetuneConfig
-from reshelf.finetune.pretraining.pretrain import pretrain
+from reshelf.finetune.pretraining.pretrain import PretrainConfig, pretrain
 from reshelf.finetune.run import finetune, is_finished
 from reshelf.inference.reranker import Reranker
 from reshelf.metrics.bootstrap import interval, resample
@@ -37,69 +44,107 @@ from reshelf.prompts.builder import ListPrompt, PromptBuilder
 from reshelf.prompts.config import PromptConfig
 from reshelf.prompts.levels import fit_levels
 
-OUT = Path("runs/feature_names")
-PLACES: tuple[Literal["candidate", "prefix"], ...] = ("candidate", "prefix")
+Places = Literal["candidate", "prefix"]
+PLACES: tuple[Places, ...] = ("candidate", "prefix")
+SEEDS, STEPS, TEXTS = (0, 1, 2), 60, 4000
+SIGNALS = ["popularity", "recent", "cobought", "match", "query_match", "query_chars", "query_clicks"]
+RECIPES = Path(__file__).parents[1] / "finetune"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--run", type=Path, default=Path("runs/quality/homedepot"), help="what `make quality` made")
+    parser.add_argument("--root", type=Path, default=Path("../shared/data"), help="folder of the data sets")
     parser.add_argument("--base", type=Path, required=True, help="folder of a real base, to count and to time with")
-    parser.add_argument("--lists", type=int, default=40, help="test lists that are timed")
+    parser.add_argument("--out", type=Path, default=Path("runs/feature_names"), help="what is finished there is kept")
+    parser.add_argument("--lists", type=int, default=20, help="test lists that are timed")
     args = parser.parse_args()
-    recipe = load_yaml(Recipe, Path(__file__).parent / "quality" / f"{args.run.name}.yaml")
-    data = load_dataset_folder(args.run / "data", ["train", "test"])
-    models = {"candidate": args.run / SMALL, "prefix": trained(recipe, OUT / args.run.name)}
-    found = {where: ndcg(model, data) for where, model in models.items()}
-    small = recipe.rerankers[SMALL].prompt
-    prompt = replace(recipe.rerankers.get(REAL, recipe.rerankers[SMALL]).prompt, features=small.features)
-    model, tokenizer = load_base(ModelConfig(str(args.base), quantise=False, dtype="bfloat16"), "cpu")
+    data = shop(args.out, args.root)
+    test = data.lists["test"]
+    truth = Truth.of(test)
+    found: dict[Places, list[np.ndarray]] = {where: [] for where in PLACES}
+    steps: dict[Places, list[float]] = {where: [] for where in PLACES}
+    for seed, where in itertools.product(SEEDS, PLACES):
+        model, seconds = trained(args.out, where, seed)
+        steps[where].append(seconds)
+        with Reranker.from_pretrained(model, "transformers", data.items) as reranker:
+            found[where].append(ndcg_per_list(reranker.score_lists(test), truth, 10))
+            prompt = reranker.spec.prompt
+    real, tokenizer = load_base(ModelConfig(str(args.base), quantise=False, dtype="bfloat16"), "cpu")
     lists = {where: written(tokenizer, data, replace(prompt, feature_names=where), args.lists) for where in PLACES}
-    times = alternate(timers(model, tokenizer, lists), runs=3)
+    times = alternate(timers(real, tokenizer, lists), runs=3)
     rows: list[dict[str, Any]] = [
         {
             "names": where,
-            "tokens per candidate": round(float(np.mean([len(item) for one in lists[where] for item in one.items])), 1),
-            "tokens per list": round(float(np.mean([one.tokens for one in lists[where]])), 1),
+            "nDCG@10": float(np.mean(found[where])),
+            "of each seed": ", ".join(f"{one.mean():.3f}" for one in found[where]),
+            "s per step": float(np.median(steps[where])),
+            "tokens per candidate, real base": float(np.mean([len(i) for one in lists[where] for i in one.items])),
+            "tokens per list": float(np.mean([one.tokens for one in lists[where]])),
             f"s of {args.lists} lists": times[where].text,
-            "nDCG@10, small base": float(np.nanmean(found[where])),
         }
         for where in PLACES
     ]
-    difference = found["prefix"] - found["candidate"]
+    difference = np.mean(found["prefix"], axis=0) - np.mean(found["candidate"], axis=0)
     gain = interval(difference, resample(len(difference), 2000, seed=0))
-    before, after = (rows[n]["tokens per list"] for n in (0, 1))
     ratios = {
-        "feature_names_tokens": after / before,
-        "feature_names_seconds": times["prefix"].median / times["candidate"].median,
         "feature_names_ndcg": gain.mean,
         "feature_names_ndcg_low": gain.low,
         "feature_names_ndcg_high": gain.high,
+        "feature_names_step_seconds": rows[1]["s per step"] / rows[0]["s per step"],
+        "feature_names_tokens": rows[1]["tokens per list"] / rows[0]["tokens per list"],
+        "feature_names_seconds": times["prefix"].median / times["candidate"].median,
     }
     show("names of numbers", rows)
     Console().print(ratios)
-    sizes = {"test lists": len(difference), "numbers": len(small.features), "timed lists": args.lists}
-    command = f'make bench NAME=feature_names ARGS="--run {args.run} --base DIR"'
+    sizes = {"test lists": len(test), "numbers": len(SIGNALS), "steps": STEPS, "seeds": len(SEEDS)}
+    command = 'make bench NAME=feature_names ARGS="--base DIR"'
     print(f"written to {write_result('feature_names', rows, ratios, sizes, command)}")
 
 
-def trained(recipe: Recipe, out: Path) -> Path:
-    """The recipe's small reranker, names in the prefix; returns its folder. What is finished is not made again."""
-    run: FinetuneConfig = recipe.rerankers[SMALL]
-    base = replace(recipe.base, out=out / "base", prompt=replace(recipe.base.prompt, feature_names="prefix"))
-    if not (base.out / "config.json").exists():
-        pretrain(base)
-    if not is_finished(out / SMALL):
-        prompt, model = replace(run.prompt, feature_names="prefix"), replace(run.model, base=str(base.out))
-        finetune(replace(run, out=out / SMALL, prompt=prompt, model=model))
-    return out / SMALL
+def shop(out: Path, root: Path) -> RankingData:
+    """The data set, and in `out/base` a small base of its sessions. What is finished is not made again."""
+    tables = out / "tables"
+    if not (out / "data").is_dir():
+        if not tables.is_dir():
+            english_shop(tables, root)
+        changes = {"signals.names": SIGNALS}
+        import_folder(ImportConfig(str(tables / "shop.yaml"), out / "data", tables, changes=changes, quiet=True))
+    base = load_yaml(PretrainConfig, RECIPES / "pretrain_shop.yaml", data=str(out / "data"), out=str(out / "base"))
+    if not (base.out / CARD).exists():
+        pretrain(replace(base, texts=TEXTS, max_candidates=32))
+    return load_dataset_folder(out / "data")
 
 
-def ndcg(model: Path, data: RankingData) -> np.ndarray:
-    """nDCG@10 of the test lists, float64."""
-    lists = data.lists["test"]
-    with Reranker.from_pretrained(model, "transformers", data.items) as reranker:
-        return ndcg_per_list(reranker.score_lists(lists), Truth.of(lists), 10)
+def trained(out: Path, where: Places, seed: int) -> tuple[Path, float]:
+    """A reranker's folder, and how many seconds a step of it took."""
+    run = load_yaml(
+        FinetuneConfig, RECIPES / "shop_small.yaml", data=str(out / "data"), out=str(out / f"{where}_{seed}"),
+        **{"model.base": str(out / "base"), "prompt.feature_names": where},
+    )  # fmt: skip
+    took = run.out / "seconds.json"
+    if not is_finished(run.out):
+        optimizer = replace(run.optimizer, max_steps=STEPS, epochs=100)
+        timer = Steps()
+        finetune(replace(run, seed=seed, optimizer=optimizer, eval_every=STEPS, valid_lists=60), callbacks=[timer])
+        write_json(took, timer.median)
+    return run.out, float(json.loads(took.read_text(encoding="utf-8")))
+
+
+class Steps(TrainerCallback):
+    """How long the median step takes, in seconds."""
+
+    def __init__(self) -> None:
+        self._begun, self._seconds = 0.0, list[float]()
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._begun = time.perf_counter()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._seconds.append(time.perf_counter() - self._begun)
+
+    @property
+    def median(self) -> float:
+        return float(np.median(self._seconds))
 
 
 def written(
@@ -111,9 +156,7 @@ def written(
     return [builder.build(one) for one in data.lists["test"][:count]]
 
 
-def timers(
-    model: Any, tokenizer: PreTrainedTokenizerBase, lists: dict[Literal["candidate", "prefix"], list[ListPrompt]]
-) -> dict[str, Any]:
+def timers(model: Any, tokenizer: PreTrainedTokenizerBase, lists: dict[Places, list[ListPrompt]]) -> dict[str, Any]:
     """Calls that score the lists one by one."""
     attach_head(model, *PromptBuilder(tokenizer, PromptConfig(template="plain"), {}).label_ids)
     model.eval()

@@ -28,6 +28,7 @@ NAMES = (
     "nights",
     "feature_dropout",
     "data_needed",
+    "quickstart",
     "against_past",
 )
 CLAIMS: dict[str, tuple[str, str]] = {
@@ -69,6 +70,12 @@ CLAIMS: dict[str, tuple[str, str]] = {
     "shown_vs_past": ("10 million events and 4 million products shown to lists, times the build before", "≥ 1"),
     "shown_s": ("seconds of that", "≤ 120"),
     "shown_gib": ("peak memory of that, GiB", "≤ 8"),
+    "quickstart_minutes": (
+        "minutes that `reshelf quickstart --minutes 10` takes to a served reply, the longer shop",
+        "≤ 10",
+    ),
+    "quickstart_gain": ("nDCG@10 above first-stage order of what it says to serve, the lesser shop", "> 0"),
+    "quickstart_served_vs_offline": ("nDCG@10 of requests with ids alone against offline, the larger difference", "0"),
     "score_small_vs_past": ("scoring with the base that ships, times the build before", "≥ 1.8"),
     "score_real_vs_past": ("scoring with a real base in bfloat16, times the build before", "≥ 1.5"),
     "finetune_real_vs_past": ("LoRA steps over 4 bits of the real base, times the build before", "≥ 1.4"),

@@ -164,8 +164,9 @@ def _signals(mapping: Mapping) -> list[str]:
     lists = [*mapping.lists, *mapping.pairs]
     names = ["popularity", "recent", "cobought", "match"] if mapping.events else ["match"]
     if any(table.query for table in lists):
-        timed = mapping.events and all(table.time for table in (*lists, *mapping.events))
-        names += ["query_match", "query_chars", *(["query_clicks"] if timed else [])]
+        names += ["query_match", "query_chars"]
+        if mapping.events and all(table.time for table in lists) and all(table.time for table in mapping.events):
+            names.append("query_clicks")
     return names
 
 

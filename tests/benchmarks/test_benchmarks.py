@@ -33,6 +33,7 @@ PROMISED = {
     "nights": ["nights_share_of_unbiased", "nights_minus_unbiased_low", "nights_gain"],
     "feature_dropout": ["dropout_cost", "dropout_without_one", "dropout_without_all"],
     "data_needed": [],
+    "quickstart": ["quickstart_minutes", "quickstart_gain", "quickstart_served_vs_offline"],
     "against_past": ["score_small_vs_past", "score_real_vs_past", "finetune_real_vs_past", "serve_requests_vs_past"],
 }  # fmt: skip
 
