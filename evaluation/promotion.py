@@ -11,6 +11,7 @@ is promoted one time in forty.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -20,7 +21,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from reshelf.data.atomic import replace_folder, write_json
+from reshelf.data.atomic import check_writable, replace_folder, write_json
 from reshelf.data.dataset_folder import load_dataset_folder
 from reshelf.data.propensity.file import read_propensities
 from reshelf.data.schema import RankingList
@@ -106,6 +107,7 @@ def promote(config: PromoteConfig) -> None:
     if config.model.resolve() == config.over.resolve():
         raise InputError(f"{config.model} is the running reranker; give the folder of a new one")
     finish_promotion(config.over)
+    check_replaceable(config.over)
     facts = _promotion_of(config.model, config.over)
     if facts is None:
         better = _compared(config)
@@ -166,8 +168,24 @@ def improvement(
 def finish_promotion(running: Path) -> None:
     """Put the new reranker in its place where a call was killed in the moment without one, which file systems have that
     cannot exchange two names."""
+    running = running.resolve()
     if not running.exists() and (_partial(running) / PROMOTION).is_file():  # the last file of a whole copy
         _partial(running).rename(running)
+
+
+def check_replaceable(running: Path) -> None:
+    """Find out before long work whether another folder can take the place of the running one.
+
+    Raises:
+        InputError: it cannot.
+    """
+    running = running.resolve()
+    if os.path.ismount(running):
+        raise InputError(f"{running} is a mount, which no folder can take the place of; mount {running.parent} instead")
+    try:
+        check_writable(running.parent)
+    except InputError as error:
+        raise InputError(f"no folder can take the place of {running}: {running.parent} cannot be written to") from error
 
 
 def _partial(running: Path) -> Path:
@@ -185,7 +203,8 @@ def _promotion_of(new: Path, running: Path) -> dict[str, Any] | None:
 
 
 def _swap(new: Path, running: Path, facts: dict[str, Any]) -> None:
-    """A copy of the new folder, with what promoted it, in the place of the running one."""
+    """A copy of the new folder, with what promoted it, in the place of the running one; of a link, of what it leads to."""
+    running = running.resolve()
     partial, before = _partial(running), running.with_name(f"{running.name}.before")
     try:
         shutil.rmtree(partial, ignore_errors=True)

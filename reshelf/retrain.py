@@ -9,6 +9,8 @@ begins anew, for there are newer logs. What became of it is in OUT/promotion.jso
 
 from __future__ import annotations
 
+import hashlib
+import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,15 +22,19 @@ from reshelf.config import load_yaml
 from reshelf.data.atomic import locked_folder, write_json
 from reshelf.data.dataset_folder import load_dataset_folder
 from reshelf.data.importing.importer import ImportConfig, import_folder
+from reshelf.data.importing.mapping_file import find_mapping
 from reshelf.data.propensity.estimate import PropensityConfig, estimate
 from reshelf.errors import DivergedError, InputError
-from reshelf.evaluation.promotion import FEWEST, PromoteConfig, finish_promotion, promote
+from reshelf.evaluation.promotion import FEWEST, PromoteConfig, check_replaceable, finish_promotion, promote
 from reshelf.finetune.config import FinetuneConfig
 from reshelf.finetune.run import CONFIG, finetune, is_finished
 from reshelf.modeling.loading import check_base_exists
 from reshelf.modeling.spec import read_spec
 
 RESULT = "promotion.json"
+BEGUN = "begun.json"
+"""What the folder was begun for: only what this command made may be gone on from, or removed."""
+_MADE = ("data", "model", "propensities.json")
 
 
 @dataclass
@@ -55,11 +61,14 @@ def retrain(config: RetrainConfig, console: Console | None = None) -> None:
         DivergedError: as `finetune`.
     """
     console = console or Console()
+    _check_apart(config)
     with locked_folder(config.out, "`reshelf retrain`"):
+        _check_own(config.out)
         try:
             finish_promotion(config.model)
             run = _run(config)
-            _clear_finished(config.out)
+            check_replaceable(config.model)
+            _clear_or_go_on(config)
             _retrain(config, run, console)
         except (InputError, DivergedError) as error:
             write_json(config.out / RESULT, {"promoted": False, "problem": str(error)})
@@ -104,10 +113,41 @@ def _run(config: RetrainConfig) -> FinetuneConfig:
     return load_yaml(FinetuneConfig, path, **changes)
 
 
-def _clear_finished(out: Path) -> None:
-    """Remove what a finished call left; the file that says it is finished goes last."""
-    if (out / RESULT).is_file():
-        for folder in (out / "model", out / "data"):
-            shutil.rmtree(folder, ignore_errors=True)
-        (out / "propensities.json").unlink(missing_ok=True)
-        (out / RESULT).unlink()
+def _check_apart(config: RetrainConfig) -> None:
+    """The running reranker is never among what this command makes and removes."""
+    out, running = config.out.resolve(), config.model.resolve()
+    if out.is_relative_to(running) or any(running.is_relative_to(out / name) for name in _MADE):
+        raise InputError(f"--out {config.out} and the running reranker {config.model} overlap; choose another --out")
+
+
+def _check_own(out: Path) -> None:
+    """Somebody else's data set or reranker is neither learned from nor removed."""
+    strangers = [] if (out / BEGUN).is_file() else [name for name in _MADE if (out / name).exists()]
+    if strangers:
+        raise InputError(f"{out} holds {strangers[0]!r}, which no `reshelf retrain` made there; choose another --out")
+
+
+def _clear_or_go_on(config: RetrainConfig) -> None:
+    """Remove what a finished call or one for something else left; the file that says so goes last."""
+    begun = {"model": str(config.model.resolve()), "root": str(config.root.resolve()), "mapping": _mapping_hash(config)}
+    if (config.out / RESULT).is_file() or _read_begun(config.out) != begun:
+        for path in (config.out / name for name in _MADE):
+            try:
+                shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+            except OSError as error:  # what stays would be learned from
+                raise InputError(
+                    f"cannot remove {path}: {error.strerror}; remove it, or choose another --out"
+                ) from error
+        write_json(config.out / BEGUN, begun)
+        (config.out / RESULT).unlink(missing_ok=True)
+
+
+def _mapping_hash(config: RetrainConfig) -> str:
+    return hashlib.sha256(find_mapping(config.mapping).read_bytes()).hexdigest()
+
+
+def _read_begun(out: Path) -> Any:
+    try:
+        return json.loads((out / BEGUN).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None

@@ -75,6 +75,10 @@ def read_events(work: Work, mapping: Mapping) -> None:
     if not kept:
         file = sources[0].work.root / sources[0].files[0] if sources[0].files else "events.sql"
         total = sum(work.report.rows_read[source.part] for source in sources)
+        if not total:
+            raise InputError(
+                f"{file}: there are no events in it; give a log with some, or correct events in the mapping"
+            )
         reasons = "; ".join(filter(None, (work.report.reasons(source.part) for source in sources)))
         raise InputError(f"{file}: none of {total} events is usable ({reasons}); correct events in the mapping")
 

@@ -14,6 +14,7 @@ import duckdb
 
 from reshelf.data.importing.database import quoted
 
+_NOT_WHOLE = re.compile(r"magic bytes|too small to be a Parquet|TProtocol|[Dd]ecompress|corrupted")
 _READS = re.compile(rb"(read|sniff)_\w+|\w+_scan|glob")
 
 
@@ -72,3 +73,8 @@ def one_line(error: Exception) -> str:
     """What DuckDB says first; of a value that cannot be converted also the column and the value."""
     first, *rest = str(error).split("\n\n")[0].split("\n")
     return " ".join(" ".join((first, *(line for line in rest if line.startswith("Error when converting")))).split())
+
+
+def cured(error: duckdb.Error, message: str, cure: str = "correct the mapping") -> str:
+    """The message and what to do: nothing in a mapping helps against a Parquet file that was cut off."""
+    return f"{message}; {'write or copy that file again' if _NOT_WHOLE.search(str(error)) else cure}"

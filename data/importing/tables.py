@@ -32,7 +32,7 @@ from reshelf.data.importing.casts import (
 from reshelf.data.importing.database import Work, named, quoted
 from reshelf.data.importing.json_files import bad_json, check_keys
 from reshelf.data.importing.mapping import Columns, Table
-from reshelf.data.importing.sql_text import kinds, located, one_line, rooted
+from reshelf.data.importing.sql_text import cured, kinds, located, one_line, rooted
 from reshelf.data.importing.text_files import ENCODINGS, JSON, TEXT, dialect, ending_of, line_of, opened, records
 from reshelf.errors import InputError
 
@@ -236,7 +236,9 @@ def _parquet(work: Work, files: list[Path], part: str, names: list[str]) -> tupl
             body = f"read_parquet([{paths}]{union})"
             there = _described(work, body)
     except duckdb.Error as error:
-        raise InputError(f"{work.root / files[0]} cannot be read as Parquet: {one_line(error)}") from error
+        raise InputError(
+            f"{work.root / files[0]} cannot be read as Parquet: {cured(error, one_line(error))}"
+        ) from error
     expressions = [f"{_nested(name, there, str(work.root / files[0]), part)} AS {_alias(name)}" for name in names]
     inner = f"(SELECT {', '.join([f'{_parquet_row(work, files, there)} AS row', *expressions])} FROM {body})"
     try:
@@ -288,7 +290,7 @@ def _from_sql(work: Work, sql: str, part: str, names: list[str]) -> tuple[str, d
     try:
         there = {str(name): str(kind) for name, kind, *_ in work.fetch(f"DESCRIBE {query}")}
     except duckdb.Error as error:
-        raise InputError(f"{where}: {located(error, added)}; correct the mapping") from error
+        raise InputError(f"{where}: {cured(error, located(error, added))}") from error
     expressions = [f"{_nested(name, there, where, part)} AS {_alias(name)}" for name in names]
     inner = f"(SELECT {', '.join(expressions) or '1 AS one'} FROM (\n{query}\n))"
     return inner, _typed(work, inner, names)
@@ -373,8 +375,7 @@ def _explain(error: duckdb.Error, source: Source) -> str:
     """An error while reading, in one sentence."""
     text = str(error)
     if not source.files:
-        message = one_line(error)
-        return f"{source.part}.sql: {message}; correct the mapping, or read the column as text"
+        return f"{source.part}.sql: {cured(error, one_line(error), 'correct the mapping, or read the column as text')}"
     if all(ending_of(file) in JSON for file in source.files) and (found := bad_json(source.work.root, source.files)):
         return found
     file = next((source.work.root / f for f in source.files if str(f) in text), source.work.root / source.files[0])
@@ -387,4 +388,4 @@ def _explain(error: duckdb.Error, source: Source) -> str:
         if "unicode" in text.lower() or "utf-8" in text.lower():
             return f"{where} is not {source.spec.encoding} text; set its encoding in the mapping"
         return f"{where}: {one_line(error)}"
-    return f"{file} cannot be read: {one_line(error)}"
+    return f"{file} cannot be read: {cured(error, one_line(error), 'correct the file')}"

@@ -267,7 +267,7 @@ def test_a_mapping_that_is_not_there(tmp_path: Path) -> None:
         ("broken.jsonl", "[1]\n", r"broken\.jsonl line 1 is not a JSON object"),
         ("broken.csv", "sku,name\n1,a,b\n", r"broken\.csv line 2: 3 columns"),
         ("broken.csv", b"sku,name\n1,\xff\n", r"broken\.csv is not utf-8 text"),
-        ("broken.parquet", "no", r"broken\.parquet cannot be read as Parquet"),
+        ("broken.parquet", "no", r"broken\.parquet cannot be read as Parquet: .*; write or copy that file again"),
         ("broken.xlsx", "no", r"broken\.xlsx: unknown kind of file"),
     ],
 )
@@ -277,6 +277,26 @@ def test_a_file_that_cannot_be_read(shop: Shop, name: str, content: str | bytes,
     shop.mapping["items"] = {"file": name, "item_id": "sku", "title": "name"}
     with pytest.raises(InputError, match=words):
         shop.load()
+
+
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.9])
+def test_a_select_of_a_file_that_was_cut_off_does_not_blame_the_mapping(shop: Shop, share: float) -> None:
+    shop.load("parquet")  # writes the tables
+    whole = (shop.folder / "items.parquet").read_bytes()
+    (shop.folder / "cut.parquet").write_bytes(whole[: int(share * len(whole))])
+    (shop.folder / "damaged.parquet").write_bytes(whole[: len(whole) // 9] + b"x" * 99 + whole[len(whole) // 9 + 99 :])
+    for name in ("cut", "damaged"):
+        shop.mapping["items"] = {"sql": f"SELECT * FROM '{name}.parquet'", "item_id": "sku", "title": "name"}
+        with pytest.raises(InputError, match=r"^items\.sql: .*; write or copy that file again$"):
+            shop.load("parquet")
+
+
+def test_a_log_with_no_event_says_so(shop: Shop) -> None:
+    shop.load("csv")
+    (shop.folder / "none.csv").write_text("customer,sku,ts,what\n")
+    shop.mapping["events"]["file"] = "none.csv"
+    with pytest.raises(InputError, match=r"none\.csv: there are no events in it; give a log with some"):
+        shop.load("csv")
 
 
 def test_order_only_lists_need_a_way_to_tell_what_came_before(shop: Shop) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import pytest
 from reshelf.data import atomic
 from reshelf.data.marketplace import MarketplaceConfig, simulate
 from reshelf.data.schema import RankingList
+from reshelf.errors import InputError
 from reshelf.evaluation import promotion
 from reshelf.evaluation.promotion import Improvement, PromoteConfig, improvement, promote
 from reshelf.metrics.bootstrap import Interval
@@ -114,3 +116,44 @@ def test_who_is_killed_and_repeats_says_what_became_of_it(
             assert not json.loads(out.read_text())["promoted"]
             monkeypatch.setattr(promotion, "_compared", lambda _: Improvement(0.9, 0.8, Interval(0.1, low, 0.2), 500))
     assert step > (8 if sure else 1)
+
+
+@pytest.mark.parametrize("way", ["link", "."])
+def test_a_reranker_is_replaced_by_whatever_name_it_is_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    monkeypatch.setattr(promotion, "_compared", lambda _: Improvement(0.9, 0.8, Interval(0.1, 0.01, 0.2), 500))
+    (tmp_path / "current").symlink_to("model")
+    for night, name in enumerate(("running", "first", "second")):
+        folder = tmp_path / ("model" if not night else name)
+        folder.mkdir()
+        (folder / "reshelf.json").write_text(name)
+        if night:
+            monkeypatch.chdir(tmp_path / "model")
+            over = tmp_path / "current" if way == "link" else Path(".")
+            promote(PromoteConfig(folder, over, tmp_path, tmp_path))
+            assert (tmp_path / "current" / "reshelf.json").read_text() == name
+    assert (tmp_path / "current").is_symlink()
+    assert (tmp_path / "model.before" / "reshelf.json").read_text() == "first"
+
+
+def test_a_place_that_cannot_be_taken_is_found_before_the_comparison(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def not_called(_: object) -> None:
+        raise AssertionError("compared")
+
+    monkeypatch.setattr(promotion, "_compared", not_called)
+    config = PromoteConfig(tmp_path / "new", tmp_path / "model", tmp_path, tmp_path)
+    (tmp_path / "model").mkdir()
+    with monkeypatch.context() as patch:
+        patch.setattr(os.path, "ismount", lambda path: path == tmp_path / "model")
+        with pytest.raises(InputError, match=r"model is a mount.*mount .* instead"):
+            promote(config)
+
+    def refused(**_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", refused)
+    with pytest.raises(InputError, match=r"no folder can take the place of .*model: .* cannot be written to"):
+        promote(config)

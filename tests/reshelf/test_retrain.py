@@ -47,6 +47,14 @@ def test_a_night(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest
     with monkeypatch.context() as patch:
         patch.setattr(retrain, "promote", interrupted)
         assert main(command) == 130
+    (tmp_path / "elsewhere").mkdir()
+    with monkeypatch.context() as patch:
+        patch.setattr(retrain, "promote", interrupted)
+        assert main([*command[:3], str(tmp_path / "elsewhere"), *command[4:]]) == 2, (
+            "another log's lists are not its own"
+        )
+        assert not (out / "data").exists()
+        assert main(command) == 130
     made = {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file()}
     before = weights(running)
     with locked_folder(out, "`reshelf retrain`"):
@@ -69,6 +77,32 @@ def test_a_night(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest
     (running / "config.yaml").unlink()
     assert main(command) == 2
     assert "has no config.yaml" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("inside", ["", "data", "model"])
+def test_the_running_reranker_is_never_removed(tmp_path: Path, capsys: pytest.CaptureFixture[str], inside: str) -> None:
+    """`--out runs/shop` beside runs/shop/model, and the like."""
+    running = tmp_path / "shop" / inside
+    running.mkdir(parents=True)
+    (running / "reshelf.json").write_text("{}")
+    (tmp_path / "shop" / "promotion.json").write_text("{}")
+    for _ in range(2):
+        assert main(["retrain", str(running), "--root", str(tmp_path), "--out", str(tmp_path / "shop")]) == 2
+        assert "overlap; choose another --out" in capsys.readouterr().err
+    assert [one.name for one in running.iterdir() if one.name != "promotion.json"] == ["reshelf.json"]
+
+
+@pytest.mark.parametrize("name", ["data", "model", "propensities.json"])
+def test_what_others_made_is_neither_learned_from_nor_removed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    precious = tmp_path / "out" / name / "precious"
+    precious.mkdir(parents=True)
+    (tmp_path / "out" / "promotion.json").write_text("{}")
+    command = ["retrain", str(tmp_path / "model"), "--root", str(tmp_path), "--out", str(tmp_path / "out")]
+    assert main(command) == 2
+    assert f"holds '{name}', which no `reshelf retrain` made there" in capsys.readouterr().err
+    assert precious.exists()
 
 
 def weights(model: Path) -> bytes:
