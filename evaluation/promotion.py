@@ -203,7 +203,7 @@ def _promotion_of(new: Path, running: Path) -> dict[str, Any] | None:
 
 
 def _swap(new: Path, running: Path, facts: dict[str, Any]) -> None:
-    """A copy of the new folder, with what promoted it, in the place of the running one; of a link, of what it leads to."""
+    """A copy of the new folder, with what promoted it, in the place of the running one, or of what a link leads to."""
     running = running.resolve()
     partial, before = _partial(running), running.with_name(f"{running.name}.before")
     try:

@@ -6,6 +6,8 @@ call = connections.call(deadline_ms=200)
 
 from __future__ import annotations
 
+import asyncio
+import math
 import os
 import random
 import ssl
@@ -13,6 +15,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
+
+from reshelf.errors import InputError
 
 if TYPE_CHECKING:
     import httpx
@@ -89,23 +93,31 @@ class Timeouts(dict[str, float]):
 
 class Connections:
     """What both clients know, and their httpx client: another one in a process that was forked, where the sockets
-    are still the parent's and replies on them would be the parent's."""
+    are still the parent's and replies on them would be the parent's, and for an event loop after the one that ended.
+
+    Raises:
+        InputError: what no call could succeed with, said before one that answers in first-stage order hides it.
+    """
 
     def __init__(self, kind: str, url: str, key: str | None, timeout_s: float, retries: int, verify: Verify) -> None:
         import httpx  # not before a client is made: it takes longer than all the rest
 
+        _check(url, key, timeout_s, retries)
         self.timeout_s, self.retries = timeout_s, retries
         self.unreached = (httpx.RequestError, httpx.InvalidURL)
         self._kind, self._url = kind, url
-        named = isinstance(verify, str | Path)
-        self._verify = ssl.create_default_context(cafile=str(verify)) if named else verify
+        self._verify = _trusted(verify) if isinstance(verify, str | Path) else verify
         self._headers = {"Authorization": f"Bearer {key}"} if key else {}
         self._client, self._pid = self._connect(), os.getpid()
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     @property
     def http(self) -> Any:
-        if self._pid != os.getpid():
+        loop_ended = self._loop is not None and self._loop.is_closed()
+        if (self._pid != os.getpid() or loop_ended) and not self._client.is_closed:
             self._client, self._pid = self._connect(), os.getpid()
+        if self._kind == "AsyncClient" and (loop_ended or self._loop is None):
+            self._loop = asyncio.get_running_loop()
         return self._client
 
     def call(self, deadline_ms: float | None = None) -> Call:
@@ -124,6 +136,26 @@ class Connections:
         # No proxy leads to this machine.
         settings["trust_env"] = urlsplit(settings["base_url"]).hostname not in ("localhost", "127.0.0.1", "::1")
         return getattr(httpx, self._kind)(**settings)
+
+
+def _check(url: str, key: str | None, timeout_s: float, retries: int) -> None:
+    address = urlsplit(url)
+    if not (url.startswith(_SOCKET + "/") or (address.scheme in ("http", "https") and address.hostname)):
+        raise InputError(f"url {url!r} is no address; give http://HOST:PORT, https://HOST or unix:/PATH")
+    if key is not None and not (isinstance(key, str) and key.isascii() and key.isprintable()):
+        # Not shown: it is a secret.
+        raise InputError("key has a line break or a letter that no header may have; give what `reshelf key` printed")
+    if not (isinstance(timeout_s, int | float) and math.isfinite(timeout_s) and timeout_s > 0):
+        raise InputError(f"timeout_s is {timeout_s!r}; give seconds above 0")
+    if not (isinstance(retries, int) and retries >= 0):
+        raise InputError(f"retries is {retries!r}; give 0 or more")
+
+
+def _trusted(pem: str | Path) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=str(pem))
+    except OSError as error:  # an ssl.SSLError too
+        raise InputError(f"verify: {pem} cannot be read as certificates ({error}); give a PEM file of them") from error
 
 
 def _error(response: httpx.Response | None, problem: str) -> ServiceError:

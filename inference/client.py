@@ -29,6 +29,7 @@ from reshelf.inference.serving.schemas import (
     EventsReply,
     EventsRequest,
     ExportReply,
+    ForgetReply,
     Meta,
     RankedDocument,
     RerankReply,
@@ -55,7 +56,7 @@ class Client:
         verify: PEM file of the certificates that are trusted, in place of the usual ones, or an ssl.SSLContext, which
             may have a client's; False for any.
         first_stage: whether a ranking that the service is too late, too busy or not there for is first-stage order,
-            marked in `meta.fallback`, in place of a ServiceError.
+            marked in `meta.fallback`, in place of a ServiceError; rules are the service's, and not in it.
 
     Examples:
         >>> url = "http://localhost:8000"  # of a running service
@@ -107,7 +108,7 @@ class Client:
 
     def forget(self, user_id: str) -> None:
         """Remove all that is known of a shopper. Raises ServiceError."""
-        self._send("DELETE", _user_path(user_id), None, self._connections.call())
+        _read(ForgetReply, self._send("DELETE", _user_path(user_id), None, self._connections.call()))
 
     def close(self) -> None:
         """Close the connections."""
@@ -152,7 +153,7 @@ class AsyncClient:
         verify: PEM file of the certificates that are trusted, in place of the usual ones, or an ssl.SSLContext, which
             may have a client's; False for any.
         first_stage: whether a ranking that the service is too late, too busy or not there for is first-stage order,
-            marked in `meta.fallback`, in place of a ServiceError.
+            marked in `meta.fallback`, in place of a ServiceError; rules are the service's, and not in it.
 
     Examples:
         >>> url = "http://localhost:8000"
@@ -183,16 +184,29 @@ class AsyncClient:
         return _counted(await self._rerank(request), replaced)
 
     async def rerank_many(self, requests: Iterable[RerankRequest], at_once: int = 8) -> AsyncIterator[RerankReply]:
-        """Replies in the order of the requests, at most `at_once` of them on their way. Raises ServiceError."""
+        """Replies in the order of the requests, at most `at_once` of them on their way.
+
+        Raises:
+            ServiceError: of the first request that was refused, late or not reached: the one after the latest reply.
+            TypeError: a request is no RerankRequest.
+            ValueError: `at_once` is below 1.
+        """
+        if at_once < 1:
+            raise ValueError(f"at_once is {at_once}; give 1 or more")
         turn = asyncio.Semaphore(at_once)
 
         async def one(request: RerankRequest) -> RerankReply:
+            whole, replaced = _whole(request)
             async with turn:
-                return await self._rerank(request)
+                return _counted(await self._rerank(whole), replaced)
 
         waiting: list[asyncio.Task[RerankReply]] = []
         try:
             for request in requests:
+                if not isinstance(request, RerankRequest):
+                    raise TypeError(
+                        f"requests has a {type(request).__name__}; give RerankRequest(query=…, documents=…)"
+                    )
                 waiting.append(asyncio.create_task(one(request)))
                 if len(waiting) >= 2 * at_once:
                     yield await waiting.pop(0)
@@ -220,7 +234,7 @@ class AsyncClient:
 
     async def forget(self, user_id: str) -> None:
         """Remove all that is known of a shopper. Raises ServiceError."""
-        await self._send("DELETE", _user_path(user_id), None, self._connections.call())
+        _read(ForgetReply, await self._send("DELETE", _user_path(user_id), None, self._connections.call()))
 
     async def close(self) -> None:
         """Close the connections."""
@@ -267,6 +281,7 @@ def _rerank_request(query: str, documents: Any, fields: Mapping[str, Any]) -> tu
     """A request, and how many halves of surrogate pairs were replaced in it."""
     if isinstance(documents, str | bytes | Mapping | BaseModel):
         raise TypeError("documents is one document; give a list of documents")
+    _refuse_table("documents", documents)
     if not isinstance(documents, Iterable) or isinstance(documents, Set):
         raise TypeError(f"documents is a {type(documents).__name__}; give a list, in first-stage order")
     values = {"query": query, "documents": list(documents), **fields}
@@ -279,6 +294,7 @@ def _rerank_request(query: str, documents: Any, fields: Mapping[str, Any]) -> tu
 
 def _events_request(events: Iterable[SentEvent | Mapping[str, Any]]) -> EventsRequest:
     """Each with an id, so that sending them again does not double them."""
+    _refuse_table("events", events)
     if isinstance(events, str | bytes | Mapping | BaseModel) or not isinstance(events, Iterable):
         raise TypeError("events is no list; give a list of events")
     values, _ = replace_half_surrogates(_plain(list(events)))
@@ -290,6 +306,18 @@ def _events_request(events: Iterable[SentEvent | Mapping[str, Any]]) -> EventsRe
             ]
         }
     )
+
+
+def _refuse_table(name: str, value: Any) -> None:
+    """A data frame is iterable, over the names of its columns."""
+    if hasattr(value, "columns"):
+        raise TypeError(f"{name} is a {type(value).__name__}; give a list of its rows as dicts")
+
+
+def _whole(request: RerankRequest) -> tuple[RerankRequest, int]:
+    """The request, and how many halves of surrogate pairs were replaced in it."""
+    values, replaced = replace_half_surrogates(request.model_dump(exclude_unset=True))
+    return (RerankRequest.model_validate(values) if replaced else request), replaced
 
 
 def _plain(value: Any) -> Any:
@@ -308,6 +336,8 @@ def _plain(value: Any) -> Any:
 
 
 def _user_path(user_id: str) -> str:
+    if not isinstance(user_id, str) or not user_id:
+        raise TypeError(f"user_id is {user_id!r}; give a shopper's id, a text")
     # A dot too: `/v1/users/..` is another place.
     return f"/v1/users/{quote(replace_half_surrogates(user_id)[0], safe='').replace('.', '%2E')}"
 
@@ -324,9 +354,17 @@ def _instead(error: ServiceError, request: RerankRequest, first_stage: bool) -> 
     if not first_stage or (error.status is not None and error.status < 500 and error.status != 429):
         raise error
     places = range(len(request.documents))[: request.top_n]
-    results = [RankedDocument(index=n, relevance_score=1 / (1 + n)) for n in places]
+    results = [RankedDocument(index=n, relevance_score=1 / (1 + n), document=_returned(request, n)) for n in places]
     meta = Meta(engine="none", fallback="unreached")
     return RerankReply(id=error.request_id or "", model="", results=results, meta=meta)
+
+
+def _returned(request: RerankRequest, index: int) -> dict[str, Any] | None:
+    """As the service returns it."""
+    if not request.return_documents:
+        return None
+    sent = request.documents[index]
+    return {"text": sent} if isinstance(sent, str) else {"text": sent.get("title", ""), **sent}
 
 
 def _counted(reply: RerankReply, replaced: int) -> RerankReply:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from reshelf.inference.calls import ServiceError
     from reshelf.inference.client import AsyncClient, Client
     from reshelf.inference.reranker import RankedList, Reranker
-    from reshelf.inference.serving.schemas import SentEvent
+    from reshelf.inference.serving.schemas import RerankRequest, SentEvent
 
 __version__ = "0.1.0"
 
@@ -38,6 +38,7 @@ _HOME = {
     "RankedList": "reshelf.inference.reranker",
     "RankingData": "reshelf.data.dataset_folder",
     "RankingList": "reshelf.data.schema",
+    "RerankRequest": "reshelf.inference.serving.schemas",
     "Reranker": "reshelf.inference.reranker",
     "SentEvent": "reshelf.inference.serving.schemas",
     "ServiceError": "reshelf.inference.calls",
@@ -50,6 +51,7 @@ __all__ = [  # noqa: RUF022 - in the order a reader meets them
     "RankedList",
     "Client",
     "AsyncClient",
+    "RerankRequest",
     "SentEvent",
     "ServiceError",
     "Item",

@@ -70,7 +70,13 @@ Document = Annotated[str | dict[str, Any], WithJsonSchema({"anyOf": [_TEXT, _OBJ
 
 
 class RerankRequest(Sent):
-    """One list to put in order."""
+    """One list to put in order.
+
+    Examples:
+        >>> request = RerankRequest(query="wool coat", documents=["p17", {"id": "x", "title": "Bamboo mug"}])
+        >>> request.top_n, request.deadline_ms
+        (None, None)
+    """
 
     model: str | None = None
     """The tenant's model; None or any name of another service is the tenant's own."""

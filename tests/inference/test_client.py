@@ -6,17 +6,19 @@ import asyncio
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from typing import Any, ClassVar
 
 import numpy as np
+import pandas as pd
 import pytest
 from pydantic import ValidationError
 
+from reshelf.errors import InputError
 from reshelf.inference.client import AsyncClient, Client, ServiceError
-from reshelf.inference.serving.schemas import RerankReply
+from reshelf.inference.serving.schemas import RerankReply, RerankRequest
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -24,6 +26,13 @@ class Handler(BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
     requests: ClassVar[list[dict[str, Any]]] = []
+
+    def do_DELETE(self) -> None:
+        """As a proxy's page."""
+        self.send_response(200)
+        self.send_header("Content-Length", "6")
+        self.end_headers()
+        self.wfile.write(b"<html>")
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -136,6 +145,114 @@ def test_numbers_of_numpy_are_numbers(url: str) -> None:
 def test_what_is_not_the_service_is_said_to_be_so(url: str) -> None:
     with Client(url) as client, pytest.raises(ServiceError, match="not this service"):
         client.rerank("other", ["a"])
+
+
+def test_nothing_is_forgotten_by_what_is_not_the_service(url: str) -> None:
+    async def forget() -> None:
+        async with AsyncClient(url) as client:
+            await client.forget("u1")
+
+    with Client(url) as client, pytest.raises(ServiceError, match="not this service"):
+        client.forget("u1")
+    with pytest.raises(ServiceError, match="not this service"):
+        asyncio.run(forget())
+    with Client(url) as client:
+        for nobody in ("", None, 5):
+            with pytest.raises(TypeError, match="give a shopper's id, a text"):
+                client.forget(nobody)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("first_stage", [False, True])
+@pytest.mark.parametrize("kind", [Client, AsyncClient])
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"url": "localhost:8000"}, "'localhost:8000' is no address; give http://"),
+        ({"url": ""}, "is no address"),
+        ({"url": "http://"}, "is no address"),
+        ({"url": "unix:"}, "is no address"),
+        ({"key": "rsh_secret\n"}, "key has a line break"),
+        ({"key": "ключ"}, "key has a line break or a letter"),
+        ({"timeout_s": 0}, "timeout_s is 0; give seconds above 0"),
+        ({"timeout_s": None}, "timeout_s is None"),
+        ({"timeout_s": float("nan")}, "timeout_s is nan"),
+        ({"retries": -1}, "retries is -1; give 0 or more"),
+        ({"retries": None}, "retries is None"),
+        ({"verify": "/none.pem"}, "verify: /none.pem cannot be read"),
+    ],
+)
+def test_what_no_call_could_succeed_with_is_refused_at_once(
+    kind: type[Client | AsyncClient], wrong: dict[str, Any], words: str, first_stage: bool
+) -> None:
+    """First-stage order would hide it for ever; and a key is not shown."""
+    with pytest.raises(InputError, match=words) as caught:
+        kind(**{"url": "http://localhost:8000", "first_stage": first_stage, **wrong})
+    assert "secret" not in str(caught.value)
+
+
+def test_the_names_of_columns_are_no_documents(url: str) -> None:
+    frame = pd.DataFrame({"id": ["a", "b"], "price": [1.5, np.nan]})
+    with Client(url) as client:
+        with pytest.raises(TypeError, match="documents is a DataFrame; give a list of its rows"):
+            client.rerank("mug", frame)  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match="events is a DataFrame"):
+            client.send_events(frame)  # type: ignore[arg-type]
+        client.rerank("mug", frame.to_dict("records"))
+        assert Handler.requests[-1]["documents"] == [{"id": "a", "price": 1.5}, {"id": "b", "price": None}]
+        client.rerank("mug", frame["id"])  # type: ignore[arg-type]
+        assert Handler.requests[-1]["documents"] == ["a", "b"]
+
+
+def test_first_stage_order_returns_documents_as_the_service_does() -> None:
+    with Client("http://127.0.0.1:1", first_stage=True, retries=0) as client:
+        reply = client.rerank("mug", ["a", {"id": "b", "title": "Bamboo"}], return_documents=True)
+    assert [one.document for one in reply.results] == [{"text": "a"}, {"id": "b", "text": "Bamboo", "title": "Bamboo"}]
+
+
+def many(url: str, requests: Iterable[Any], **settings: Any) -> list[str]:
+    """Ids of the replies; and why no more came."""
+    found: list[str] = []
+
+    async def run() -> None:
+        async with AsyncClient(url) as client:
+            async for reply in client.rerank_many(requests, **settings):
+                found.append(reply.id)
+
+    try:
+        asyncio.run(asyncio.wait_for(run(), 10))
+    except Exception as error:
+        found.append(f"{type(error).__name__}: {error}")
+    return found
+
+
+def test_many_requests_with_one_that_is_wrong(url: str) -> None:
+    def asked(*queries: str) -> list[RerankRequest]:
+        return [RerankRequest(query=query, documents=["a"]) for query in queries]
+
+    def broken() -> Iterator[RerankRequest]:
+        yield from asked("a", "b")
+        raise RuntimeError("the table ended")
+
+    assert many(url, asked("a", "b", "refused", "c")) == ["a", "b", "ServiceError: no key"]
+    assert many(url, broken(), at_once=1) == ["a", "RuntimeError: the table ended"]
+    assert many(url, [*asked("a"), {"query": "b"}]) == [
+        "TypeError: requests has a dict; give RerankRequest(query=…, documents=…)"
+    ]
+    assert many(url, asked("a"), at_once=0) == ["ValueError: at_once is 0; give 1 or more"]
+    assert many(url, asked("half \ud83d", "b")) == ["half \ufffd", "b"]
+
+
+def test_a_client_outlives_its_event_loop(url: str) -> None:
+    """As where each task of a worker has a loop of its own."""
+    client = AsyncClient(url)
+
+    async def ask(query: str) -> str:
+        return (await client.rerank(query, ["a"])).id
+
+    assert [asyncio.run(ask(query)) for query in ("a", "b", "c")] == ["a", "b", "c"]
+    asyncio.run(client.close())
+    with pytest.raises(RuntimeError, match="closed"):
+        asyncio.run(ask("d"))
 
 
 def test_a_forked_process_has_connections_of_its_own(url: str) -> None:
