@@ -46,7 +46,7 @@ from reshelf.prompts.levels import fit_levels
 
 Places = Literal["candidate", "prefix"]
 PLACES: tuple[Places, ...] = ("candidate", "prefix")
-SEEDS, STEPS, TEXTS = (0, 1, 2), 60, 4000
+SEEDS, STEPS, TEXTS = (0, 1, 2), 120, 4000
 SIGNALS = ["popularity", "recent", "cobought", "match", "query_match", "query_chars", "query_clicks"]
 RECIPES = Path(__file__).parents[1] / "finetune"
 
@@ -111,7 +111,7 @@ def shop(out: Path, root: Path) -> RankingData:
         import_folder(ImportConfig(str(tables / "shop.yaml"), out / "data", tables, changes=changes, quiet=True))
     base = load_yaml(PretrainConfig, RECIPES / "pretrain_shop.yaml", data=str(out / "data"), out=str(out / "base"))
     if not (base.out / CARD).exists():
-        pretrain(replace(base, texts=TEXTS, max_candidates=32))
+        pretrain(replace(base, texts=TEXTS, max_candidates=16))
     return load_dataset_folder(out / "data")
 
 

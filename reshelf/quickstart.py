@@ -54,7 +54,8 @@ _PATIENCE = 1.25
 """Times its share that a step may take, where the machine has become slower than it was when it was measured."""
 _PASSES = 20
 """Most times that pretraining reads a training list or a product."""
-_EPOCHS = 3
+_EPOCHS = 6
+"""Most times that finetuning reads a training list."""
 _FEWEST = 4
 """Steps that are made however little time there is."""
 _VALIDATIONS, _VALID_LISTS, _FEWEST_VALID = 6, 200, 30
