@@ -126,6 +126,8 @@ def problem_of(error: ValidationError) -> str:
 
 def message_of(error: Mapping[str, Any]) -> str:
     """One of pydantic's errors, without its where."""
+    if error["type"] == "too_short" and error["ctx"]["min_length"] == 1:
+        return "is empty; give at least one"
     return str(_MESSAGES.get(error["type"]) or error["msg"].removeprefix("Value error, "))
 
 

@@ -135,7 +135,7 @@ def reading_adapter(folder: Path) -> Iterator[Path]:
         first, _, more = str(error).partition("\n")
         # torch says on the first line that something is wrong, and what on the next.
         problem = f"{first} {more.strip().splitlines()[0]}" if first.endswith(":") and more.strip() else first
-        raise InputError(f"{adapter} cannot be read: {problem}") from error
+        raise InputError(f"{adapter} cannot be read: {problem}; restore its files or finetune again") from error
 
 
 def _check_adapter(path: Path) -> None:

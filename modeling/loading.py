@@ -73,7 +73,7 @@ def load_base(
     try:
         shape = AutoConfig.from_pretrained(config.base, **source)
     except (OSError, ValueError) as error:
-        raise InputError(f"no causal language model at {config.base!r}: {first_line(error)}") from error
+        raise InputError(f"no causal language model at {config.base!r}: {first_line(error)}; {CHOOSE}") from error
     check_config(shape, config.base, config.quantise)
     for text in (shape, shape.get_text_config()):
         text.attention_dropout = 0.0  # an adapter has its own, and flash attention calls on a CPU have none
@@ -95,7 +95,7 @@ def load_base(
             f"cannot be replaced; {CHOOSE}"
         ) from error
     except (OSError, ValueError, SafetensorError) as error:
-        raise InputError(f"no causal language model at {config.base!r}: {first_line(error)}") from error
+        raise InputError(f"no causal language model at {config.base!r}: {first_line(error)}; {CHOOSE}") from error
     model, found = loaded
     if found["missing_keys"]:
         raise InputError(

@@ -18,8 +18,8 @@ def load_tokenizer(base: str, revision: str | None = None, trust_remote_code: bo
     """
     try:
         tokenizer = AutoTokenizer.from_pretrained(base, revision=revision, trust_remote_code=trust_remote_code)
-    except (OSError, ValueError) as error:
-        raise InputError(f"no tokenizer at {base!r}: {first_line(error)}") from error
+    except Exception as error:  # of a file that was cut off, tokenizers raises no kind of its own
+        raise InputError(f"no tokenizer at {base!r}: {first_line(error)}; restore its files") from error
     # Where the files are missing, transformers makes one without a vocabulary.
     if not tokenizer.encode("yes no", add_special_tokens=False):
         raise InputError(f"no tokenizer at {base!r}: its vocabulary is empty")

@@ -9,6 +9,7 @@ Only the chosen command's module is imported, so `reshelf --help` needs neither 
 
 from __future__ import annotations
 
+import errno
 import importlib
 import sys
 from collections.abc import Sequence
@@ -17,6 +18,8 @@ from typing import Any
 
 from reshelf import __version__
 from reshelf.errors import DivergedError, InputError
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(frozen=True)
@@ -161,7 +164,8 @@ RENAMED = {"base": "pretrain"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code. Failures that are nobody's input propagate with their traceback."""
+    """Run one command; returns the exit code. Failures that are nobody's input propagate with their traceback, but for a
+    full disk, which no traceback helps against."""
     words = list(sys.argv[1:] if argv is None else argv)
     try:
         return _dispatch(words)
@@ -173,6 +177,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         return 130
+    except Exception as error:
+        if not _is_full_disk(error):
+            raise
+        where = getattr(error, "filename", None)
+        print(f"reshelf: {f'{where}: ' if where else ''}the disk is full; make room, and repeat it", file=sys.stderr)
+        return 1
+
+
+def _is_full_disk(error: BaseException) -> bool:
+    """Whoever says it: Rust's and C++'s libraries have errors of their own."""
+    return (isinstance(error, OSError) and error.errno in _FULL) or "No space left on device" in str(error)
 
 
 def _dispatch(words: list[str]) -> int:

@@ -76,5 +76,7 @@ def one_line(error: Exception) -> str:
 
 
 def cured(error: duckdb.Error, message: str, cure: str = "correct the mapping") -> str:
-    """The message and what to do: nothing in a mapping helps against a Parquet file that was cut off."""
+    """The message and what to do: nothing in a mapping helps against a full disk or a Parquet file that was cut off."""
+    if "No space left" in str(error):
+        return f"{message}; make room there"
     return f"{message}; {'write or copy that file again' if _NOT_WHOLE.search(str(error)) else cure}"

@@ -174,7 +174,7 @@ def manifest_of(job: BatchJob) -> dict[str, Any]:
         "shard_lists": job.shard_lists,
         "impute": job.impute,
         "personalization": job.personalization,
-        "rules": job.rules and job.rules.model_dump(mode="json"),
+        "rules": None if job.rules is None else job.rules.model_dump(mode="json"),
         "catalogue": {"size": stat.st_size, "modified": stat.st_mtime_ns},
         "files": [{k: v for k, v in asdict(file).items() if k != "path"} for file in job.files],
     }

@@ -186,6 +186,16 @@ class TestWhatCannotBeABase:
             path.unlink()
         refused(folder, "no tokenizer")
 
+    def test_a_tokenizer_that_was_cut_off_or_lost_a_token(self, base_folder: Path, tmp_path: Path) -> None:
+        folder = self.copy(base_folder, tmp_path)
+        path = folder / "tokenizer.json"
+        whole = json.loads(path.read_text())
+        merge = whole["model"]["merges"][0]
+        del whole["model"]["vocab"]["".join(merge if isinstance(merge, list) else merge.split())]
+        for text in (path.read_text()[:500], json.dumps(whole)):
+            path.write_text(text)
+            refused(folder, "no tokenizer.*; restore its files")
+
     def test_no_weights(self, base_folder: Path, tmp_path: Path) -> None:
         folder = self.copy(base_folder, tmp_path)
         (folder / "model.safetensors").unlink()

@@ -33,6 +33,10 @@ def run(config: ToyConfig) -> None:
         raise InputError("lists.parquet row 3,\\n  field labels: NaN")
     if config.fail == "bug":
         raise RuntimeError("a bug")
+    if config.fail == "full":
+        raise OSError(28, "No space left on device", str(config.out))
+    if config.fail == "full elsewhere":
+        raise ValueError("Could not write: No space left on device (os error 28)")
     if config.fail == "interrupt":
         raise KeyboardInterrupt
     print("ran", config.out)

@@ -116,6 +116,9 @@ class TestScores:
             assert without_scores["ranked"] == [k for k in lists[0].candidates if catalogue[k].brand is None]
         with pytest.raises(InputError, match="another"):
             run(path, tmp_path / "out0.0", personalization=0.5, rules=tmp_path / "rules.json")
+        (tmp_path / "rules.json").write_text("{}")
+        run(path, tmp_path / "none", rules=tmp_path / "rules.json")
+        assert [one["list_id"] for one in scores_of(tmp_path / "none")] == [*expected, "n"]
         (tmp_path / "rules.json").write_text('{"pins": 3}')
         for wrong, said in ({"personalization": 7}, "personalization"), ({"rules": tmp_path / "rules.json"}, "pins"):
             with pytest.raises(InputError, match=said):

@@ -70,7 +70,7 @@ BAD: dict[str, tuple[dict[str, Any], str, str]] = {
     "empty list id": ({"list_id": ""}, "list_id", "field list_id: String should have at least 1 character"),
     "no user id": ({"user_id": None}, "user_id", "is missing"),
     "no candidates": ({"candidates": None}, "candidates", "is missing"),
-    "empty candidates": ({"candidates": []}, "candidates", "at least 1 item"),
+    "empty candidates": ({"candidates": []}, "candidates", "is empty; give at least one"),
     "a candidate twice": (
         {"candidates": ["p1", "p1"], "scores": [1.0, 0.5]}, "candidates", "'p1' is there twice",
     ),
