@@ -233,6 +233,10 @@ def _request(config: RerankConfig, lists: list[RankingList]) -> dict[str, Any]:
     ways = [config.request is not None, config.list_id is not None, bool(config.candidates)]
     if sum(ways) != 1:
         raise InputError("give one of: request (a JSON file), list_id (a list of data), or candidates (item ids)")
+    beside = [name for name in ("query", "history", "scores") if getattr(config, name)]
+    if beside and not config.candidates:
+        way = "request" if config.request is not None else "list_id"
+        raise InputError(f"{beside[0]} goes with candidates, and {way} has its own; leave one of the two out")
     if config.request is not None:
         return _read_request(config.request)
     if config.list_id is not None:
@@ -271,6 +275,16 @@ def _read_request(path: Path) -> dict[str, Any]:
             raise InputError(
                 f"{path}, field {name}[{wrong}]: must be an object" + (" or an item id" if str in allowed else "")
             )
+    features = values.get("features")
+    by_name = features if isinstance(features, dict) else {}
+    for name, value, kind, what in (
+        ("context", values.get("context"), dict, "an object of texts by name"),
+        ("features", features, dict, "an object of lists of numbers by name"),
+        ("scores", values.get("scores"), list, "a list of numbers"),
+        *((f"features.{n}", v, list, "a list of numbers") for n, v in by_name.items()),
+    ):
+        if not isinstance(value, kind) and (value is not None or "." in name):
+            raise InputError(f"{path}, field {name}: must be {what}")
     return {"query": "", **values}
 
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from reshelf import __version__
-from reshelf.errors import DivergedError, InputError
+from reshelf.errors import DivergedError, ExportMismatchError, InputError
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -164,15 +164,17 @@ RENAMED = {"base": "pretrain"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code. Failures that are nobody's input propagate with their traceback, but for a
-    full disk, which no traceback helps against."""
+    """Run one command; returns the exit code.
+
+    Failures that are nobody's input propagate with their traceback, unless the disk is full.
+    """
     words = list(sys.argv[1:] if argv is None else argv)
     try:
         return _dispatch(words)
     except InputError as error:
         print(f"reshelf: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
-    except DivergedError as error:
+    except (DivergedError, ExportMismatchError) as error:
         print(f"reshelf: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

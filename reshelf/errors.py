@@ -30,6 +30,13 @@ class DivergedError(RuntimeError):
     """
 
 
+class ExportMismatchError(RuntimeError):
+    """An exported checkpoint scores differently from the model it comes from; nothing of it is kept.
+
+    The command line prints it without a traceback and exits with code 1.
+    """
+
+
 def first_line(error: Exception) -> str:
     """What another library says first, for a sentence of ours; the rest of it is for its own developers."""
     return str(error).strip().splitlines()[0]

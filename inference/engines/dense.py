@@ -125,5 +125,7 @@ def _dense_weights(source: torch.nn.Module, merge: bool) -> dict[str, torch.Tens
         for name, module in source.named_modules():
             if isinstance(module, LoraLayer):
                 for adapter in module.active_adapters:
-                    weights[f"{name}.weight"] += module.get_delta_weight(adapter).float().cpu()  # type: ignore[attr-defined]
+                    delta = module.get_delta_weight(adapter)  # type: ignore[attr-defined]
+                    # Not in place: a float32 weight on the CPU is the source's own, which goes on being scored with.
+                    weights[f"{name}.weight"] = weights[f"{name}.weight"] + delta.float().cpu()
     return weights

@@ -115,7 +115,7 @@ is the vocabulary head's row for {trained.spec.prompt.positive!r} minus its row 
 
 ## Proof
 
-{len(texts)} lists, {same.size} prompts, scored with each library and compared with the 4-bit model and its adapter in
+{len(texts)} lists, {same.size} prompts, scored with each library and compared with the base and its adapter in
 Reshelf's own engine (computing in {trained.spec.model.dtype}). Tolerance: {tolerance:.1e} on the raw score.
 
 | library | input | largest difference | mean Kendall tau | lists in the same order |

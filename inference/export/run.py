@@ -23,7 +23,7 @@ from rich.console import Console
 
 from reshelf.data.dataset_folder import load_dataset_folder
 from reshelf.data.schema import Item, RankingList
-from reshelf.errors import InputError
+from reshelf.errors import ExportMismatchError, InputError
 from reshelf.inference.engines.dense import Dtype, write_dense
 from reshelf.inference.engines.transformers_engine import TransformersEngine
 from reshelf.inference.export.card import Check, write_export_card
@@ -66,10 +66,6 @@ class ExportConfig:
     """Run Python code that comes with the model; only for authors you trust. A model cannot ask for it."""
 
 
-class ExportMismatchError(RuntimeError):
-    """An exported checkpoint scores differently from the model it comes from."""
-
-
 def export(config: ExportConfig) -> None:
     """Write the merged model and prove that three libraries score with it as the reranker does.
 
@@ -90,7 +86,7 @@ def export(config: ExportConfig) -> None:
     with _finished(config.out) as folder:
         with phase(console, "merging the adapter into the base"):
             write_dense(trained, folder, merge=True, dtype=config.dtype)
-        with phase(console, f"scoring {len(prompts)} lists with the 4-bit model"):
+        with phase(console, f"scoring {len(prompts)} lists with the reranker"):
             reference = TransformersEngine(trained.model).score(prompts)
         texts = as_text(prompts, folder)
         checks = []
@@ -175,7 +171,7 @@ def _judge(config: ExportConfig, checks: Sequence[Check], texts: Sequence[TextLi
     for check in checks:
         if check.agreement is not None and check.agreement.difference > config.tolerance:
             raise ExportMismatchError(
-                f"{check.library} differs by {check.agreement.difference:.2e} from the 4-bit model, above the "
+                f"{check.library} differs by {check.agreement.difference:.2e} from {config.model}, above the "
                 f"tolerance of {config.tolerance:.2e}; nothing was written to {config.out}"
             )
 

@@ -116,9 +116,10 @@ def test_bfloat16_is_rounded_at_the_end(loaded: TrainedReranker) -> None:
     ],
     ids=["llama", "llama-tied", "mistral", "gemma"],
 )
+@pytest.mark.parametrize("quantise", [True, False])
 def test_other_families(
-    config: Any, kind: Any, loaded: TrainedReranker, catalogue: dict[str, Item], lists: list[RankingList],
-    tmp_path: Path,
+    config: Any, kind: Any, quantise: bool, loaded: TrainedReranker, catalogue: dict[str, Item],
+    lists: list[RankingList], tmp_path: Path,
 ) -> None:  # fmt: skip
     torch.manual_seed(5)
     sizes = {
@@ -130,7 +131,7 @@ def test_other_families(
         setattr(config, name, value)
     kind(config).save_pretrained(tmp_path / "base")
     loaded.tokenizer.save_pretrained(tmp_path / "base")
-    model_config = ModelConfig(base=str(tmp_path / "base"), dtype="float32")
+    model_config = ModelConfig(base=str(tmp_path / "base"), quantise=quantise, dtype="float32")
     base, tokenizer = load_base(model_config, "cpu")
     model = add_lora(base, LoraConfig(rank=2, alpha=4, dropout=0.0)).eval()
     for name, parameter in model.named_parameters():
@@ -143,6 +144,7 @@ def test_other_families(
     prompt = builder.build(lists[0])
     expected = TransformersEngine(model).score([prompt])[0]
     np.testing.assert_allclose(stock_scores(dense_model(other, True), prompt), expected, atol=1e-4)
+    np.testing.assert_array_equal(TransformersEngine(model).score([prompt])[0], expected)  # an export compares with it
 
 
 def test_refuses_what_a_classifier_head_cannot_say(loaded: TrainedReranker, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from reshelf.cli import main
 from reshelf.data.dataset_folder import RankingData, save_dataset_folder
 from reshelf.data.schema import Item, RankingList
-from reshelf.errors import InputError
+from reshelf.errors import ExportMismatchError, InputError
 from reshelf.inference.export import run as module
-from reshelf.inference.export.run import ExportConfig, ExportMismatchError, export
+from reshelf.inference.export.run import ExportConfig, export
 from reshelf.inference.export.verify import compare
 from reshelf.modeling.spec import read_spec
 
@@ -56,12 +58,18 @@ def test_three_libraries_agree(
 
 
 def test_above_tolerance_nothing_is_left(
-    reranker_folder: Path, data_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    reranker_folder: Path, data_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     monkeypatch.setattr(module, "LIBRARIES", {name: name for name in ("transformers",)} | missing())
     with pytest.raises(ExportMismatchError, match=r"transformers differs by .* above the tolerance"):
         export(config(reranker_folder, data_folder, tmp_path / "out", dtype="bfloat16"))
     assert list(tmp_path.iterdir()) == []
+    flags = {"model": reranker_folder, "out": tmp_path / "out", "data": data_folder, "tolerance": 1e-9}
+    assert main(["export", *(word for name, value in flags.items() for word in (f"--{name}", str(value)))]) == 1
+    error = capsys.readouterr().err
+    assert re.fullmatch(
+        r"reshelf: transformers differs by .* above the tolerance .*; nothing was written to .*\n", error
+    )
 
 
 def test_trained_in_bfloat16(
@@ -92,7 +100,7 @@ def test_libraries_that_are_missing_are_named(
     edges = read_spec(reranker_folder).levels.edges
     assert json.loads((tmp_path / "out" / "levels.json").read_text()) == edges, "an item's text holds levels of these"
     assert f"| first_stage | {edges['first_stage'][0]:.6g}, " in card
-    assert "scoring 2 lists with the 4-bit model …" in capsys.readouterr().out, "a line where there is no terminal"
+    assert "scoring 2 lists with the reranker …" in capsys.readouterr().out, "a line where there is no terminal"
     assert "| sentence-transformers | not checked: not installed here |" in card
     assert "| vllm | not checked: not installed here |" in card
 
