@@ -31,6 +31,8 @@ def atomic(path: Path) -> Iterator[Path]:
     Raises:
         InputError: the folder cannot be made or written to.
     """
+    if path.is_dir():
+        raise InputError(f"cannot write {path}: it is a folder; name a file in it")
     partial = path.with_name(f".{path.name}.{secrets.token_hex(6)}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

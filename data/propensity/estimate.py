@@ -106,6 +106,8 @@ def estimate(config: PropensityConfig) -> None:
     Raises:
         InputError: the data set lacks what the method needs, or the file of ids names lists that are not there.
     """
+    if config.least < 1:
+        raise InputError(f"least is {config.least}; give a number of clicks of at least 1")
     data = load_dataset_folder(config.data, [config.split])
     lists = data.lists[config.split]
     if config.lists is not None:

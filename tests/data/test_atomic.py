@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from reshelf.data.atomic import atomic
+from reshelf.data.atomic import atomic, write_json
+from reshelf.data.propensity.estimate import PropensityConfig, estimate
 from reshelf.errors import InputError
 
 
@@ -54,3 +55,14 @@ def test_a_folder_that_cannot_be(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match="choose another output folder"), atomic(tmp_path / "file" / "x"):
         pass
+
+
+def test_a_folder_is_no_file_to_write(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="it is a folder; name a file in it"):
+        write_json(tmp_path, {})
+    assert not list(tmp_path.parent.glob(f".{tmp_path.name}.*"))
+
+
+def test_a_place_has_at_least_one_click(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="least is 0; give a number of clicks of at least 1"):
+        estimate(PropensityConfig(tmp_path, least=0))
