@@ -138,3 +138,10 @@ def test_help_imports_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.endswith("[]\n")
+
+
+@pytest.mark.usefixtures("toy")
+@pytest.mark.parametrize(("fail", "where"), [("full", "x: "), ("full elsewhere", "")])
+def test_a_full_disk_is_one_sentence(fail: str, where: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["toy", "--out", "x", "--fail", fail]) == 1
+    assert capsys.readouterr().err == f"reshelf: {where}the disk is full; make room, and repeat it\n"
