@@ -108,8 +108,10 @@ def measured(folder: Path, root: Path, minutes: float, console: Console) -> dict
     first_stage = [-np.arange(len(one.candidates)) for one in test]
     orders = {"first stage": first_stage, "offline": offline, "served": whole, "as recommended": weighted,
               "lambdamart": trees.scores(data, test)}  # fmt: skip
-    truth, weights = Truth.of(test), resample(len(test), 2000, seed=0)
-    of = {name: ndcg_per_list(scores, truth, 10) for name, scores in orders.items()}
+    truth = Truth.of(test)
+    wanted = np.array([any(one.labels or ()) for one in test])  # nDCG is of lists with an outcome
+    weights = resample(int(wanted.sum()), 2000, seed=0)
+    of = {name: ndcg_per_list(scores, truth, 10)[wanted] for name, scores in orders.items()}
     gain = interval(of["as recommended"] - of["first stage"], weights)
     ahead = interval(of["as recommended"] - of["lambdamart"], weights)
     return {

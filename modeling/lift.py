@@ -74,7 +74,7 @@ class Lift:
             verdict += _(" Do not serve it yet:")
         # Sizes: benchmarks.quickstart and benchmarks.data_needed.
         return verdict + _(
-            " give it more signals per product (signals.names in the mapping, prompt.features in the config), finetune on "
-            "more training lists (1600 of a real search log beat first-stage order, 900 of real purchases did not), or "
-            "over a larger base."
+            " give it more signals per product (signals.names in the mapping, prompt.features in the config), finetune "
+            "on more training lists (1600 of a real search log beat first-stage order, 900 of real purchases did not), "
+            "or over a larger base."
         )

@@ -48,12 +48,13 @@ from reshelf.modeling.tokenizer import load_tokenizer
 PLAN = "quickstart.json"
 _RECIPES = Path(str(files("reshelf.finetune")))
 _LARGE, _SMALL = "shop.yaml", "shop_small.yaml"
-_PRETRAINING, _FINETUNING = 0.42, 0.52
+_PRETRAINING, _FINETUNING = 0.42, 0.7
 """Share of the time that is left when the step begins, measuring included; what remains is for evaluating."""
 _PATIENCE = 1.25
 """Times its share that a step may take, where the machine has become slower than it was when it was measured."""
-_PASSES = 20
-"""Most times that pretraining reads a training list or a product."""
+_PASSES, _FEWEST_TEXTS = 1.5, 600
+"""Most times that pretraining reads a training list: a base that has read their outcomes often knows them by heart, and
+finetuning on the same lists has nothing to learn from the numbers. And how many texts it may read in any case."""
 _EPOCHS = 6
 """Most times that finetuning reads a training list."""
 _FEWEST = 4
@@ -207,7 +208,7 @@ def _pretrain(run: FinetuneConfig, lists: RankingData, plan: _Plan, end: float) 
 
     def texts() -> int:
         timer = _timed(lambda out, timer: pretrain(replace(config, out=out), [timer]), run.out.parent, budget)
-        most = _PASSES * (len(lists.lists["train"]) + len(lists.items)) // config.texts_per_step
+        most = int(max(_PASSES * len(lists.lists["train"]), _FEWEST_TEXTS)) // config.texts_per_step
         left = begun + budget - time.monotonic()
         return config.texts_per_step * max(_FEWEST, min(most, int(left / timer.step_s)))
 
