@@ -13,6 +13,9 @@ import yaml
 
 from reshelf.cli import main
 from reshelf.data.marketplace import MarketplaceConfig, simulate
+from reshelf.data.marketplace.simulation import simulate_folder
+from reshelf.data.signals import READS
+from reshelf.prompts.config import SIGNALS
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -51,15 +54,26 @@ def logs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_the_mappings_to_copy_make_the_signals_that_the_recipes_read() -> None:
+def test_the_mappings_to_copy_make_signals_and_the_recipes_read_those_that_are_kept() -> None:
     page = (ROOT / "docs/data.md").read_text(encoding="utf-8")
     mappings = [
         page.split("```yaml\n")[1].split("```")[0],
         (ROOT / "data/mappings/shop.yaml").read_text(encoding="utf-8"),
     ]
-    for recipe in ("shop", "shop_small"):
+    first, second = (yaml.safe_load(mapping)["signals"]["names"] for mapping in mappings)
+    assert first == second
+    assert set(first) <= set(READS)
+    for recipe in ("shop", "shop_small", "qwen3_0.6b", "qwen3_4b"):
         read = yaml.safe_load((ROOT / f"finetune/{recipe}.yaml").read_text(encoding="utf-8"))["prompt"]["features"]
-        assert all(set(read) <= set(yaml.safe_load(mapping)["signals"]["names"]) for mapping in mappings)
+        assert read == [SIGNALS]
+
+
+def test_signals_of_a_data_set_that_keeps_none_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    simulate_folder(MarketplaceConfig(tmp_path / "data", train_lists=4, valid_lists=4, test_lists=4))
+    base = ROOT / "finetune/bases/marketplace"
+    line = f"finetune --config {ROOT}/finetune/shop_small.yaml --data {tmp_path}/data --out {tmp_path}/model"
+    assert main([*line.split(), "--model.base", str(base)]) == 2
+    assert "keeps no signals; name some in the mapping (signals.names)" in capsys.readouterr().err
 
 
 @pytest.mark.slow
