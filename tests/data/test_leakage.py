@@ -31,7 +31,10 @@ from reshelf.errors import InputError
 HOUR = 3600
 START = 1_700_000_000
 # Such a log is drawn anew, and hypothesis fails where nearly all are.
-_NOTHING_TO_RANK = "no list is left|no train choice follows|none of .* events is usable|no events in it|are none"
+_NOTHING_TO_RANK = (
+    "no list is left|no train choice follows|none of .* events is usable|there are no events in it|"
+    "train events, and there are none"
+)
 ITEMS = [{"id": f"p{n}", "title": f"thing {n}", "leaf": f"leaf {n % 3}"} for n in range(9)]
 KINDS = ("search", "view", "click", "cart", "purchase")
 
