@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from reshelf.data.marketplace.vocabulary import Vocabulary
+from reshelf.data.marketplace.vocabulary import ENGLISH, Vocabulary
 from reshelf.data.price_levels import with_price_levels
 from reshelf.data.schema import Item
 
@@ -40,12 +40,11 @@ class Shop:
     vocabulary: Vocabulary
 
 
-def make_catalogue(seed: int, items_per_category: int, vocabulary: Vocabulary | None = None) -> Shop:
+def make_catalogue(seed: int, items_per_category: int, vocabulary: Vocabulary = ENGLISH) -> Shop:
     """Products with a brand, colour, material, price and rating each; the same seed gives the same products."""
-    vocabulary = vocabulary or Vocabulary()
     rng = np.random.default_rng([seed, 0])
     brands = tuple(sorted({b for d in vocabulary.departments.values() for b in d.brands}))
-    materials = tuple(sorted({m for d in vocabulary.departments.values() for m in d.materials}))
+    materials = vocabulary.materials
     colours = list(vocabulary.colours)
     dearness = dict(zip(brands, rng.normal(0, 0.35, len(brands))))
     records: list[Item] = []

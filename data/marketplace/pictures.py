@@ -15,7 +15,8 @@ import numpy.typing as npt
 from PIL import Image
 
 from reshelf.data.atomic import atomic
-from reshelf.data.marketplace.vocabulary import CATEGORIES, COLOURS, DEPARTMENTS
+from reshelf.data.marketplace.chinese import CHINESE
+from reshelf.data.marketplace.vocabulary import ENGLISH
 from reshelf.data.schema import Item
 
 SIZE = 32
@@ -23,17 +24,14 @@ SIZE = 32
 FOLDER = "images"
 PAPER = (250, 248, 244)
 """Behind the product: no product's colour."""
-RGB = dict(
-    zip(
-        COLOURS,
-        (
-            (30, 30, 30), (255, 255, 255), (140, 140, 140), (20, 30, 90), (50, 110, 220), (40, 150, 70),
-            (210, 40, 40), (240, 210, 50), (245, 150, 190), (220, 200, 165), (115, 70, 40), (130, 60, 160),
-        ),
-    )
+_PALETTE = (
+    (30, 30, 30), (255, 255, 255), (140, 140, 140), (20, 30, 90), (50, 110, 220), (40, 150, 70),
+    (210, 40, 40), (240, 210, 50), (245, 150, 190), (220, 200, 165), (115, 70, 40), (130, 60, 160),
 )  # fmt: skip
-MATERIALS = tuple(sorted({m for d in DEPARTMENTS.values() for m in d.materials}))
-_CATEGORY = {c.name: n for n, c in enumerate(CATEGORIES)}
+_LANGUAGES = (ENGLISH, CHINESE)
+RGB = {colour: rgb for words in _LANGUAGES for colour, rgb in zip(words.colours, _PALETTE, strict=True)}
+_MATERIAL = {material: n for words in _LANGUAGES for n, material in enumerate(words.materials)}
+_CATEGORY = {category.name: (n, category) for words in _LANGUAGES for n, category in enumerate(words.categories)}
 
 
 def picture_path(item: Item) -> str:
@@ -54,11 +52,11 @@ def write_pictures(folder: Path, items: Mapping[str, Item]) -> None:
 
 def draw(item: Item) -> npt.NDArray[np.uint8]:
     """The picture of one product of the simulated shop, uint8 [SIZE, SIZE, 3]."""
-    number = _CATEGORY[item.category[-1]]
-    noun = next(n for n, words in enumerate(CATEGORIES[number].nouns) if words in item.title)
+    number, category = _CATEGORY[item.category[-1]]
+    noun = next(n for n, words in enumerate(category.nouns) if words in item.title)
     y, x = (np.mgrid[:SIZE, :SIZE] - (SIZE - 1) / 2) / (SIZE / 2)
     inside = _outline(x, y, number, noun)
-    shade = np.where(_texture(MATERIALS.index(item.attributes["material"])), 1.0, 0.72)
+    shade = np.where(_texture(_MATERIAL[item.attributes["material"]]), 1.0, 0.72)
     colour = np.array(RGB[item.attributes["colour"]])
     # A dark edge, so that white shows on paper.
     core = inside & np.roll(inside, 1, 0) & np.roll(inside, -1, 0) & np.roll(inside, 1, 1) & np.roll(inside, -1, 1)

@@ -20,7 +20,7 @@ from reshelf.data.marketplace import shoppers
 from reshelf.data.marketplace.catalogue import Shop, make_catalogue
 from reshelf.data.marketplace.chinese import CHINESE
 from reshelf.data.marketplace.pictures import picture_path, write_pictures
-from reshelf.data.marketplace.vocabulary import Vocabulary
+from reshelf.data.marketplace.vocabulary import ENGLISH
 from reshelf.data.schema import Event, EventKind, Item, RankingList
 from reshelf.errors import InputError
 from reshelf.metrics.ordering import best_first, ranks
@@ -32,7 +32,7 @@ IN_STOCK = 0.5
 """Share of the catalogue that can be delivered when a list is made."""
 RANDOMISED_FILE = "randomised.txt"
 """The ids of the lists that were shown in random order, one a line, beside the lists of a data set folder."""
-VOCABULARIES = {"en": Vocabulary(), "zh": CHINESE}
+VOCABULARIES = {"en": ENGLISH, "zh": CHINESE}
 KINDS = {1: EventKind.CLICK, 2: EventKind.CART, 3: EventKind.PURCHASE}
 
 
@@ -89,11 +89,9 @@ class Simulator:
     collects the ids of the lists made so far that were shown in random order.
     """
 
-    def __init__(self, config: MarketplaceConfig, vocabulary: Vocabulary | None = None) -> None:
+    def __init__(self, config: MarketplaceConfig) -> None:
         self.config = config
-        self.shop: Shop = make_catalogue(
-            config.seed, config.items_per_category, vocabulary or VOCABULARIES[config.language]
-        )
+        self.shop: Shop = make_catalogue(config.seed, config.items_per_category, VOCABULARIES[config.language])
         texts = [f"{i.title} {' '.join(i.category)}" for i in self.shop.items.values()]
         self._bm25 = Bm25Index(texts)
         self._scores: dict[str, np.ndarray] = {}

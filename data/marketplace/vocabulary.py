@@ -90,3 +90,11 @@ class Vocabulary:
     description: str = "A {colour} {noun} in {material}, made by {brand}."
     query: str = "{word} {category}"
     currency: str = "EUR"
+
+    @property
+    def materials(self) -> tuple[str, ...]:
+        """Those of all departments, in alphabetical order."""
+        return tuple(sorted({material for one in self.departments.values() for material in one.materials}))
+
+
+ENGLISH = Vocabulary()

@@ -15,7 +15,8 @@ from PIL import Image
 from reshelf.data.dataset_folder import RankingData, load_dataset_folder
 from reshelf.data.marketplace import MarketplaceConfig, Simulator, shoppers, simulate, simulate_folder
 from reshelf.data.marketplace.catalogue import Shop, make_catalogue
-from reshelf.data.marketplace.pictures import MATERIALS, PAPER, RGB, draw
+from reshelf.data.marketplace.pictures import PAPER, RGB, draw
+from reshelf.data.marketplace.vocabulary import ENGLISH
 from reshelf.data.schema import RankingList
 from reshelf.errors import InputError
 
@@ -181,6 +182,12 @@ class TestPictures:
         with_images = simulate(replace(CONFIG, images=True))
         assert fingerprint(with_images) == MADE_BEFORE
 
+    def test_a_chinese_shop_has_them_too(self) -> None:
+        one = MarketplaceConfig(items_per_category=3)
+        english, chinese = (list(Simulator(replace(one, language=words)).items.values()) for words in ("en", "zh"))
+        assert [item.title for item in english] != [item.title for item in chinese]
+        assert {draw(item).shape for item in chinese} == {draw(item).shape for item in english}
+
     def test_colour_shape_and_texture_are_the_products(self, shop: Shop) -> None:
         masks: dict[tuple[int, str], np.ndarray] = {}
         for item in shop.items.values():
@@ -196,6 +203,7 @@ class TestPictures:
     def test_every_material_has_a_texture_of_its_own(self, shop: Shop) -> None:
         item = next(iter(shop.items.values()))
         pictures = {
-            draw(item.model_copy(update={"attributes": {"colour": "red", "material": m}})).tobytes() for m in MATERIALS
+            draw(item.model_copy(update={"attributes": {"colour": "red", "material": m}})).tobytes()
+            for m in ENGLISH.materials
         }
-        assert len(pictures) == len(MATERIALS)
+        assert len(pictures) == len(ENGLISH.materials)
