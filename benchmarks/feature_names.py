@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-import time
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -21,7 +21,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from rich.console import Console
-from transformers import PreTrainedTokenizerBase, TrainerCallback
+from transformers import PreTrainedTokenizerBase
 
 from benchmarks.harness import alternate, show, write_result
 from benchmarks.quickstart import english_shop
@@ -29,10 +29,12 @@ from reshelf.config import load_yaml
 from reshelf.data.atomic import write_json
 from reshelf.data.dataset_folder import RankingData, load_dataset_folder
 from reshelf.data.importing.importer import ImportConfig, import_folder
+from reshelf.data.importing.mapping_file import load_mapping
 from reshelf.evaluation.measure import Truth, ndcg_per_list
 from reshelf.finetune.card import CARD
 from reshelf.finetune.config import FinetuneConfig
 from reshelf.finetune.pretraining.pretrain import PretrainConfig, pretrain
+from reshelf.finetune.progress import StepTimer
 from reshelf.finetune.run import finetune, is_finished
 from reshelf.inference.reranker import Reranker
 from reshelf.metrics.bootstrap import interval, resample
@@ -47,7 +49,6 @@ from reshelf.prompts.levels import fit_levels
 Places = Literal["candidate", "prefix"]
 PLACES: tuple[Places, ...] = ("candidate", "prefix")
 SEEDS, STEPS, TEXTS = (0, 1, 2), 120, 4000
-SIGNALS = ["popularity", "recent", "cobought", "match", "query_match", "query_chars", "query_clicks"]
 RECIPES = Path(__file__).parents[1] / "finetune"
 
 
@@ -96,7 +97,7 @@ def main() -> None:
     }
     show("names of numbers", rows)
     Console().print(ratios)
-    sizes = {"test lists": len(test), "numbers": len(SIGNALS), "steps": STEPS, "seeds": len(SEEDS)}
+    sizes = {"test lists": len(test), "numbers": len(prompt.features), "steps": STEPS, "seeds": len(SEEDS)}
     command = 'make bench NAME=feature_names ARGS="--base DIR"'
     print(f"written to {write_result('feature_names', rows, ratios, sizes, command)}")
 
@@ -107,7 +108,7 @@ def shop(out: Path, root: Path) -> RankingData:
     if not (out / "data").is_dir():
         if not tables.is_dir():
             english_shop(tables, root)
-        changes = {"signals.names": SIGNALS}
+        changes = {"signals.names": load_mapping("shop").signals.names}
         import_folder(ImportConfig(str(tables / "shop.yaml"), out / "data", tables, changes=changes, quiet=True))
     base = load_yaml(PretrainConfig, RECIPES / "pretrain_shop.yaml", data=str(out / "data"), out=str(out / "base"))
     if not (base.out / CARD).exists():
@@ -124,27 +125,10 @@ def trained(out: Path, where: Places, seed: int) -> tuple[Path, float]:
     took = run.out / "seconds.json"
     if not is_finished(run.out):
         optimizer = replace(run.optimizer, max_steps=STEPS, epochs=100)
-        timer = Steps()
+        timer = StepTimer(math.inf)  # which ends nothing
         finetune(replace(run, seed=seed, optimizer=optimizer, eval_every=STEPS, valid_lists=60), callbacks=[timer])
-        write_json(took, timer.median)
+        write_json(took, timer.step_s)
     return run.out, float(json.loads(took.read_text(encoding="utf-8")))
-
-
-class Steps(TrainerCallback):
-    """How long the median step takes, in seconds."""
-
-    def __init__(self) -> None:
-        self._begun, self._seconds = 0.0, list[float]()
-
-    def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self._begun = time.perf_counter()
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self._seconds.append(time.perf_counter() - self._begun)
-
-    @property
-    def median(self) -> float:
-        return float(np.median(self._seconds))
 
 
 def written(

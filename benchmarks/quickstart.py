@@ -27,6 +27,7 @@ from rich.console import Console
 
 from benchmarks.harness import show, write_result
 from benchmarks.serving import served
+from reshelf.data.atomic import write_json
 from reshelf.data.dataset_folder import RankingData, load_dataset_folder
 from reshelf.data.marketplace import MarketplaceConfig, simulate
 from reshelf.data.marketplace.simulation import KINDS
@@ -65,7 +66,7 @@ def main() -> None:
         folder = args.out / name
         if not (folder / "row.json").is_file():
             row = {"shop": name} | measured(folder, args.root, args.minutes, console)
-            (folder / "row.json").write_text(json.dumps(row), encoding="utf-8")
+            write_json(folder / "row.json", row)
         rows.append(json.loads((folder / "row.json").read_text(encoding="utf-8")))
         show("from tables to a served ranking", rows)
     if set(args.shops) == set(SHOPS) and args.minutes == 10:

@@ -9,7 +9,6 @@ Only the chosen command's module is imported, so `reshelf --help` needs neither 
 
 from __future__ import annotations
 
-import errno
 import importlib
 import sys
 from collections.abc import Sequence
@@ -17,9 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from reshelf import __version__
-from reshelf.errors import DivergedError, ExportMismatchError, InputError
-
-_FULL = (errno.ENOSPC, errno.EDQUOT)
+from reshelf.errors import DivergedError, ExportMismatchError, InputError, is_full_disk
 
 
 @dataclass(frozen=True)
@@ -180,16 +177,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except Exception as error:
-        if not _is_full_disk(error):
+        if not is_full_disk(error):
             raise
         where = getattr(error, "filename", None)
         print(f"reshelf: {f'{where}: ' if where else ''}the disk is full; make room, and repeat it", file=sys.stderr)
         return 1
-
-
-def _is_full_disk(error: BaseException) -> bool:
-    """Whoever says it: Rust's and C++'s libraries have errors of their own."""
-    return (isinstance(error, OSError) and error.errno in _FULL) or "No space left on device" in str(error)
 
 
 def _dispatch(words: list[str]) -> int:

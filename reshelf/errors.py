@@ -9,6 +9,8 @@ The command line prints that sentence without a traceback and exits with code 2.
 
 from __future__ import annotations
 
+import errno
+
 
 class InputError(ValueError):
     """A mistake in what the user gave: a file, a row, a field, a flag or a model folder.
@@ -35,6 +37,12 @@ class ExportMismatchError(RuntimeError):
 
     The command line prints it without a traceback and exits with code 1.
     """
+
+
+def is_full_disk(error: BaseException) -> bool:
+    """Whoever says it: Rust's and C++'s libraries have errors of their own."""
+    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return full or "No space left on device" in str(error)
 
 
 def first_line(error: Exception) -> str:

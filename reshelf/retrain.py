@@ -9,7 +9,6 @@ begins anew, for there are newer logs. What became of it is in OUT/promotion.jso
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from rich.console import Console
 from reshelf.config import load_yaml
 from reshelf.data.atomic import locked_folder, write_json
 from reshelf.data.dataset_folder import load_dataset_folder
+from reshelf.data.hashes import file_sha256
 from reshelf.data.importing.importer import ImportConfig, import_folder
 from reshelf.data.importing.mapping_file import find_mapping
 from reshelf.data.propensity.estimate import PropensityConfig, estimate
@@ -129,7 +129,11 @@ def _check_own(out: Path) -> None:
 
 def _clear_or_go_on(config: RetrainConfig) -> None:
     """Remove what a finished call or one for something else left; the file that says so goes last."""
-    begun = {"model": str(config.model.resolve()), "root": str(config.root.resolve()), "mapping": _mapping_hash(config)}
+    begun = {
+        "model": str(config.model.resolve()),
+        "root": str(config.root.resolve()),
+        "mapping": file_sha256(find_mapping(config.mapping)),
+    }
     if (config.out / RESULT).is_file() or _read_begun(config.out) != begun:
         for path in (config.out / name for name in _MADE):
             try:
@@ -140,10 +144,6 @@ def _clear_or_go_on(config: RetrainConfig) -> None:
                 ) from error
         write_json(config.out / BEGUN, begun)
         (config.out / RESULT).unlink(missing_ok=True)
-
-
-def _mapping_hash(config: RetrainConfig) -> str:
-    return hashlib.sha256(find_mapping(config.mapping).read_bytes()).hexdigest()
 
 
 def _read_begun(out: Path) -> Any:

@@ -13,6 +13,7 @@ from pathlib import Path
 import duckdb
 
 from reshelf.data.importing.database import quoted
+from reshelf.errors import is_full_disk
 
 _NOT_WHOLE = re.compile(r"magic bytes|too small to be a Parquet|TProtocol|[Dd]ecompress|corrupted")
 _READS = re.compile(rb"(read|sniff)_\w+|\w+_scan|glob")
@@ -77,6 +78,6 @@ def one_line(error: Exception) -> str:
 
 def cured(error: duckdb.Error, message: str, cure: str = "correct the mapping") -> str:
     """The message and what to do: nothing in a mapping helps against a full disk or a Parquet file that was cut off."""
-    if "No space left" in str(error):
+    if is_full_disk(error):
         return f"{message}; make room there"
     return f"{message}; {'write or copy that file again' if _NOT_WHOLE.search(str(error)) else cure}"
