@@ -175,7 +175,7 @@ class ListTrainer(PackedTrainer):
             logger.warning(
                 "step %d: the model hardly tells candidates apart: its scores differ by %.1e log-odds within a list "
                 "(standard deviation, median over validation lists), less than engines do from each other; %d lists "
-                "are unranked",
+                "are unranked; train anew with a lower optimizer.learning_rate",
                 step, metrics[SPREAD], metrics[UNRANKED],
             )  # fmt: skip
         self.log(dict(metrics))
