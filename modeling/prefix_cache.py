@@ -90,7 +90,14 @@ class PrefixCache:
 
     def forget(self, namespace: str) -> None:
         """Drop all of a namespace's prefixes, whichever adapter made them."""
-        for key in [key for key in self._known if key[0] == namespace]:
+        self._drop([key for key in self._known if key[0] == namespace])
+
+    def forget_adapter(self, adapter: str) -> None:
+        """Drop all that an adapter made, in whichever namespace."""
+        self._drop([key for key in self._known if key[1] == adapter])
+
+    def _drop(self, keys: list[tuple[str, str, bytes]]) -> None:
+        for key in keys:
             self._size -= self._known.pop(key).size
 
 

@@ -5,6 +5,9 @@
 Burges, "From RankNet to LambdaRank to LambdaMART", 2010. Tree sizes, and whether trees are fitted to the order of
 lists (lambdarank) or to single products (cross_entropy), are chosen on the validation lists, with early stopping: by
 nDCG@10, or by AUC over all rows where validation lists hold one candidate each.
+
+A missing number (NaN) goes where the missing ones of training went. Where none was missing, LightGBM would read 0, so
+that a product without a price were the cheapest: it gets the median of training instead.
 """
 
 from __future__ import annotations
@@ -53,13 +56,27 @@ class LambdaMart:
         return predict(self._model, self._table, lists)
 
 
+@dataclass(frozen=True)
+class Trees:
+    """What `fit_trees` returns."""
+
+    booster: Any
+    instead: np.ndarray
+    """What a missing number is read as, float64 [columns]; NaN where training rows lack some too."""
+
+    def predict(self, rows: np.ndarray) -> np.ndarray:
+        """Raw scores, float64 [rows]."""
+        raw = self.booster.predict(_filled(rows, self.instead), raw_score=True)
+        return np.asarray(raw, dtype=np.float64)
+
+
 def fit_trees(
     table: Table,
     train: Sequence[RankingList],
     valid: Sequence[RankingList],
     seed: int,
     chosen: Mapping[str, Any] | None = None,
-) -> tuple[Any, dict[str, Any]]:
+) -> tuple[Trees, dict[str, Any]]:
     """The best of a small search, and what it was: objective, leaves, trees and the metric on `valid`.
 
     Args:
@@ -75,11 +92,12 @@ def fit_trees(
 
     train, valid = ([one for one in lists if one.labels is not None] for lists in (train, valid))
     rows = np.concatenate([table(one) for one in train])
-    held = np.concatenate([table(one) for one in valid])
+    instead = np.median(rows, axis=0)  # NaN for a column that has one
+    held = _filled(np.concatenate([table(one) for one in valid]), instead)
     sizes, held_sizes = ([len(one.candidates) for one in lists] for lists in (train, valid))
     labels, held_labels = (np.concatenate([np.asarray(one.labels) for one in lists]) for lists in (train, valid))
     metric = SelectionMetric([one.labels or () for one in valid])
-    best: tuple[float, Any, dict[str, Any]] | None = None
+    best: tuple[float, Trees, dict[str, Any]] | None = None
     search = product(OBJECTIVES, LEAVES) if chosen is None else [(chosen["objective"], chosen["leaves"])]
     for objective, leaves in search:
         settings = _COMMON | {"objective": objective, "num_leaves": leaves, "seed": seed, "metric": "None"}
@@ -95,13 +113,16 @@ def fit_trees(
         reached = max(watched["valid"]["metric"])
         facts = {"objective": objective, "leaves": leaves, "trees": model.best_iteration, "valid": reached}
         if best is None or reached > best[0]:
-            best = reached, model, facts
+            best = reached, Trees(model, instead), facts
     assert best is not None
     return best[1], best[2]
 
 
-def predict(model: Any, table: Table, lists: Sequence[RankingList]) -> list[np.ndarray]:
+def predict(model: Trees, table: Table, lists: Sequence[RankingList]) -> list[np.ndarray]:
     """Raw scores of the trees, float64 [K] per list."""
     sizes = [len(one.candidates) for one in lists]
-    raw = model.predict(np.concatenate([table(one) for one in lists]), raw_score=True)
-    return np.split(np.asarray(raw, dtype=np.float64), np.cumsum(sizes)[:-1])
+    return np.split(model.predict(np.concatenate([table(one) for one in lists])), np.cumsum(sizes)[:-1])
+
+
+def _filled(rows: np.ndarray, instead: np.ndarray) -> np.ndarray:
+    return np.where(np.isnan(rows), instead, rows)

@@ -69,7 +69,7 @@ class Engine(Protocol):
         """Load the adapter of another reranker folder, trained over the same base (`checkpoint.base_identity`).
 
         Raises:
-            InputError: it cannot be read, or does not fit this engine.
+            InputError: the name is taken; or it cannot be read, or does not fit this engine.
         """
         ...
 

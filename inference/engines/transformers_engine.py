@@ -106,8 +106,11 @@ class TransformersEngine:
         """Load the adapter of another reranker folder, trained over the same base.
 
         Raises:
-            InputError: it cannot be read, or does not fit the model.
+            InputError: it cannot be read, or does not fit the model; or the name is taken, for which peft would load
+                the new weights and keep the old scale.
         """
+        if self._has_adapters() and name in self._model.peft_config:
+            raise InputError(f"there is an adapter {name!r} in this engine; remove it first")
         try:
             with reading_adapter(folder) as adapter:
                 if not self._has_adapters():
@@ -124,6 +127,7 @@ class TransformersEngine:
         if self._has_adapters() and name in self._model.peft_config:
             self._activate("")
             self._model.delete_adapter(name)
+        self._prefixes.forget_adapter(name)  # or the next one of this name would begin with them
 
     def _has_adapters(self) -> bool:
         from peft import PeftModel

@@ -113,10 +113,13 @@ class VllmEngine:
         """Load the adapter of another reranker folder, trained over the same base.
 
         Raises:
-            InputError: the weights are merged; or the adapter cannot be read, or its rank is above the first one's.
+            InputError: the weights are merged; or the name is taken; or the adapter cannot be read, or its rank is
+                above the first one's.
         """
         if not self.takes_adapters:
             raise InputError("vLLM serves this reranker with its adapter merged; other adapters need lora by_request")
+        if name in self._loras:
+            raise InputError(f"there is an adapter {name!r} in this engine; remove it first")
         with reading_adapter(folder) as adapter:
             rank = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))["r"]
             if rank > self._rank:
@@ -133,7 +136,9 @@ class VllmEngine:
     def _request(self, name: str, adapter: Path) -> Any:
         from vllm.lora.request import LoRARequest
 
-        return LoRARequest(name, next(self._numbers), str(adapter))
+        number = next(self._numbers)
+        # vLLM finds kept prefixes by the adapter's name and path: with a number in it, no other one's are found.
+        return LoRARequest(f"{name}.{number}", number, str(adapter))
 
     def _ask(self, requests: Sequence[list[int]], namespace: str, adapter: str) -> np.ndarray:
         """The classifier's own values, without the sigmoid that is vLLM's default, float32 [requests]."""

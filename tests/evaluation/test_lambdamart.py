@@ -106,6 +106,33 @@ def test_the_trees_are_those_of_lightgbm(data: RankingData) -> None:
     np.testing.assert_allclose(np.concatenate(predict(model, table, valid)), direct.predict(rows), atol=1e-12)
 
 
+def test_a_price_that_no_product_lacked_before_is_not_the_lowest() -> None:
+    """The cheap are clicked; then one has no price, which LightGBM by itself would read as 0 (a finding shows it)."""
+    rng = np.random.default_rng(0)
+    items = {f"i{n}": Item(item_id=f"i{n}", title="thing", price=float(5 + n)) for n in range(80)}
+    items["gap"] = Item(item_id="gap", title="thing")
+
+    def listed(list_id: str, chosen: list[int], last: str = "") -> RankingList:
+        labels = tuple(3 * (n < 15) for n in chosen) + (0,) * bool(last)
+        candidates = (*(f"i{n}" for n in chosen), *([last] if last else []))
+        return RankingList(list_id=list_id, user_id=f"u{list_id}", candidates=candidates, labels=labels)
+
+    lists = {
+        split: [listed(f"{split}{n}", rng.choice(80, 8, replace=False).tolist()) for n in range(count)]
+        for split, count in (("train", 300), ("valid", 60))
+    }
+    asked = [listed("asked", [0, 40, 79], "gap")]
+    table = Numbers.of(lists["train"], items).table
+    model, _ = fit_trees(table, lists["train"], lists["valid"], 0)
+    low, middle, _, gap = predict(model, table, asked)[0]
+    assert gap < 0 < low
+    assert gap == pytest.approx(middle, abs=0.02)
+    price = Numbers.of(lists["train"], items).names.index("price")
+    assert model.instead[price] == np.median([table(one)[:, price] for one in lists["train"]])
+    some = [one.model_copy(update={"candidates": (*one.candidates[:-1], "gap")}) for one in lists["train"]]
+    assert np.isnan(fit_trees(table, some, lists["valid"], 0)[0].instead[price])  # then the trees have learned of it
+
+
 def test_a_missing_feature_and_a_teacher_are_told_apart(data: RankingData) -> None:
     train = [with_teacher(one, np.zeros(len(one.candidates))) for one in data.lists["train"]]
     numbers = Numbers.of(train, data.items)

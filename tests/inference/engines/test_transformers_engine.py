@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -155,3 +156,23 @@ def test_other_adapters_over_the_same_base(
     np.testing.assert_allclose(engine.score(prompts[:1], adapter="adapter1")[0], alone[1][0], atol=1e-5)
     engine.remove_adapter("adapter1")
     np.testing.assert_allclose(engine.score(prompts[:1])[0], alone[0][0], atol=1e-5)
+
+
+def test_an_adapter_of_a_name_that_was_there_before(
+    reranker_folder: Path, other_folder: Path, prompts: list[ListPrompt], tmp_path: Path
+) -> None:
+    """By its own scale, and behind no prefix that the one before had read."""
+    stronger = tmp_path / "stronger"
+    shutil.copytree(other_folder, stronger)
+    config = stronger / "adapter" / "adapter_config.json"
+    content = json.loads(config.read_text(encoding="utf-8"))
+    config.write_text(json.dumps(content | {"lora_alpha": 4 * content["lora_alpha"]}), encoding="utf-8")
+    (expected,) = TransformersEngine(load_reranker(other_folder, "cpu").model).score(prompts[:1])
+    engine = TransformersEngine(load_reranker(reranker_folder, "cpu").model)
+    engine.add_adapter("shop", stronger)
+    assert not np.allclose(engine.score(prompts[:1], adapter="shop")[0], expected, atol=0.01)
+    with pytest.raises(InputError, match="there is an adapter 'shop' in this engine; remove it first"):
+        engine.add_adapter("shop", other_folder)
+    engine.remove_adapter("shop")
+    engine.add_adapter("shop", other_folder)
+    np.testing.assert_allclose(engine.score(prompts[:1], adapter="shop")[0], expected, atol=1e-5)

@@ -6,6 +6,7 @@ Each engine takes half a minute or more to start, so there is one per way of ser
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -108,7 +109,12 @@ def test_joint_lists_are_read_once_and_judged_beside_each_other(
 @pytest.mark.vllm
 @pytest.mark.slow
 def test_other_adapters_over_the_same_base(
-    reranker: Reranker, prompts: list[ListPrompt], loaded: TrainedReranker, other_folder: Path
+    reranker: Reranker,
+    prompts: list[ListPrompt],
+    loaded: TrainedReranker,
+    reranker_folder: Path,
+    other_folder: Path,
+    tmp_path: Path,
 ) -> None:
     engine = reranker.engine
     if not engine.takes_adapters:
@@ -123,9 +129,20 @@ def test_other_adapters_over_the_same_base(
                 engine.score(prompts, adapter=name), TransformersEngine(model).score(prompts), strict=True
             ):
                 np.testing.assert_allclose(values, other, atol=2e-3)
+    with pytest.raises(InputError, match="there is an adapter 'adapter1' in this engine; remove it first"):
+        engine.add_adapter("adapter1", other_folder)
     engine.remove_adapter("adapter1")
     with pytest.raises(InputError, match="no adapter 'adapter1'"):
         engine.score(prompts[:1], adapter="adapter1")
+    # Another one in the place and under the name of the former, whose prefixes vLLM would find by them.
+    place = tmp_path / "latest"
+    for folder, model in ((other_folder, models["adapter1"]), (reranker_folder, models[""])):
+        shutil.rmtree(place, ignore_errors=True)
+        shutil.copytree(folder, place)
+        engine.add_adapter("adapter1", place)
+        (values,) = engine.score(prompts[:1], adapter="adapter1")
+        np.testing.assert_allclose(values, TransformersEngine(model).score(prompts[:1])[0], atol=2e-3)
+        engine.remove_adapter("adapter1")
 
 
 @pytest.mark.vllm
