@@ -193,6 +193,18 @@ def _nothing_left(shop: Shop) -> None:
     assert sorted(p.name for p in shop.folder.iterdir() if p.name.startswith((".", "out"))) == []
 
 
+@pytest.mark.parametrize("field", ["rank", "score", "bought"])
+def test_a_number_that_parquet_statistics_leave_out_is_seen(shop: Shop, field: str) -> None:
+    """DuckDB skips the NaN of pyarrow's files in WHERE (findings/duckdb_finds_no_nan_in_parquet_of_pyarrow.sh)."""
+    _impressions(shop)
+    shop.mapping["pairs"][0] |= {"score": "score", "label": "bought"}
+    for n, row in enumerate(shop.tables["shown"]):
+        row |= {"rank": float(row["rank"]), "score": 1.0, "bought": float(n % 3 == 1)}
+    shop.tables["shown"][4][field] = float("nan")
+    with pytest.raises(InputError, match=rf"shown\.parquet row 4, field {field}: .* missing"):
+        shop.load("parquet")
+
+
 @pytest.mark.parametrize("ending", ["parquet", "csv"])
 def test_rows_are_named_in_every_format(shop: Shop, ending: str) -> None:
     _strict(_set("lists", 3, shown=["001", "xx", "005"]))(shop)
