@@ -31,6 +31,7 @@ from reshelf.evaluation.reranker_system import check_reranker, finetuned
 from reshelf.inference.engines.engine import EngineName
 from reshelf.metrics.bootstrap import Interval, interval, resample
 from reshelf.modeling.spec import SPEC_FILE
+from reshelf.ranges import AT_LEAST_1, SEED, check_numbers
 
 Scores = Sequence[npt.NDArray[np.floating]]
 _RESAMPLES = 2000
@@ -66,6 +67,9 @@ class PromoteConfig:
     """Seed of the bootstrap."""
     out: Path | None = None
     """JSON file to write what was found to."""
+
+    def __post_init__(self) -> None:
+        check_numbers(self, {"k": AT_LEAST_1, "seed": SEED})
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ from reshelf.errors import InputError
 from reshelf.evaluation.baselines.lambdamart import Table, fit_trees, predict
 from reshelf.evaluation.baselines.numbers import TEACHER, Numbers
 from reshelf.evaluation.text_numbers import TextNumbers
+from reshelf.ranges import SEED, Range, check_numbers
 
 _MODELS = 3
 
@@ -42,6 +43,9 @@ class TeachConfig:
     seed: int = 0
     """Seed of the trees."""
 
+    def __post_init__(self) -> None:
+        check_numbers(self, {"folds": Range(2), "seed": SEED})
+
 
 def teach(config: TeachConfig, console: Console | None = None) -> None:
     """Train the teachers and rewrite the data set folder.
@@ -50,8 +54,6 @@ def teach(config: TeachConfig, console: Console | None = None) -> None:
         InputError: the folder cannot be read or written, or there are too few lists to divide.
     """
     console = console or Console()
-    if config.folds < 2:
-        raise InputError(f"folds is {config.folds}; give at least 2")
     check_writable(config.data)
     there = [split for split in SPLITS if (config.data / f"{split}.parquet").exists()]
     data = load_dataset_folder(config.data, there)

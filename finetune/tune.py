@@ -24,6 +24,7 @@ from reshelf.config import config_text, load_yaml
 from reshelf.data.atomic import atomic, check_writable
 from reshelf.errors import DivergedError, InputError
 from reshelf.finetune.config import FinetuneConfig
+from reshelf.ranges import AT_LEAST_1, SEED, check_numbers
 
 Hyperparameter = Literal[
     "learning_rate", "rank", "lora_dropout", "weight_decay", "lists_per_step", "loss", "distil_weight"
@@ -46,6 +47,9 @@ class TuneConfig:
     weight_decay, lists_per_step (half to twice), loss (any), distil_weight (where the run has a teacher)."""
     seed: int = 0
     """Seed of the search; the runs keep their own."""
+
+    def __post_init__(self) -> None:
+        check_numbers(self, {"trials": AT_LEAST_1, "seed": SEED})
 
 
 def tune(config: TuneConfig, console: Console | None = None) -> None:
@@ -89,8 +93,6 @@ def tune(config: TuneConfig, console: Console | None = None) -> None:
 
 def check(config: TuneConfig, run: FinetuneConfig) -> None:
     """What can be wrong before the first trial."""
-    if config.trials < 1:
-        raise InputError(f"trials is {config.trials}; give at least 1")
     if not config.hyperparameters:
         raise InputError("hyperparameters is empty; give something to search, e.g. [learning_rate, rank]")
     if "distil_weight" in config.hyperparameters and not run.distil.feature:

@@ -38,6 +38,7 @@ from reshelf.inference.explanation import Explanation
 from reshelf.inference.reranker import RankedList, Reranker
 from reshelf.inference.rules import read_rules
 from reshelf.modeling.precision import Precision
+from reshelf.ranges import AT_LEAST_1, SHARE, check_numbers
 from reshelf.unicode import printable
 
 _FIELDS = (
@@ -92,11 +93,12 @@ class RerankConfig:
     json: bool = False
     """Print JSON for programs instead of a table."""
 
+    def __post_init__(self) -> None:
+        check_numbers(self, {"top": AT_LEAST_1, "personalization": SHARE})
+
 
 def rerank(config: RerankConfig) -> None:
     """Reorder one list for one shopper and print it."""
-    if config.top is not None and config.top < 1:
-        raise InputError(f"top is {config.top}; give a number of at least 1")
     catalogue, lists = _read_data(config)
     request = _request(config, lists)
     if config.personalization is not None:

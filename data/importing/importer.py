@@ -47,6 +47,7 @@ from reshelf.data.signals.event_log import EventLog
 from reshelf.data.signals.kept import FOLDER
 from reshelf.errors import InputError
 from reshelf.progress import MinuteProgress
+from reshelf.ranges import AT_LEAST_1, SEED, check_numbers
 
 
 @dataclass
@@ -70,6 +71,9 @@ class ImportConfig:
     """Print nothing."""
     allow_remote: bool = False
     """Let the tables' SQL also read from s3 and https."""
+
+    def __post_init__(self) -> None:
+        check_numbers(self, {"seed": SEED, "limit": AT_LEAST_1})
 
 
 def import_logs(config: ImportConfig) -> RankingData:

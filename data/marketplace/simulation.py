@@ -24,6 +24,7 @@ from reshelf.data.marketplace.vocabulary import ENGLISH
 from reshelf.data.schema import Event, EventKind, Item, RankingList
 from reshelf.errors import InputError
 from reshelf.metrics.ordering import best_first, ranks
+from reshelf.ranges import AT_LEAST_0, AT_LEAST_1, FINITE, POSITIVE, SEED, SHARE, check_numbers
 
 OPENING = datetime(2026, 1, 1, tzinfo=UTC)
 NOISE = 0.1
@@ -78,8 +79,23 @@ class MarketplaceConfig:
     """Whether to draw a small picture of every product (images/<item_id>.png)."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.randomised <= 1:
-            raise InputError(f"randomised is {self.randomised}; it is a share of the lists, so give 0 to 1")
+        sizes = ("items_per_category", "lists_per_shopper", "candidates")
+        counts = ("train_lists", "valid_lists", "test_lists", "history_min", "history_max")
+        check_numbers(
+            self,
+            {
+                "seed": SEED,
+                **dict.fromkeys(sizes, AT_LEAST_1),
+                **dict.fromkeys(counts, AT_LEAST_0),
+                "position_bias": AT_LEAST_0,
+                "decisiveness": POSITIVE,
+                "promotion": AT_LEAST_0,
+                "randomised": SHARE,
+                "context": FINITE,
+            },
+        )
+        if self.history_min > self.history_max:
+            raise InputError(f"history_min is {self.history_min}, above history_max ({self.history_max}); give less")
 
 
 class Simulator:

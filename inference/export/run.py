@@ -38,6 +38,7 @@ from reshelf.inference.export.verify import (
 from reshelf.modeling.checkpoint import load_reranker
 from reshelf.progress import phase
 from reshelf.prompts.builder import ListPrompt
+from reshelf.ranges import AT_LEAST_1, POSITIVE, SHARE, check_numbers
 
 LIBRARIES = {"transformers": "transformers", "sentence-transformers": "sentence_transformers", "vllm": "vllm"}
 
@@ -64,6 +65,9 @@ class ExportConfig:
     that counts and are reported."""
     trust_remote_code: bool = False
     """Run Python code that comes with the model; only for authors you trust. A model cannot ask for it."""
+
+    def __post_init__(self) -> None:
+        check_numbers(self, {"lists": AT_LEAST_1, "tolerance": POSITIVE, "misread": SHARE})
 
 
 def export(config: ExportConfig) -> None:
@@ -101,12 +105,6 @@ def export(config: ExportConfig) -> None:
 
 
 def _check(config: ExportConfig) -> None:
-    if config.lists < 1:
-        raise InputError(f"lists is {config.lists}; give a number of at least 1")
-    if not config.tolerance > 0:
-        raise InputError(f"tolerance is {config.tolerance}; give a number above 0")
-    if not 0 <= config.misread <= 1:
-        raise InputError(f"misread is {config.misread}; give a share from 0 to 1")
     if config.out.exists() and (not config.out.is_dir() or any(config.out.iterdir())):
         raise InputError(f"{config.out} is there already; choose another --out or remove it")
 

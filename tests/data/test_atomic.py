@@ -64,5 +64,5 @@ def test_a_folder_is_no_file_to_write(tmp_path: Path) -> None:
 
 
 def test_a_place_has_at_least_one_click(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="least is 0; give a number of clicks of at least 1"):
+    with pytest.raises(InputError, match="least is 0; give a number of at least 1"):
         estimate(PropensityConfig(tmp_path, least=0))
