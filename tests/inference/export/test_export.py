@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -140,11 +141,9 @@ def test_text_that_reads_otherwise_is_counted(
 def test_mistakes(
     reranker_folder: Path, data_folder: Path, tmp_path: Path, changes: dict[str, Any], message: str
 ) -> None:
-    wrong = config(reranker_folder, data_folder, tmp_path / "out")
-    for name, value in changes.items():
-        setattr(wrong, name, value)
+    right = config(reranker_folder, data_folder, tmp_path / "out")
     with pytest.raises(InputError, match=message):
-        export(wrong)
+        export(replace(right, **changes))
     assert list(tmp_path.iterdir()) == []
 
 
