@@ -21,6 +21,7 @@ import numpy as np
 import yaml
 from rich.console import Console
 
+from reshelf.data.atomic import empty_folder, locked_folder
 from reshelf.data.dataset_folder import load_dataset_folder
 from reshelf.data.schema import Item, RankingList
 from reshelf.errors import ExportMismatchError, InputError
@@ -178,15 +179,12 @@ def _judge(config: ExportConfig, checks: Sequence[Check], texts: Sequence[TextLi
 def _finished(out: Path) -> Iterator[Path]:
     """A folder beside `out` that takes its name only if all goes well."""
     partial = out.with_name(f".{out.name}.partial")
-    try:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-    except OSError as error:
-        raise InputError(f"cannot write {out}: {error.strerror}; choose another output folder") from error
-    try:
-        yield partial
-        if out.is_dir():
-            out.rmdir()
-        os.replace(partial, out)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    with locked_folder(partial, "export"):
+        empty_folder(partial)  # of what a killed export left
+        try:
+            yield partial
+            if out.is_dir():
+                out.rmdir()
+            os.replace(partial, out)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)

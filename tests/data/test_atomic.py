@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -49,6 +51,26 @@ def test_it_is_on_the_disk_before_it_has_its_place(tmp_path: Path, monkeypatch: 
     assert done == [str(partial), "replace", str(tmp_path)]
     (tmp_path / "plain").touch()
     assert (tmp_path / "report.json").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_what_a_killed_writer_left_goes_and_a_living_writers_file_stays(tmp_path: Path) -> None:
+    path = tmp_path / "report.json"
+    code = (
+        "import os, signal, sys; from pathlib import Path; from reshelf.data.atomic import atomic\n"
+        "with atomic(Path(sys.argv[1])) as partial:\n"
+        "    partial.write_text('half'); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    assert subprocess.run([sys.executable, "-c", code, str(path)]).returncode == -9
+    (left,) = tmp_path.iterdir()
+    with atomic(path) as slow:
+        slow.write_text("slow")
+        for one in (left, slow):
+            os.utime(one, (0, 0))
+        write_json(path, "quick")
+        assert not left.exists()
+        assert slow.read_text() == "slow"
+    assert path.read_text() == "slow"
+    assert os.listdir(tmp_path) == ["report.json"]
 
 
 def test_a_folder_that_cannot_be(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from reshelf.cli import main
+from reshelf.data.atomic import locked_folder
 from reshelf.data.dataset_folder import RankingData, save_dataset_folder
 from reshelf.data.schema import Item, RankingList
 from reshelf.errors import ExportMismatchError, InputError
@@ -145,6 +146,17 @@ def test_mistakes(
     with pytest.raises(InputError, match=message):
         export(replace(right, **changes))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_two_exports_to_one_place_do_not_write_into_each_other(
+    reranker_folder: Path, data_folder: Path, tmp_path: Path
+) -> None:
+    partial = tmp_path / ".out.partial"
+    with locked_folder(partial, "export"):
+        (partial / "model.safetensors").touch()
+        with pytest.raises(InputError, match="another export is writing there; wait for it to end"):
+            export(config(reranker_folder, data_folder, tmp_path / "out"))
+        assert (partial / "model.safetensors").exists()
 
 
 def test_the_output_folder_must_be_free(reranker_folder: Path, data_folder: Path, tmp_path: Path) -> None:
