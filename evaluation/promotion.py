@@ -1,4 +1,4 @@
-"""`reshelf promote`: a new reranker takes the place of the running one, if it is better on lists that were served.
+"""`reshelf promote`: replaces the running reranker with a new one, if that is better on lists that were served.
 
 reshelf promote runs/tonight/model --over runs/shop/model --data runs/tonight/data --propensities propensities.json
 
@@ -45,7 +45,7 @@ FEWEST = 100
 
 @dataclass
 class PromoteConfig:
-    """Put a new reranker in the place of the running one, if it is better."""
+    """Replace the running reranker with a new one, if it is better."""
 
     model: Path
     """The new reranker folder."""
@@ -207,7 +207,7 @@ def _promotion_of(new: Path, running: Path) -> dict[str, Any] | None:
 
 
 def _swap(new: Path, running: Path, facts: dict[str, Any]) -> None:
-    """A copy of the new folder, with what promoted it, in the place of the running one, or of what a link leads to."""
+    """Replace the running folder, or what a link leads to, by a copy of the new one with what promoted it."""
     running = running.resolve()
     partial, before = _partial(running), running.with_name(f"{running.name}.before")
     try:

@@ -137,7 +137,7 @@ class Client:
                 response = httpx.Response(sent.status_code, headers=sent.headers, content=bytes(content))
                 if response.is_success:
                     return response
-            except (TimeoutError, *self._connections.unreached) as error:
+            except (TimeoutError, *self._connections.unreachable) as error:
                 problem = f"{type(error).__name__}: {error}"
             time.sleep(call.pause_s(response, problem))
 
@@ -263,7 +263,7 @@ class AsyncClient:
                     response = await self._connections.http.request(method, path, **_content(body, call))
                 if response.is_success:
                     return response
-            except (TimeoutError, *self._connections.unreached) as error:
+            except (TimeoutError, *self._connections.unreachable) as error:
                 problem = f"{type(error).__name__}: {error}"
             await asyncio.sleep(call.pause_s(response, problem))
 
@@ -355,7 +355,7 @@ def _instead(error: ServiceError, request: RerankRequest, first_stage: bool) -> 
         raise error
     places = range(len(request.documents))[: request.top_n]
     results = [RankedDocument(index=n, relevance_score=1 / (1 + n), document=_returned(request, n)) for n in places]
-    meta = Meta(engine="none", fallback="unreached")
+    meta = Meta(engine="none", fallback="unreachable")
     return RerankReply(id=error.request_id or "", model="", results=results, meta=meta)
 
 

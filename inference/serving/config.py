@@ -31,7 +31,7 @@ class LimitsConfig:
     history: int = 1000
     """Events of a request; at most 10,000."""
     requests: int = 256
-    """Requests in the house at one time; more are answered 429 with Retry-After, but for a tenant with less than its
+    """Requests in flight at one time; more are answered 429 with Retry-After, but for a tenant with less than its
     even share of them."""
     deadline_ms: float = 60_000.0
     """The largest deadline that a request may ask for."""

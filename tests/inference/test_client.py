@@ -110,7 +110,7 @@ def test_a_client_may_answer_in_first_stage_order_itself(url: str) -> None:
 
     for query in ("busy", "silent", "other"):
         for reply in asyncio.run(ask_both(query)):
-            assert (reply.meta.fallback, [one.index for one in reply.results]) == ("unreached", [0, 1])
+            assert (reply.meta.fallback, [one.index for one in reply.results]) == ("unreachable", [0, 1])
     with Client(url, first_stage=True) as client:
         assert client.rerank("mug", ["a"]).meta.fallback is None
         with pytest.raises(ServiceError, match="no key"):
