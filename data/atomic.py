@@ -82,6 +82,29 @@ def write_json(path: Path, values: Any) -> None:
         partial.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
+@contextmanager
+def atomic_folder(folder: Path, job: str) -> Iterator[Path]:
+    """A folder beside it to write to, which replaces it when the block ends without an error.
+
+    What a killed call left is removed first; a call that is at work keeps others out.
+
+    Raises:
+        InputError: it cannot be written, or another `job` writes there.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"cannot write {folder}: it is a file; choose another output folder")
+    folder = folder.resolve()  # of a link, what it leads to
+    partial, old = (folder.with_name(f".{folder.name}.{what}") for what in ("partial", "old"))
+    with locked_folder(partial, job):
+        empty_folder(partial)
+        try:
+            yield partial
+            replace_folder(partial, folder, old)
+        finally:
+            for path in (partial, old):
+                shutil.rmtree(path, ignore_errors=True)
+
+
 def empty_folder(folder: Path) -> None:
     """Remove what is in a folder, and not the folder."""
     for path in folder.iterdir():

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from reshelf.data.atomic import atomic
+from reshelf.data.atomic import atomic_folder
 from reshelf.data.bm25 import Bm25Index
-from reshelf.data.dataset_folder import RankingData, save_dataset_folder
+from reshelf.data.dataset_folder import RankingData, check_replaceable, save_dataset_folder
 from reshelf.data.language import Language
 from reshelf.data.marketplace import shoppers
 from reshelf.data.marketplace.catalogue import Shop, make_catalogue
@@ -42,7 +42,7 @@ class MarketplaceConfig:
     """A simulated shop with a known best order."""
 
     out: Path = Path("runs/marketplace")
-    """Folder to write the data set to."""
+    """Folder to write the data set to. An older data set there is replaced."""
     seed: int = 0
     """The same seed gives the same products, shoppers and lists."""
     language: Language = "en"
@@ -238,15 +238,20 @@ def _fill(simulator: Simulator) -> RankingData:
 
 
 def simulate_folder(config: MarketplaceConfig) -> None:
-    """Simulate and write the data set folder."""
-    simulator = Simulator(config)
-    data = _fill(simulator)
-    save_dataset_folder(config.out, data)
-    if config.images:
-        write_pictures(config.out, data.items)
-    if config.randomised:
-        kept = [r.list_id for lists in data.lists.values() for r in lists if r.list_id in simulator.shown_at_random]
-        with atomic(config.out / RANDOMISED_FILE) as partial:
-            partial.write_text("".join(f"{name}\n" for name in kept), encoding="utf-8")
+    """Simulate and write the data set folder. An older data set there is replaced.
+
+    Raises:
+        InputError: the folder cannot be written to, or holds something else than a data set.
+    """
+    check_replaceable(config.out)
+    with atomic_folder(config.out, "data set") as partial:
+        simulator = Simulator(config)
+        data = _fill(simulator)
+        save_dataset_folder(partial, data)
+        if config.images:
+            write_pictures(partial, data.items)
+        if config.randomised:
+            kept = [r.list_id for lists in data.lists.values() for r in lists if r.list_id in simulator.shown_at_random]
+            (partial / RANDOMISED_FILE).write_text("".join(f"{name}\n" for name in kept), encoding="utf-8")
     sizes = ", ".join(f"{len(lists)} {split}" for split, lists in data.lists.items())
     print(f"{config.out}: {len(data.items)} products, lists: {sizes}")

@@ -25,7 +25,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import TypeAdapter, ValidationError
 
-from reshelf.data.atomic import empty_folder, locked_folder, replace_folder
+from reshelf.data.atomic import atomic_folder
 from reshelf.data.dataset_folder import problem_of
 from reshelf.data.hashes import file_sha256
 from reshelf.data.schema import RankingList
@@ -196,19 +196,14 @@ def copy_signals(source: Path, target: Path, names: Iterable[str], at_least: Pat
     kept = Description(**{**asdict(about), **changed})
     if at_least is not None and at_least.is_dir():
         _check_follows(source, kept, at_least)
-    partial, old = (target.with_name(f".{target.name}.{what}") for what in ("partial", "old"))
-    with locked_folder(partial, "copy of signals"):
-        empty_folder(partial)  # of what a killed copy left
-        try:
-            if kept.computed:
-                _copy_tables(source, partial, kept)
-                replace_folder(partial, target, old)
-            elif target.exists():
-                shutil.rmtree(old, ignore_errors=True)
-                target.rename(old)
-        finally:
-            for path in (partial, old):
-                shutil.rmtree(path, ignore_errors=True)
+    if kept.computed:
+        with atomic_folder(target, "copy of signals") as partial:
+            _copy_tables(source, partial, kept)
+    elif target.exists():
+        old = target.with_name(f".{target.name}.old")
+        shutil.rmtree(old, ignore_errors=True)
+        target.rename(old)
+        shutil.rmtree(old)
     return kept.computed
 
 

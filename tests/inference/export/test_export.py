@@ -53,6 +53,9 @@ def test_three_libraries_agree(
     assert f"{len(lists)} lists, {prompts} prompts" in card
     assert "100.00% of the prompts read as exactly the same token ids" in card
     assert "dequantised" in card
+    assert "(instruction, history, device where it is known, instruction where it is known, query)" in card
+    (shown,) = [line for line in card.splitlines() if line.startswith("prefix = ")]
+    assert "mobile" in shown
     assert "deep/.export" not in card
     with safe_open(out / "model.safetensors", "pt") as weights:
         assert "score.weight" in weights.keys()  # noqa: SIM118
@@ -85,7 +88,9 @@ def test_trained_in_bfloat16(
     spec["model"]["dtype"] = "bfloat16"
     (model / "reshelf.json").write_text(json.dumps(spec))
     export(config(model, data_folder, tmp_path / "out", lists=2))
-    (row,) = [line for line in (tmp_path / "out" / "README.md").read_text().splitlines() if line.startswith("| transf")]
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "own engine (computing in float32)" in card
+    (row,) = [line for line in card.splitlines() if line.startswith("| transf")]
     assert float(row.split("|")[3].split()[0]) < 1e-3
 
 
