@@ -28,7 +28,7 @@ from transformers import (
 )
 
 from reshelf.config import config_text
-from reshelf.data.atomic import as_readable_as_others, atomic, check_writable
+from reshelf.data.atomic import as_readable_as_others, atomic, check_writable, locked_folder
 from reshelf.data.dataset_folder import load_dataset_folder
 from reshelf.data.marketplace import MarketplaceConfig
 from reshelf.errors import InputError
@@ -199,18 +199,19 @@ def pretrain(config: PretrainConfig, callbacks: Sequence[TrainerCallback] = ()) 
         callbacks=[LossProgress("pretraining"), *callbacks],
         optimizers=(MuonAdamW(model, config.learning_rate), None),
     )
-    trainer.train_or_resume()
-    model.config._attn_implementation = "sdpa"
-    tokenizer.save_pretrained(config.out)
-    model.save_pretrained(config.out, safe_serialization=True)
-    as_readable_as_others(config.out)
-    last_loss = next(entry["loss"] for entry in reversed(trainer.state.log_history) if "loss" in entry)
-    with atomic(config.out / "README.md") as partial:
-        partial.write_text(_card(config, last_loss), encoding="utf-8")
-    shutil.rmtree(config.out / CHECKPOINTS, ignore_errors=True)
-    size = sum(p.numel() for p in model.parameters())
-    read = trainer.state.global_step * config.texts_per_step
-    print(f"{config.out}: {size / 1e6:.1f} M parameters, {len(tokenizer)} tokens, {read} texts read")
+    with locked_folder(config.out, "training"):
+        trainer.train_or_resume()
+        model.config._attn_implementation = "sdpa"
+        tokenizer.save_pretrained(config.out)
+        model.save_pretrained(config.out, safe_serialization=True)
+        as_readable_as_others(config.out)
+        last_loss = next(entry["loss"] for entry in reversed(trainer.state.log_history) if "loss" in entry)
+        with atomic(config.out / "README.md") as partial:
+            partial.write_text(_card(config, last_loss), encoding="utf-8")
+        shutil.rmtree(config.out / CHECKPOINTS, ignore_errors=True)
+        size = sum(p.numel() for p in model.parameters())
+        read = trainer.state.global_step * config.texts_per_step
+        print(f"{config.out}: {size / 1e6:.1f} M parameters, {len(tokenizer)} tokens, {read} texts read")
 
 
 def _started(base: str, device: str) -> tuple[Any, PreTrainedTokenizerBase]:
