@@ -93,7 +93,7 @@ def finetune(
     with ExitStack() as alone:
         if_main = locked_folder(config.out, "training") if arguments.process_index == 0 else nullcontext()
         together(lambda: alone.enter_context(if_main))
-        together(lambda: _check_unfinished(config))  # who held it may have ended since
+        together(partial(_check_unfinished, config))  # who held it may have ended since
         return _train(config, data, tokenizer, levels, validation, trainer, watch, callbacks)
 
 

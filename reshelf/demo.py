@@ -46,7 +46,7 @@ def demo(config: DemoConfig, console: Console | None = None) -> None:
     """Simulate, finetune, evaluate, and print each.
 
     Raises:
-        InputError: the output folder cannot be written to, holds an unfinished run with other settings, or another works there.
+        InputError: the output folder cannot be written to, holds a run with other settings, or another works there.
     """
     with locked_folder(config.out, "demo"):
         _demo(config, console or Console())
