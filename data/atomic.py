@@ -8,17 +8,22 @@ from __future__ import annotations
 
 import ctypes
 import fcntl
+import glob
 import json
 import os
 import secrets
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from reshelf.errors import InputError
+
+_YOUNG_S = 60.0
+"""A younger file's writer may not have its lock yet; and a file system without locks shows when it was written last."""
 
 
 @contextmanager
@@ -26,7 +31,8 @@ def atomic(path: Path) -> Iterator[Path]:
     """A temporary name to write to; it takes the place of `path` only when the block ends without an error.
 
     The name is of this call only, so that two writers do not write into each other's file; and what was written is on
-    the disk before it gets its place, so that a machine that loses power has the file before or this one.
+    the disk before it gets its place, so that a machine that loses power has the file before or this one. What writers
+    that were killed have left is removed.
 
     Raises:
         InputError: the folder cannot be made or written to.
@@ -36,16 +42,34 @@ def atomic(path: Path) -> Iterator[Path]:
     partial = path.with_name(f".{path.name}.{secrets.token_hex(6)}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial.touch(exist_ok=False)
+        _sweep(path)
+        alive = os.open(partial, os.O_CREAT | os.O_EXCL, 0o666)
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror}; choose another output folder") from error
     try:
+        with suppress(OSError):  # a file system without locks: then a killed writer's file stays
+            fcntl.flock(alive, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield partial
         _sync(partial)
         os.replace(partial, path)
         _sync(path.parent)
     finally:
         partial.unlink(missing_ok=True)
+        os.close(alive)
+
+
+def _sweep(path: Path) -> None:
+    """Remove what killed writers of `path` have left; who is alive holds a lock on theirs."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.????????????.partial"):
+        with suppress(OSError):
+            if time.time() - left.stat().st_mtime < _YOUNG_S:
+                continue
+            descriptor = os.open(left, os.O_RDONLY)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                left.unlink()
+            finally:
+                os.close(descriptor)
 
 
 def write_json(path: Path, values: Any) -> None:
@@ -56,6 +80,38 @@ def write_json(path: Path, values: Any) -> None:
     """
     with atomic(path) as partial:
         partial.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+@contextmanager
+def atomic_folder(folder: Path, job: str) -> Iterator[Path]:
+    """A folder beside it to write to, which replaces it when the block ends without an error.
+
+    What a killed call left is removed first; a call that is at work keeps others out.
+
+    Raises:
+        InputError: it cannot be written, or another `job` writes there.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"cannot write {folder}: it is a file; choose another output folder")
+    folder = folder.resolve()  # of a link, what it leads to
+    partial, old = (folder.with_name(f".{folder.name}.{what}") for what in ("partial", "old"))
+    with locked_folder(partial, job):
+        empty_folder(partial)
+        try:
+            yield partial
+            replace_folder(partial, folder, old)
+        finally:
+            for path in (partial, old):
+                shutil.rmtree(path, ignore_errors=True)
+
+
+def empty_folder(folder: Path) -> None:
+    """Remove what is in a folder, and not the folder."""
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
 
 
 def replace_folder(partial: Path, target: Path, old: Path) -> None:

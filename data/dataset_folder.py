@@ -197,6 +197,17 @@ def save_dataset_folder(folder: Path, data: RankingData) -> None:
         write_records(folder / f"{split}.parquet", lists, LIST_SCHEMA)
 
 
+def check_replaceable(folder: Path) -> None:
+    """Raise InputError where a new data set would replace what is none."""
+    parts = ("signals", "images", "randomised.txt")
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if path.suffix not in (".parquet", ".json") and path.name not in parts:
+            raise InputError(
+                f"cannot write {folder}: it holds {path.name!r}, which is no part of a data set; choose another output "
+                "folder"
+            )
+
+
 def load_dataset_folder(folder: Path | str, splits: Iterable[str] | None = None) -> RankingData:
     """Read a data set folder; `splits` defaults to those that are there.
 

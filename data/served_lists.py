@@ -86,7 +86,7 @@ def make_key(folder: Path) -> bytes:
     """The key of a folder, made where there is none yet; of servers that start at once, all have the same.
 
     Raises:
-        InputError: the folder cannot be written to, or the key is none.
+        InputError: the folder cannot be written to, or the key is invalid.
     """
     path = folder / KEY_FILE
     partial = folder / f".{KEY_FILE}.{secrets.token_hex(6)}.partial"

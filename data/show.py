@@ -21,6 +21,7 @@ from reshelf.data.dataset_folder import RankingData, load_dataset_folder
 from reshelf.data.importing.import_report import joins_table
 from reshelf.data.schema import GRADES, Event, Item, RankingList
 from reshelf.errors import InputError
+from reshelf.ranges import AT_LEAST_0, AT_LEAST_1, check_numbers
 from reshelf.unicode import printable
 
 
@@ -37,6 +38,9 @@ class ShowConfig:
     rows: int = 10
     """How many of its candidates and history events to show."""
 
+    def __post_init__(self) -> None:
+        check_numbers(self, {"number": AT_LEAST_0, "rows": AT_LEAST_1})
+
 
 def show(config: ShowConfig) -> None:
     """Print a summary.
@@ -48,7 +52,7 @@ def show(config: ShowConfig) -> None:
     split = config.split or next(reversed(data.lists))
     if split not in data.lists:
         raise InputError(f"{config.data} has no {split}.parquet; it has {', '.join(data.lists)}")
-    if not 0 <= config.number < len(data.lists[split]):
+    if config.number >= len(data.lists[split]):
         raise InputError(
             f"{config.data / f'{split}.parquet'} has {len(data.lists[split])} lists; list {config.number} is not there"
         )

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from reshelf.ranges import AT_LEAST_1, SEED, Range, check_numbers
+
 SystemName = Literal[
     "random",
     "first_stage",
@@ -61,4 +63,5 @@ class EvaluateConfig:
     """Seed of the sample, the random order, the learned systems and the bootstrap."""
 
     def __post_init__(self) -> None:
+        check_numbers(self, {"k": AT_LEAST_1, "resamples": Range(2), "limit": AT_LEAST_1, "seed": SEED})
         self.others = {name: Path(folder) for name, folder in self.others.items()}

@@ -1,4 +1,4 @@
-"""`reshelf promote`: a new reranker takes the place of the running one, if it is better on lists that were served.
+"""`reshelf promote`: replaces the running reranker with a new one, if that is better on lists that were served.
 
 reshelf promote runs/tonight/model --over runs/shop/model --data runs/tonight/data --propensities propensities.json
 
@@ -31,6 +31,7 @@ from reshelf.evaluation.reranker_system import check_reranker, finetuned
 from reshelf.inference.engines.engine import EngineName
 from reshelf.metrics.bootstrap import Interval, interval, resample
 from reshelf.modeling.spec import SPEC_FILE
+from reshelf.ranges import AT_LEAST_1, SEED, check_numbers
 
 Scores = Sequence[npt.NDArray[np.floating]]
 _RESAMPLES = 2000
@@ -44,7 +45,7 @@ FEWEST = 100
 
 @dataclass
 class PromoteConfig:
-    """Put a new reranker in the place of the running one, if it is better."""
+    """Replace the running reranker with a new one, if it is better."""
 
     model: Path
     """The new reranker folder."""
@@ -66,6 +67,9 @@ class PromoteConfig:
     """Seed of the bootstrap."""
     out: Path | None = None
     """JSON file to write what was found to."""
+
+    def __post_init__(self) -> None:
+        check_numbers(self, {"k": AT_LEAST_1, "seed": SEED})
 
 
 @dataclass(frozen=True)
@@ -203,7 +207,7 @@ def _promotion_of(new: Path, running: Path) -> dict[str, Any] | None:
 
 
 def _swap(new: Path, running: Path, facts: dict[str, Any]) -> None:
-    """A copy of the new folder, with what promoted it, in the place of the running one, or of what a link leads to."""
+    """Replace the running folder, or what a link leads to, by a copy of the new one with what promoted it."""
     running = running.resolve()
     partial, before = _partial(running), running.with_name(f"{running.name}.before")
     try:

@@ -84,6 +84,6 @@ def check_reranker(folder: Path, trust_remote_code: bool = False) -> None:
     """Find out what is wrong with a reranker folder without loading its weights.
 
     Raises:
-        InputError: it is none, cannot be read, or its prompts would not be those it was trained with.
+        InputError: it is no reranker, cannot be read, or its prompts would not be those it was trained with.
     """
     read_reranker(folder, trust_remote_code)

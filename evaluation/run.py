@@ -99,12 +99,8 @@ def check(config: EvaluateConfig) -> None:
     """Everything that can be wrong before anything is read.
 
     Raises:
-        InputError: a number is out of range, a model folder is not one, or the output folder cannot be written to.
+        InputError: a model folder is not one, or the output folder cannot be written to.
     """
-    for name, least in (("k", 1), ("resamples", 2), ("limit", 1)):
-        value = getattr(config, name)
-        if value is not None and value < least:
-            raise InputError(f"{name} is {value}; give at least {least}")
     if config.split not in SPLITS:
         raise InputError(f"split is {config.split!r}; give one of {', '.join(SPLITS)}")
     requested = [] if config.systems == "all" else config.systems

@@ -11,6 +11,8 @@ Training reads them; a reranker with `teacher` among its prompt's features also 
 
 from __future__ import annotations
 
+import os
+import shutil
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,13 +22,14 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from reshelf.data.atomic import check_writable
-from reshelf.data.dataset_folder import SPLITS, RankingData, load_dataset_folder, save_dataset_folder
+from reshelf.data.atomic import empty_folder, locked_folder
+from reshelf.data.dataset_folder import LIST_SCHEMA, SPLITS, RankingData, load_dataset_folder, write_records
 from reshelf.data.schema import RankingList
 from reshelf.errors import InputError
 from reshelf.evaluation.baselines.lambdamart import Table, fit_trees, predict
 from reshelf.evaluation.baselines.numbers import TEACHER, Numbers
 from reshelf.evaluation.text_numbers import TextNumbers
+from reshelf.ranges import SEED, Range, check_numbers
 
 _MODELS = 3
 
@@ -42,17 +45,30 @@ class TeachConfig:
     seed: int = 0
     """Seed of the trees."""
 
+    def __post_init__(self) -> None:
+        check_numbers(self, {"folds": Range(2), "seed": SEED})
+
 
 def teach(config: TeachConfig, console: Console | None = None) -> None:
     """Train the teachers and rewrite the data set folder.
 
     Raises:
-        InputError: the folder cannot be read or written, or there are too few lists to divide.
+        InputError: the folder cannot be read or written, another call works there, or there are too few lists.
     """
     console = console or Console()
-    if config.folds < 2:
-        raise InputError(f"folds is {config.folds}; give at least 2")
-    check_writable(config.data)
+    if not config.data.is_dir():
+        raise InputError(f"{config.data} is not there; make the data set with `reshelf data`")
+    partial = config.data / ".teach.partial"
+    with locked_folder(partial, "`reshelf teach`"):
+        empty_folder(partial)  # of what a killed call left
+        try:
+            _teach(config, partial, console)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+
+
+def _teach(config: TeachConfig, partial: Path, console: Console) -> None:
+    """Writes to `partial` first: a call that is killed leaves the lists as they were."""
     there = [split for split in SPLITS if (config.data / f"{split}.parquet").exists()]
     data = load_dataset_folder(config.data, there)
     for split in ("train", "valid"):
@@ -61,7 +77,10 @@ def teach(config: TeachConfig, console: Console | None = None) -> None:
     scores = teacher_scores(data, config.folds, config.seed, console)
     for split, lists in data.lists.items():
         data.lists[split] = [with_teacher(one, values) for one, values in zip(lists, scores[split], strict=True)]
-    save_dataset_folder(config.data, data)
+    for split, lists in data.lists.items():
+        write_records(partial / f"{split}.parquet", lists, LIST_SCHEMA)
+    for split in data.lists:
+        os.replace(partial / f"{split}.parquet", config.data / f"{split}.parquet")
     console.print(f"{config.data}: the feature {TEACHER!r} is in {sum(map(len, scores.values())):,} lists")
 
 

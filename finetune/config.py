@@ -5,7 +5,6 @@ reshelf finetune --config finetune/demo.yaml --optimizer.learning_rate 1e-3
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -14,6 +13,7 @@ from reshelf.errors import InputError
 from reshelf.finetune.augment import AugmentConfig
 from reshelf.modeling.config import LoraConfig, ModelConfig
 from reshelf.prompts.config import PromptConfig
+from reshelf.ranges import AT_LEAST_0, AT_LEAST_1, POSITIVE, SEED, SHARE, check_numbers
 
 
 @dataclass
@@ -37,6 +37,21 @@ class OptimizerConfig:
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
 
+    def __post_init__(self) -> None:
+        check_numbers(
+            self,
+            {
+                "learning_rate": POSITIVE,
+                "warmup_share": SHARE,
+                "weight_decay": AT_LEAST_0,
+                "lists_per_step": AT_LEAST_1,
+                "accumulation": AT_LEAST_1,
+                "epochs": POSITIVE,
+                "max_steps": AT_LEAST_0,
+            },
+            "optimizer.",
+        )
+
 
 @dataclass
 class DistilConfig:
@@ -54,10 +69,7 @@ class DistilConfig:
     """What scores are divided by before the softmax of kl: higher lets the candidates at the bottom count."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.weight <= 1:
-            raise InputError(f"distil.weight is {self.weight}; give a share between 0 and 1")
-        if not 0 < self.temperature < math.inf:
-            raise InputError(f"distil.temperature is {self.temperature}; give a number above 0")
+        check_numbers(self, {"weight": SHARE, "temperature": POSITIVE}, "distil.")
 
 
 @dataclass
@@ -132,12 +144,8 @@ class FinetuneConfig:
     """Experiment trackers that transformers knows, e.g. tensorboard, wandb."""
 
     def __post_init__(self) -> None:
-        for name in ("eval_every", "patience"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} is {getattr(self, name)}; give a number of at least 1")
-        if not 0 <= self.hard_negatives <= 1:
-            raise InputError(f"hard_negatives is {self.hard_negatives}; give a share between 0 and 1")
-        if not self.max_inverse_propensity >= 1:
-            raise InputError(f"max_inverse_propensity is {self.max_inverse_propensity}; give a number of at least 1")
+        counts = {"max_candidates": AT_LEAST_0, "train_lists": AT_LEAST_0, "valid_lists": AT_LEAST_0}
+        at_least_1 = {"eval_every": AT_LEAST_1, "patience": AT_LEAST_1, "max_inverse_propensity": AT_LEAST_1}
+        check_numbers(self, {**counts, **at_least_1, "hard_negatives": SHARE, "seed": SEED})
         if self.max_candidates == 1:
             raise InputError("max_candidates is 1; a list needs two candidates to learn from, or 0 for all")

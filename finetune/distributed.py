@@ -87,10 +87,10 @@ def together(prepare: Callable[[], T]) -> T:
         InputError: on the main process.
         SystemExit: with code 2, on the others.
     """
-    made: T | None = None
+    made: list[T] = []
     problem = None
     try:
-        made = prepare()
+        made.append(prepare())
     except InputError as error:
         problem = str(error)
     found = [text for text in gather_object([problem]) if text is not None]
@@ -101,5 +101,4 @@ def together(prepare: Callable[[], T]) -> T:
         with suppress(RuntimeError):
             PartialState().wait_for_everyone()
         raise SystemExit(2)
-    assert made is not None
-    return made
+    return made[0]

@@ -52,15 +52,20 @@ def check_unchanged(checkpoints: Path, now: dict[str, str]) -> None:
     except (OSError, ValueError):
         what = f"nobody wrote down what it was begun with ({BEGUN})"
     else:
-        changed = [name for name in sorted({*was, *now}) if was.get(name) != now.get(name)]
-        if not changed:
+        what = changes(was, now)
+        if not what:
             return
-        what = "; ".join(_change(name, was.get(name), now.get(name)) for name in changed[:3])
-        what += f"; and {len(changed) - 3} more" if len(changed) > 3 else ""
     raise InputError(
         f"{checkpoints.parent} holds an unfinished run of another kind: {what}; finish it as it was begun, delete the "
         "folder, or choose another --out"
     )
+
+
+def changes(was: dict[str, str], now: dict[str, str]) -> str:
+    """What differs between two fingerprints, in words; empty where nothing does."""
+    changed = [name for name in sorted({*was, *now}) if was.get(name) != now.get(name)]
+    what = "; ".join(_change(name, was.get(name), now.get(name)) for name in changed[:3])
+    return what + (f"; and {len(changed) - 3} more" if len(changed) > 3 else "")
 
 
 def write_begun(checkpoints: Path, begun: dict[str, str]) -> None:

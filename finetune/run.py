@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,7 +18,7 @@ import numpy as np
 from transformers import PreTrainedTokenizerBase, TrainerCallback, TrainingArguments, set_seed
 
 from reshelf.config import config_text
-from reshelf.data.atomic import atomic, check_writable
+from reshelf.data.atomic import atomic, check_writable, locked_folder
 from reshelf.data.dataset_folder import RankingData, load_dataset_folder
 from reshelf.data.propensity.file import read_propensities
 from reshelf.data.signals.kept import FOLDER, copy_signals, kept_names
@@ -84,12 +85,31 @@ def finetune(
 
     Raises:
         InputError: the data, the model or the output folder cannot be used, or the folder holds another run or, without
-            `overwrite`, a finished one.
+            `overwrite`, a finished one, or another process trains there.
         DivergedError: loss, gradients or scores became NaN or infinite; checkpoints before that are kept.
     """
     arguments = _arguments(config)
-    main = arguments.process_index == 0
     config, data, tokenizer, levels, validation, trainer = together(lambda: _prepare(config, arguments))
+    with ExitStack() as alone:
+        if_main = locked_folder(config.out, "training") if arguments.process_index == 0 else nullcontext()
+        together(lambda: alone.enter_context(if_main))
+        together(partial(_check_unfinished, config))  # who held it may have ended since
+        return _train(config, data, tokenizer, levels, validation, trainer, watch, callbacks)
+
+
+def _train(
+    config: FinetuneConfig,
+    data: RankingData,
+    tokenizer: PreTrainedTokenizerBase,
+    levels: FeatureLevels,
+    validation: Validation,
+    trainer: ListTrainer,
+    watch: Callable[[int, float], None] | None,
+    callbacks: Sequence[TrainerCallback],
+) -> float:
+    """From the first step to the folder; `finetune` says more."""
+    arguments = trainer.args
+    main = arguments.process_index == 0
     if main:
         with atomic(config.out / CONFIG) as partial:
             partial.write_text(config_text(config), encoding="utf-8")
@@ -129,10 +149,7 @@ def _prepare(
     """Everything that can find bad input, and the config in the catalogue's language; writes nothing."""
     check_base_exists(config.model.base, config.model.revision)
     check_writable(config.out)
-    if (config.out / SPEC_FILE).exists() and not (config.out / CHECKPOINTS).exists() and not config.overwrite:
-        raise InputError(
-            f"{config.out} holds a finished reranker; give --overwrite to train over it, or choose another --out"
-        )
+    _check_unfinished(config)
     extras = Extras(
         config.distil.feature,
         None if config.propensities is None else read_propensities(config.propensities),
@@ -171,6 +188,13 @@ def _prepare(
         _teaching(config.distil),
     )
     return config, data, tokenizer, levels, validation, trainer
+
+
+def _check_unfinished(config: FinetuneConfig) -> None:
+    if (config.out / SPEC_FILE).exists() and not (config.out / CHECKPOINTS).exists() and not config.overwrite:
+        raise InputError(
+            f"{config.out} holds a finished reranker; give --overwrite to train over it, or choose another --out"
+        )
 
 
 def _with_signals(config: FinetuneConfig) -> PromptConfig:

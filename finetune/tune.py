@@ -21,14 +21,15 @@ from rich.console import Console
 from rich.table import Table
 
 from reshelf.config import config_text, load_yaml
-from reshelf.data.atomic import atomic, check_writable
-from reshelf.errors import DivergedError, InputError
+from reshelf.data.atomic import atomic, locked_folder
+from reshelf.errors import DivergedError, InputError, first_line
 from reshelf.finetune.config import FinetuneConfig
+from reshelf.ranges import AT_LEAST_1, SEED, check_numbers
 
 Hyperparameter = Literal[
     "learning_rate", "rank", "lora_dropout", "weight_decay", "lists_per_step", "loss", "distil_weight"
 ]
-STUDY, BEST = "study.db", "best.yaml"
+STUDY, BEST, BEGUN, FOLDER = "study.db", "best.yaml", "begun", "folder"
 
 
 @dataclass
@@ -47,12 +48,17 @@ class TuneConfig:
     seed: int = 0
     """Seed of the search; the runs keep their own."""
 
+    def __post_init__(self) -> None:
+        check_numbers(self, {"trials": AT_LEAST_1, "seed": SEED})
+
 
 def tune(config: TuneConfig, console: Console | None = None) -> None:
     """Search, print the trials, and write `best.yaml`.
 
     Raises:
-        InputError: the run's config or its data cannot be used, there is nothing to search, or optuna is missing.
+        InputError: the run's config or its data cannot be used, there is nothing to search, the folder holds another
+            search, or optuna is missing.
+        DivergedError: every trial diverged.
     """
     try:
         import optuna
@@ -61,27 +67,70 @@ def tune(config: TuneConfig, console: Console | None = None) -> None:
     console = console or Console()
     run = load_yaml(FinetuneConfig, config.run)
     check(config, run)
-    config.out.mkdir(parents=True, exist_ok=True)
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = optuna.create_study(
-        storage=f"sqlite:///{config.out / STUDY}",
-        study_name="reshelf",
-        direction="maximize",
-        pruner=optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=run.eval_every),
-        load_if_exists=True,
-    )
-    _forget_cut_short(study)
+    optuna.logging.set_verbosity(optuna.logging.CRITICAL)  # a trial that fails is said once, by us
+    with locked_folder(config.out, "search"):
+        _search(_study(config, run), config, run, console)
+
+
+def _study(config: TuneConfig, run: FinetuneConfig) -> Any:
+    """The study in the folder, or a new one, which remembers what it is of.
+
+    Raises:
+        InputError: it cannot be read, or is of other data, another base or other settings.
+    """
+    import optuna
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from reshelf.finetune.resume import changes, fingerprint
+
+    other = "finish it as it was begun, delete the folder, or choose another --out"
+    path = config.out / STUDY
+    there = any(config.out.glob("trial-*"))
+    if there and not path.exists():
+        raise InputError(f"{config.out} holds trials but no {STUDY}; delete the folder, or choose another --out")
+    wanted: dict[str, Any] = {
+        "storage": f"sqlite:///{path}",
+        "study_name": "reshelf",
+        "direction": "maximize",
+        "pruner": optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=run.eval_every),
+        "load_if_exists": True,
+    }
+    try:
+        study = optuna.create_study(**wanted)
+        now, was = fingerprint(run, processes=1), study.user_attrs.get(BEGUN, {})
+        if study.trials and was != now:
+            if there or any(trial.state != optuna.trial.TrialState.FAIL for trial in study.trials):
+                what = changes(was, now) if was else f"{STUDY} does not say what it was begun with"
+                raise InputError(f"{path} is another search: {what}; {other}")
+            optuna.delete_study(study_name=wanted["study_name"], storage=wanted["storage"])  # nothing came of it
+            study = optuna.create_study(**wanted)
+        study.set_user_attr(BEGUN, now)
+    except (SQLAlchemyError, RuntimeError) as error:
+        raise InputError(f"{path} cannot be read: {first_line(error)}; delete it, or choose another --out") from error
+    return study
+
+
+def _search(study: Any, config: TuneConfig, run: FinetuneConfig, console: Console) -> None:
+    """Make the trials that are missing, and write down the best of all."""
+    import optuna
+
+    _queue_cut_short(study)
     done = sum(trial.state.is_finished() and trial.state != optuna.trial.TrialState.FAIL for trial in study.trials)
-    if not done:
-        study.enqueue_trial(as_it_is(run, config.hyperparameters), skip_if_exists=True)
+    if not done and not study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.WAITING,)):
+        study.enqueue_trial(as_it_is(run, config.hyperparameters))
     for _ in range(done, config.trials):
         study.sampler = optuna.samplers.TPESampler(seed=trial_seed(config.seed, len(study.trials)))
         study.optimize(lambda trial: _try(trial, config, run, console), n_trials=1)
+    if not study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,)):
+        raise DivergedError(
+            f"{config.out}: none of {len(study.trials)} trials came to an end, so there is no best one; lower "
+            f"optimizer.learning_rate in {config.run}, and choose another --out"
+        )
     best = turned(run, study.best_params)
     best.out = config.out / "best"
     with atomic(config.out / BEST) as partial:
         found = f"{run.metric} {study.best_value:.4f} on valid"
-        header = f"# Trial {study.best_trial.number} of {len(study.trials)}: {found}.\n"
+        header = f"# {_folder(study.best_trial)}: {found}.\n"
         partial.write_text(header + config_text(best), encoding="utf-8")
     console.print(table(study, run))
     console.print(f"reshelf finetune --config {config.out / BEST}", highlight=False)
@@ -89,13 +138,10 @@ def tune(config: TuneConfig, console: Console | None = None) -> None:
 
 def check(config: TuneConfig, run: FinetuneConfig) -> None:
     """What can be wrong before the first trial."""
-    if config.trials < 1:
-        raise InputError(f"trials is {config.trials}; give at least 1")
     if not config.hyperparameters:
         raise InputError("hyperparameters is empty; give something to search, e.g. [learning_rate, rank]")
     if "distil_weight" in config.hyperparameters and not run.distil.feature:
         raise InputError(f"hyperparameters: distil_weight needs a teacher; set distil.feature in {config.run}")
-    check_writable(config.out)
 
 
 def trial_seed(seed: int, number: int) -> int:
@@ -108,8 +154,10 @@ def _try(trial: Any, config: TuneConfig, run: FinetuneConfig, console: Console) 
     from reshelf.finetune.run import finetune
 
     chosen = turned(run, suggested(trial, config.hyperparameters, run))
-    chosen.out = config.out / f"trial-{trial.number}"
-    console.rule(f"trial {trial.number}: {', '.join(f'{name} {_short(v)}' for name, v in trial.params.items())}")
+    chosen.out = config.out / _folder(trial)
+    chosen.overwrite = True  # where a search was killed between the end of a run and the note of its metric
+    values = ", ".join(f"{name} {_short(value)}" for name, value in trial.params.items())
+    console.rule(f"{_folder(trial).replace('-', ' ')}: {values}")
 
     def watch(step: int, value: float) -> None:
         trial.report(value, step)
@@ -174,13 +222,25 @@ def turned(run: FinetuneConfig, values: dict[str, Any]) -> FinetuneConfig:
     return result
 
 
-def _forget_cut_short(study: Any) -> None:
-    """Trials that a killed search left open are put in the queue again."""
+def _queue_cut_short(study: Any) -> None:
+    """Trials that were cut short are put in the queue again, each in its folder: there it goes on from its last
+    checkpoint."""
     import optuna
 
-    for trial in study.get_trials(states=(optuna.trial.TrialState.RUNNING,)):
-        study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
-        study.enqueue_trial(trial.params)
+    state = optuna.trial.TrialState
+    last = {_folder(trial): trial for trial in study.trials}  # of those that went on with one another
+    for trial in last.values():
+        if trial.state == state.RUNNING:  # killed; an interrupted one has failed
+            study.tell(trial.number, state=state.FAIL)
+        elif trial.state != state.FAIL:
+            continue
+        chosen = {**trial.system_attrs.get("fixed_params", {}), **trial.params}
+        study.enqueue_trial(chosen, user_attrs={FOLDER: _folder(trial)})
+
+
+def _folder(trial: Any) -> str:
+    """Name of a trial's folder: that of the trial which it goes on with, where there is one."""
+    return str(trial.user_attrs.get(FOLDER, f"trial-{trial.number}"))
 
 
 def table(study: Any, run: FinetuneConfig) -> Table:
@@ -193,7 +253,7 @@ def table(study: Any, run: FinetuneConfig) -> Table:
     for trial in sorted(finished, key=lambda trial: -trial.value):
         values = (_short(trial.params.get(name, "")) for name in names)
         ended = "" if trial.state.name == "COMPLETE" else "ended early"
-        view.add_row(str(trial.number), f"{trial.value:.4f}", *values, ended)
+        view.add_row(_folder(trial).removeprefix("trial-"), f"{trial.value:.4f}", *values, ended)
     return view
 
 

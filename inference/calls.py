@@ -104,7 +104,7 @@ class Connections:
 
         _check(url, key, timeout_s, retries)
         self.timeout_s, self.retries = timeout_s, retries
-        self.unreached = (httpx.RequestError, httpx.InvalidURL)
+        self.unreachable = (httpx.RequestError, httpx.InvalidURL)
         self._kind, self._url = kind, url
         self._verify = _trusted(verify) if isinstance(verify, str | Path) else verify
         self._headers = {"Authorization": f"Bearer {key}"} if key else {}

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
 from pydantic import BaseModel, ValidationError
-from pydantic_core import to_jsonable_python
+from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from reshelf.inference.calls import Call, Connections, ServiceError, Timeouts, Verify
 from reshelf.inference.serving.schemas import (
@@ -137,7 +137,7 @@ class Client:
                 response = httpx.Response(sent.status_code, headers=sent.headers, content=bytes(content))
                 if response.is_success:
                     return response
-            except (TimeoutError, *self._connections.unreached) as error:
+            except (TimeoutError, *self._connections.unreachable) as error:
                 problem = f"{type(error).__name__}: {error}"
             time.sleep(call.pause_s(response, problem))
 
@@ -196,9 +196,9 @@ class AsyncClient:
         turn = asyncio.Semaphore(at_once)
 
         async def one(request: RerankRequest) -> RerankReply:
-            whole, replaced = _whole(request)
             async with turn:
-                return _counted(await self._rerank(whole), replaced)
+                whole, body, replaced = _written(request)
+                return _counted(await self._rerank(whole, body), replaced)
 
         waiting: list[asyncio.Task[RerankReply]] = []
         try:
@@ -248,14 +248,14 @@ class AsyncClient:
     ) -> None:
         await self.close()
 
-    async def _rerank(self, request: RerankRequest) -> RerankReply:
+    async def _rerank(self, request: RerankRequest, body: str | None = None) -> RerankReply:
         try:
             call = self._connections.call(request.deadline_ms)
-            return _read(RerankReply, await self._send("POST", "/v1/rerank", request, call))
+            return _read(RerankReply, await self._send("POST", "/v1/rerank", body or request, call))
         except ServiceError as error:
             return _instead(error, request, self._first_stage)
 
-    async def _send(self, method: str, path: str, body: BaseModel | None, call: Call) -> httpx.Response:
+    async def _send(self, method: str, path: str, body: BaseModel | str | None, call: Call) -> httpx.Response:
         while True:
             response, problem = None, ""
             try:
@@ -263,17 +263,17 @@ class AsyncClient:
                     response = await self._connections.http.request(method, path, **_content(body, call))
                 if response.is_success:
                     return response
-            except (TimeoutError, *self._connections.unreached) as error:
+            except (TimeoutError, *self._connections.unreachable) as error:
                 problem = f"{type(error).__name__}: {error}"
             await asyncio.sleep(call.pause_s(response, problem))
 
 
-def _content(body: BaseModel | None, call: Call) -> dict[str, Any]:
+def _content(body: BaseModel | str | None, call: Call) -> dict[str, Any]:
     """Arguments of httpx."""
     arguments: dict[str, Any] = {"extensions": {"timeout": Timeouts(call)}}
     if body is not None:
         arguments["headers"] = {"Content-Type": "application/json"}
-        arguments["content"] = body.model_dump_json(exclude_none=True)
+        arguments["content"] = body if isinstance(body, str) else body.model_dump_json(exclude_none=True)
     return arguments
 
 
@@ -314,10 +314,16 @@ def _refuse_table(name: str, value: Any) -> None:
         raise TypeError(f"{name} is a {type(value).__name__}; give a list of its rows as dicts")
 
 
-def _whole(request: RerankRequest) -> tuple[RerankRequest, int]:
-    """The request, and how many halves of surrogate pairs were replaced in it."""
-    values, replaced = replace_half_surrogates(request.model_dump(exclude_unset=True))
-    return (RerankRequest.model_validate(values) if replaced else request), replaced
+def _written(request: RerankRequest) -> tuple[RerankRequest, str, int]:
+    """The request, its JSON, and how many halves of surrogate pairs were replaced in it: writing finds them."""
+    replaced = 0
+    try:
+        body = request.model_dump_json(exclude_none=True)
+    except PydanticSerializationError:
+        values, replaced = replace_half_surrogates(request.model_dump(exclude_unset=True))
+        request = RerankRequest.model_validate(values)
+        body = request.model_dump_json(exclude_none=True)
+    return request, body, replaced
 
 
 def _plain(value: Any) -> Any:
@@ -355,7 +361,7 @@ def _instead(error: ServiceError, request: RerankRequest, first_stage: bool) -> 
         raise error
     places = range(len(request.documents))[: request.top_n]
     results = [RankedDocument(index=n, relevance_score=1 / (1 + n), document=_returned(request, n)) for n in places]
-    meta = Meta(engine="none", fallback="unreached")
+    meta = Meta(engine="none", fallback="unreachable")
     return RerankReply(id=error.request_id or "", model="", results=results, meta=meta)
 
 

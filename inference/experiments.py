@@ -95,7 +95,7 @@ def read_experiment(path: Path) -> Experiment:
     """The experiment of a YAML file.
 
     Raises:
-        InputError: it cannot be read, or is none.
+        InputError: it cannot be read, or is no experiment.
     """
     try:
         return Experiment.model_validate(yaml.load(path.read_text(encoding="utf-8"), UniqueKeyLoader))

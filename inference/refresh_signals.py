@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reshelf.data.atomic import check_writable
-from reshelf.data.signals.kept import FOLDER, copy_signals
+from reshelf.data.signals.kept import FOLDER, copy_signals, counted_until
 from reshelf.errors import InputError
 from reshelf.modeling.spec import read_spec
 
@@ -33,10 +33,17 @@ def refresh(config: RefreshConfig) -> None:
     """
     features = read_spec(config.model).prompt.features
     check_writable(config.model)
+    before = counted_until(config.model / FOLDER)
     computed = copy_signals(config.data / FOLDER, config.model / FOLDER, features, at_least=config.model / FOLDER)
     if not computed:
         raise InputError(
             f"{config.data / FOLDER} has nothing that {config.model} reads ({', '.join(features) or 'no numbers'}); "
             "import with a mapping whose `signals` name it"
         )
-    print(f"{config.model / FOLDER}: {', '.join(computed)} are computed from {config.data} now")
+    until = counted_until(config.model / FOLDER)
+    print(f"{config.model / FOLDER}: {', '.join(computed)} are computed from {config.data} now (events until {until})")
+    if until < before:
+        print(
+            f"Warning: the tables before counted events until {before}: these are older, or of an incomplete log; "
+            "import the whole log and refresh again, unless you meant to go back"
+        )

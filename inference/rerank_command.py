@@ -37,7 +37,10 @@ from reshelf.inference.engines.engine import EngineName
 from reshelf.inference.explanation import Explanation
 from reshelf.inference.reranker import RankedList, Reranker
 from reshelf.inference.rules import read_rules
+from reshelf.inference.truncation import truncation_remarks
 from reshelf.modeling.precision import Precision
+from reshelf.ranges import AT_LEAST_1, SHARE, check_numbers
+from reshelf.translation import translations
 from reshelf.unicode import printable
 
 _FIELDS = (
@@ -92,11 +95,12 @@ class RerankConfig:
     json: bool = False
     """Print JSON for programs instead of a table."""
 
+    def __post_init__(self) -> None:
+        check_numbers(self, {"top": AT_LEAST_1, "personalization": SHARE})
+
 
 def rerank(config: RerankConfig) -> None:
     """Reorder one list for one shopper and print it."""
-    if config.top is not None and config.top < 1:
-        raise InputError(f"top is {config.top}; give a number of at least 1")
     catalogue, lists = _read_data(config)
     request = _request(config, lists)
     if config.personalization is not None:
@@ -116,7 +120,7 @@ def rerank(config: RerankConfig) -> None:
     if config.json:
         print(json.dumps(as_json(ranked, config.top), ensure_ascii=False, indent=2))
     else:
-        show(ranked, request, catalogue, config.top)
+        show(ranked, request, catalogue, reranker.spec.prompt.language, config.top)
 
 
 def as_json(ranked: RankedList, top: int | None = None) -> dict[str, Any]:
@@ -143,10 +147,15 @@ def show(
     ranked: RankedList,
     request: Mapping[str, Any],
     catalogue: Mapping[str, Item],
+    language: str,
     top: int | None = None,
     console: Console | None = None,
 ) -> None:
-    """Print what the shopper did and asked for, and the list with where every product was before."""
+    """Print what the shopper did and asked for, and the list with where every product was before.
+
+    Args:
+        language: of the model; what is remarked on the list is in it.
+    """
     console = console or Console(file=sys.stdout)
     items = [*request.get("history_items", ()), *request["candidates"]]
     titles = {i["item_id"]: i["title"] for i in items if isinstance(i, dict)}
@@ -183,19 +192,12 @@ def show(
     for entry in ranked.entries[:top]:
         if entry.rules:
             console.print(Text(f"  * {entry.rank}: {', '.join(entry.rules)}", "dim"))
-    truncated = ranked.truncated
-    for count, what in (
-        (truncated.events, "oldest events did not fit the prompt"),
-        (truncated.event_tokens, "tokens of long events did not fit the prompt"),
-        (truncated.item_tokens, "tokens of long products did not fit the prompt"),
-        (truncated.list_tokens, "tokens of the list of products did not fit the prompt"),
-        (truncated.context_tokens, "tokens at the ends of the context's texts did not fit the prompt"),
-        (truncated.query_tokens, "tokens at the end of the query did not fit the prompt"),
-    ):
-        if count:
-            console.print(Text(f"  the {count} {what}" if what.startswith("oldest") else f"  {count} {what}", "dim"))
+    remarks = truncation_remarks(ranked.truncated, language)
     if ranked.missing:
-        console.print(Text(f"  not known of some products: {', '.join(ranked.missing)}", "dim"))
+        names = ", ".join(ranked.missing)
+        remarks.append(translations(language).gettext("not known of some products: {names}").format(names=names))
+    for remark in remarks:
+        console.print(Text(f"  {remark}", "dim"))
     for entry in ranked.entries[:top]:
         if entry.explanation is not None:
             show_explanation(entry.item, entry.explanation, console)

@@ -314,7 +314,8 @@ def find_reranker(model: Path | str, revision: str | None) -> Path:
         return folder
     name = str(model)
     if not is_hub_id(name) or "/" not in name:
-        raise InputError(f"{model} is not there; give a folder that `reshelf finetune` wrote, or an id on the Hub")
+        what = "is a file" if folder.exists() else "is not there"
+        raise InputError(f"{model} {what}; give a folder that `reshelf finetune` wrote, or an id on the Hub")
     if problem := hub_problem(name, SPEC_FILE, revision):
         raise InputError(
             f"{model} is no folder here, and not to be had from the Hugging Face Hub: {problem}; give a folder that "

@@ -22,6 +22,10 @@ PICKLES = frozenset({".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib
 CODE = frozenset({".py", ".pyc", ".pyd", ".so", ".dll", ".dylib", ".sh"})
 MOST_JSON = 256 << 20
 """Bytes of a JSON file; tokenizers of large vocabularies have some 40 MB."""
+_OBJECTS = (
+    "config.json", "generation_config.json", "tokenizer_config.json", "special_tokens_map.json", "adapter_config.json",
+)  # fmt: skip
+"""Files that hold a JSON object. Of anything else in one, libraries say what their own code stumbled over."""
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _KERNELS = re.compile(r"(attn|experts)_implementation")
 _LORA_KEYS = frozenset({
@@ -71,6 +75,34 @@ def check_base_name(base: str, where: str) -> None:
         raise InputError(f"{where}: {base!r} is an id on the Hub, but a folder here has that name; rename the folder")
 
 
+def check_objects(folder: Path) -> None:
+    """Refuse a model folder one of whose config files is no JSON object.
+
+    Raises:
+        InputError: names the file.
+    """
+    for path in (folder / name for name in _OBJECTS):
+        if path.is_file():
+            _check_object(path, _read_json(path))
+
+
+def _check_object(path: Path, read: Any) -> None:
+    if path.name in _OBJECTS and not isinstance(read, dict):
+        raise InputError(f"{path} holds {_short(read)}, and it must be a JSON object; restore the file")
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{path} cannot be read: {error}; restore the file") from error
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 40 else f"{text[:40]}…"
+
+
 def _check_place(path: Path, folder: Path) -> None:
     """Links stay inside, or in the store of the Hub's cache that a snapshot is made of."""
     if not path.is_symlink():
@@ -87,10 +119,8 @@ def _check_json(path: Path, trust_remote_code: bool) -> None:
         raise InputError(f"{path} has more than {MOST_JSON >> 20} MB; it is no part of a reranker")
     if path.name in ("tokenizer.json", "vocab.json", "reshelf.json"):  # no library takes the name of code from these
         return
-    try:
-        read = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path} cannot be read: {error}; restore the file or finetune again") from error
+    read = _read_json(path)
+    _check_object(path, read)
     for key, value in _fields(read):
         if key == "auto_map" and value and not trust_remote_code:
             raise InputError(
@@ -120,5 +150,10 @@ def _check_lora(path: Path) -> None:
     for key, value in config.items():
         if key not in _LORA_KEYS and value not in (None, False, [], {}):
             raise InputError(f"{path}, field {key}: a reranker's adapter is plain LoRA, and {key} is not part of it")
-    if not isinstance(config.get("init_lora_weights", True), bool):
-        raise InputError(f"{path}, field init_lora_weights: {config['init_lora_weights']!r}; it is true or false")
+    for key in ("init_lora_weights", "use_rslora", "fan_in_fan_out"):
+        if not isinstance(config.get(key, True), bool):
+            raise InputError(f"{path}, field {key}: {config[key]!r}; it is true or false")
+    for key, kinds in (("r", (int,)), ("lora_alpha", (int, float))):  # their ratio scales what was trained
+        value = config.get(key, 1)
+        if isinstance(value, bool) or not isinstance(value, kinds) or not value > 0:
+            raise InputError(f"{path}, field {key}: {value!r}; it is a number above 0")

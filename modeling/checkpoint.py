@@ -23,13 +23,14 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from safetensors import SafetensorError, safe_open
+import torch
+from safetensors import safe_open
 from transformers import PreTrainedTokenizerBase
 
 from reshelf.data.atomic import as_readable_as_others, atomic
 from reshelf.data.hashes import folder_sha256
 from reshelf.data.schema import Item
-from reshelf.errors import InputError
+from reshelf.errors import InputError, first_line
 from reshelf.modeling.artefact import CODE, PICKLES
 from reshelf.modeling.loading import load_base, pick_device
 from reshelf.modeling.score import attach_head
@@ -129,13 +130,12 @@ def reading_adapter(folder: Path) -> Iterator[Path]:
             warnings.filterwarnings("error", message="Found missing adapter keys")
             _check_adapter(adapter / "adapter_model.safetensors")
             yield adapter
-    except InputError:
+    except (InputError, MemoryError, torch.OutOfMemoryError):
         raise
-    except (SafetensorError, ValueError, RuntimeError, TypeError, UserWarning) as error:
-        first, _, more = str(error).partition("\n")
-        # torch says on the first line that something is wrong, and what on the next.
-        problem = f"{first} {more.strip().splitlines()[0]}" if first.endswith(":") and more.strip() else first
-        raise InputError(f"{adapter} cannot be read: {problem}; restore its files or finetune again") from error
+    except Exception as error:  # of a value of the wrong type, peft raises any kind
+        raise InputError(
+            f"{adapter} cannot be read: {first_line(error)}; restore its files or finetune again"
+        ) from error
 
 
 def _check_adapter(path: Path) -> None:

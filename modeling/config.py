@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from reshelf.ranges import AT_LEAST_1, Range, check_numbers
+
 
 @dataclass
 class ModelConfig:
@@ -32,3 +34,6 @@ class LoraConfig:
     """Updates are scaled by alpha / rank."""
     dropout: float = 0.05
     """Share of LoRA inputs dropped while training."""
+
+    def __post_init__(self) -> None:
+        check_numbers(self, {"rank": AT_LEAST_1, "alpha": AT_LEAST_1, "dropout": Range(0, 0.99)}, "lora.")

@@ -10,16 +10,18 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import bitsandbytes as bnb
 import torch
-from safetensors import SafetensorError
 from transformers import PreTrainedTokenizerBase
 from transformers.utils.logging import disable_progress_bar
 
-from reshelf.errors import InputError, first_line
+from reshelf.errors import InputError, first_line, is_full_disk
+from reshelf.modeling.artefact import check_objects
 from reshelf.modeling.attention import SHARED_PREFIX
 from reshelf.modeling.base_checks import CHOOSE, add_missing_start, check_attention, check_config, check_weights
 from reshelf.modeling.config import LoraConfig, ModelConfig
@@ -59,7 +61,7 @@ def load_base(
     bound_kernel_caches()
     disable_progress_bar()  # of shards; downloads keep theirs
     check_base_exists(config.base, config.revision)
-    tokenizer = load_tokenizer(config.base, config.revision, config.trust_remote_code)
+    check_objects(Path(config.base))
     source: dict[str, Any] = {"revision": config.revision, "trust_remote_code": config.trust_remote_code}
     device = device or pick_device()
     dtype = getattr(torch, config.dtype)
@@ -70,32 +72,32 @@ def load_base(
         bnb_4bit_compute_dtype=dtype,
         bnb_4bit_quant_storage=dtype if spread else torch.uint8,
     )
-    try:
+    with reading_base(config.base):
         shape = AutoConfig.from_pretrained(config.base, **source)
-    except (OSError, ValueError) as error:
-        raise InputError(f"no causal language model at {config.base!r}: {first_line(error)}; {CHOOSE}") from error
     check_config(shape, config.base, config.quantise)
+    tokenizer = load_tokenizer(config.base, config.revision, config.trust_remote_code)
     for text in (shape, shape.get_text_config()):
         text.attention_dropout = 0.0  # an adapter has its own, and flash attention calls on a CPU have none
-    try:
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
-            config.base,
-            config=shape,
-            dtype=dtype,
-            quantization_config=four_bit if config.quantise else None,
-            device_map={"": device},
-            attn_implementation=SHARED_PREFIX,
-            use_safetensors=True,
-            output_loading_info=True,
-            **source,
-        )
-    except KeyError as error:  # older models look attention up in a table of their own
-        raise InputError(
-            f"model.base {config.base!r} cannot be a reranker: {shape.model_type} has an attention of its own, which "
-            f"cannot be replaced; {CHOOSE}"
-        ) from error
-    except (OSError, ValueError, SafetensorError) as error:
-        raise InputError(f"no causal language model at {config.base!r}: {first_line(error)}; {CHOOSE}") from error
+    with reading_base(config.base):
+        try:
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
+                config.base,
+                config=shape,
+                dtype=dtype,
+                quantization_config=four_bit if config.quantise else None,
+                device_map={"": device},
+                attn_implementation=SHARED_PREFIX,
+                use_safetensors=True,
+                output_loading_info=True,
+                **source,
+            )
+        except KeyError as error:  # older models look attention up in a table of their own
+            if error.args != (SHARED_PREFIX,):
+                raise
+            raise InputError(
+                f"model.base {config.base!r} cannot be a reranker: {shape.model_type} has an attention of its own, "
+                f"which cannot be replaced; {CHOOSE}"
+            ) from error
     model, found = loaded
     if found["missing_keys"]:
         raise InputError(
@@ -106,13 +108,31 @@ def load_base(
     if model.device.type == "cuda":
         fuse_elementwise(model)
     check_weights(model, config.base)
-    check_attention(model, config.base)
+    with reading_base(config.base):
+        check_attention(model, config.base)
     if (start := add_missing_start(tokenizer, shape)) is not None:
         logger.warning(
             "model.base %r: its tokenizer adds no start token, but %s models are trained with one; every prompt now "
             "starts with %s", config.base, shape.get_text_config().model_type, start,
         )  # fmt: skip
     return model, tokenizer
+
+
+@contextmanager
+def reading_base(base: str) -> Iterator[None]:
+    """While libraries read a base: they raise any kind of error where a value of its config is of the wrong type.
+
+    Raises:
+        InputError: whatever they raise, but for want of memory or disk.
+    """
+    try:
+        yield
+    except (InputError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        if is_full_disk(error):
+            raise
+        raise InputError(f"no causal language model at {base!r}: {first_line(error)}; {CHOOSE}") from error
 
 
 def bound_kernel_caches() -> None:

@@ -115,6 +115,8 @@ def read_spec(folder: Path, trust_remote_code: bool = False) -> RerankerSpec:
         raise InputError(f"{folder} is not a reranker folder: it has no {SPEC_FILE}; make one with `reshelf finetune`")
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(raw, dict):
+            raise InputError(f"{path} holds no JSON object; restore the file or finetune again")
         if raw.pop("format") != FORMAT:
             raise InputError(f"{path}, field format: this version of reshelf reads format {FORMAT}")
         # Pydantic knows which values fields may have, the classes which fields there are.

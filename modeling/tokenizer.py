@@ -18,9 +18,10 @@ def load_tokenizer(base: str, revision: str | None = None, trust_remote_code: bo
     """
     try:
         tokenizer = AutoTokenizer.from_pretrained(base, revision=revision, trust_remote_code=trust_remote_code)
-    except Exception as error:  # of a file that was cut off, tokenizers raises no kind of its own
+        tried = tokenizer("yes no", add_special_tokens=False).input_ids
+    except Exception as error:  # of a file that was cut off, or a value of the wrong type, libraries raise any kind
         raise InputError(f"no tokenizer at {base!r}: {first_line(error)}; restore its files") from error
     # Where the files are missing, transformers makes one without a vocabulary.
-    if not tokenizer.encode("yes no", add_special_tokens=False):
+    if not tried:
         raise InputError(f"no tokenizer at {base!r}: its vocabulary is empty")
     return tokenizer

@@ -130,7 +130,7 @@ COMMANDS = {
     "promote": Command(
         "reshelf.evaluation.promotion.PromoteConfig",
         "reshelf.evaluation.promotion.promote",
-        "put a new reranker in the place of the running one, if it is better on served lists",
+        "replace the running reranker with a new one, if it is better on served lists",
         first="model",
     ),
     "retrain": Command(

@@ -19,7 +19,7 @@ import numpy as np
 from rich.console import Console
 
 from reshelf.config import load_yaml
-from reshelf.data.atomic import write_json
+from reshelf.data.atomic import locked_folder, write_json
 from reshelf.data.dataset_folder import load_dataset_folder
 from reshelf.data.marketplace import MarketplaceConfig, simulate_folder
 from reshelf.evaluation.compare import before_after
@@ -46,10 +46,14 @@ def demo(config: DemoConfig, console: Console | None = None) -> None:
     """Simulate, finetune, evaluate, and print each.
 
     Raises:
-        InputError: the output folder cannot be written to, or holds an unfinished run with other settings.
+        InputError: the output folder cannot be written to, holds a run with other settings, or another works there.
     """
+    with locked_folder(config.out, "demo"):
+        _demo(config, console or Console())
+
+
+def _demo(config: DemoConfig, console: Console) -> None:
     started = time.perf_counter()
-    console = console or Console()
     shop = MarketplaceConfig(out=config.out / "data", seed=1, train_lists=1600, valid_lists=200, test_lists=400)
     run = demo_run(config)
     if config.quick:

@@ -47,4 +47,6 @@ def is_full_disk(error: BaseException) -> bool:
 
 def first_line(error: Exception) -> str:
     """What another library says first, for a sentence of ours; the rest of it is for its own developers."""
-    return str(error).strip().splitlines()[0]
+    # torch says on the first line that something is wrong, and what on the next.
+    first, *more = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    return f"{first} {more[0]}" if first.endswith(":") and more else first

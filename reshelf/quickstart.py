@@ -25,7 +25,7 @@ import torch
 from rich.console import Console
 
 from reshelf.config import load_yaml
-from reshelf.data.atomic import write_json
+from reshelf.data.atomic import locked_folder, write_json
 from reshelf.data.dataset_folder import RankingData, load_dataset_folder
 from reshelf.data.hashes import file_sha256
 from reshelf.data.importing.importer import ImportConfig, import_folder
@@ -89,16 +89,21 @@ def quickstart(config: QuickstartConfig, console: Console | None = None) -> None
     """Import, take a base, finetune, evaluate, show, and say how to serve.
 
     Raises:
-        InputError: the mapping or the tables are at fault, or the output folder belongs to another mapping.
+        InputError: the mapping or the tables are at fault, or the output folder belongs to another mapping or call.
     """
     console = console or Console()
+    mapping = load_mapping(config.mapping)
+    with locked_folder(config.out, "quickstart"):
+        _quickstart(config, mapping, console)
+
+
+def _quickstart(config: QuickstartConfig, mapping: Mapping, console: Console) -> None:
     end = time.monotonic() + 60 * config.minutes
-    plan = _Plan.begun(config)
+    plan = _Plan.begun(config, mapping)
     data, model = config.out / "data", config.out / "model"
     console.rule("1. Import")
     if not data.is_dir():
-        named = load_mapping(config.mapping)
-        changes = {} if named.signals.names else {"signals.names": _signals(named)}
+        changes = {} if mapping.signals.names else {"signals.names": _signals(mapping)}
         import_folder(ImportConfig(config.mapping, data, config.root, changes=changes))
     lists = load_dataset_folder(data)
     for split in ("train", "valid"):
@@ -133,18 +138,21 @@ class _Plan:
         self._path, self._values = path, values
 
     @classmethod
-    def begun(cls, config: QuickstartConfig) -> _Plan:
+    def begun(cls, config: QuickstartConfig, mapping: Mapping) -> _Plan:
         path = config.out / PLAN
-        mapping = load_mapping(config.mapping)
         root = (config.root or Path(mapping.root)).resolve()
         mine = {"mapping": file_sha256(find_mapping(config.mapping)), "root": str(root)}
         finished = any((config.out / folder).exists() for folder in ("data", "base", "model"))
         if not path.is_file() or not finished:  # a mapping that the import refused may be corrected
             plan = cls(path, mine)
-            config.out.mkdir(parents=True, exist_ok=True)
             plan._write()
             return plan
-        values = json.loads(path.read_text(encoding="utf-8"))
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise InputError(f"{path} cannot be read ({error}); delete {config.out} or choose another --out") from error
+        if not isinstance(values, dict):
+            raise InputError(f"{path} holds no JSON object; delete {config.out} or choose another --out")
         for name, value in mine.items():
             if values.get(name) != value:
                 raise InputError(f"{config.out} was begun with another {name}; delete it or choose another --out")

@@ -26,8 +26,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from rich.console import Console
 
-from reshelf.data.atomic import replace_folder
-from reshelf.data.dataset_folder import SPLITS, RankingData, load_dataset_folder
+from reshelf.data.atomic import atomic_folder
+from reshelf.data.dataset_folder import SPLITS, RankingData, check_replaceable, load_dataset_folder
 from reshelf.data.importing.build import build_lists
 from reshelf.data.importing.database import MEMORY, Work, open_work
 from reshelf.data.importing.events import event_log, read_events
@@ -47,6 +47,7 @@ from reshelf.data.signals.event_log import EventLog
 from reshelf.data.signals.kept import FOLDER
 from reshelf.errors import InputError
 from reshelf.progress import MinuteProgress
+from reshelf.ranges import AT_LEAST_1, SEED, check_numbers
 
 
 @dataclass
@@ -70,6 +71,9 @@ class ImportConfig:
     """Print nothing."""
     allow_remote: bool = False
     """Let the tables' SQL also read from s3 and https."""
+
+    def __post_init__(self) -> None:
+        check_numbers(self, {"seed": SEED, "limit": AT_LEAST_1})
 
 
 def import_logs(config: ImportConfig) -> RankingData:
@@ -98,16 +102,11 @@ def import_folder(config: ImportConfig) -> None:
         raise InputError("import: --out is missing; name the data set folder to make")
     mapping = load_mapping(config.mapping, config.changes)
     root, report, out = config.root or Path(mapping.root), ImportReport(), config.out.absolute()
-    partial = _prepare(out)
-    try:
+    check_replaceable(out)
+    with atomic_folder(out, "data set") as partial:
         write_folder(mapping, root.absolute(), partial, report, config)
         facts = {"mapping": config.mapping, "changes": config.changes, "seed": config.seed, **report.to_json()}
         (partial / "report.json").write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        old = out.with_name(f".{out.name}.old")
-        replace_folder(partial, out, old)
-        shutil.rmtree(old, ignore_errors=True)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     if not config.quiet:
         report.show(console)
     lists = sum(facts["lists"] for facts in report.lists.values())
@@ -210,29 +209,3 @@ def _no_events(work: Work) -> EventLog:
 
 def _longer(texts: pa.Array, more: Sequence[str]) -> pa.Array:
     return pa.concat_arrays([texts.cast(pa.string()), pa.array(more, pa.string())])
-
-
-def _prepare(out: Path) -> Path:
-    """An empty folder beside `out` to write to."""
-    if out.exists() and not out.is_dir():
-        raise InputError(f"cannot write {out}: it is a file; choose another output folder")
-    strangers = []
-    if out.is_dir():
-        strangers = [p.name for p in out.iterdir() if p.suffix not in (".parquet", ".json") and p.name != FOLDER]
-    if strangers:
-        raise InputError(
-            f"cannot write {out}: it holds {strangers[0]!r}, which is no part of a data set; "
-            "choose another output folder"
-        )
-    partial = out.with_name(f".{out.name}.partial")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir()
-        if out.is_dir():
-            (out / ".writable").touch()
-            (out / ".writable").unlink()
-    except OSError as error:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise InputError(f"cannot write {out}: {error.strerror}; choose another output folder") from error
-    return partial

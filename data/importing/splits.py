@@ -119,7 +119,7 @@ def split_events(
     lists.
 
     Raises:
-        InputError: a split name that is none, events without times.
+        InputError: an unknown split name, events without times.
     """
     rule = mapping.split
     if rule.by == "time":

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from reshelf.data.atomic import atomic
+from reshelf.data.atomic import atomic_folder
 from reshelf.data.bm25 import Bm25Index
-from reshelf.data.dataset_folder import RankingData, save_dataset_folder
+from reshelf.data.dataset_folder import RankingData, check_replaceable, save_dataset_folder
 from reshelf.data.language import Language
 from reshelf.data.marketplace import shoppers
 from reshelf.data.marketplace.catalogue import Shop, make_catalogue
@@ -24,6 +24,7 @@ from reshelf.data.marketplace.vocabulary import ENGLISH
 from reshelf.data.schema import Event, EventKind, Item, RankingList
 from reshelf.errors import InputError
 from reshelf.metrics.ordering import best_first, ranks
+from reshelf.ranges import AT_LEAST_0, AT_LEAST_1, FINITE, POSITIVE, SEED, SHARE, check_numbers
 
 OPENING = datetime(2026, 1, 1, tzinfo=UTC)
 NOISE = 0.1
@@ -41,7 +42,7 @@ class MarketplaceConfig:
     """A simulated shop with a known best order."""
 
     out: Path = Path("runs/marketplace")
-    """Folder to write the data set to."""
+    """Folder to write the data set to. An older data set there is replaced."""
     seed: int = 0
     """The same seed gives the same products, shoppers and lists."""
     language: Language = "en"
@@ -78,8 +79,23 @@ class MarketplaceConfig:
     """Whether to draw a small picture of every product (images/<item_id>.png)."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.randomised <= 1:
-            raise InputError(f"randomised is {self.randomised}; it is a share of the lists, so give 0 to 1")
+        sizes = ("items_per_category", "lists_per_shopper", "candidates")
+        counts = ("train_lists", "valid_lists", "test_lists", "history_min", "history_max")
+        check_numbers(
+            self,
+            {
+                "seed": SEED,
+                **dict.fromkeys(sizes, AT_LEAST_1),
+                **dict.fromkeys(counts, AT_LEAST_0),
+                "position_bias": AT_LEAST_0,
+                "decisiveness": POSITIVE,
+                "promotion": AT_LEAST_0,
+                "randomised": SHARE,
+                "context": FINITE,
+            },
+        )
+        if self.history_min > self.history_max:
+            raise InputError(f"history_min is {self.history_min}, above history_max ({self.history_max}); give less")
 
 
 class Simulator:
@@ -222,15 +238,20 @@ def _fill(simulator: Simulator) -> RankingData:
 
 
 def simulate_folder(config: MarketplaceConfig) -> None:
-    """Simulate and write the data set folder."""
-    simulator = Simulator(config)
-    data = _fill(simulator)
-    save_dataset_folder(config.out, data)
-    if config.images:
-        write_pictures(config.out, data.items)
-    if config.randomised:
-        kept = [r.list_id for lists in data.lists.values() for r in lists if r.list_id in simulator.shown_at_random]
-        with atomic(config.out / RANDOMISED_FILE) as partial:
-            partial.write_text("".join(f"{name}\n" for name in kept), encoding="utf-8")
+    """Simulate and write the data set folder. An older data set there is replaced.
+
+    Raises:
+        InputError: the folder cannot be written to, or holds something else than a data set.
+    """
+    check_replaceable(config.out)
+    with atomic_folder(config.out, "data set") as partial:
+        simulator = Simulator(config)
+        data = _fill(simulator)
+        save_dataset_folder(partial, data)
+        if config.images:
+            write_pictures(partial, data.items)
+        if config.randomised:
+            kept = [r.list_id for lists in data.lists.values() for r in lists if r.list_id in simulator.shown_at_random]
+            (partial / RANDOMISED_FILE).write_text("".join(f"{name}\n" for name in kept), encoding="utf-8")
     sizes = ", ".join(f"{len(lists)} {split}" for split, lists in data.lists.items())
     print(f"{config.out}: {len(data.items)} products, lists: {sizes}")

@@ -40,6 +40,7 @@ from reshelf.data.propensity.file import write_propensities
 from reshelf.data.propensity.regression_em import TOLERANCE, alternate, candidate_features
 from reshelf.data.schema import Item, RankingList
 from reshelf.errors import InputError
+from reshelf.ranges import AT_LEAST_1, SEED, check_numbers
 
 LEAST = 50
 """Clicks that a bin of places needs."""
@@ -71,6 +72,9 @@ class PropensityConfig:
     """Whether a place may not be examined more than the places before it."""
     seed: int = 0
     """Seed of the model of attraction (em)."""
+
+    def __post_init__(self) -> None:
+        check_numbers(self, {"least": AT_LEAST_1, "seed": SEED})
 
 
 @dataclass(frozen=True)
@@ -106,8 +110,6 @@ def estimate(config: PropensityConfig) -> None:
     Raises:
         InputError: the data set lacks what the method needs, or the file of ids names lists that are not there.
     """
-    if config.least < 1:
-        raise InputError(f"least is {config.least}; give a number of clicks of at least 1")
     data = load_dataset_folder(config.data, [config.split])
     lists = data.lists[config.split]
     if config.lists is not None:

@@ -22,9 +22,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 from pydantic import TypeAdapter, ValidationError
 
-from reshelf.data.atomic import replace_folder
+from reshelf.data.atomic import atomic_folder
 from reshelf.data.dataset_folder import problem_of
 from reshelf.data.hashes import file_sha256
 from reshelf.data.schema import RankingList
@@ -40,6 +41,8 @@ DESCRIPTION = "signals.json"
 FIRST_STAGE = "first_stage"
 FORMAT = 1
 _EPOCH, _MICROSECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
+_LEAST_SAME = 0.1
+"""Share of the products that newer tables must still know; catalogues change, and two shops share next to none."""
 _ITEMS = "items"
 """The table of item ids, in catalogue order."""
 
@@ -181,7 +184,8 @@ def copy_signals(source: Path, target: Path, names: Iterable[str], at_least: Pat
         The names that can be computed from `target`, which is not there if there are none.
 
     Raises:
-        InputError: `source` cannot be read, or lacks one of `at_least`.
+        InputError: `source` cannot be read or is not what its description was written for, or lacks one of `at_least`,
+            counts otherwise, or is of other products.
     """
     about = _read_description(source) if source.is_dir() else Description([], 0, 0.0, 0.0)
     wanted = set(names)
@@ -191,23 +195,57 @@ def copy_signals(source: Path, target: Path, names: Iterable[str], at_least: Pat
     }
     kept = Description(**{**asdict(about), **changed})
     if at_least is not None and at_least.is_dir():
-        lost = [name for name in _read_description(at_least).computed if name not in kept.computed]
-        if lost:
-            raise InputError(f"{source} does not keep {lost[0]!r}, which {at_least} has; import by the same mapping")
-    partial, old = (target.with_name(f".{target.name}.{what}") for what in ("partial", "old"))
-    for path in (partial, old):
-        shutil.rmtree(path, ignore_errors=True)
+        _check_follows(source, kept, at_least)
     if kept.computed:
-        partial.mkdir(parents=True)
-        tables = [_ITEMS, *_tables_of([*kept.names, *kept.first_stage])]
-        for name in tables:
-            shutil.copyfile(source / f"{name}.arrow", partial / f"{name}.arrow")
-        _describe(partial, kept, tables)
-        replace_folder(partial, target, old)
+        with atomic_folder(target, "copy of signals") as partial:
+            _copy_tables(source, partial, kept)
     elif target.exists():
+        old = target.with_name(f".{target.name}.old")
+        shutil.rmtree(old, ignore_errors=True)
         target.rename(old)
-    shutil.rmtree(old, ignore_errors=True)
+        shutil.rmtree(old)
     return kept.computed
+
+
+def _check_follows(source: Path, kept: Description, before: Path) -> None:
+    """What a model was trained on must go on meaning the same: the same signals, counted alike, of the same products.
+
+    Raises:
+        InputError: they do not.
+    """
+    was, same = _read_description(before), "import by the same mapping"
+    lost = [name for name in was.computed if name not in kept.computed]
+    if lost:
+        raise InputError(f"{source} does not keep {lost[0]!r}, which {before} has; {same}")
+    for name in ("history", "decay", "recent_days", "first_stage"):
+        old, new = getattr(was, name), getattr(kept, name)
+        if old != new:
+            raise InputError(f"{source}, field {name}: {new}, and the model learned from signals with {old}; {same}")
+    products, known = (read_tables(folder, [_ITEMS])[_ITEMS] for folder in (before, source))
+    assert isinstance(products, pa.Array)
+    stay = sum(pc.is_in(products, value_set=known).to_pylist())
+    if stay < _LEAST_SAME * len(products):
+        raise InputError(
+            f"{source} knows {stay} of the {len(products)} products that {before} knows: it is of another shop or "
+            "catalogue; give the data set of this one, or finetune again"
+        )
+
+
+def _copy_tables(source: Path, folder: Path, kept: Description) -> None:
+    tables = [_ITEMS, *_tables_of([*kept.names, *kept.first_stage])]
+    for name in tables:
+        path = source / f"{name}.arrow"
+        try:
+            shutil.copyfile(path, folder / path.name)
+        except FileNotFoundError as error:
+            raise InputError(f"{path} is not there; import again") from error
+    made = _describe(folder, kept, tables)
+    for name in tables:
+        if made[name] != kept.fingerprint.get(name, made[name]):
+            raise InputError(
+                f"{source / f'{name}.arrow'} is not what {DESCRIPTION} beside it was written for; where an import is "
+                "writing there, wait for it to end, else import again"
+            )
 
 
 def open_signals(folder: Path) -> KeptSignals | None:
@@ -239,15 +277,29 @@ def kept_names(folder: Path) -> tuple[str, ...]:
     return tuple(_read_description(folder).names) if folder.is_dir() else ()
 
 
+def counted_until(folder: Path) -> str:
+    """Time of the last event that kept signals count, ISO 8601 in UTC; empty where the folder is not there.
+
+    Raises:
+        InputError: its description is broken.
+    """
+    if not folder.is_dir():
+        return ""
+    about = _read_description(folder)
+    said = about.until or about.made
+    return datetime.fromisoformat(said).astimezone(UTC).isoformat(timespec="seconds") if said else ""
+
+
 def _tables_of(names: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(table for name in names for table in READS[name]))
 
 
-def _describe(folder: Path, about: Description, tables: Sequence[str]) -> None:
-    """Write `signals.json`, which comes last."""
+def _describe(folder: Path, about: Description, tables: Sequence[str]) -> dict[str, str]:
+    """Write `signals.json`, which comes last; returns the fingerprint in it."""
     fingerprint = {name: file_sha256(folder / f"{name}.arrow") for name in tables}
     stored = {**asdict(about), "fingerprint": fingerprint, "format": FORMAT}
     (folder / DESCRIPTION).write_text(json.dumps(stored, indent=2) + "\n", encoding="utf-8")
+    return fingerprint
 
 
 def _read_description(folder: Path) -> Description:

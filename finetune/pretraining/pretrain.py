@@ -28,7 +28,7 @@ from transformers import (
 )
 
 from reshelf.config import config_text
-from reshelf.data.atomic import as_readable_as_others, atomic, check_writable
+from reshelf.data.atomic import as_readable_as_others, atomic, check_writable, locked_folder
 from reshelf.data.dataset_folder import load_dataset_folder
 from reshelf.data.marketplace import MarketplaceConfig
 from reshelf.errors import InputError
@@ -52,6 +52,7 @@ from reshelf.modeling.config import ModelConfig
 from reshelf.modeling.loading import load_base
 from reshelf.modeling.score import logits_at
 from reshelf.prompts.config import PromptConfig
+from reshelf.ranges import AT_LEAST_0, AT_LEAST_1, POSITIVE, SEED, Range, check_numbers
 
 CHECKPOINTS = "checkpoints"
 WORD_WEIGHT = 0.5
@@ -71,7 +72,16 @@ class ShapeConfig:
     intermediate: int = 384
     """Width of the feed-forward layers; a multiple of 64."""
     vocabulary: int = 2048
-    """Most tokens of the tokenizer."""
+    """Most tokens of the tokenizer; at least 300."""
+
+    def __post_init__(self) -> None:
+        sizes = dict.fromkeys(("hidden", "layers", "intermediate"), AT_LEAST_1)
+        check_numbers(self, {**sizes, "heads": Range(2), "vocabulary": Range(300)}, "shape.")
+        if self.hidden % (2 * self.heads):
+            raise InputError(
+                f"shape.hidden is {self.hidden}, which {self.heads} heads (shape.heads) cannot share evenly; give "
+                f"a multiple of {2 * self.heads}"
+            )
 
 
 @dataclass
@@ -107,6 +117,14 @@ class PretrainConfig:
     """Optimizer steps between checkpoints."""
     seed: int = 0
     """The same seed gives the same model."""
+
+    def __post_init__(self) -> None:
+        sizes = dict.fromkeys(("shops", "texts", "texts_per_step", "save_every"), AT_LEAST_1)
+        check_numbers(self, {**sizes, "max_candidates": AT_LEAST_0, "learning_rate": POSITIVE, "seed": SEED})
+        if self.texts < self.texts_per_step:
+            raise InputError(
+                f"texts is {self.texts}, and one step reads {self.texts_per_step} (texts_per_step); give more"
+            )
 
 
 class TextTrainer(PackedTrainer):
@@ -181,18 +199,19 @@ def pretrain(config: PretrainConfig, callbacks: Sequence[TrainerCallback] = ()) 
         callbacks=[LossProgress("pretraining"), *callbacks],
         optimizers=(MuonAdamW(model, config.learning_rate), None),
     )
-    trainer.train_or_resume()
-    model.config._attn_implementation = "sdpa"
-    tokenizer.save_pretrained(config.out)
-    model.save_pretrained(config.out, safe_serialization=True)
-    as_readable_as_others(config.out)
-    last_loss = next(entry["loss"] for entry in reversed(trainer.state.log_history) if "loss" in entry)
-    with atomic(config.out / "README.md") as partial:
-        partial.write_text(_card(config, last_loss), encoding="utf-8")
-    shutil.rmtree(config.out / CHECKPOINTS, ignore_errors=True)
-    size = sum(p.numel() for p in model.parameters())
-    read = trainer.state.global_step * config.texts_per_step
-    print(f"{config.out}: {size / 1e6:.1f} M parameters, {len(tokenizer)} tokens, {read} texts read")
+    with locked_folder(config.out, "training"):
+        trainer.train_or_resume()
+        model.config._attn_implementation = "sdpa"
+        tokenizer.save_pretrained(config.out)
+        model.save_pretrained(config.out, safe_serialization=True)
+        as_readable_as_others(config.out)
+        last_loss = next(entry["loss"] for entry in reversed(trainer.state.log_history) if "loss" in entry)
+        with atomic(config.out / "README.md") as partial:
+            partial.write_text(_card(config, last_loss), encoding="utf-8")
+        shutil.rmtree(config.out / CHECKPOINTS, ignore_errors=True)
+        size = sum(p.numel() for p in model.parameters())
+        read = trainer.state.global_step * config.texts_per_step
+        print(f"{config.out}: {size / 1e6:.1f} M parameters, {len(tokenizer)} tokens, {read} texts read")
 
 
 def _started(base: str, device: str) -> tuple[Any, PreTrainedTokenizerBase]:

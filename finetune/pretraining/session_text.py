@@ -141,7 +141,8 @@ class SessionStream(Dataset[Text]):
         for outcome, word in zip(OUTCOMES, words, strict=True):
             if len(word) != 1:
                 raise InputError(
-                    f"start: its tokenizer writes {outcome!r} in {len(word)} tokens; start from another one"
+                    f"the base's tokenizer writes {outcome!r} in {len(word)} tokens, and it must be one; raise "
+                    "shape.vocabulary for a new base, or start from another one"
                 )
         self._words = np.array(words)[:, 0]
 

@@ -35,9 +35,9 @@ from reshelf.inference.batch.scorer import ShardScorer
 from reshelf.inference.engines.engine import EngineName, choose_engine
 from reshelf.inference.reranker import find_reranker
 from reshelf.inference.rules import Rules, read_rules
-from reshelf.modeling.blend import check_personalization
 from reshelf.modeling.precision import Precision
 from reshelf.modeling.spec import ADAPTER, SPEC_FILE, read_spec
+from reshelf.ranges import AT_LEAST_1, SHARE, check_numbers
 
 Results: TypeAlias = Iterator[tuple[Tally | None, int]]
 
@@ -79,6 +79,9 @@ class BatchConfig:
     machines must see the same files."""
     workers: int | None = None
     """With ray, engines at once; one per GPU where not given, or one per core where there is no GPU."""
+
+    def __post_init__(self) -> None:
+        check_numbers(self, {"shard_lists": AT_LEAST_1, "workers": AT_LEAST_1, "personalization": SHARE})
 
 
 @dataclass(frozen=True)
@@ -140,10 +143,6 @@ def make_job(config: BatchConfig) -> BatchJob:
     Raises:
         InputError: names the field, or the file and the column.
     """
-    for name, value in (("shard_lists", config.shard_lists), ("workers", config.workers)):
-        if value is not None and value < 1:
-            raise InputError(f"{name} is {value}; give at least 1")
-    check_personalization(config.personalization)
     if config.workers is not None and not config.ray:
         raise InputError("workers is for ray; give --ray too, or leave it out")
     items = config.catalogue / "items.parquet" if config.catalogue.is_dir() else config.catalogue

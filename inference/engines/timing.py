@@ -27,6 +27,7 @@ from reshelf.data.atomic import write_json
 from reshelf.errors import InputError
 from reshelf.inference.engines.engine import vllm_is_installed
 from reshelf.prompts.builder import ListPrompt, PromptBuilder, Truncated
+from reshelf.ranges import AT_LEAST_1, check_numbers
 
 _WARM = 2
 """Lists that come first and do not count."""
@@ -44,6 +45,9 @@ class EnginesConfig:
     trust_remote_code: bool = False
     """Run Python code that comes with the base; only for authors you trust."""
 
+    def __post_init__(self) -> None:
+        check_numbers(self, {"candidates": AT_LEAST_1})
+
 
 def time_engines(config: EnginesConfig) -> None:
     """Score the same lists by every engine that is installed, one after the other, and remember the medians.
@@ -56,8 +60,6 @@ def time_engines(config: EnginesConfig) -> None:
     from reshelf.inference.reranker import find_reranker
     from reshelf.modeling.spec import read_reranker
 
-    if config.candidates < 1:
-        raise InputError(f"candidates is {config.candidates}; give at least 1")
     console = Console()
     folder = find_reranker(config.model, None)
     spec, tokenizer = read_reranker(folder, config.trust_remote_code)

@@ -18,6 +18,9 @@ from reshelf.inference.export.verify import Agreement, TextList, text_of
 from reshelf.modeling.checkpoint import TrainedReranker
 from reshelf.prompts.levels import MISSING
 
+_CONTEXT = {"device": "mobile", "season": "winter", "page": "search", "instruction": "below 80"}
+"""Of the example; of other names, the name."""
+
 
 @dataclass(frozen=True)
 class Check:
@@ -81,8 +84,8 @@ tags: [reranker, cross-encoder, reshelf]
 # Personalised reranker, merged
 
 A sequence-classification checkpoint with one output: the log-odds that this shopper wants this product, raw (no
-sigmoid). Higher is better; only the order within one list means something. Input is a pair: the prefix (instruction,
-history, query) and the item, each exactly as Reshelf's prompt builder writes them.
+sigmoid). Higher is better; only the order within one list means something. Input is a pair: the prefix
+({_parts(trained)}) and the item, each exactly as Reshelf's prompt builder writes them.
 
 ## Use
 
@@ -116,7 +119,7 @@ is the vocabulary head's row for {trained.spec.prompt.positive!r} minus its row 
 ## Proof
 
 {len(texts)} lists, {same.size} prompts, scored with each library and compared with the base and its adapter in
-Reshelf's own engine (computing in {trained.spec.model.dtype}). Tolerance: {tolerance:.1e} on the raw score.
+Reshelf's own engine (computing in float32). Tolerance: {tolerance:.1e} on the raw score.
 
 | library | input | largest difference | mean Kendall tau | lists in the same order |
 | --- | --- | --- | --- | --- |
@@ -127,6 +130,14 @@ where text was given the largest difference is over those that do.
 """
     (folder / "README.md").write_text(text, encoding="utf-8")
     (folder / "levels.json").write_text(json.dumps(trained.spec.levels.edges, indent=1), encoding="utf-8")
+
+
+def _parts(trained: TrainedReranker) -> str:
+    """What a prefix says, in its order."""
+    prompt = trained.spec.prompt
+    memory = ["counts of events that have no room in the history"] if prompt.memory_tokens else []
+    context = [f"{name} where it is known" for name in prompt.context]
+    return ", ".join(["instruction", *memory, "history", *context, "query"])
 
 
 def _levels(trained: TrainedReranker) -> str:
@@ -154,16 +165,20 @@ def folder_name(folder: Path) -> str:
 
 
 def _example(trained: TrainedReranker) -> tuple[str, str]:
-    """A made-up prefix and item, as text."""
+    """A made-up prefix and item, as text, in the model's language."""
+    chinese = trained.spec.prompt.language == "zh"
+    boots, jacket, query = ("登山靴", "防雨夹克", "夹克") if chinese else ("Hiking boots", "Rain jacket", "jacket")
+    currency = "CNY" if chinese else "EUR"
     items = {
-        "boots": Item(item_id="boots", title="Hiking boots", brand="Nordvik", price=89.0, currency="EUR"),
-        "jacket": Item(item_id="jacket", title="Rain jacket", brand="Nordvik", price=59.0, currency="EUR"),
+        "boots": Item(item_id="boots", title=boots, brand="Nordvik", price=89.0, currency=currency),
+        "jacket": Item(item_id="jacket", title=jacket, brand="Nordvik", price=59.0, currency=currency),
     }
     names = trained.spec.prompt.features
     ranking = RankingList(
         list_id="example",
         user_id="example",
-        query="jacket",
+        query=query,
+        context={name: _CONTEXT.get(name, name) for name in trained.spec.prompt.context},
         history=(Event(kind=EventKind.PURCHASE, item_id="boots"),),
         candidates=("jacket",),
         scores=(0.0,),

@@ -21,6 +21,7 @@ import numpy as np
 import yaml
 from rich.console import Console
 
+from reshelf.data.atomic import empty_folder, locked_folder
 from reshelf.data.dataset_folder import load_dataset_folder
 from reshelf.data.schema import Item, RankingList
 from reshelf.errors import ExportMismatchError, InputError
@@ -38,6 +39,7 @@ from reshelf.inference.export.verify import (
 from reshelf.modeling.checkpoint import load_reranker
 from reshelf.progress import phase
 from reshelf.prompts.builder import ListPrompt
+from reshelf.ranges import AT_LEAST_1, POSITIVE, SHARE, check_numbers
 
 LIBRARIES = {"transformers": "transformers", "sentence-transformers": "sentence_transformers", "vllm": "vllm"}
 
@@ -64,6 +66,9 @@ class ExportConfig:
     that counts and are reported."""
     trust_remote_code: bool = False
     """Run Python code that comes with the model; only for authors you trust. A model cannot ask for it."""
+
+    def __post_init__(self) -> None:
+        check_numbers(self, {"lists": AT_LEAST_1, "tolerance": POSITIVE, "misread": SHARE})
 
 
 def export(config: ExportConfig) -> None:
@@ -101,12 +106,6 @@ def export(config: ExportConfig) -> None:
 
 
 def _check(config: ExportConfig) -> None:
-    if config.lists < 1:
-        raise InputError(f"lists is {config.lists}; give a number of at least 1")
-    if not config.tolerance > 0:
-        raise InputError(f"tolerance is {config.tolerance}; give a number above 0")
-    if not 0 <= config.misread <= 1:
-        raise InputError(f"misread is {config.misread}; give a share from 0 to 1")
     if config.out.exists() and (not config.out.is_dir() or any(config.out.iterdir())):
         raise InputError(f"{config.out} is there already; choose another --out or remove it")
 
@@ -180,15 +179,12 @@ def _judge(config: ExportConfig, checks: Sequence[Check], texts: Sequence[TextLi
 def _finished(out: Path) -> Iterator[Path]:
     """A folder beside `out` that takes its name only if all goes well."""
     partial = out.with_name(f".{out.name}.partial")
-    try:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-    except OSError as error:
-        raise InputError(f"cannot write {out}: {error.strerror}; choose another output folder") from error
-    try:
-        yield partial
-        if out.is_dir():
-            out.rmdir()
-        os.replace(partial, out)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    with locked_folder(partial, "export"):
+        empty_folder(partial)  # of what a killed export left
+        try:
+            yield partial
+            if out.is_dir():
+                out.rmdir()
+            os.replace(partial, out)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)

@@ -14,8 +14,8 @@ from reshelf.inference.engines.engine import EngineName
 from reshelf.inference.serving.history import REDIS
 from reshelf.inference.serving.rates import duration_s
 from reshelf.inference.serving.schemas import MOST
-from reshelf.modeling.blend import check_personalization
 from reshelf.modeling.precision import Precision
+from reshelf.ranges import AT_LEAST_0, AT_LEAST_1, POSITIVE, SHARE, Range, check_numbers
 
 
 @dataclass
@@ -31,7 +31,7 @@ class LimitsConfig:
     history: int = 1000
     """Events of a request; at most 10,000."""
     requests: int = 256
-    """Requests in the house at one time; more are answered 429 with Retry-After, but for a tenant with less than its
+    """Requests in flight at one time; more are answered 429 with Retry-After, but for a tenant with less than its
     even share of them."""
     deadline_ms: float = 60_000.0
     """The largest deadline that a request may ask for."""
@@ -129,20 +129,15 @@ class ServeConfig:
     """After that, requests already accepted have so long to finish."""
 
     def __post_init__(self) -> None:
-        for name in ("deadline_ms", "stuck_s", "start_s", "shutdown_s", "keep_alive_s", "served_gb"):
-            if not 0 < getattr(self, name) < float("inf"):
-                raise InputError(f"{name} is {getattr(self, name)}; give a number above 0")
-        check_personalization(self.personalization)
-        if not 0 <= self.drain_s < float("inf"):
-            raise InputError(f"drain_s is {self.drain_s}; give a number of at least 0")
+        above_0 = ("deadline_ms", "stuck_s", "start_s", "shutdown_s", "keep_alive_s", "served_gb")
+        others = {"port": Range(0, 65535), "personalization": SHARE, "drain_s": AT_LEAST_0, "kept_events": AT_LEAST_1}
+        check_numbers(self, {**dict.fromkeys(above_0, POSITIVE), **others})
         for name in ("keep", "served_keep"):
             if value := getattr(self, name):
                 try:
                     duration_s(value)
                 except ValueError as error:
                     raise InputError(f"{name} {value!r}: {error}") from error
-        if self.kept_events < 1:
-            raise InputError(f"kept_events is {self.kept_events}; give a number of at least 1")
         if self.tenants is not None and self.experiment is not None:
             raise InputError("experiment is for a server without tenants; put it into the tenant's entry instead")
         if self.tenants is not None and self.personalization != 1:

@@ -9,7 +9,7 @@
 Events on items are also told in the order in which they came, of all shoppers of a tenant (`interactions`): numbers of
 products follow them (`data.signals.live`).
 
-An event that is delivered again is none: its id is remembered for a day, as a digest, also when the event itself was
+An event that is delivered again is ignored: its id is remembered for a day, as a digest, also when the event itself was
 pruned or its shopper forgotten. For a month a forgotten shopper's events of before that moment are refused.
 """
 

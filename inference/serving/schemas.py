@@ -170,7 +170,7 @@ class Meta(BaseModel):
     fallback: str | None = None
     """Why this is first-stage order; None where it is the model's. deadline: the scores did not come in time;
     queue_full: they would not have, for too many lists wait; engine_down, engine_error: as it says; features_missing:
-    the model reads the numbers that `missing` names; unreached: a client with `first_stage` had no reply."""
+    the model reads the numbers that `missing` names; unreachable: a client with `first_stage` had no reply."""
     ms: dict[str, float] = {}
     """Milliseconds by stage, one after the other: read, history, signals, prompt, wait (for the engine), engine, order,
     explain; fallback, of what was given up; and total."""

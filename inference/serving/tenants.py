@@ -39,6 +39,7 @@ from reshelf.inference.rules import Rules
 from reshelf.inference.serving.log import audit, log_once_a_minute
 from reshelf.inference.serving.rates import Rate, duration_s
 from reshelf.inference.serving.refusals import field_name
+from reshelf.ranges import AT_LEAST_1, check_numbers
 from reshelf.yaml_loader import UniqueKeyLoader
 
 _LOOK_S = 1.0
@@ -142,6 +143,9 @@ class KeyConfig:
     """With `replace`, how long the old key still works, as in 7d; empty to end it now."""
     expires: str = ""
     """How long the new key works, as in 90d; empty for ever."""
+
+    def __post_init__(self) -> None:
+        check_numbers(self, {"in_flight": AT_LEAST_1})
 
 
 def make_key(config: KeyConfig) -> None:

@@ -37,7 +37,7 @@ class Traces:
         url: of the receiver; without a path, /v1/traces of it.
 
     Raises:
-        InputError: OpenTelemetry is not installed, or the URL is none.
+        InputError: OpenTelemetry is not installed, or the URL is invalid.
     """
 
     def __init__(self, url: str) -> None:

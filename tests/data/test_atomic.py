@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from reshelf.data.atomic import atomic, write_json
+from reshelf.data.atomic import atomic, atomic_folder, write_json
+from reshelf.data.marketplace import MarketplaceConfig, simulate_folder
 from reshelf.data.propensity.estimate import PropensityConfig, estimate
 from reshelf.errors import InputError
 
@@ -51,6 +54,26 @@ def test_it_is_on_the_disk_before_it_has_its_place(tmp_path: Path, monkeypatch: 
     assert (tmp_path / "report.json").stat().st_mode == (tmp_path / "plain").stat().st_mode
 
 
+def test_what_a_killed_writer_left_goes_and_a_living_writers_file_stays(tmp_path: Path) -> None:
+    path = tmp_path / "report.json"
+    code = (
+        "import os, signal, sys; from pathlib import Path; from reshelf.data.atomic import atomic\n"
+        "with atomic(Path(sys.argv[1])) as partial:\n"
+        "    partial.write_text('half'); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    assert subprocess.run([sys.executable, "-c", code, str(path)]).returncode == -9
+    (left,) = tmp_path.iterdir()
+    with atomic(path) as slow:
+        slow.write_text("slow")
+        for one in (left, slow):
+            os.utime(one, (0, 0))
+        write_json(path, "quick")
+        assert not left.exists()
+        assert slow.read_text() == "slow"
+    assert path.read_text() == "slow"
+    assert os.listdir(tmp_path) == ["report.json"]
+
+
 def test_a_folder_that_cannot_be(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match="choose another output folder"), atomic(tmp_path / "file" / "x"):
@@ -63,6 +86,44 @@ def test_a_folder_is_no_file_to_write(tmp_path: Path) -> None:
     assert not list(tmp_path.parent.glob(f".{tmp_path.name}.*"))
 
 
+def test_a_folder_is_there_whole_or_as_it_was(tmp_path: Path) -> None:
+    out, left = tmp_path / "data", tmp_path / ".data.partial"
+    left.mkdir()
+    (left / "half").touch()  # of a killed call
+    with atomic_folder(out, "data set") as partial:
+        (partial / "first").touch()
+        with pytest.raises(InputError, match="another data set is writing there"), atomic_folder(out, "data set"):
+            pass
+        assert not out.exists()
+    assert os.listdir(out) == ["first"]
+
+    def fails() -> None:
+        with atomic_folder(out, "data set") as partial:
+            (partial / "second").touch()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fails()
+    assert (os.listdir(out), os.listdir(tmp_path)) == (["first"], ["data"])
+    (tmp_path / "link").symlink_to(out)
+    with atomic_folder(tmp_path / "link", "data set") as partial:
+        (partial / "third").touch()
+    assert os.listdir(out) == ["third"]
+    assert (tmp_path / "link").is_symlink()
+
+
+def test_a_simulated_shop_replaces_a_data_set_and_nothing_else(tmp_path: Path) -> None:
+    shop = MarketplaceConfig(tmp_path, items_per_category=6, train_lists=2, valid_lists=2, test_lists=2, candidates=4)
+    (tmp_path / "signals").mkdir()  # of an import, and of other products
+    (tmp_path / "report.json").write_text("{}")
+    simulate_folder(shop)
+    assert sorted(os.listdir(tmp_path)) == ["items.parquet", "test.parquet", "train.parquet", "valid.parquet"]
+    (tmp_path / "thesis.tex").touch()
+    with pytest.raises(InputError, match=r"it holds 'thesis.tex', which is no part of a data set"):
+        simulate_folder(shop)
+    assert len(os.listdir(tmp_path)) == 5
+
+
 def test_a_place_has_at_least_one_click(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="least is 0; give a number of clicks of at least 1"):
+    with pytest.raises(InputError, match="least is 0; give a number of at least 1"):
         estimate(PropensityConfig(tmp_path, least=0))

@@ -154,9 +154,9 @@ def test_sample_is_seeded_keeps_the_order_and_repeats_nothing(shop: RankingData)
 def test_mistakes_give_one_sentence_and_no_file(
     change: dict[str, object], sentence: str, shop_folder: Path, tmp_path: Path
 ) -> None:
-    config = replace(EvaluateConfig(data=shop_folder, out=tmp_path / "out"), **change)
+    right = EvaluateConfig(data=shop_folder, out=tmp_path / "out")
     with pytest.raises(InputError, match=sentence) as error:
-        evaluate(config, quiet())
+        evaluate(replace(right, **change), quiet())
     assert "\n" not in str(error.value)
     assert list(tmp_path.rglob("*report*")) == []
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import lightgbm as lgb
 import numpy as np
@@ -10,9 +11,11 @@ import pytest
 from rich.console import Console
 from sklearn.metrics import roc_auc_score
 
-from reshelf.data.dataset_folder import RankingData, load_dataset_folder, save_dataset_folder
+from reshelf.data.atomic import locked_folder
+from reshelf.data.dataset_folder import RankingData, load_dataset_folder, save_dataset_folder, write_records
 from reshelf.data.schema import Event, EventKind, Item, RankingList
 from reshelf.errors import InputError
+from reshelf.evaluation import teacher
 from reshelf.evaluation.baselines.lambdamart import LambdaMart, fit_trees, predict
 from reshelf.evaluation.baselines.numbers import TEACHER, Numbers
 from reshelf.evaluation.baselines.selection import SelectionMetric
@@ -170,6 +173,37 @@ def test_teaching_writes_out_of_fold_scores_that_beat_the_numbers_alone(data: Ra
         scores = [np.array(one.features[TEACHER]) for one in lists]
         hints = [np.array(one.features["hint"]) for one in lists]
         assert mean_ndcg(scores, lists) > mean_ndcg(hints, lists) + 0.05, split
+
+
+def test_teaching_that_is_cut_short_leaves_the_lists_as_they_were(
+    data: RankingData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_dataset_folder(tmp_path, data)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    given = {split: [np.zeros(8)] * len(lists) for split, lists in data.lists.items()}
+    monkeypatch.setattr(teacher, "teacher_scores", lambda *_: given)
+    written = []
+
+    def cut(path: Path, *rest: Any) -> None:
+        if written:
+            raise KeyboardInterrupt
+        written.append(path)
+        write_records(path, *rest)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(teacher, "write_records", cut)
+        with pytest.raises(KeyboardInterrupt):
+            teach(TeachConfig(tmp_path, folds=2), Console(quiet=True))
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    with (
+        locked_folder(tmp_path / ".teach.partial", "teacher"),
+        pytest.raises(InputError, match="another `reshelf teach`"),
+    ):
+        teach(TeachConfig(tmp_path, folds=2), Console(quiet=True))
+    (tmp_path / ".teach.partial" / "train.parquet").write_text("half")  # of a killed one
+    teach(TeachConfig(tmp_path, folds=2), Console(quiet=True))
+    assert {path.name for path in tmp_path.iterdir()} == set(before)
+    assert TEACHER in load_dataset_folder(tmp_path).lists["train"][0].features
 
 
 def test_a_fold_is_blind_to_its_shoppers(data: RankingData) -> None:

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from reshelf.data.atomic import locked_folder
 from reshelf.data.dataset_folder import RankingData, save_dataset_folder
 from reshelf.data.schema import RankingList
 from reshelf.data.signals import Signals, Texts
@@ -212,3 +213,10 @@ def test_what_the_prompts_numbers_are_counted_from_goes_into_the_reranker(
     assert "does not keep what teacher is computed from" in capsys.readouterr().out
     one = data.lists["test"][0]
     np.testing.assert_array_equal(found.compute(one, ["bm25"])["bm25"], kept.compute(one, ["bm25"])["bm25"])
+
+
+def test_two_runs_do_not_train_in_one_folder(config: FinetuneConfig) -> None:
+    config.out.mkdir()
+    with locked_folder(config.out, "training"), pytest.raises(InputError, match="another training is writing there"):
+        finetune(config)
+    assert list(config.out.iterdir()) == []

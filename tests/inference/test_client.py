@@ -110,7 +110,7 @@ def test_a_client_may_answer_in_first_stage_order_itself(url: str) -> None:
 
     for query in ("busy", "silent", "other"):
         for reply in asyncio.run(ask_both(query)):
-            assert (reply.meta.fallback, [one.index for one in reply.results]) == ("unreached", [0, 1])
+            assert (reply.meta.fallback, [one.index for one in reply.results]) == ("unreachable", [0, 1])
     with Client(url, first_stage=True) as client:
         assert client.rerank("mug", ["a"]).meta.fallback is None
         with pytest.raises(ServiceError, match="no key"):
@@ -240,6 +240,23 @@ def test_many_requests_with_one_that_is_wrong(url: str) -> None:
     ]
     assert many(url, asked("a"), at_once=0) == ["ValueError: at_once is 0; give 1 or more"]
     assert many(url, asked("half \ud83d", "b")) == ["half \ufffd", "b"]
+
+
+def test_each_of_many_requests_is_written_once(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[str] = []
+
+    class Counted(RerankRequest):
+        def model_dump(self, **how: Any) -> dict[str, Any]:
+            written.append(f"{self.query} as values")
+            return super().model_dump(**how)
+
+        def model_dump_json(self, **how: Any) -> str:
+            written.append(self.query)
+            return super().model_dump_json(**how)
+
+    monkeypatch.setattr("reshelf.inference.client.replace_half_surrogates", lambda value: pytest.fail("not needed"))
+    assert many(url, [Counted(query=query, documents=["a"]) for query in ("a", "b")]) == ["a", "b"]
+    assert sorted(written) == ["a", "b"]
 
 
 def test_a_client_outlives_its_event_loop(url: str) -> None:

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import io
 import json
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from reshelf.cli import main
 from reshelf.data.dataset_folder import RankingData, save_dataset_folder
 from reshelf.data.schema import Item, RankingList
+from reshelf.inference.rerank_command import show
+from reshelf.inference.reranker import RankedList
+from reshelf.inference.truncation import truncation_remarks
+from reshelf.prompts.builder import Truncated
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +101,22 @@ def test_a_list_of_a_data_set_as_a_table(
         assert int(rank) == place
         assert moved == {True: f"▲{int(was) - place}", False: f"▼{place - int(was)}"}[int(was) > place] or moved == "·"
         assert catalogue[lists[1].candidates[int(was) - 1]].title in row
+
+
+def test_what_was_cut_is_said_in_the_language_of_the_model(catalogue: dict[str, Item]) -> None:
+    cut = Truncated(**{one.name: n for n, one in enumerate(fields(Truncated), start=1)})
+    ranked = RankedList((), cut, ("features.popularity",))
+    said = {}
+    for language in ("en", "zh"):
+        console = Console(file=io.StringIO(), width=100)
+        show(ranked, {"candidates": [], "query": "q"}, catalogue, language, console=console)
+        said[language] = console.file.getvalue()  # type: ignore[attr-defined]
+        assert len(truncation_remarks(cut, language)) == len(fields(Truncated)), "a remark for each part"
+    assert "did not fit the prompt" in said["en"]
+    assert "not known of some products: features.popularity" in said["en"]
+    assert "超出提示词长度" in said["zh"]
+    assert "部分商品缺少：features.popularity" in said["zh"]
+    assert "did not fit" not in said["zh"]
 
 
 def test_flags(reranker_folder: Path, data_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

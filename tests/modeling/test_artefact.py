@@ -150,3 +150,45 @@ def test_a_base_that_changed_is_said_to_have(folder: Path) -> None:
     change(folder / "base" / "config.json", rms_norm_eps=0.1)
     with pytest.raises(InputError, match="is not the base that this adapter was trained over: its files changed"):
         load_reranker(folder, "cpu")
+
+
+@pytest.mark.parametrize(
+    "name", ["adapter/adapter_config.json", "base/generation_config.json", "tokenizer_config.json"]
+)
+@pytest.mark.parametrize("holds", ["[1, 2]", "5", "null"])
+def test_a_config_file_that_holds_no_object(folder: Path, name: str, holds: str) -> None:
+    (folder / name).write_text(holds)
+    refused(folder, rf"{name} holds .* must be a JSON object; restore the file")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("r", "x"),
+        ("r", -1),
+        ("r", True),
+        ("lora_alpha", []),
+        ("lora_alpha", -1),
+        ("use_rslora", {"a": 1}),
+        ("fan_in_fan_out", "x"),
+    ],
+)
+def test_a_scale_of_the_adapter_that_is_none(folder: Path, field: str, value: Any) -> None:
+    change(folder / "adapter" / "adapter_config.json", **{field: value})
+    refused(folder, rf"adapter_config.json, field {field}: .*; it is ")
+
+
+@pytest.mark.parametrize(
+    ("name", "fields"),
+    [
+        ("adapter/adapter_config.json", {"alpha_pattern": [1]}),
+        ("adapter/adapter_config.json", {"bias": 5}),
+        ("adapter/adapter_config.json", {"target_modules": [1]}),
+        ("tokenizer_config.json", {"model_max_length": "x"}),
+        ("tokenizer_config.json", {"model_max_length": []}),
+    ],
+)
+def test_values_of_wrong_types_that_only_a_library_reads(folder: Path, name: str, fields: dict[str, Any]) -> None:
+    change(folder / name, **fields)
+    with pytest.raises(InputError, match=r"(cannot be read|no tokenizer at) ?.*: .*; restore its files"):
+        load_reranker(folder, "cpu")

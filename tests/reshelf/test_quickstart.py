@@ -15,7 +15,9 @@ import pytest
 import yaml
 
 from reshelf.cli import main
+from reshelf.data.atomic import locked_folder
 from reshelf.modeling.spec import read_spec
+from reshelf.quickstart import PLAN
 
 KINDS = {
     "en": ["mug", "lamp", "rug", "chair", "plate", "towel"],
@@ -171,3 +173,22 @@ def test_what_cannot_be_is_refused_at_once(tmp_path: Path, capsys: pytest.Captur
     assert "neither a file nor one of the shipped mappings" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
     assert main(["quickstart", "shop", "--out", str(tmp_path / "out"), "--minutes", "0"]) == 2
+
+
+def test_an_output_that_is_a_file_or_another_callers_or_broken(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mapping, out = write_shop(tmp_path / "shop", "en", products=90, lists=20), tmp_path / "out"
+    command = ["quickstart", str(mapping), "--out", str(out)]
+    out.write_text("a file")
+    assert main(command) == 2
+    assert f"cannot write {out}: Not a directory; choose another output folder" in capsys.readouterr().err
+    out.unlink()
+    with locked_folder(out, "quickstart"):
+        assert main(command) == 2
+    assert "another quickstart is writing there; wait for it to end" in capsys.readouterr().err
+    (out / "data").mkdir()
+    for holds, words in (("[1]", "holds no JSON object"), ("{cut", "cannot be read")):
+        (out / PLAN).write_text(holds)
+        assert main(command) == 2
+        assert f"{out / PLAN} {words}" in capsys.readouterr().err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,6 +17,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from shop_tables import write_table
 
+from reshelf.data.atomic import locked_folder
 from reshelf.data.dataset_folder import RankingData, load_dataset_folder
 from reshelf.data.importing.import_report import ImportReport
 from reshelf.data.importing.importer import ImportConfig, write_folder
@@ -26,6 +28,7 @@ from reshelf.data.signals.event_log import EventLog
 from reshelf.data.signals.kept import FIRST_STAGE, FOLDER, Description, KeptSignals, copy_signals, open_signals
 from reshelf.data.signals.live import Interaction, LiveEvents
 from reshelf.data.signals.query_clicks import QUERY_CLICKS
+from reshelf.data.signals.tables import write_tables
 from reshelf.errors import InputError
 
 HOUR, START = 3600, 1_700_000_000
@@ -233,6 +236,46 @@ def test_a_copy_has_what_was_asked_for_and_unknown_products_have_no_numbers(tmp_
     assert np.isnan(kept.compute(nothing, ["match"])["match"]).all()
     assert copy_signals(tmp_path / "nowhere", target, ["popularity"]) == ()
     assert open_signals(target) is None
+
+
+def test_newer_tables_are_of_the_same_shop_and_count_alike(tmp_path: Path) -> None:
+    shop(tmp_path, LOG, True, "time")
+    source, target = tmp_path / "data" / FOLDER, tmp_path / "model" / FOLDER
+    names = ["popularity", "match"]
+    copy_signals(source, target, names)
+    before = {path.name: path.read_bytes() for path in target.iterdir()}
+
+    def refused(words: str) -> None:
+        with pytest.raises(InputError, match=words):
+            copy_signals(source, target, names, at_least=target)
+        assert {path.name: path.read_bytes() for path in target.iterdir()} == before
+        assert os.listdir(target.parent) == [FOLDER]
+
+    with locked_folder(target.with_name(f".{FOLDER}.partial"), "copy"), pytest.raises(InputError, match="another copy"):
+        copy_signals(source, target, names, at_least=target)
+    target.with_name(f".{FOLDER}.partial").rmdir()
+    said = json.loads((source / "signals.json").read_text())
+    (source / "signals.json").write_text(json.dumps(said | {"recent_days": 7.0}))
+    refused(r"field recent_days: 7.0, and the model learned from signals with 1.0; import by the same mapping")
+    (source / "signals.json").write_text(json.dumps(said))
+    write_tables(source, {"items": pa.array([f"q{n}" for n in range(len(ITEMS))], pa.string())}, ["items"])
+    refused(r"knows 0 of the 9 products that .* knows: it is of another shop or catalogue")
+    write_tables(source, {"items": pa.array([f"p{n}" for n in range(len(ITEMS))], pa.string())}, ["items"])
+    (source / "counts.arrow").write_bytes((source / "title_words.arrow").read_bytes())
+    refused(r"counts.arrow is not what signals.json beside it was written for")
+    (source / "counts.arrow").unlink()
+    refused(r"counts.arrow is not there; import again")
+
+
+def test_what_a_killed_copy_left_is_not_kept(tmp_path: Path) -> None:
+    shop(tmp_path, LOG, True, "time")
+    source, target = tmp_path / "data" / FOLDER, tmp_path / "model" / FOLDER
+    for name in ("partial", "old"):
+        (target.parent / f".{FOLDER}.{name}").mkdir(parents=True)
+        (target.parent / f".{FOLDER}.{name}" / "half.arrow").write_text("half")
+    copy_signals(source, target, ["popularity"])
+    assert os.listdir(target.parent) == [FOLDER]
+    assert not (target / "half.arrow").exists()
 
 
 @pytest.mark.parametrize("what", ["missing", "cut", "an index beyond the columns", "another format", "another signal"])

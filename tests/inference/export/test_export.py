@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 
 from reshelf.cli import main
+from reshelf.data.atomic import locked_folder
 from reshelf.data.dataset_folder import RankingData, save_dataset_folder
 from reshelf.data.schema import Item, RankingList
 from reshelf.errors import ExportMismatchError, InputError
@@ -51,6 +53,9 @@ def test_three_libraries_agree(
     assert f"{len(lists)} lists, {prompts} prompts" in card
     assert "100.00% of the prompts read as exactly the same token ids" in card
     assert "dequantised" in card
+    assert "(instruction, history, device where it is known, instruction where it is known, query)" in card
+    (shown,) = [line for line in card.splitlines() if line.startswith("prefix = ")]
+    assert "mobile" in shown
     assert "deep/.export" not in card
     with safe_open(out / "model.safetensors", "pt") as weights:
         assert "score.weight" in weights.keys()  # noqa: SIM118
@@ -83,7 +88,9 @@ def test_trained_in_bfloat16(
     spec["model"]["dtype"] = "bfloat16"
     (model / "reshelf.json").write_text(json.dumps(spec))
     export(config(model, data_folder, tmp_path / "out", lists=2))
-    (row,) = [line for line in (tmp_path / "out" / "README.md").read_text().splitlines() if line.startswith("| transf")]
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "own engine (computing in float32)" in card
+    (row,) = [line for line in card.splitlines() if line.startswith("| transf")]
     assert float(row.split("|")[3].split()[0]) < 1e-3
 
 
@@ -140,12 +147,21 @@ def test_text_that_reads_otherwise_is_counted(
 def test_mistakes(
     reranker_folder: Path, data_folder: Path, tmp_path: Path, changes: dict[str, Any], message: str
 ) -> None:
-    wrong = config(reranker_folder, data_folder, tmp_path / "out")
-    for name, value in changes.items():
-        setattr(wrong, name, value)
+    right = config(reranker_folder, data_folder, tmp_path / "out")
     with pytest.raises(InputError, match=message):
-        export(wrong)
+        export(replace(right, **changes))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_two_exports_to_one_place_do_not_write_into_each_other(
+    reranker_folder: Path, data_folder: Path, tmp_path: Path
+) -> None:
+    partial = tmp_path / ".out.partial"
+    with locked_folder(partial, "export"):
+        (partial / "model.safetensors").touch()
+        with pytest.raises(InputError, match="another export is writing there; wait for it to end"):
+            export(config(reranker_folder, data_folder, tmp_path / "out"))
+        assert (partial / "model.safetensors").exists()
 
 
 def test_the_output_folder_must_be_free(reranker_folder: Path, data_folder: Path, tmp_path: Path) -> None:

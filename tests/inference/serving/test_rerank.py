@@ -202,7 +202,9 @@ def test_an_order_is_blended_and_arranged_as_offline(
     assert late["results"][0]["index"] == 30
     assert 2 not in [one["index"] for one in late["results"]]
     mixed = server.rerank(query="a", documents=["p1", " "], scores=[1.0, 2.0], rules={"never": [{"brand": ["x"]}]})
-    assert [one["index"] for one in mixed.json()["results"]] == [0], "of a document that is none, nobody knows"
+    assert [one["index"] for one in mixed.json()["results"]] == [0], (
+        "nothing is said to be unknown of an invalid document"
+    )
     text = server.http.get("/metrics").text
     assert re.search(r'^reshelf_rules_total\{action="pinned"\} [1-9]', text, re.M)
     for changes, field in (

@@ -320,6 +320,17 @@ def test_a_running_server_reads_refreshed_signals(shop_with_signals: Shop, shop_
         refresh(RefreshConfig(shop.model, shop.folder / "data"))
 
 
+def test_a_refresh_by_older_tables_is_made_and_said(
+    shop_with_signals: Shop, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(shop_with_signals.model, tmp_path / "model")
+    described = tmp_path / "model" / FOLDER / "signals.json"
+    described.write_text(json.dumps(json.loads(described.read_text()) | {"until": "2099-01-01T00:00:00+00:00"}))
+    refresh(RefreshConfig(tmp_path / "model", shop_with_signals.folder / "data"))
+    said = capsys.readouterr().out
+    assert "Warning: the tables before counted events until 2099-01-01T00:00:00+00:00: these are older" in said
+
+
 def test_a_refresh_that_would_lose_a_signal_changes_nothing(shop_with_signals: Shop, tmp_path: Path) -> None:
     shop = shop_with_signals
     before = (shop.model / FOLDER / "signals.json").read_text()
