@@ -37,7 +37,7 @@ from reshelf.finetune.losses.ranknet import ranknet
 from reshelf.finetune.losses.teacher_bce import teacher_bce
 from reshelf.finetune.losses.weighted_sum import LossSum
 from reshelf.finetune.packed_trainer import packed_arguments
-from reshelf.finetune.resume import check_unchanged, fingerprint, write_begun
+from reshelf.finetune.resume import BEGUN, check_unchanged, fingerprint, write_begun
 from reshelf.finetune.trainer import ListTrainer, Teaching, Watched
 from reshelf.finetune.validation import Validation
 from reshelf.modeling.base_checks import check_budgets
@@ -191,7 +191,9 @@ def _prepare(
 
 
 def _check_unfinished(config: FinetuneConfig) -> None:
-    if (config.out / SPEC_FILE).exists() and not (config.out / CHECKPOINTS).exists() and not config.overwrite:
+    # Not the folder of checkpoints: transformers makes it before there is a run.
+    begun = (config.out / CHECKPOINTS / BEGUN).exists()
+    if (config.out / SPEC_FILE).exists() and not begun and not config.overwrite:
         raise InputError(
             f"{config.out} holds a finished reranker; give --overwrite to train over it, or choose another --out"
         )

@@ -219,4 +219,4 @@ def test_two_runs_do_not_train_in_one_folder(config: FinetuneConfig) -> None:
     config.out.mkdir()
     with locked_folder(config.out, "training"), pytest.raises(InputError, match="another training is writing there"):
         finetune(config)
-    assert list(config.out.iterdir()) == []
+    assert [path for path in config.out.rglob("*") if path.is_file()] == []
