@@ -28,6 +28,7 @@ NAMES = (
     "nights",
     "feature_dropout",
     "data_needed",
+    "quickstart",
     "against_past",
 )
 CLAIMS: dict[str, tuple[str, str]] = {

@@ -1,6 +1,6 @@
 """Claim: ten minutes take a shop from its tables to a served ranking, and a request with ids gets what offline gets.
 
-    make bench NAME=quickstart        # 25 minutes on two cores; needs the data sets of ../shared/data
+    make bench NAME=quickstart        # 15 minutes on two cores; needs the data sets of ../shared/data
 
 Two shops in CSV files. The English one is Best Buy's last 3,000 searches with the 50 products of each list: real
 queries and clicks, no scores, no counts from before. The Chinese one is simulated (`reshelf data simulate --language
