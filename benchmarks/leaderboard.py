@@ -28,6 +28,7 @@ NAMES = (
     "nights",
     "feature_dropout",
     "data_needed",
+    "feature_names",
     "quickstart",
     "against_past",
 )
@@ -70,6 +71,9 @@ CLAIMS: dict[str, tuple[str, str]] = {
     "shown_vs_past": ("10 million events and 4 million products shown to lists, times the build before", "≥ 1"),
     "shown_s": ("seconds of that", "≤ 120"),
     "shown_gib": ("peak memory of that, GiB", "≤ 8"),
+    "feature_names_ndcg": ("nDCG@10 with the names of numbers in the prefix, less beside each level", "≥ 0"),
+    "feature_names_step_seconds": ("a training step so, share of the other's", "< 1"),
+    "feature_names_tokens": ("tokens of a list so with a real base, share of the other's", "< 1"),
     "quickstart_minutes": (
         "minutes that `reshelf quickstart --minutes 10` takes to a served reply, the longer shop",
         "≤ 10",
