@@ -95,23 +95,31 @@ def atomic_folder(folder: Path, job: str) -> Iterator[Path]:
         raise InputError(f"cannot write {folder}: it is a file; choose another output folder")
     folder = folder.resolve()  # of a link, what it leads to
     partial, old = (folder.with_name(f".{folder.name}.{what}") for what in ("partial", "old"))
-    with locked_folder(partial, job):
-        empty_folder(partial)
+    with work_folder(partial, job):
         try:
             yield partial
             replace_folder(partial, folder, old)
         finally:
-            for path in (partial, old):
-                shutil.rmtree(path, ignore_errors=True)
+            shutil.rmtree(old, ignore_errors=True)
 
 
-def empty_folder(folder: Path) -> None:
-    """Remove what is in a folder, and not the folder."""
-    for path in folder.iterdir():
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
+@contextmanager
+def work_folder(folder: Path, job: str) -> Iterator[None]:
+    """A folder of one call of `job`: emptied of what a killed one left, removed at the end if it is still there.
+
+    Raises:
+        InputError: it cannot be written to, or another `job` works there.
+    """
+    with locked_folder(folder, job):
+        for path in folder.iterdir():
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+        try:
+            yield
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def replace_folder(partial: Path, target: Path, old: Path) -> None:

@@ -12,7 +12,6 @@ Training reads them; a reranker with `teacher` among its prompt's features also 
 from __future__ import annotations
 
 import os
-import shutil
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from reshelf.data.atomic import empty_folder, locked_folder
+from reshelf.data.atomic import work_folder
 from reshelf.data.dataset_folder import LIST_SCHEMA, SPLITS, RankingData, load_dataset_folder, write_records
 from reshelf.data.schema import RankingList
 from reshelf.errors import InputError
@@ -59,12 +58,8 @@ def teach(config: TeachConfig, console: Console | None = None) -> None:
     if not config.data.is_dir():
         raise InputError(f"{config.data} is not there; make the data set with `reshelf data`")
     partial = config.data / ".teach.partial"
-    with locked_folder(partial, "`reshelf teach`"):
-        empty_folder(partial)  # of what a killed call left
-        try:
-            _teach(config, partial, console)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
+    with work_folder(partial, "`reshelf teach`"):
+        _teach(config, partial, console)
 
 
 def _teach(config: TeachConfig, partial: Path, console: Console) -> None:

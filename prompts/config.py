@@ -13,6 +13,7 @@ from typing import Literal
 from reshelf.data.language import catalogue_language
 from reshelf.data.schema import Item
 from reshelf.errors import InputError
+from reshelf.ranges import AT_LEAST_1, Range, check_numbers
 
 WHOLE = ("title", "brand", "price", "price_level", "rating", "category", "attributes", "description")
 """Everything there is to say of an item, once. Cheap fields before long ones: an item that is too long loses tokens
@@ -84,16 +85,13 @@ class PromptConfig:
                 raise InputError(f"prompt.{name}: {unknown or 'empty'}; choose from {', '.join(FIELDS)}")
         if wrong := [name for name in self.context if not _NAME.fullmatch(name) or self.context.count(name) > 1]:
             raise InputError(f"prompt.context: {wrong[0]!r}; give each name once, in small letters, digits and _")
-        for name in (
+        tokens = (
             "history_tokens", "history_block", "event_tokens", "query_tokens", "context_tokens", "item_tokens",
             "list_tokens",
-        ):  # fmt: skip
-            if getattr(self, name) < 1:
-                raise InputError(f"prompt.{name} is {getattr(self, name)}; give a number of at least 1")
+        )  # fmt: skip
+        check_numbers(self, {**dict.fromkeys(tokens, AT_LEAST_1), "levels": Range(2)}, "prompt.")
         if not 0 <= self.memory_tokens <= _MOST_MEMORY:
             raise InputError(f"prompt.memory_tokens is {self.memory_tokens}; give 0 to {_MOST_MEMORY}")
-        if self.levels < 2:
-            raise InputError(f"prompt.levels is {self.levels}; give a number of at least 2")
         if self.event_tokens > self.history_tokens:
             raise InputError(
                 f"prompt.event_tokens is {self.event_tokens}, more than prompt.history_tokens ({self.history_tokens})"

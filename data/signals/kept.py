@@ -223,7 +223,7 @@ def _check_follows(source: Path, kept: Description, before: Path) -> None:
             raise InputError(f"{source}, field {name}: {new}, and the model learned from signals with {old}; {same}")
     products, known = (read_tables(folder, [_ITEMS])[_ITEMS] for folder in (before, source))
     assert isinstance(products, pa.Array)
-    stay = sum(pc.is_in(products, value_set=known).to_pylist())
+    stay = pc.sum(pc.is_in(products, value_set=known), min_count=0).as_py()
     if stay < _LEAST_SAME * len(products):
         raise InputError(
             f"{source} knows {stay} of the {len(products)} products that {before} knows: it is of another shop or "

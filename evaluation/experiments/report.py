@@ -24,6 +24,7 @@ from reshelf.evaluation.experiments.arms import compare_arms
 from reshelf.evaluation.experiments.outcomes import ExperimentLists, read_outcomes
 from reshelf.evaluation.experiments.preference import preference
 from reshelf.metrics.bootstrap import Interval
+from reshelf.ranges import POSITIVE, check_numbers
 from reshelf.translation import gettext_noop, translations
 
 _LISTS_WITH = {
@@ -62,8 +63,7 @@ class ExperimentReportConfig:
     """JSON file to write the report to."""
 
     def __post_init__(self) -> None:
-        if not 0 < self.effect < math.inf:
-            raise InputError(f"effect is {self.effect}; give a number above 0")
+        check_numbers(self, {"effect": POSITIVE})
 
 
 def report_experiment(config: ExperimentReportConfig) -> None:

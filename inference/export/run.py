@@ -11,7 +11,6 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import os
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ import numpy as np
 import yaml
 from rich.console import Console
 
-from reshelf.data.atomic import empty_folder, locked_folder
+from reshelf.data.atomic import work_folder
 from reshelf.data.dataset_folder import load_dataset_folder
 from reshelf.data.schema import Item, RankingList
 from reshelf.errors import ExportMismatchError, InputError
@@ -179,12 +178,8 @@ def _judge(config: ExportConfig, checks: Sequence[Check], texts: Sequence[TextLi
 def _finished(out: Path) -> Iterator[Path]:
     """A folder beside `out` that takes its name only if all goes well."""
     partial = out.with_name(f".{out.name}.partial")
-    with locked_folder(partial, "export"):
-        empty_folder(partial)  # of what a killed export left
-        try:
-            yield partial
-            if out.is_dir():
-                out.rmdir()
-            os.replace(partial, out)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
+    with work_folder(partial, "export"):
+        yield partial
+        if out.is_dir():
+            out.rmdir()
+        os.replace(partial, out)

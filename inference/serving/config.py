@@ -43,9 +43,7 @@ class LimitsConfig:
     """Lists that wait for the engine; where as many wait, the reply is first-stage order."""
 
     def __post_init__(self) -> None:
-        for name, value in vars(self).items():
-            if not 1 <= value < float("inf"):
-                raise InputError(f"limits.{name} is {value}; give a number of at least 1")
+        check_numbers(self, dict.fromkeys(vars(self), AT_LEAST_1), "limits.")
         for name in ("candidates", "history"):
             if getattr(self, name) > MOST:
                 raise InputError(f"limits.{name} is {getattr(self, name)}; no request holds more than {MOST}")
