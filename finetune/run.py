@@ -10,7 +10,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -89,53 +89,60 @@ def finetune(
         DivergedError: loss, gradients or scores became NaN or infinite; checkpoints before that are kept.
     """
     arguments = _arguments(config)
-    config, data, tokenizer, levels, validation, trainer = together(lambda: _prepare(config, arguments))
+    run = together(lambda: _prepare(config, arguments))
+    if watch is not None:
+        run.trainer.add_callback(Watched(watch, config.metric))
+    for callback in callbacks:
+        run.trainer.add_callback(callback)
     with ExitStack() as alone:
         if_main = locked_folder(config.out, "training") if arguments.process_index == 0 else nullcontext()
         together(lambda: alone.enter_context(if_main))
         together(partial(_check_unfinished, config))  # who held it may have ended since
-        return _train(config, data, tokenizer, levels, validation, trainer, watch, callbacks)
+        return _train(run)
 
 
-def _train(
-    config: FinetuneConfig,
-    data: RankingData,
-    tokenizer: PreTrainedTokenizerBase,
-    levels: FeatureLevels,
-    validation: Validation,
-    trainer: ListTrainer,
-    watch: Callable[[int, float], None] | None,
-    callbacks: Sequence[TrainerCallback],
-) -> float:
+@dataclass(frozen=True)
+class _Prepared:
+    """A run before its first step."""
+
+    config: FinetuneConfig
+    """In the catalogue's language."""
+    data: RankingData
+    tokenizer: PreTrainedTokenizerBase
+    levels: FeatureLevels
+    validation: Validation
+    trainer: ListTrainer
+
+
+def _train(run: _Prepared) -> float:
     """From the first step to the folder; `finetune` says more."""
+    config, trainer = run.config, run.trainer
     arguments = trainer.args
     main = arguments.process_index == 0
     if main:
         with atomic(config.out / CONFIG) as partial:
             partial.write_text(config_text(config), encoding="utf-8")
         write_begun(config.out / CHECKPOINTS, fingerprint(config, arguments.world_size))
-    if watch is not None:
-        trainer.add_callback(Watched(watch, config.metric))
-    for callback in callbacks:
-        trainer.add_callback(callback)
     trainer.train_or_resume()
     scores = trainer.validation_scores()
-    calibration, lift = _calibration(config, validation, scores), validation.lift(scores)
+    calibration, lift = _calibration(config, run.validation, scores), run.validation.lift(scores)
     model = trainer.accelerator.unwrap_model(trainer.model)
     gather_adapter(model)
     if main:
-        spec = RerankerSpec(config.model, config.prompt, levels, config.candidates, calibration=calibration, lift=lift)
+        spec = RerankerSpec(
+            config.model, config.prompt, run.levels, config.candidates, calibration=calibration, lift=lift
+        )
         computed = copy_signals(config.data / FOLDER, config.out / FOLDER, config.prompt.features)
-        save_reranker(config.out, model, tokenizer, spec)
+        save_reranker(config.out, model, run.tokenizer, spec)
         write_curve(config.out, trainer.state.log_history, config.metric)
-        write_card(config.out, config, data, trainer.state, arguments.world_size, calibration, lift)
+        write_card(config.out, config, run.data, trainer.state, arguments.world_size, calibration, lift)
         shutil.rmtree(config.out / CHECKPOINTS)
         kept = f"{METRIC_NAMES[config.metric]} {trainer.state.best_metric:.4f}"
         print(f"{config.out}: kept the checkpoint of step {trainer.state.best_global_step}, valid {kept}")
         if sent := [name for name in config.prompt.features if name not in computed]:
             print(
                 f"{config.out}: {config.data} does not keep what {', '.join(sent)} is computed from; requests that do "
-                f"not send it {'are ranked without it' if levels.missing else 'stay in first-stage order'}"
+                f"not send it {'are ranked without it' if run.levels.missing else 'stay in first-stage order'}"
             )
         if lift is not None:
             print(lift.sentence(config.prompt.language))
@@ -143,9 +150,7 @@ def _train(
     return trainer.state.best_metric or 0.0
 
 
-def _prepare(
-    config: FinetuneConfig, arguments: TrainingArguments
-) -> tuple[FinetuneConfig, RankingData, PreTrainedTokenizerBase, FeatureLevels, Validation, ListTrainer]:
+def _prepare(config: FinetuneConfig, arguments: TrainingArguments) -> _Prepared:
     """Everything that can find bad input, and the config in the catalogue's language; writes nothing."""
     check_base_exists(config.model.base, config.model.revision)
     check_writable(config.out)
@@ -187,7 +192,7 @@ def _prepare(
         config.patience,
         _teaching(config.distil),
     )
-    return config, data, tokenizer, levels, validation, trainer
+    return _Prepared(config, data, tokenizer, levels, validation, trainer)
 
 
 def _check_unfinished(config: FinetuneConfig) -> None:
