@@ -72,6 +72,12 @@ class Description:
         """What can be computed: names of signals, and `first_stage` where its scores are a sum of signals."""
         return (*self.names, *((FIRST_STAGE,) if self.first_stage else ()))
 
+    @property
+    def until_time(self) -> datetime | None:
+        """Time of the last event that is counted, in UTC; None where nothing says."""
+        said = self.until or self.made
+        return datetime.fromisoformat(said).astimezone(UTC) if said else None
+
 
 class KeptSignals:
     """Signals that were kept, for later lists.
@@ -104,8 +110,8 @@ class KeptSignals:
     @cached_property
     def until(self) -> int:
         """Time of the last event that the tables count, microseconds since 1970 UTC."""
-        said = self.description.until or self.description.made
-        return (datetime.fromisoformat(said) - _EPOCH) // _MICROSECOND if said else NEVER
+        end = self.description.until_time
+        return NEVER if end is None else (end - _EPOCH) // _MICROSECOND
 
     def compute(
         self, ranking: RankingList, names: Iterable[str], live: LiveEvents | None = None
@@ -285,9 +291,8 @@ def counted_until(folder: Path) -> str:
     """
     if not folder.is_dir():
         return ""
-    about = _read_description(folder)
-    said = about.until or about.made
-    return datetime.fromisoformat(said).astimezone(UTC).isoformat(timespec="seconds") if said else ""
+    until = _read_description(folder).until_time
+    return "" if until is None else until.isoformat(timespec="seconds")
 
 
 def _tables_of(names: Sequence[str]) -> list[str]:
@@ -309,6 +314,7 @@ def _read_description(folder: Path) -> Description:
         if raw.pop("format") != FORMAT:
             raise InputError(f"{path}, field format: this version of reshelf reads format {FORMAT}")
         about = TypeAdapter(Description).validate_python(raw)
+        _ = about.until_time
     except ValidationError as error:
         raise InputError(f"{path}, {problem_of(error)}") from error
     except (OSError, ValueError, KeyError, AttributeError) as error:

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from operator import not_
 from typing import Annotated, Any
 
@@ -313,6 +314,8 @@ class ReadyReply(BaseModel):
     model: str
     warning: Annotated[str | None, Field(exclude_if=not_)] = None
     """What finetuning found where this model does not beat first-stage order, and what to do."""
+    signals_until: Annotated[datetime | None, Field(exclude_if=not_)] = None
+    """Time of the last event that the model's signals count, where it reads signals."""
     draining: Annotated[bool, Field(exclude_if=not_)] = False
     """The server is about to end, and takes no new work soon."""
     tenants: Annotated[str, Field(exclude_if=not_)] = ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -26,6 +27,7 @@ from reshelf.data.signals.kept import (
     Description,
     KeptSignals,
     copy_signals,
+    counted_until,
     open_signals,
 )
 from reshelf.data.signals.live import Interaction, LiveEvents
@@ -303,12 +305,26 @@ def test_newer_tables_hold_what_was_counted_until_they_were_made() -> None:
         assert kept.until == 10**6 * int(end.timestamp()) + 456
 
 
+def check_date(server: Server, data: Path) -> None:
+    """`/ready` and `/metrics` say when the last event was that a data set's signals count."""
+    said = datetime.fromisoformat(server.http.get("/ready").json()["signals_until"])
+    assert said.isoformat(timespec="seconds") == counted_until(data / FOLDER)
+    (age,) = re.findall(r"^reshelf_signals_age_seconds (\S+)$", server.http.get("/metrics").text, re.MULTILINE)
+    assert float(age) == pytest.approx((datetime.now(UTC) - said).total_seconds(), abs=10)
+
+
+def test_without_signals_there_is_no_date_of_them(server: Server) -> None:
+    assert "signals_until" not in server.http.get("/ready").json()
+    assert "reshelf_signals_age" not in server.http.get("/metrics").text
+
+
 def test_a_running_server_reads_refreshed_signals(shop_with_signals: Shop, shop_server: Server, tmp_path: Path) -> None:
     shop = shop_with_signals
     tables(tmp_path, shoppers=60)
     newer = Shop(tmp_path, import_tables(tmp_path, tmp_path / "data"), shop.model)
     asked = [ids_only(one) for one in newer.lists]
     before = [sorted(one["score"] for one in shop_server.rerank(**one).json()["results"]) for one in asked]
+    check_date(shop_server, shop.folder / "data")
     refresh(RefreshConfig(shop.model, tmp_path / "data"))
     try:
         until(lambda: any(line["message"] == "signals refreshed" for line in shop_server.lines()), 20)
@@ -316,6 +332,7 @@ def test_a_running_server_reads_refreshed_signals(shop_with_signals: Shop, shop_
         for found, wanted in zip(after, newer.scores(), strict=True):
             assert found == pytest.approx(sorted(wanted.tolist()), abs=1e-4)
         assert any(one != pytest.approx(other, abs=1e-3) for one, other in zip(before, after, strict=True))
+        check_date(shop_server, tmp_path / "data")
     finally:
         refresh(RefreshConfig(shop.model, shop.folder / "data"))
 
