@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -346,6 +347,57 @@ def test_a_refresh_by_older_tables_is_made_and_said(
     refresh(RefreshConfig(tmp_path / "model", shop_with_signals.folder / "data"))
     said = capsys.readouterr().out
     assert "Warning: the tables before counted events until 2099-01-01T00:00:00+00:00: these are older" in said
+
+
+BROKEN_LOGS: dict[str, Callable[[int, dict[str, Any]], dict[str, Any] | None]] = {
+    "clicks of a year to come": lambda n, row: row | {"time": row["time"] + (n % 2 and n % 24 > 7) * 9000 * DAY},
+    "an export that broke off": lambda n, row: row if n < 60 else None,
+    "a night's log alone": lambda n, row: row if n >= 260 else None,
+    "clicks by a new name": lambda n, row: row | {"kind": "tap" if n % 2 and n % 24 > 7 else row["kind"]},
+}
+
+
+@pytest.mark.parametrize("what", BROKEN_LOGS)
+def test_a_refresh_by_less_than_half_of_the_log_changes_nothing(
+    shop_with_signals: Shop, tmp_path: Path, what: str
+) -> None:
+    change_events(tmp_path, BROKEN_LOGS[what])
+    import_tables(tmp_path, tmp_path / "data")
+    before = (shop_with_signals.model / FOLDER / "signals.json").read_text()
+    said = r"signals counts \d+ events for \w+, and .*model/signals counts \d+: .*data/report.json says why"
+    with pytest.raises(InputError, match=said):
+        refresh(RefreshConfig(shop_with_signals.model, tmp_path / "data"))
+    assert (shop_with_signals.model / FOLDER / "signals.json").read_text() == before
+
+
+@pytest.mark.parametrize("kind", ["x", None])
+def test_a_log_of_which_no_kind_is_known_is_no_import(tmp_path: Path, kind: str | None) -> None:
+    change_events(tmp_path, lambda n, row: row | {"kind": kind})
+    with pytest.raises(InputError, match="none of 320 events is usable"):
+        import_tables(tmp_path, tmp_path / "data")
+
+
+@pytest.mark.parametrize(("hours", "warned"), [(9, True), (-1, False)])
+def test_a_refresh_by_a_log_that_is_ahead_of_the_clock_says_so(
+    shop_with_signals: Shop, tmp_path: Path, hours: int, warned: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As local times read as UTC are, east of Greenwich."""
+    last, end = (20_000 + 39 + 15) * DAY + 60, int(time.time()) + hours * 3600
+    change_events(tmp_path, lambda n, row: row | {"time": end - (last - row["time"]) // 100})
+    by_user = MAPPING | {"split": {"by": "user", "valid": 0.1, "test": 0.1}}
+    (tmp_path / "shop.yaml").write_text(yaml.safe_dump(by_user))
+    import_tables(tmp_path, tmp_path / "data")
+    shutil.copytree(shop_with_signals.model, tmp_path / "model")
+    refresh(RefreshConfig(tmp_path / "model", tmp_path / "data"))
+    assert ("is yet to come" in capsys.readouterr().out) is warned
+
+
+def change_events(root: Path, change: Callable[[int, dict[str, Any]], dict[str, Any] | None]) -> None:
+    """The tables of `shop_with_signals`, with every event changed, or left out for None."""
+    tables(root, shoppers=40)
+    path = root / "events.jsonl"
+    rows = [change(n, json.loads(line)) for n, line in enumerate(path.read_text().splitlines())]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows if row is not None))
 
 
 def test_a_refresh_that_would_lose_a_signal_changes_nothing(shop_with_signals: Shop, tmp_path: Path) -> None:
