@@ -16,8 +16,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSche
 from reshelf.data.schema import Event, Finite, Id, Item, Time
 from reshelf.inference.explanation import Explanation
 from reshelf.inference.rules import Rules
+from reshelf.ranges import LIST_LENGTH
 
-MOST = 10_000
+MOST = int(LIST_LENGTH.high)
 """Entries of any list of a request, whatever a server's own limits are."""
 MOST_FIELDS = 200
 """Entries of an object of a request, and of lists and objects in it (a category's path, attributes)."""
