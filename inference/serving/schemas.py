@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
-from reshelf.data.schema import Event, Finite, Id, Item, Time
+from reshelf.data.schema import Event, Finite, Id, Item, Time, Whole
 from reshelf.inference.explanation import Explanation
 from reshelf.inference.rules import Rules
 from reshelf.ranges import LIST_LENGTH
@@ -67,7 +67,18 @@ _OBJECT = {
     | {"price": {"type": "number", "minimum": 0}, "category": {"type": "array", "items": {"type": "string"}}},
     "anyOf": [{"required": [name]} for name in ("title", "text", "id", "item_id")],
 }
-Document = Annotated[str | dict[str, Any], WithJsonSchema({"anyOf": [_TEXT, _OBJECT]})]
+
+
+def _text_or_object(value: Any) -> Any:
+    """Before pydantic, which would say it of the text alone."""
+    if not isinstance(value, str | dict):
+        raise ValueError("is neither a text nor an object")
+    return value
+
+
+Document = Annotated[
+    str | dict[str, Any], BeforeValidator(_text_or_object), WithJsonSchema({"anyOf": [_TEXT, _OBJECT]})
+]
 """A text; the id of an item of the catalogue; or an object with an item's fields. `serving.documents` reads them."""
 
 
@@ -88,7 +99,7 @@ class RerankRequest(Sent):
     """In first-stage order, best first: texts; ids of the catalogue's items; or objects with an item's fields."""
     rank_fields: Annotated[list[str], Field(max_length=MOST_FIELDS, fail_fast=True)] | None = None
     """Which fields of objects are read, as `title` and `text`; all where not given."""
-    top_n: Annotated[int, Field(ge=1)] | None = None
+    top_n: Annotated[Whole, Field(ge=1)] | None = None
     """Return only so many, best first."""
     return_documents: bool = False
     """Return the documents too."""
