@@ -183,12 +183,18 @@ def check_writable(folder: Path) -> None:
 
 @contextmanager
 def locked_folder(folder: Path, job: str) -> Iterator[None]:
-    """Make a folder, and keep every other `job` out of it meanwhile.
+    """Make a folder, and keep every other `job` out of it meanwhile; one that is still empty at the end goes again.
 
     Raises:
         InputError: it cannot be written to, or another one works there.
     """
     check_writable(folder)
+    with no_empty_folder(folder):
+        yield from _locked(folder, job)
+
+
+def _locked(folder: Path, job: str) -> Iterator[None]:
+    """`locked_folder` for a folder that can be written to."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -202,3 +208,15 @@ def locked_folder(folder: Path, job: str) -> Iterator[None]:
         yield
     finally:
         os.close(lock)
+
+
+@contextmanager
+def no_empty_folder(folder: Path) -> Iterator[None]:
+    """Remove a folder, and those above it, that were not there before and are empty after."""
+    missing = [one for one in (folder, *folder.parents) if not one.exists()]
+    try:
+        yield
+    finally:
+        for one in missing:
+            with suppress(OSError):
+                one.rmdir()

@@ -77,7 +77,11 @@ LIST_SCHEMA = pa.schema(
 )
 
 
-_MESSAGES = {"missing": "is missing", "extra_forbidden": "there is no such field; correct its name or leave it out"}
+_MESSAGES = {
+    "missing": "is missing",
+    "extra_forbidden": "there is no such field; correct its name or leave it out",
+    "finite_number": "value is NaN or infinite",
+}
 
 
 @dataclass

@@ -45,9 +45,10 @@ def _utc(value: datetime) -> datetime:
         raise ValueError("time is before the year 1 or after 9999 in UTC") from error
 
 
-def _finite(value: float) -> float:
-    if not math.isfinite(value):
-        raise ValueError("value is NaN or infinite")
+def _no_truth_value(value: Any) -> Any:
+    """Python's True is 1, and pydantic takes it for that."""
+    if isinstance(value, bool):
+        raise ValueError("true and false are no numbers")
     return value
 
 
@@ -57,7 +58,8 @@ def _nan_for_none(values: tuple[float | None, ...]) -> tuple[float, ...]:
 
 Id = Annotated[str, Field(min_length=1)]
 Time = Annotated[datetime, BeforeValidator(_separated), AfterValidator(_utc)]
-Finite = Annotated[float, AfterValidator(_finite)]
+Whole = Annotated[int, BeforeValidator(_no_truth_value)]
+Finite = Annotated[float, BeforeValidator(_no_truth_value), Field(allow_inf_nan=False)]
 if TYPE_CHECKING:
     Numbers = tuple[float, ...]
 else:
@@ -88,11 +90,11 @@ class Item(Record):
     price: Annotated[Finite, Field(ge=0)] | None = None
     currency: str | None = None
     """ISO 4217 code, e.g. EUR."""
-    price_level: Annotated[int, Field(ge=1, le=5)] | None = None
+    price_level: Annotated[Whole, Field(ge=1, le=5)] | None = None
     """Fifth of its leaf category the price falls in: 1 cheapest … 5 dearest (`data.price_levels.with_price_levels`)."""
     rating: Annotated[Finite, Field(ge=0, le=5)] | None = None
     """Mean rating in stars."""
-    rating_count: Annotated[int, Field(ge=0)] | None = None
+    rating_count: Annotated[Whole, Field(ge=0)] | None = None
     attributes: dict[str, str] = {}
     description: str | None = None
     image: str | None = None

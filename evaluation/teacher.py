@@ -12,6 +12,7 @@ Training reads them; a reranker with `teacher` among its prompt's features also 
 from __future__ import annotations
 
 import os
+import shutil
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from reshelf.data.atomic import work_folder
+from reshelf.data.atomic import atomic_folder
 from reshelf.data.dataset_folder import LIST_SCHEMA, SPLITS, RankingData, load_dataset_folder, write_records
 from reshelf.data.schema import RankingList
 from reshelf.errors import InputError
@@ -57,13 +58,12 @@ def teach(config: TeachConfig, console: Console | None = None) -> None:
     console = console or Console()
     if not config.data.is_dir():
         raise InputError(f"{config.data} is not there; make the data set with `reshelf data`")
-    partial = config.data / ".teach.partial"
-    with work_folder(partial, "`reshelf teach`"):
-        _teach(config, partial, console)
+    with atomic_folder(config.data, "`reshelf teach`") as folder:  # a killed call leaves all splits as they were
+        _teach(config, folder, console)
 
 
-def _teach(config: TeachConfig, partial: Path, console: Console) -> None:
-    """Writes to `partial` first: a call that is killed leaves the lists as they were."""
+def _teach(config: TeachConfig, folder: Path, console: Console) -> None:
+    """Write the data set into another folder, its lists with the teacher's scores."""
     there = [split for split in SPLITS if (config.data / f"{split}.parquet").exists()]
     data = load_dataset_folder(config.data, there)
     for split in ("train", "valid"):
@@ -72,11 +72,18 @@ def _teach(config: TeachConfig, partial: Path, console: Console) -> None:
     scores = teacher_scores(data, config.folds, config.seed, console)
     for split, lists in data.lists.items():
         data.lists[split] = [with_teacher(one, values) for one, values in zip(lists, scores[split], strict=True)]
+    shutil.copytree(config.data, folder, symlinks=True, copy_function=_link, dirs_exist_ok=True)
     for split, lists in data.lists.items():
-        write_records(partial / f"{split}.parquet", lists, LIST_SCHEMA)
-    for split in data.lists:
-        os.replace(partial / f"{split}.parquet", config.data / f"{split}.parquet")
+        write_records(folder / f"{split}.parquet", lists, LIST_SCHEMA)
     console.print(f"{config.data}: the feature {TEACHER!r} is in {sum(map(len, scores.values())):,} lists")
+
+
+def _link(source: str, target: str) -> None:
+    """The same file under another name, or a copy where the file system has no hard links."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
 
 
 def teacher_scores(data: RankingData, folds: int, seed: int, console: Console) -> dict[str, list[np.ndarray]]:

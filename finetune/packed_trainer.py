@@ -11,6 +11,7 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from transformers.utils.logging import disable_progress_bar
 
+from reshelf.data.atomic import no_empty_folder
 from reshelf.finetune.health import check_step
 from reshelf.modeling.loading import pick_device
 
@@ -47,7 +48,9 @@ class PackedTrainer(Trainer):
 
     def __init__(self, **arguments: Any) -> None:
         disable_progress_bar()  # of shards written
-        super().__init__(**arguments)
+        # Trainer makes the folder of checkpoints, and this run may be refused yet.
+        with no_empty_folder(Path(str(arguments["args"].output_dir))):
+            super().__init__(**arguments)
         self.remove_callback(ProgressCallback)
         self.remove_callback(PrinterCallback)
         self.add_callback(_Complete())

@@ -45,7 +45,7 @@ def fingerprint(config: FinetuneConfig, processes: int) -> dict[str, str]:
 
 def check_unchanged(checkpoints: Path, now: dict[str, str]) -> None:
     """Raise InputError where the folder holds checkpoints of a run that was begun with something else; says what."""
-    if not checkpoints.is_dir():
+    if not (checkpoints / BEGUN).exists() and not any(checkpoints.glob("checkpoint-*")):
         return
     try:
         was = json.loads((checkpoints / BEGUN).read_text(encoding="utf-8"))

@@ -69,7 +69,13 @@ def tune(config: TuneConfig, console: Console | None = None) -> None:
     check(config, run)
     optuna.logging.set_verbosity(optuna.logging.CRITICAL)  # a trial that fails is said once, by us
     with locked_folder(config.out, "search"):
-        _search(_study(config, run), config, run, console)
+        is_new = not (config.out / STUDY).exists()
+        try:
+            _search(_study(config, run), config, run, console)
+        except InputError:  # of the first trial, before its first step
+            if is_new and not any(config.out.glob("trial-*")):
+                (config.out / STUDY).unlink(missing_ok=True)
+            raise
 
 
 def _study(config: TuneConfig, run: FinetuneConfig) -> Any:

@@ -7,12 +7,16 @@ reshelf signals refresh runs/shop/model --data runs/shop/tonight
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from reshelf.data.atomic import check_writable
 from reshelf.data.signals.kept import FOLDER, copy_signals, counted_until
 from reshelf.errors import InputError
 from reshelf.modeling.spec import read_spec
+
+_CLOCKS = timedelta(minutes=5)
+"""That two machines' clocks may differ by."""
 
 
 @dataclass
@@ -46,4 +50,9 @@ def refresh(config: RefreshConfig) -> None:
         print(
             f"Warning: the tables before counted events until {before}: these are older, or of an incomplete log; "
             "import the whole log and refresh again, unless you meant to go back"
+        )
+    if until and datetime.fromisoformat(until) > datetime.now(UTC) + _CLOCKS:
+        print(
+            f"Warning: {until} is yet to come, and a server adds no event to these tables until then; set `timezone` "
+            "of the events in the mapping if their times are local"
         )

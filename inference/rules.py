@@ -15,7 +15,7 @@ They come after scoring, never into the model. What they leave alone stays in th
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -24,7 +24,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from reshelf.data.dataset_folder import problem_of
-from reshelf.data.schema import Finite, Id, Item
+from reshelf.data.schema import Finite, Id, Item, Whole
 from reshelf.errors import InputError
 from reshelf.metrics.ordering import best_first
 
@@ -62,8 +62,9 @@ class Pin(_Model):
     """A product that stands at one place, whatever its score."""
 
     item_id: Id
-    place: Annotated[int, Field(ge=1)]
-    """1 is first; the last where the list is shorter."""
+    place: Annotated[Whole, Field(ge=1)]
+    """1 is first; the last where the list is shorter. Of two pins of one place whose products are both in a list, the
+    first holds."""
 
 
 class Boost(_Model):
@@ -79,8 +80,8 @@ class Limit(_Model):
 
     per: Annotated[str, Field(min_length=1)]
     """brand, category (its leaf), or attributes.NAME; products without one are not alike."""
-    at_most: Annotated[int, Field(ge=1)]
-    first: Annotated[int, Field(ge=1, le=_MOST_PLACES)] = 10
+    at_most: Annotated[Whole, Field(ge=1)]
+    first: Annotated[Whole, Field(ge=1, le=_MOST_PLACES)] = 10
     """Places from the top."""
 
     _check = field_validator("per")(_known)
@@ -200,8 +201,7 @@ class Rules(_Model):
                 note = f"{'boosted' if boost.by > 0 else 'buried'} by {abs(boost.by):g}"
                 notes.setdefault(kept[at], []).append(note)
         counts["boosted"] = len(notes)
-        places = {pin.item_id: pin.place - 1 for pin in reversed(self.pins)}
-        pinned = {places[items[k].item_id]: k for k in kept if items[k].item_id in places}
+        pinned = self._pinned({items[k].item_id: k for k in kept})
         for place, k in pinned.items():
             notes.setdefault(k, []).append(f"pinned to place {place + 1}")
         counts["pinned"] = len(pinned)
@@ -209,6 +209,19 @@ class Rules(_Model):
         waiting = [k for k in map(int, order) if k in left]
         placed = self._fill(waiting, pinned, items, notes, counts)
         return Arranged(np.array(placed, dtype=np.int64), notes, {name: n for name, n in counts.items() if n})
+
+    def _pinned(self, places: Mapping[str, int]) -> dict[int, int]:
+        """Places from 0, and who is pinned there: of two pins of one place or one product, the first holds.
+
+        Args:
+            places: of the candidates that are left, by id.
+        """
+        pinned: dict[int, int] = {}
+        for pin in self.pins:
+            k = places.get(pin.item_id)
+            if k is not None and pin.place - 1 not in pinned and k not in pinned.values():
+                pinned[pin.place - 1] = k
+        return pinned
 
     def arrange_first_stage(self, items: Sequence[Item]) -> Arranged:
         """The order of a list that has no scores: a boost counts as if first-stage places were worth 1, 1/2, 1/3, …"""

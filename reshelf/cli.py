@@ -10,9 +10,13 @@ Only the chosen command's module is imported, so `reshelf --help` needs neither 
 from __future__ import annotations
 
 import importlib
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from threading import current_thread, main_thread
+from types import FrameType
 from typing import Any
 
 from reshelf import __version__
@@ -166,22 +170,50 @@ def main(argv: Sequence[str] | None = None) -> int:
     Failures that are nobody's input propagate with their traceback, unless the disk is full.
     """
     words = list(sys.argv[1:] if argv is None else argv)
+    with _heeding_interrupts() as pressed:
+        try:
+            return _dispatch(words)
+        except BaseException as error:
+            if pressed or isinstance(error, KeyboardInterrupt):
+                print("reshelf: interrupted; give the same command again to finish", file=sys.stderr)
+                return 130
+            if (code := _said(error)) is None:
+                raise
+            return code
+
+
+@contextmanager
+def _heeding_interrupts() -> Iterator[list[int]]:
+    """A list that is not empty any more once Ctrl-C was pressed; DuckDB, for one, makes of it an error of its own."""
+    pressed: list[int] = []
+
+    def press(number: int, frame: FrameType | None) -> None:
+        pressed.append(number)
+        signal.default_int_handler(number, frame)
+
+    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler or current_thread() is not main_thread():
+        yield pressed
+        return
+    signal.signal(signal.SIGINT, press)
     try:
-        return _dispatch(words)
-    except InputError as error:
+        yield pressed
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _said(error: BaseException) -> int | None:
+    """Print a failure that a sentence says all of; returns the exit code, None for another."""
+    if isinstance(error, InputError):
         print(f"reshelf: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
-    except (DivergedError, ExportMismatchError) as error:
+    if isinstance(error, DivergedError | ExportMismatchError):
         print(f"reshelf: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        return 130
-    except Exception as error:
-        if not is_full_disk(error):
-            raise
+    if isinstance(error, Exception) and is_full_disk(error):
         where = getattr(error, "filename", None)
         print(f"reshelf: {f'{where}: ' if where else ''}the disk is full; make room, and repeat it", file=sys.stderr)
         return 1
+    return None
 
 
 def _dispatch(words: list[str]) -> int:

@@ -94,7 +94,12 @@ def quickstart(config: QuickstartConfig, console: Console | None = None) -> None
     console = console or Console()
     mapping = load_mapping(config.mapping)
     with locked_folder(config.out, "quickstart"):
-        _quickstart(config, mapping, console)
+        try:
+            _quickstart(config, mapping, console)
+        except InputError:
+            if [path.name for path in config.out.iterdir()] == [PLAN]:  # the import was refused
+                (config.out / PLAN).unlink()
+            raise
 
 
 def _quickstart(config: QuickstartConfig, mapping: Mapping, console: Console) -> None:

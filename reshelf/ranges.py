@@ -40,6 +40,8 @@ FINITE = Range(-math.inf)
 AT_LEAST_0, AT_LEAST_1, POSITIVE, SHARE = Range(0), Range(1), Range(0, above=True), Range(0, 1)
 SEED = Range(0, 2**32 - 1)
 """What every library takes that draws at random."""
+LIST_LENGTH = Range(1, 10_000)
+"""Products of a list, or events of a history, that anything is asked to score at once."""
 
 
 def check_numbers(config: Any, ranges: Mapping[str, Range], inside: str = "") -> None:

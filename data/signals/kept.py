@@ -32,7 +32,8 @@ from reshelf.data.schema import RankingList
 from reshelf.data.signals import FOLLOWING, READS, Ask, Signals
 from reshelf.data.signals.event_log import NEVER
 from reshelf.data.signals.live import LiveEvents, Since
-from reshelf.data.signals.tables import Tables, read_tables, write_tables
+from reshelf.data.signals.query_clicks import QUERY_CLICKS
+from reshelf.data.signals.tables import Groups, Tables, read_tables, write_tables
 from reshelf.errors import InputError
 
 FOLDER = "signals"
@@ -43,6 +44,10 @@ FORMAT = 1
 _EPOCH, _MICROSECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
 _LEAST_SAME = 0.1
 """Share of the products that newer tables must still know; catalogues change, and two shops share next to none."""
+_LEAST_COUNTED = 0.5
+"""Share of the events that newer tables must count: a log grows, and one that is kept for some months stays as long."""
+_COUNTS = {"counts": "popularity", "times": "recent", "takers": "cobought", "click_times": QUERY_CLICKS[0]}
+"""Tables whose size is that of the log, and a signal that each is for."""
 _ITEMS = "items"
 """The table of item ids, in catalogue order."""
 
@@ -71,6 +76,12 @@ class Description:
     def computed(self) -> tuple[str, ...]:
         """What can be computed: names of signals, and `first_stage` where its scores are a sum of signals."""
         return (*self.names, *((FIRST_STAGE,) if self.first_stage else ()))
+
+    @property
+    def until_time(self) -> datetime | None:
+        """Time of the last event that is counted, in UTC; None where nothing says."""
+        said = self.until or self.made
+        return datetime.fromisoformat(said).astimezone(UTC) if said else None
 
 
 class KeptSignals:
@@ -104,8 +115,8 @@ class KeptSignals:
     @cached_property
     def until(self) -> int:
         """Time of the last event that the tables count, microseconds since 1970 UTC."""
-        said = self.description.until or self.description.made
-        return (datetime.fromisoformat(said) - _EPOCH) // _MICROSECOND if said else NEVER
+        end = self.description.until_time
+        return NEVER if end is None else (end - _EPOCH) // _MICROSECOND
 
     def compute(
         self, ranking: RankingList, names: Iterable[str], live: LiveEvents | None = None
@@ -185,7 +196,7 @@ def copy_signals(source: Path, target: Path, names: Iterable[str], at_least: Pat
 
     Raises:
         InputError: `source` cannot be read or is not what its description was written for, or lacks one of `at_least`,
-            counts otherwise, or is of other products.
+            counts otherwise, is of other products, or of less than half of the events.
     """
     about = _read_description(source) if source.is_dir() else Description([], 0, 0.0, 0.0)
     wanted = set(names)
@@ -208,7 +219,8 @@ def copy_signals(source: Path, target: Path, names: Iterable[str], at_least: Pat
 
 
 def _check_follows(source: Path, kept: Description, before: Path) -> None:
-    """What a model was trained on must go on meaning the same: the same signals, counted alike, of the same products.
+    """What a model was trained on must go on meaning the same: the same signals, counted alike, of the same products,
+    over a log that did not shrink to less than half.
 
     Raises:
         InputError: they do not.
@@ -229,6 +241,25 @@ def _check_follows(source: Path, kept: Description, before: Path) -> None:
             f"{source} knows {stay} of the {len(products)} products that {before} knows: it is of another shop or "
             "catalogue; give the data set of this one, or finetune again"
         )
+    counted = _counted(source, kept)
+    for signal, old_size in _counted(before, was).items():
+        if (size := counted.get(signal, 0)) < _LEAST_COUNTED * old_size:
+            raise InputError(
+                f"{source} counts {size} events for {signal}, and {before} counts {old_size}: the log broke off, or "
+                f"most of it was dropped ({source.parent / 'report.json'} says why); import the whole log, or "
+                "finetune again if it is meant to be shorter"
+            )
+
+
+def _counted(folder: Path, about: Description) -> dict[str, int]:
+    """How many events tables count, by a signal that is computed from them; some count a shopper once an item."""
+    stored = _tables_of([*about.names, *about.first_stage])
+    tables = read_tables(folder, [table for table in stored if table in _COUNTS])
+    sizes = {}
+    for name, table in tables.items():
+        column = table.values if isinstance(table, Groups) else table
+        sizes[_COUNTS[name]] = int(column.sum()) if name == "counts" else len(column)
+    return sizes
 
 
 def _copy_tables(source: Path, folder: Path, kept: Description) -> None:
@@ -285,9 +316,8 @@ def counted_until(folder: Path) -> str:
     """
     if not folder.is_dir():
         return ""
-    about = _read_description(folder)
-    said = about.until or about.made
-    return datetime.fromisoformat(said).astimezone(UTC).isoformat(timespec="seconds") if said else ""
+    until = _read_description(folder).until_time
+    return "" if until is None else until.isoformat(timespec="seconds")
 
 
 def _tables_of(names: Sequence[str]) -> list[str]:
@@ -309,6 +339,7 @@ def _read_description(folder: Path) -> Description:
         if raw.pop("format") != FORMAT:
             raise InputError(f"{path}, field format: this version of reshelf reads format {FORMAT}")
         about = TypeAdapter(Description).validate_python(raw)
+        _ = about.until_time
     except ValidationError as error:
         raise InputError(f"{path}, {problem_of(error)}") from error
     except (OSError, ValueError, KeyError, AttributeError) as error:

@@ -174,7 +174,7 @@ def pretrain(config: PretrainConfig, callbacks: Sequence[TrainerCallback] = ()) 
         InputError: the data or the output folder cannot be used, the folder already holds a model, or the one
             to start from cannot be read or has no single token for an outcome.
     """
-    if (config.out / "config.json").exists() and not (config.out / CHECKPOINTS).exists():
+    if (config.out / "config.json").exists() and not any((config.out / CHECKPOINTS).glob("checkpoint-*")):
         raise InputError(f"{config.out} already holds a model; delete it or choose another --out")
     check_writable(config.out)
     arguments = _arguments(config)

@@ -27,7 +27,7 @@ from reshelf.data.atomic import write_json
 from reshelf.errors import InputError
 from reshelf.inference.engines.engine import vllm_is_installed
 from reshelf.prompts.builder import ListPrompt, PromptBuilder, Truncated
-from reshelf.ranges import AT_LEAST_1, check_numbers
+from reshelf.ranges import LIST_LENGTH, check_numbers
 
 _WARM = 2
 """Lists that come first and do not count."""
@@ -41,12 +41,12 @@ class EnginesConfig:
     model: Path
     """Reranker folder, or an id on the Hugging Face Hub."""
     candidates: int = 100
-    """Candidates of a list."""
+    """Candidates of a list, at most 10,000."""
     trust_remote_code: bool = False
     """Run Python code that comes with the base; only for authors you trust."""
 
     def __post_init__(self) -> None:
-        check_numbers(self, {"candidates": AT_LEAST_1})
+        check_numbers(self, {"candidates": LIST_LENGTH})
 
 
 def time_engines(config: EnginesConfig) -> None:

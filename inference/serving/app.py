@@ -183,6 +183,7 @@ async def ready(request: Request, service: Served, response: Response) -> ReadyR
         engine=own.engine.name,
         model=own.name,
         warning=own.warning,
+        signals_until=own.signals_until,
         draining=service.draining,
         tenants=request.app.state.tenants.problem,
     )

@@ -13,9 +13,8 @@ from reshelf.errors import InputError
 from reshelf.inference.engines.engine import EngineName
 from reshelf.inference.serving.history import REDIS
 from reshelf.inference.serving.rates import duration_s
-from reshelf.inference.serving.schemas import MOST
 from reshelf.modeling.precision import Precision
-from reshelf.ranges import AT_LEAST_0, AT_LEAST_1, POSITIVE, SHARE, Range, check_numbers
+from reshelf.ranges import AT_LEAST_0, AT_LEAST_1, LIST_LENGTH, POSITIVE, SHARE, Range, check_numbers
 
 
 @dataclass
@@ -43,10 +42,8 @@ class LimitsConfig:
     """Lists that wait for the engine; where as many wait, the reply is first-stage order."""
 
     def __post_init__(self) -> None:
-        check_numbers(self, dict.fromkeys(vars(self), AT_LEAST_1), "limits.")
-        for name in ("candidates", "history"):
-            if getattr(self, name) > MOST:
-                raise InputError(f"limits.{name} is {getattr(self, name)}; no request holds more than {MOST}")
+        lengths = {"candidates": LIST_LENGTH, "history": LIST_LENGTH}
+        check_numbers(self, dict.fromkeys(vars(self), AT_LEAST_1) | lengths, "limits.")
 
 
 @dataclass

@@ -13,6 +13,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from reshelf.data.dataset_folder import message_of
 from reshelf.data.schema import Item
 from reshelf.inference.serving.refusals import RefusedError, field_name
 from reshelf.inference.serving.schemas import SentItem
@@ -107,12 +108,14 @@ def _item(
     # A text is what others call a title; beside a title, it is the description.
     if (text := sent.get("text")) is not None and (rank_fields is None or "text" in rank_fields):
         fields.setdefault("description" if fields.get("title") else "title", text)
-    if isinstance(fields.get("item_id"), int):
+    if isinstance(fields.get("item_id"), int) and not isinstance(fields["item_id"], bool):
         fields["item_id"] = str(fields["item_id"])
     known = catalogue.get(fields["item_id"]) if isinstance(fields.get("item_id"), str) else None
     if known is not None and set(fields) == {"item_id"}:
         return known
     if not isinstance(fields.get("title"), str) or not fields["title"].strip():
+        if rank_fields is not None and not {"title", "text"} & set(rank_fields):
+            raise RefusedError("no title is read: rank_fields names neither title nor text", f"{field}.title")
         what = "not in the catalogue, and no title or text says what it is"
         raise RefusedError(what if "item_id" in fields else "no title, no text and no id", f"{field}.title")
     if isinstance(fields.get("category"), str):
@@ -121,5 +124,6 @@ def _item(
     try:
         return _ITEM.validate_python({"item_id": f"document {n}"} | fields)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        raise RefusedError(first["msg"], field + (f".{field_name(first['loc'])}" if first["loc"] else "")) from error
+        first = error.errors(include_url=False, include_input=False)[0]
+        at = f"{field}.{field_name(first['loc'])}" if first["loc"] else field
+        raise RefusedError(message_of(first), at) from error

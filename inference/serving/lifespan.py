@@ -51,8 +51,9 @@ async def running(config: ServeConfig, engine: ServedEngine) -> AsyncIterator[Fa
     metrics = Metrics()
     models = Models(config, catalogue, tenants, engine)
     metrics.watch(
-        lambda: models.depth, lambda: models.own.engine.ready, lambda: models.starts, lambda: not tenants.problem
-    )
+        lambda: models.depth, lambda: models.own.engine.ready, lambda: models.starts, lambda: not tenants.problem,
+        lambda: models.signals_age,
+    )  # fmt: skip
     keep_s, served_keep_s = (duration_s(one) if one else None for one in (config.keep, config.served_keep))
     folder = config.served_lists
     log = None if folder is None else ServedListLog(folder, metrics, served_keep_s, 1e9 * config.served_gb)

@@ -5,14 +5,29 @@ metrics = Metrics();  metrics.requests.labels("/v1/rerank", "200").inc()
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
 
 from reshelf.inference.serving.drift import Drift
 from reshelf.inference.serving.schemas import Meta
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+
+class _SignalsAge(Collector):
+    """A gauge that is not there where no model reads signals; a `Gauge` would say 0, as if they were of this moment."""
+
+    def __init__(self, seconds: Callable[[], float | None]) -> None:
+        self._seconds = seconds
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """What Prometheus reads."""
+        if (seconds := self._seconds()) is not None:
+            about = "Since the last event that the tables of signals count; of several models, the longest."
+            yield GaugeMetricFamily("reshelf_signals_age_seconds", about, value=seconds)
 
 
 class Metrics:
@@ -53,9 +68,14 @@ class Metrics:
 
     def watch(
         self, depth: Callable[[], float], ready: Callable[[], float], starts: Callable[[], float],
-        tenants_file: Callable[[], float],
+        tenants_file: Callable[[], float], signals_age: Callable[[], float | None],
     ) -> None:  # fmt: skip
-        """Ask the engine and the tenants at each reading."""
+        """Ask the engine, the tenants and the models at each reading.
+
+        Args:
+            signals_age: seconds; None where no model reads signals.
+        """
+        self.registry.register(_SignalsAge(signals_age))
         self._tenants_file.set_function(tenants_file)
         self._depth.set_function(depth)
         self._ready.set_function(ready)

@@ -7,16 +7,18 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from operator import not_
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
-from reshelf.data.schema import Event, Finite, Id, Item, Time
+from reshelf.data.schema import Event, Finite, Id, Item, Time, Whole
 from reshelf.inference.explanation import Explanation
 from reshelf.inference.rules import Rules
+from reshelf.ranges import LIST_LENGTH
 
-MOST = 10_000
+MOST = int(LIST_LENGTH.high)
 """Entries of any list of a request, whatever a server's own limits are."""
 MOST_FIELDS = 200
 """Entries of an object of a request, and of lists and objects in it (a category's path, attributes)."""
@@ -65,7 +67,18 @@ _OBJECT = {
     | {"price": {"type": "number", "minimum": 0}, "category": {"type": "array", "items": {"type": "string"}}},
     "anyOf": [{"required": [name]} for name in ("title", "text", "id", "item_id")],
 }
-Document = Annotated[str | dict[str, Any], WithJsonSchema({"anyOf": [_TEXT, _OBJECT]})]
+
+
+def _text_or_object(value: Any) -> Any:
+    """Before pydantic, which would say it of the text alone."""
+    if not isinstance(value, str | dict):
+        raise ValueError("is neither a text nor an object")
+    return value
+
+
+Document = Annotated[
+    str | dict[str, Any], BeforeValidator(_text_or_object), WithJsonSchema({"anyOf": [_TEXT, _OBJECT]})
+]
 """A text; the id of an item of the catalogue; or an object with an item's fields. `serving.documents` reads them."""
 
 
@@ -86,7 +99,7 @@ class RerankRequest(Sent):
     """In first-stage order, best first: texts; ids of the catalogue's items; or objects with an item's fields."""
     rank_fields: Annotated[list[str], Field(max_length=MOST_FIELDS, fail_fast=True)] | None = None
     """Which fields of objects are read, as `title` and `text`; all where not given."""
-    top_n: Annotated[int, Field(ge=1)] | None = None
+    top_n: Annotated[Whole, Field(ge=1)] | None = None
     """Return only so many, best first."""
     return_documents: bool = False
     """Return the documents too."""
@@ -313,6 +326,8 @@ class ReadyReply(BaseModel):
     model: str
     warning: Annotated[str | None, Field(exclude_if=not_)] = None
     """What finetuning found where this model does not beat first-stage order, and what to do."""
+    signals_until: Annotated[datetime | None, Field(exclude_if=not_)] = None
+    """Time of the last event that the model's signals count, where it reads signals."""
     draining: Annotated[bool, Field(exclude_if=not_)] = False
     """The server is about to end, and takes no new work soon."""
     tenants: Annotated[str, Field(exclude_if=not_)] = ""

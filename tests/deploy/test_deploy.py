@@ -102,7 +102,7 @@ def test_kubernetes_mounts_probes_and_asks_what_is_there(
 
 def test_dashboard_alerts_and_autoscaler_read_metrics_that_the_service_has(kubernetes: dict[str, Any]) -> None:
     metrics = Metrics()
-    metrics.watch(lambda: 0, lambda: 0, lambda: 0, lambda: 1)
+    metrics.watch(lambda: 0, lambda: 0, lambda: 0, lambda: 1, lambda: 60.0)
     there = {sample.name for family in metrics.registry.collect() for sample in family.samples}
     known = metrics.registry._names_to_collectors
     labels = {

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +25,25 @@ from reshelf.evaluation.baselines.selection import SelectionMetric
 from reshelf.evaluation.teacher import TeachConfig, fold, teach, teacher_scores, with_teacher
 from reshelf.evaluation.text_numbers import TextNumbers
 
+KILL = """
+import os, signal, sys
+from pathlib import Path
+import numpy as np
+from rich.console import Console
+from reshelf.evaluation import teacher
+teacher.teacher_scores = lambda data, *_: {s: [np.zeros(8)] * len(lists) for s, lists in data.lists.items()}
+left = [int(sys.argv[2])]
+def killing(rename):
+    def then_die(*names, **more):
+        rename(*names, **more)
+        left[0] -= 1
+        if not left[0]:
+            os.kill(os.getpid(), signal.SIGKILL)
+    return then_die
+os.rename, os.replace = killing(os.rename), killing(os.replace)
+teacher.teach(teacher.TeachConfig(Path(sys.argv[1]), folds=2), Console(quiet=True))
+"""
+"""Killed once it has renamed so many files and folders."""
 BRANDS = ("nord", "halden", "tarn", "solane")
 
 
@@ -178,8 +200,11 @@ def test_teaching_writes_out_of_fold_scores_that_beat_the_numbers_alone(data: Ra
 def test_teaching_that_is_cut_short_leaves_the_lists_as_they_were(
     data: RankingData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    save_dataset_folder(tmp_path, data)
-    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    folder = tmp_path / "shop"
+    save_dataset_folder(folder, data)
+    (folder / "signals").mkdir()
+    (folder / "signals" / "counts.arrow").write_text("counts")
+    before = contents(folder)
     given = {split: [np.zeros(8)] * len(lists) for split, lists in data.lists.items()}
     monkeypatch.setattr(teacher, "teacher_scores", lambda *_: given)
     written = []
@@ -193,17 +218,36 @@ def test_teaching_that_is_cut_short_leaves_the_lists_as_they_were(
     with monkeypatch.context() as patched:
         patched.setattr(teacher, "write_records", cut)
         with pytest.raises(KeyboardInterrupt):
-            teach(TeachConfig(tmp_path, folds=2), Console(quiet=True))
-    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
-    with (
-        locked_folder(tmp_path / ".teach.partial", "teacher"),
-        pytest.raises(InputError, match="another `reshelf teach`"),
-    ):
-        teach(TeachConfig(tmp_path, folds=2), Console(quiet=True))
-    (tmp_path / ".teach.partial" / "train.parquet").write_text("half")  # of a killed one
-    teach(TeachConfig(tmp_path, folds=2), Console(quiet=True))
-    assert {path.name for path in tmp_path.iterdir()} == set(before)
-    assert TEACHER in load_dataset_folder(tmp_path).lists["train"][0].features
+            teach(TeachConfig(folder, folds=2), Console(quiet=True))
+    assert contents(folder) == before
+    partial = tmp_path / ".shop.partial"
+    with locked_folder(partial, "teacher"), pytest.raises(InputError, match="another `reshelf teach`"):
+        teach(TeachConfig(folder, folds=2), Console(quiet=True))
+    partial.mkdir()
+    (partial / "train.parquet").write_text("half")  # of a killed one
+    teach(TeachConfig(folder, folds=2), Console(quiet=True))
+    after = contents(folder)
+    assert {name for name in after if after[name] != before.get(name)} == {f"{split}.parquet" for split in data.lists}
+    assert TEACHER in load_dataset_folder(folder).lists["train"][0].features
+    assert [path.name for path in tmp_path.iterdir()] == ["shop"]
+
+
+def test_teaching_that_is_killed_leaves_all_splits_of_one_kind(data: RankingData, tmp_path: Path) -> None:
+    folder, n, code = tmp_path / "shop", 0, -signal.SIGKILL
+    save_dataset_folder(folder, data)
+    kinds = []
+    while code == -signal.SIGKILL:
+        n += 1
+        code = subprocess.run([sys.executable, "-c", KILL, str(folder), str(n)], capture_output=True).returncode
+        lists = load_dataset_folder(folder).lists.values()
+        (kind,) = {TEACHER in one.features for some in lists for one in some}
+        kinds.append(kind)
+    assert (code, kinds) == (0, sorted(kinds))
+    assert n > len(data.lists), "each rename was the last one once"
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_a_fold_is_blind_to_its_shoppers(data: RankingData) -> None:

@@ -9,6 +9,8 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -155,6 +157,7 @@ def test_bad_input_is_one_sentence_and_leaves_nothing(
         with pytest.raises(InputError, match=match) as caught:
             finetune(replace(config, **changes))  # type: ignore[arg-type]
         assert "\n" not in str(caught.value)
+        assert not config.out.exists()
 
     refused("is not there", data=tmp_path / "nowhere")
     refused("no training list of .* has a device; map it", prompt=replace(config.prompt, context=["device"]))
@@ -174,7 +177,6 @@ def test_bad_input_is_one_sentence_and_leaves_nothing(
     blocked = tmp_path / "file"
     blocked.write_text("")
     refused("cannot write", out=blocked / "model")
-    assert not (config.out / "reshelf.json").exists()
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
@@ -219,4 +221,25 @@ def test_two_runs_do_not_train_in_one_folder(config: FinetuneConfig) -> None:
     config.out.mkdir()
     with locked_folder(config.out, "training"), pytest.raises(InputError, match="another training is writing there"):
         finetune(config)
-    assert [path for path in config.out.rglob("*") if path.is_file()] == []
+    assert list(config.out.iterdir()) == []
+
+
+def test_a_run_that_another_one_was_faster_than_leaves_nothing(
+    config: FinetuneConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @contextmanager
+    def late(folder: Path, job: str) -> Iterator[None]:
+        with locked_folder(folder, job):
+            (folder / "reshelf.json").write_text("{}")  # the other one ended while this one prepared itself
+            yield
+
+    monkeypatch.setattr("reshelf.finetune.run.locked_folder", late)
+    with pytest.raises(InputError, match="holds a finished reranker; give --overwrite"):
+        finetune(config)
+    assert [path.name for path in config.out.iterdir()] == ["reshelf.json"]
+
+
+def test_a_run_that_was_killed_before_its_first_checkpoint_was_none(config: FinetuneConfig) -> None:
+    (config.out / "checkpoints").mkdir(parents=True)
+    finetune(replace(config, optimizer=replace(config.optimizer, max_steps=1), eval_every=1))
+    assert not (config.out / "checkpoints").exists()

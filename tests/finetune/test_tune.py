@@ -149,6 +149,7 @@ def test_a_run_whose_input_is_mended_begins_as_it_is(
     with pytest.raises(InputError, match=r"has no config\.json"):
         tune(TuneConfig(bad, out, trials=1), quiet())
     assert "Traceback" not in capfd.readouterr().err
+    assert not out.exists()
     monkeypatch.setattr(finetuning, "finetune", lambda config, watch: 0.5)
     tune(TuneConfig(run, out, trials=1), quiet())
     asked = as_it_is(load_yaml(FinetuneConfig, run), TuneConfig(run, out).hyperparameters)

@@ -15,8 +15,10 @@ from reshelf.config import options
 
 TOY_MODULE = '''
 from __future__ import annotations
+import os, signal, threading
 from dataclasses import dataclass
 from pathlib import Path
+import duckdb
 from reshelf.errors import InputError
 
 @dataclass
@@ -39,6 +41,9 @@ def run(config: ToyConfig) -> None:
         raise ValueError("Could not write: No space left on device (os error 28)")
     if config.fail == "interrupt":
         raise KeyboardInterrupt
+    if config.fail == "interrupt a query":  # of which DuckDB makes a RuntimeError
+        threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+        duckdb.connect().execute("SELECT count(*) FROM range(3000000000) WHERE hash(range) % 7 = 1").fetchall()
     print("ran", config.out)
 '''
 
@@ -98,9 +103,10 @@ class TestExitCodes:
         with pytest.raises(RuntimeError, match="a bug"):
             main(["toy", "--out", "x", "--fail", "bug"])
 
-    def test_interrupt_is_quiet(self, capsys: pytest.CaptureFixture[str]) -> None:
-        assert main(["toy", "--out", "x", "--fail", "interrupt"]) == 130
-        assert capsys.readouterr().err == ""
+    @pytest.mark.parametrize("when", ["interrupt", "interrupt a query"])
+    def test_interrupt_is_one_sentence(self, capsys: pytest.CaptureFixture[str], when: str) -> None:
+        assert main(["toy", "--out", "x", "--fail", when]) == 130
+        assert capsys.readouterr().err == "reshelf: interrupted; give the same command again to finish\n"
 
     def test_bad_flag(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["toy", "--out", "x", "--fial", "bug"]) == 2

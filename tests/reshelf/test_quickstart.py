@@ -169,6 +169,7 @@ def test_what_cannot_be_is_refused_at_once(tmp_path: Path, capsys: pytest.Captur
         mapping.write_text(right.replace(wrong, wrong.partition(":")[0] + ": maker"), encoding="utf-8")
         assert main(command) == 2, "a mapping is corrected until it is right"
         assert problem in capsys.readouterr().err
+        assert not (tmp_path / "begun").exists()
     assert main(["quickstart", "nowhere.yaml", "--out", str(tmp_path / "out")]) == 2
     assert "neither a file nor one of the shipped mappings" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

@@ -20,6 +20,7 @@ import contextlib
 import gc
 import logging
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from functools import cached_property
 from itertools import count
 from pathlib import Path
@@ -120,6 +121,11 @@ class ServedModel:
         if not await self.engine.wait_ready():
             raise InputError(f"the engine does not start: {self.engine.problem}")
 
+    @property
+    def signals_until(self) -> datetime | None:
+        """Time of the last event that its signals count; None where it reads none."""
+        return None if self.signals is None else self.signals.description.until_time
+
     async def refresh_signals(self) -> None:
         """Read its signals anew where they were refreshed; what cannot be read changes nothing."""
         version = file_version(self.folder / FOLDER / DESCRIPTION)
@@ -208,6 +214,12 @@ class Models:
     def starts(self) -> int:
         """How often an engine was started."""
         return self._before + sum(engine.starts for engine in self._engines())
+
+    @property
+    def signals_age(self) -> float | None:
+        """Seconds since the last event that the oldest signals count; None where no model reads any."""
+        ends = [end for model in self._served.values() if (end := model.signals_until) is not None]
+        return (datetime.now(UTC) - min(ends)).total_seconds() if ends else None
 
     def _engines(self) -> set[ServedEngine]:
         return {model.engine for model in self._served.values()}

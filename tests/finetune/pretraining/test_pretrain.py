@@ -16,6 +16,7 @@ import torch
 from safetensors.numpy import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from reshelf.data.atomic import locked_folder
 from reshelf.data.dataset_folder import RankingData
 from reshelf.data.marketplace import MarketplaceConfig
 from reshelf.errors import InputError
@@ -209,6 +210,21 @@ def test_leaves_a_folder_that_transformers_loads_and_resumes_after_a_kill(shop: 
     assert all(np.array_equal(ours[name], theirs[name]) for name in theirs)
     with pytest.raises(InputError, match="already holds a model"):
         pretrain(whole)
+    (whole.out / "checkpoints").mkdir()
+    with pytest.raises(InputError, match="already holds a model"):
+        pretrain(whole)
+
+
+def test_a_refused_pretraining_leaves_nothing(shop: Path, tmp_path: Path) -> None:
+    wrong = replace(base_config(shop, tmp_path / "out/base"), start=str(tmp_path))
+    with pytest.raises(InputError, match=r"start '.*' is not a model folder"):
+        pretrain(wrong)
+    assert not (tmp_path / "out").exists()
+    held = replace(wrong, start="")
+    held.out.mkdir(parents=True)
+    with locked_folder(held.out, "training"), pytest.raises(InputError, match="another training is writing there"):
+        pretrain(held)
+    assert list(held.out.iterdir()) == []
 
 
 @pytest.mark.slow

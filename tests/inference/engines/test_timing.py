@@ -58,6 +58,9 @@ def test_what_was_kept_and_cannot_be_read_is_as_if_it_were_not_there(
     assert fastest(reranker_folder) is None
 
 
-def test_no_candidates_are_refused(reranker_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["engines", str(reranker_folder), "--candidates", "0"]) == 2
-    assert "candidates is 0" in capsys.readouterr().err
+@pytest.mark.parametrize("candidates", ["0", "10001", "1000000000"])
+def test_no_candidates_and_more_than_a_server_takes_are_refused(
+    reranker_folder: Path, capsys: pytest.CaptureFixture[str], candidates: str
+) -> None:
+    assert main(["engines", str(reranker_folder), "--candidates", candidates]) == 2
+    assert f"candidates is {candidates}; give a number from 1 to 10000" in capsys.readouterr().err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -63,3 +64,82 @@ def test_a_number_may_be_larger_than_any_machine_counts(server: Server) -> None:
         {"history": [{"kind": "click", "item_id": "p"}], "history_items": [item]}, {"features": {"f": [large, 1]}},
     ):  # fmt: skip
         assert server.rerank(**{"documents": [{"title": "mug"}, {}], "impute": True} | changes).status_code == 200
+
+
+DEEP: dict[str, Any] = {"title": "red mug"}
+for _ in range(150):
+    DEEP = {"title": "red mug", "own": DEEP}
+NORD, COAT, CHAIR = (
+    {"id": "a", "title": "red mug", "brand": "Nord"}, {"id": "b", "title": "blue coat"}, {"id": "c", "title": "chair"}
+)  # fmt: skip
+
+
+def pins(*named: tuple[str, Any]) -> dict[str, Any]:
+    return {"rules": {"pins": [{"item_id": item_id, "place": place} for item_id, place in named]}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "field", "words"),
+    [
+        ({"top_n": True}, "top_n", "true and false are no numbers"),
+        ({"deadline_ms": True}, "deadline_ms", "true and false are no numbers"),
+        ({"personalization": True}, "personalization", "true and false are no numbers"),
+        ({"personalization": "high"}, "personalization", "valid number"),
+        ({"scores": [1.0, True, 0.5]}, "scores[1]", "true and false are no numbers"),
+        (pins(("a", True)), "rules.pins[0].place", "true and false are no numbers"),
+        ({"rules": {"never": {"brand": ["Nord"]}}}, "rules.never", "valid list"),
+        ({"rules": {"never": [{"brand": "Nord"}]}}, "rules.never[0].brand", "valid list"),
+        ({"rules": {"pin": []}}, "rules.pin", "there is no such field"),
+        ({"rules": "never"}, "rules", "valid dictionary"),
+        ({"documents": ["red mug", ["blue coat"]]}, "documents[1]", "neither a text nor an object"),
+        ({"documents": "red mug"}, "documents", "valid list"),
+        ({"documents": ["a b"] * 10_001}, "documents", "at most 10000"),
+        ({"rank_fields": ["titel"]}, "documents[0].title", "rank_fields names neither title nor text"),
+        ({"query": None}, "query", "valid string"),
+        ({"history": {"kind": "click", "item_id": "a"}}, "history", "valid list"),
+    ],
+)
+def test_a_wrong_type_is_refused_with_its_place(
+    server: Server, changes: dict[str, Any], field: str, words: str
+) -> None:
+    reply = server.rerank(**{"query": "mug", "documents": [NORD, COAT, CHAIR]} | changes)
+    assert (reply.status_code, reply.json()["field"]) == (422, field)
+    assert words in reply.json()["message"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "order", "meta"),
+    [
+        ({"documents": [{"id": 1, "title": "mug"}, {"id": "1", "title": "oak"}]}, [0, 1], {"documents[1]": "again"}),
+        ({"documents": [{"title": "mug", "price": True}, COAT]}, [1, 0], {"documents[0].price": "no numbers"}),
+        ({"documents": [{"title": "mug", "id": False}, COAT]}, [1, 0], {"documents[0].item_id": "valid string"}),
+        ({"documents": [{"title": "mug", "attributes": {"size": {"eu": 4}}}, COAT]}, [1, 0],
+         {"documents[0].attributes.size": "valid string"}),
+        ({"documents": [DEEP, " "]}, [0, 1], {"documents[1]": "an empty text"}),
+        ({"documents": ["a"] * 1000}, range(1000), {}),
+        (pins(("b", 1), ("a", 1)), [1, 0, 2], {"pinned": 1}),
+        (pins(("a", 1), ("b", 1)), [0, 1, 2], {"pinned": 1}),
+        (pins(("a", 3), ("a", 1)), [1, 2, 0], {"pinned": 1}),
+        (pins(("gone", 1), ("c", 1)), [2, 0, 1], {"pinned": 1}),
+        ({"rules": {"only": [{"attributes.stock": ["in"]}]}}, [], {"removed": 3}),
+        ({"rules": {"never": [{"attributes.stock": ["out"]}]}}, [0, 1, 2], {}),
+        ({"rules": {"only": [{"brand": ["Nord"]}], "never": [{"brand": ["Nord"]}]}}, [], {"removed": 3}),
+        ({"rules": {"boosts": [{"where": {"brand": ["Nord"]}, "by": -1e308}] * 3}}, [1, 2, 0], {"boosted": 1}),
+        ({"top_n": 99}, [0, 1, 2], {}),
+    ],
+)  # fmt: skip
+def test_what_is_odd_and_has_a_meaning_is_ranked(
+    server: Server, changes: dict[str, Any], order: Sequence[int], meta: dict[str, Any]
+) -> None:
+    """In first-stage order (personalization 0), so that only rules and what is invalid move anything."""
+    asked = {"query": "mug", "documents": [NORD, COAT, CHAIR], "personalization": 0, "return_documents": True} | changes
+    reply = server.rerank(**asked)
+    assert reply.status_code == 200, reply.text
+    said = reply.json()
+    assert "fallback" not in said["meta"]
+    assert [one["index"] for one in said["results"]] == list(order)
+    assert all(0 <= one["relevance_score"] <= 1 for one in said["results"])
+    found = {**said["meta"].get("invalid", {}), **said["meta"].get("rules", {})}
+    assert set(found) == set(meta)
+    for name, words in meta.items():
+        assert found[name] == words or (isinstance(words, str) and words in found[name])

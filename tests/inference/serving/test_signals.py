@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,6 +28,7 @@ from reshelf.data.signals.kept import (
     Description,
     KeptSignals,
     copy_signals,
+    counted_until,
     open_signals,
 )
 from reshelf.data.signals.live import Interaction, LiveEvents
@@ -303,12 +306,26 @@ def test_newer_tables_hold_what_was_counted_until_they_were_made() -> None:
         assert kept.until == 10**6 * int(end.timestamp()) + 456
 
 
+def check_date(server: Server, data: Path) -> None:
+    """`/ready` and `/metrics` say when the last event was that a data set's signals count."""
+    said = datetime.fromisoformat(server.http.get("/ready").json()["signals_until"])
+    assert said.isoformat(timespec="seconds") == counted_until(data / FOLDER)
+    (age,) = re.findall(r"^reshelf_signals_age_seconds (\S+)$", server.http.get("/metrics").text, re.MULTILINE)
+    assert float(age) == pytest.approx((datetime.now(UTC) - said).total_seconds(), abs=10)
+
+
+def test_without_signals_there_is_no_date_of_them(server: Server) -> None:
+    assert "signals_until" not in server.http.get("/ready").json()
+    assert "reshelf_signals_age" not in server.http.get("/metrics").text
+
+
 def test_a_running_server_reads_refreshed_signals(shop_with_signals: Shop, shop_server: Server, tmp_path: Path) -> None:
     shop = shop_with_signals
     tables(tmp_path, shoppers=60)
     newer = Shop(tmp_path, import_tables(tmp_path, tmp_path / "data"), shop.model)
     asked = [ids_only(one) for one in newer.lists]
     before = [sorted(one["score"] for one in shop_server.rerank(**one).json()["results"]) for one in asked]
+    check_date(shop_server, shop.folder / "data")
     refresh(RefreshConfig(shop.model, tmp_path / "data"))
     try:
         until(lambda: any(line["message"] == "signals refreshed" for line in shop_server.lines()), 20)
@@ -316,6 +333,7 @@ def test_a_running_server_reads_refreshed_signals(shop_with_signals: Shop, shop_
         for found, wanted in zip(after, newer.scores(), strict=True):
             assert found == pytest.approx(sorted(wanted.tolist()), abs=1e-4)
         assert any(one != pytest.approx(other, abs=1e-3) for one, other in zip(before, after, strict=True))
+        check_date(shop_server, tmp_path / "data")
     finally:
         refresh(RefreshConfig(shop.model, shop.folder / "data"))
 
@@ -329,6 +347,57 @@ def test_a_refresh_by_older_tables_is_made_and_said(
     refresh(RefreshConfig(tmp_path / "model", shop_with_signals.folder / "data"))
     said = capsys.readouterr().out
     assert "Warning: the tables before counted events until 2099-01-01T00:00:00+00:00: these are older" in said
+
+
+BROKEN_LOGS: dict[str, Callable[[int, dict[str, Any]], dict[str, Any] | None]] = {
+    "clicks of a year to come": lambda n, row: row | {"time": row["time"] + (n % 2 and n % 24 > 7) * 9000 * DAY},
+    "an export that broke off": lambda n, row: row if n < 60 else None,
+    "a night's log alone": lambda n, row: row if n >= 260 else None,
+    "clicks by a new name": lambda n, row: row | {"kind": "tap" if n % 2 and n % 24 > 7 else row["kind"]},
+}
+
+
+@pytest.mark.parametrize("what", BROKEN_LOGS)
+def test_a_refresh_by_less_than_half_of_the_log_changes_nothing(
+    shop_with_signals: Shop, tmp_path: Path, what: str
+) -> None:
+    change_events(tmp_path, BROKEN_LOGS[what])
+    import_tables(tmp_path, tmp_path / "data")
+    before = (shop_with_signals.model / FOLDER / "signals.json").read_text()
+    said = r"signals counts \d+ events for \w+, and .*model/signals counts \d+: .*data/report.json says why"
+    with pytest.raises(InputError, match=said):
+        refresh(RefreshConfig(shop_with_signals.model, tmp_path / "data"))
+    assert (shop_with_signals.model / FOLDER / "signals.json").read_text() == before
+
+
+@pytest.mark.parametrize("kind", ["x", None])
+def test_a_log_of_which_no_kind_is_known_is_no_import(tmp_path: Path, kind: str | None) -> None:
+    change_events(tmp_path, lambda n, row: row | {"kind": kind})
+    with pytest.raises(InputError, match="none of 320 events is usable"):
+        import_tables(tmp_path, tmp_path / "data")
+
+
+@pytest.mark.parametrize(("hours", "warned"), [(9, True), (-1, False)])
+def test_a_refresh_by_a_log_that_is_ahead_of_the_clock_says_so(
+    shop_with_signals: Shop, tmp_path: Path, hours: int, warned: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As local times read as UTC are, east of Greenwich."""
+    last, end = (20_000 + 39 + 15) * DAY + 60, int(time.time()) + hours * 3600
+    change_events(tmp_path, lambda n, row: row | {"time": end - (last - row["time"]) // 100})
+    by_user = MAPPING | {"split": {"by": "user", "valid": 0.1, "test": 0.1}}
+    (tmp_path / "shop.yaml").write_text(yaml.safe_dump(by_user))
+    import_tables(tmp_path, tmp_path / "data")
+    shutil.copytree(shop_with_signals.model, tmp_path / "model")
+    refresh(RefreshConfig(tmp_path / "model", tmp_path / "data"))
+    assert ("is yet to come" in capsys.readouterr().out) is warned
+
+
+def change_events(root: Path, change: Callable[[int, dict[str, Any]], dict[str, Any] | None]) -> None:
+    """The tables of `shop_with_signals`, with every event changed, or left out for None."""
+    tables(root, shoppers=40)
+    path = root / "events.jsonl"
+    rows = [change(n, json.loads(line)) for n, line in enumerate(path.read_text().splitlines())]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows if row is not None))
 
 
 def test_a_refresh_that_would_lose_a_signal_changes_nothing(shop_with_signals: Shop, tmp_path: Path) -> None:
