@@ -1,7 +1,8 @@
 """What can be the base of a reranker, and one sentence for what cannot.
 
+    check_weight_files(folder)                     # one set of weights, not those of an earlier save beside them
     check_config(config, base, quantise=True)      # before any weight is read
-    check_budgets(longest, config, base)           # the longest prompt that the budgets allow has positions
+    check_budgets(longest, config, base)           # the longest prompt that the budgets allow has positions of one kind
     check_weights(model, base)                     # numbers, all of them
     check_attention(model, base)                   # a list read as one sequence is what transformers itself computes
 
@@ -10,6 +11,8 @@ A model that got past these would else end in a traceback in the middle of a run
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import bitsandbytes as bnb
@@ -27,6 +30,28 @@ CHOOSE = "choose a model such as Qwen3, Llama, Mistral or Gemma 3"
 START_FAMILIES = ("gemma", "llama", "mistral", "mixtral", "ministral")
 START_TOKENS = ("<bos>", "<s>", "<|begin_of_text|>")
 """Start tokens of those families. Others that a config names (`<|endoftext|>`, `<|im_start|>`) began no text there."""
+
+
+def check_weight_files(folder: Path) -> None:
+    """Refuse a base folder that holds two sets of weights, of which transformers reads the older one without a word.
+
+    `save_pretrained(folder, max_shard_size=…)` leaves the model.safetensors of an earlier save beside its parts.
+
+    Raises:
+        InputError: there are both, whole.
+    """
+    whole, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
+    if not (whole.is_file() and index.is_file()):
+        return
+    try:
+        parts = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()) - {whole.name}
+    except (OSError, ValueError, KeyError, AttributeError, TypeError):
+        return  # transformers reads the single file and not the index
+    if parts and all((folder / str(part)).is_file() for part in parts):
+        raise InputError(
+            f"{folder} holds two sets of weights, {whole.name} and the {len(parts)} parts of {index.name}, and only "
+            "the former would be read; remove those of the earlier save"
+        )
 
 
 def check_config(config: Any, base: str, quantise: bool) -> None:
@@ -79,16 +104,29 @@ def check_config(config: Any, base: str, quantise: bool) -> None:
 def check_budgets(longest: int, config: Any, base: str) -> None:
     """Raise InputError where the prompt's budgets allow more tokens than the base has positions for.
 
+    With longrope (Phi-3 and 4 mini) positions are other ones for a whole batch as soon as one of its prompts is longer
+    than `original_max_position_embeddings`, so that a score would depend on the lists beside it.
+
     Args:
         longest: `PromptBuilder.longest`.
         config: transformers' config of the base.
         base: how the user named it.
     """
-    limit = getattr(config.get_text_config(), "max_position_embeddings", None)
+    text = config.get_text_config()
+    lower = "lower prompt.history_tokens, prompt.list_tokens or prompt.item_tokens"
+    limit = getattr(text, "max_position_embeddings", None)
     if limit is not None and longest > limit:
         raise InputError(
             f"prompts may be {longest} tokens long by the budgets under prompt, and model.base {base!r} reads "
-            f"{limit} (max_position_embeddings); lower prompt.history_tokens, prompt.list_tokens or prompt.item_tokens"
+            f"{limit} (max_position_embeddings); {lower}"
+        )
+    rope = getattr(text, "rope_parameters", None) or {}
+    switch = rope.get("original_max_position_embeddings") if rope.get("rope_type") == "longrope" else None
+    if switch is not None and longest > switch:
+        raise InputError(
+            f"prompts may be {longest} tokens long by the budgets under prompt, and model.base {base!r} changes the "
+            f"positions of a whole batch for one above {switch} (longrope), so scores would depend on the lists beside "
+            f"them; {lower}"
         )
 
 

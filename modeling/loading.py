@@ -23,7 +23,14 @@ from transformers.utils.logging import disable_progress_bar
 from reshelf.errors import InputError, first_line, is_full_disk
 from reshelf.modeling.artefact import check_objects
 from reshelf.modeling.attention import SHARED_PREFIX
-from reshelf.modeling.base_checks import CHOOSE, add_missing_start, check_attention, check_config, check_weights
+from reshelf.modeling.base_checks import (
+    CHOOSE,
+    add_missing_start,
+    check_attention,
+    check_config,
+    check_weight_files,
+    check_weights,
+)
 from reshelf.modeling.config import LoraConfig, ModelConfig
 from reshelf.modeling.fused import fuse_elementwise
 from reshelf.modeling.hub import hub_problem, is_hub_id
@@ -62,6 +69,7 @@ def load_base(
     disable_progress_bar()  # of shards; downloads keep theirs
     check_base_exists(config.base, config.revision)
     check_objects(Path(config.base))
+    check_weight_files(Path(config.base))
     source: dict[str, Any] = {"revision": config.revision, "trust_remote_code": config.trust_remote_code}
     device = device or pick_device()
     dtype = getattr(torch, config.dtype)
