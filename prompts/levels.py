@@ -75,12 +75,15 @@ def fit_levels(
     """Edges of every feature's levels 0 … `top`, from training lists only.
 
     Half of them are quantiles of the values above the lowest one, half lie evenly over the whole range: quantiles alone
-    would put a number that is nearly always 1 (share of the query's words found) into a single level.
+    would put a number that is nearly always 1 (share of the query's words found) into a single level. Missing numbers
+    (NaN) say nothing of them.
     """
     lists = list(lists)
     edges = {}
     for name in names:
-        values = np.concatenate([values_of(ranking, name) for ranking in lists]) if lists else np.zeros(1)
+        values = np.concatenate([values_of(ranking, name) for ranking in lists]) if lists else np.zeros(0)
+        known = values[~np.isnan(values)]
+        values = known if len(known) else np.zeros(1)
         low = values.min()
         above = values[values > low]
         half = top // 2

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -18,7 +20,7 @@ from reshelf.prompts.levels import TOP, FeatureLevels, fit_levels
 NUMBERS = st.floats(-1e6, 1e6, allow_nan=False)
 
 
-def listed(values: list[float], **more: object) -> RankingList:
+def listed(values: Sequence[float | None], **more: object) -> RankingList:
     ids = tuple(f"p{n}" for n in range(len(values)))
     return RankingList(list_id="l1", user_id="u", candidates=ids, features={"popularity": tuple(values)}, **more)  # type: ignore[arg-type]
 
@@ -65,6 +67,13 @@ def test_a_constant_and_no_lists_at_all() -> None:
         1,
     ]
     assert fit_levels([], ["popularity"]).of(listed([0.0, 1.0]))["popularity"].tolist() == [0, 1]
+
+
+def test_missing_numbers_leave_the_levels_of_the_others_as_they_are() -> None:
+    values: list[float | None] = [float(n) for n in range(40)]
+    with_gaps, gaps = listed([None, *values, None]), listed([None, None])
+    assert fit_levels([with_gaps], ["popularity"]) == fit_levels([listed(values)], ["popularity"])
+    assert fit_levels([gaps], ["popularity"]) == fit_levels([], ["popularity"])
 
 
 def test_first_stage_means_the_scores() -> None:
