@@ -211,13 +211,18 @@ TEMPLATE_WORDS = {
 
 
 def vocabulary_text(sources: Sequence[SessionSource], prompt: PromptConfig) -> Iterator[str]:
-    """Text to train the tokenizer on: every catalogue entry, the template's own words, outcomes and small numbers."""
+    """Text to train the tokenizer on: every catalogue entry, the template's own words, outcomes and small numbers.
+
+    Levels are among them whether or not the base reads any: finetuning over it may, and one in two tokens is in every
+    product.
+    """
     for source in sources:
         for item in source.items.values():
             yield " ".join(["product:", *(f"{name} {field_text(item, name)}" for name in WHOLE), "=>"])
     queries = [ranking.query for source in sources for ranking in source.sample()]
     own = TEMPLATE_WORDS[prompt.in_language_of(item for source in sources for item in source.items.values()).language]
-    levels = " ".join(f"; {name} {level}" for name in prompt.features for level in range(prompt.levels + 1))
+    numbers = range(prompt.levels + 1)
+    levels = " ".join([*map(str, numbers), *(f"; {name} {level}" for name in prompt.features for level in numbers)])
     prices = " ".join("$" * n for n in range(1, 6))
     for query in queries:
         yield f"{own} {query} ; {''.join(OUTCOMES)} {prices} {levels}"

@@ -151,6 +151,12 @@ def test_the_words_of_the_chinese_template_are_tokens(data: RankingData) -> None
         assert len(tokenizer.encode(word)) == 1, word
 
 
+def test_levels_are_one_token_each_for_a_base_that_reads_none(data: RankingData) -> None:
+    tokenizer = train_tokenizer(vocabulary_text([LoggedSource(data)], PROMPT), SHAPE.vocabulary)
+    several = [level for level in range(PROMPT.levels + 1) if len(tokenizer(f" {level}").input_ids) > 1]
+    assert not several
+
+
 def test_the_start_looks_at_like_tokens_far_away_and_at_near_ones(data: RankingData) -> None:
     tokenizer = train_tokenizer(vocabulary_text([LoggedSource(data)], PROMPT), SHAPE.vocabulary)
     model = new_model(replace(SHAPE, layers=1, heads=4, hidden=128), tokenizer, seed=0)
