@@ -205,11 +205,14 @@ def copy_signals(source: Path, target: Path, names: Iterable[str], at_least: Pat
         "first_stage": about.first_stage if FIRST_STAGE in wanted else {},
     }
     kept = Description(**{**asdict(about), **changed})
-    if at_least is not None and at_least.is_dir():
-        _check_follows(source, kept, at_least)
+    before = at_least if at_least is not None and at_least.is_dir() else None
+    if before is not None:
+        _check_follows(source, kept, before)
     if kept.computed:
         with atomic_folder(target, "copy of signals") as partial:
             _copy_tables(source, partial, kept)
+            if before is not None:
+                _check_size(source, partial, kept, before)
     elif target.exists():
         old = target.with_name(f".{target.name}.old")
         shutil.rmtree(old, ignore_errors=True)
@@ -219,8 +222,7 @@ def copy_signals(source: Path, target: Path, names: Iterable[str], at_least: Pat
 
 
 def _check_follows(source: Path, kept: Description, before: Path) -> None:
-    """What a model was trained on must go on meaning the same: the same signals, counted alike, of the same products,
-    over a log that did not shrink to less than half.
+    """What a model was trained on must go on meaning the same: the same signals, counted alike, of the same products.
 
     Raises:
         InputError: they do not.
@@ -241,8 +243,19 @@ def _check_follows(source: Path, kept: Description, before: Path) -> None:
             f"{source} knows {stay} of the {len(products)} products that {before} knows: it is of another shop or "
             "catalogue; give the data set of this one, or finetune again"
         )
-    counted = _counted(source, kept)
-    for signal, old_size in _counted(before, was).items():
+
+
+def _check_size(source: Path, copied: Path, kept: Description, before: Path) -> None:
+    """A log may lose what is old, not most of it.
+
+    Args:
+        copied: what was copied from `source`.
+
+    Raises:
+        InputError: the tables count less than half of the events that those before do.
+    """
+    counted = _counted(copied, kept)
+    for signal, old_size in _counted(before, _read_description(before)).items():
         if (size := counted.get(signal, 0)) < _LEAST_COUNTED * old_size:
             raise InputError(
                 f"{source} counts {size} events for {signal}, and {before} counts {old_size}: the log broke off, or "

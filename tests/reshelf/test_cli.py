@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -49,12 +51,15 @@ def run(config: ToyConfig) -> None:
 
 
 @pytest.fixture
-def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A `reshelf toy` command, so that dispatch is tested apart from what real commands do."""
     (tmp_path / "toy_command.py").write_text(TOY_MODULE)
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.delitem(sys.modules, "toy_command", raising=False)
     monkeypatch.setitem(COMMANDS, "toy", Command("toy_command.ToyConfig", "toy_command.run", "a toy"))
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # jobs in a shell's background ignore it
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def test_overview_lists_every_command_and_version_is_the_package_version(capsys: pytest.CaptureFixture[str]) -> None:

@@ -188,7 +188,7 @@ def test_an_output_that_is_a_file_or_another_callers_or_broken(
     with locked_folder(out, "quickstart"):
         assert main(command) == 2
     assert "another quickstart is writing there; wait for it to end" in capsys.readouterr().err
-    (out / "data").mkdir()
+    (out / "data").mkdir(parents=True)
     for holds, words in (("[1]", "holds no JSON object"), ("{cut", "cannot be read")):
         (out / PLAN).write_text(holds)
         assert main(command) == 2

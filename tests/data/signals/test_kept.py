@@ -253,7 +253,6 @@ def test_newer_tables_are_of_the_same_shop_and_count_alike(tmp_path: Path) -> No
 
     with locked_folder(target.with_name(f".{FOLDER}.partial"), "copy"), pytest.raises(InputError, match="another copy"):
         copy_signals(source, target, names, at_least=target)
-    target.with_name(f".{FOLDER}.partial").rmdir()
     said = json.loads((source / "signals.json").read_text())
     (source / "signals.json").write_text(json.dumps(said | {"recent_days": 7.0}))
     refused(r"field recent_days: 7.0, and the model learned from signals with 1.0; import by the same mapping")
@@ -303,3 +302,11 @@ def test_broken_tables_are_refused_by_name(tmp_path: Path, what: str) -> None:
         path.write_text(json.dumps(said))
     with pytest.raises(InputError, match=path.name):
         open_signals(folder)
+
+
+def test_newer_tables_hold_what_was_counted_until_they_were_made() -> None:
+    moments = [datetime(2026, 5, day, 1, 2, 3, 456, tzinfo=UTC) for day in (1, 20)]
+    for last, made, end in ((str(moments[0]), moments[1], moments[0]), ("", moments[1], moments[1])):
+        about = Description(["popularity"], 10, 0.8, 7.0, made=str(made), until=last)
+        kept = KeptSignals(about, {"items": pa.array(["p1"]), "counts": np.ones(1)})
+        assert kept.until == 10**6 * int(end.timestamp()) + 456

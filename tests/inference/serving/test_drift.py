@@ -76,3 +76,8 @@ def test_the_service_counts_what_it_ranks(server: Server) -> None:
     for edge in (-3.0, 0.0, 3.0):
         name = f'reshelf_score_bucket{{le="{edge}"}}'
         assert now[name] - before[name] == (scores <= edge).sum()
+
+
+def test_without_signals_there_is_no_date_of_them(server: Server) -> None:
+    assert "signals_until" not in server.http.get("/ready").json()
+    assert "reshelf_signals_age" not in server.http.get("/metrics").text

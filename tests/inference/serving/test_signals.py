@@ -14,7 +14,6 @@ from typing import Any
 
 import httpx
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
@@ -25,8 +24,6 @@ from reshelf.data.importing.importer import ImportConfig, import_logs
 from reshelf.data.schema import Item, RankingList
 from reshelf.data.signals.kept import (
     FOLDER,
-    Description,
-    KeptSignals,
     copy_signals,
     counted_until,
     open_signals,
@@ -298,25 +295,12 @@ def test_later_requests_follow_events(shop_with_signals: Shop, shop_server: Serv
     )
 
 
-def test_newer_tables_hold_what_was_counted_until_they_were_made() -> None:
-    moments = [datetime(2026, 5, day, 1, 2, 3, 456, tzinfo=UTC) for day in (1, 20)]
-    for last, made, end in ((str(moments[0]), moments[1], moments[0]), ("", moments[1], moments[1])):
-        about = Description(["popularity"], 10, 0.8, 7.0, made=str(made), until=last)
-        kept = KeptSignals(about, {"items": pa.array(["p1"]), "counts": np.ones(1)})
-        assert kept.until == 10**6 * int(end.timestamp()) + 456
-
-
 def check_date(server: Server, data: Path) -> None:
     """`/ready` and `/metrics` say when the last event was that a data set's signals count."""
     said = datetime.fromisoformat(server.http.get("/ready").json()["signals_until"])
     assert said.isoformat(timespec="seconds") == counted_until(data / FOLDER)
     (age,) = re.findall(r"^reshelf_signals_age_seconds (\S+)$", server.http.get("/metrics").text, re.MULTILINE)
     assert float(age) == pytest.approx((datetime.now(UTC) - said).total_seconds(), abs=10)
-
-
-def test_without_signals_there_is_no_date_of_them(server: Server) -> None:
-    assert "signals_until" not in server.http.get("/ready").json()
-    assert "reshelf_signals_age" not in server.http.get("/metrics").text
 
 
 def test_a_running_server_reads_refreshed_signals(shop_with_signals: Shop, shop_server: Server, tmp_path: Path) -> None:
