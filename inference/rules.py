@@ -216,11 +216,10 @@ class Rules(_Model):
         Args:
             places: of the candidates that are left, by id.
         """
-        pinned: dict[int, int] = {}
+        left, pinned = dict(places), dict[int, int]()
         for pin in self.pins:
-            k = places.get(pin.item_id)
-            if k is not None and pin.place - 1 not in pinned and k not in pinned.values():
-                pinned[pin.place - 1] = k
+            if pin.item_id in left and pin.place - 1 not in pinned:
+                pinned[pin.place - 1] = left.pop(pin.item_id)
         return pinned
 
     def arrange_first_stage(self, items: Sequence[Item]) -> Arranged:
