@@ -70,10 +70,14 @@ def base(tmp_path_factory: pytest.TempPathFactory, data: RankingData) -> Path:
 
 @pytest.fixture
 def config(shop: Path, base: Path, tmp_path: Path) -> FinetuneConfig:
+    return short_run(shop, base, tmp_path / "model")
+
+
+def short_run(shop: Path, base: Path, out: Path) -> FinetuneConfig:
     """Two epochs of four steps each, with dropout and drawn candidates, so that every source of chance is in play."""
     return FinetuneConfig(
         data=shop,
-        out=tmp_path / "model",
+        out=out,
         model=ModelConfig(base=str(base), dtype="float32"),
         lora=LoraConfig(rank=4, alpha=8, dropout=0.1),
         prompt=short_prompt(),

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import pickle
 import shutil
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -30,23 +27,10 @@ from reshelf.finetune.run import finetune
 from reshelf.modeling.checkpoint import load_reranker
 from reshelf.modeling.lift import Lift
 from reshelf.modeling.spec import read_spec
+from tests.finetune.conftest import short_run
 from tests.finetune.curves import valid_and_kept
-
-KILL = """
-import os, pickle, signal, sys
-from reshelf.finetune.run import finetune
-from reshelf.finetune.trainer import ListTrainer
-config, method, call = pickle.load(open(sys.argv[1], "rb"))
-original, seen = getattr(ListTrainer, method), [0]
-def killing(self, *args, **kwargs):
-    seen[0] += 1
-    if seen[0] == call:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return original(self, *args, **kwargs)
-setattr(ListTrainer, method, killing)
-finetune(config)
-"""
-
+from tests.finetune.killed import finetune_killed
+from tests.forked import exit_code
 
 def curve(folder: Path) -> dict:
     return json.loads((folder / "curve.json").read_text())
@@ -91,24 +75,28 @@ def test_says_whether_it_beats_first_stage_order_and_is_not_overwritten_without_
     assert (config.out / "curve.json").read_bytes() != before
 
 
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory, shop: Path, base: Path) -> Path:
+    """What the run leaves that nothing kills."""
+    config = short_run(shop, base, tmp_path_factory.mktemp("uninterrupted") / "model")
+    finetune(config)
+    return config.out
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "call"),
     [("training_step", 2), ("training_step", 5), ("training_step", 8), ("_save_optimizer_and_scheduler", 2)],
 )
 def test_killed_and_resumed_the_curve_is_the_uninterrupted_one(
-    config: FinetuneConfig, tmp_path: Path, method: str, call: int
+    config: FinetuneConfig, uninterrupted: Path, method: str, call: int
 ) -> None:
     """Killed before the first checkpoint, between two, after the last, and while one is being written."""
+    assert exit_code(finetune_killed, config, method, call) == -signal.SIGKILL
+    assert not (config.out / "reshelf.json").exists()
     finetune(config)
-    killed = replace(config, out=tmp_path / "killed")
-    (tmp_path / "job").write_bytes(pickle.dumps((killed, method, call)))
-    code = subprocess.run([sys.executable, "-c", KILL, str(tmp_path / "job")], capture_output=True).returncode
-    assert code == -signal.SIGKILL
-    assert not (killed.out / "reshelf.json").exists()
-    finetune(killed)
-    assert curve(killed.out) == curve(config.out)
-    ours, theirs = (load_file(c.out / "adapter/adapter_model.safetensors") for c in (killed, config))
+    assert curve(config.out) == curve(uninterrupted)
+    ours, theirs = (load_file(out / "adapter/adapter_model.safetensors") for out in (config.out, uninterrupted))
     assert all(np.array_equal(ours[name], theirs[name]) for name in theirs)
 
 
@@ -127,8 +115,7 @@ def test_an_unfinished_run_is_not_finished_with_something_else(
     shutil.copytree(config.data, tmp_path / "shop")
     shutil.copytree(config.model.base, tmp_path / "base")
     config = replace(config, data=tmp_path / "shop", model=replace(config.model, base=str(tmp_path / "base")))
-    (tmp_path / "job").write_bytes(pickle.dumps((config, "training_step", 5)))
-    subprocess.run([sys.executable, "-c", KILL, str(tmp_path / "job")], capture_output=True)
+    assert exit_code(finetune_killed, config, "training_step", 5) == -signal.SIGKILL
 
     def refused(match: str, **changes: object) -> None:
         with pytest.raises(InputError, match=f"holds an unfinished run of another kind: {match}; finish it"):

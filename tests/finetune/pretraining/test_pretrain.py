@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import pickle
 import signal
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,23 +30,11 @@ from reshelf.finetune.pretraining.session_text import (
 )
 from reshelf.finetune.pretraining.tokenizer import train_tokenizer
 from reshelf.prompts.config import PromptConfig
+from tests.finetune.killed import pretrain_killed
+from tests.forked import exit_code
 
 SHAPE = ShapeConfig(hidden=64, layers=2, heads=2, intermediate=128, vocabulary=900)
 PROMPT = PromptConfig(template="plain", fields=["title", "price_level"], event_fields=["title"], event_gaps=False)
-
-KILL = """
-import os, pickle, signal, sys
-from reshelf.finetune.pretraining.pretrain import TextTrainer, pretrain
-config, step = pickle.load(open(sys.argv[1], "rb"))
-original, seen = TextTrainer.training_step, [0]
-def training_step(self, *args, **kwargs):
-    seen[0] += 1
-    if seen[0] == step:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return original(self, *args, **kwargs)
-TextTrainer.training_step = training_step
-pretrain(config)
-"""
 
 
 @pytest.fixture
@@ -208,9 +194,7 @@ def test_leaves_a_folder_that_transformers_loads_and_resumes_after_a_kill(shop: 
     assert "checkpoints" not in os.listdir(whole.out)
     assert AutoModelForCausalLM.from_pretrained(whole.out).config.model_type == "qwen3"
     assert AutoTokenizer.from_pretrained(whole.out).encode("yes")
-    (tmp_path / "job").write_bytes(pickle.dumps((cut, 4)))
-    code = subprocess.run([sys.executable, "-c", KILL, str(tmp_path / "job")], capture_output=True).returncode
-    assert code == -signal.SIGKILL
+    assert exit_code(pretrain_killed, cut, 4) == -signal.SIGKILL
     pretrain(cut)
     ours, theirs = (load_file(folder / "model.safetensors") for folder in (cut.out, whole.out))
     assert all(np.array_equal(ours[name], theirs[name]) for name in theirs)
