@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,10 @@ import psutil
 import pyarrow.parquet as pq
 import pytest
 
+from reshelf.cli import main
 from reshelf.data.dataset_folder import ITEM_SCHEMA, LIST_SCHEMA, write_records
 from reshelf.data.schema import Item, RankingList
+from tests.forked import forked
 
 pytestmark = pytest.mark.slow
 
@@ -79,7 +81,7 @@ def job(words: list[str], tmp_path_factory: pytest.TempPathFactory) -> list[str]
 def whole(job: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the job leaves when nothing disturbs it."""
     out = tmp_path_factory.mktemp("whole") / "out"
-    finish([*job, "--out", str(out)])
+    assert main([*job, "--out", str(out)]) == 0
     return out
 
 
@@ -113,10 +115,10 @@ def outcome(out: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     return scores, rejects
 
 
-def wait_for_shards(out: Path, count: int, process: subprocess.Popen[str]) -> None:
+def wait_for_shards(out: Path, count: int, runs: Callable[[], bool], said: Callable[[], str]) -> None:
     until = time.monotonic() + 400
     while len(list(out.glob("scores-*"))) < count:
-        assert process.poll() is None, process.communicate()[0]
+        assert runs(), said()
         assert time.monotonic() < until, "no shard was finished"
         time.sleep(0.02)
 
@@ -125,20 +127,21 @@ def files(out: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in out.iterdir() if path.name not in ("report.json", "manifest.json")}
 
 
-def test_killed_at_random_and_resumed(job: list[str], whole: Path, tmp_path: Path) -> None:
-    killed = tmp_path / "killed"
+def test_killed_at_random_and_resumed(
+    job: list[str], whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    killed, printed = tmp_path / "killed", tmp_path / "said"
     rng = random.Random(0)
     for _ in range(2):
         before = len(list(killed.glob("scores-*")))
-        with started([*job, "--out", str(killed)]) as process:
-            wait_for_shards(killed, before + 1, process)
+        with forked(main, [*job, "--out", str(killed)], said=printed) as process:
+            wait_for_shards(killed, before + 1, process.is_alive, printed.read_text)
             time.sleep(rng.random() * 0.7)
-            process.send_signal(signal.SIGKILL)
-            process.wait()
+            process.kill()
     cut_short = len(list(killed.glob("scores-*")))
     assert cut_short < 18, "the job ended before it was killed"
-    said = finish([*job, "--out", str(killed)])
-    assert f"{cut_short * 50:,} of 900 lists were done before" in said
+    assert main([*job, "--out", str(killed)]) == 0
+    assert f"{cut_short * 50:,} of 900 lists were done before" in capsys.readouterr().out
     assert files(killed) == files(whole)
     scores, rejects = outcome(killed)
     assert [row["list_id"] for row in scores] == [one.list_id for n, one in enumerate(MADE) if n % 10 != 3]
@@ -163,7 +166,7 @@ def test_memory_does_not_grow_with_the_lists(words: list[str], tmp_path: Path) -
 def test_ray_with_a_killed_worker_gives_the_same(job: list[str], whole: Path, tmp_path: Path) -> None:
     together = tmp_path / "together"
     with started([*job, "--out", str(together), "--ray", "--workers", "2"]) as process:
-        wait_for_shards(together, 2, process)
+        wait_for_shards(together, 2, lambda: process.poll() is None, lambda: process.communicate()[0])
         actors = [
             child
             for child in psutil.Process(process.pid).children(recursive=True)
