@@ -19,6 +19,7 @@ from reshelf.errors import InputError
 from reshelf.inference.engines.engine_process import EngineProcess
 from reshelf.inference.engines.start import start_engine
 from reshelf.inference.engines.transformers_engine import TransformersEngine
+from reshelf.inference.engines.vllm_engine import VllmEngine
 from reshelf.inference.engines.vllm_settings import VllmSettings
 from reshelf.inference.reranker import Reranker
 from reshelf.modeling.checkpoint import TrainedReranker, load_reranker
@@ -170,8 +171,9 @@ def test_a_prompt_too_long_is_refused_and_the_others_go_on(reranker: Reranker, p
 
 @pytest.mark.vllm
 def test_prompts_longer_than_the_model_are_refused(reranker_folder: Path) -> None:
+    """Before vLLM is imported, so no process is needed here; a refusal comes out of one in test_engine_process.py."""
     with pytest.raises(InputError, match="5000 tokens long, but the model reads 1024"):
-        start_engine(reranker_folder, "vllm", "cpu", VllmSettings(longest=5000))
+        VllmEngine(load_reranker(reranker_folder, "cpu"), VllmSettings(longest=5000))
 
 
 @pytest.mark.vllm
