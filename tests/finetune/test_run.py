@@ -32,6 +32,7 @@ from tests.finetune.curves import valid_and_kept
 from tests.finetune.killed import finetune_killed
 from tests.forked import exit_code
 
+
 def curve(folder: Path) -> dict:
     return json.loads((folder / "curve.json").read_text())
 
