@@ -70,8 +70,13 @@ def keep_levels_in_order(model: Qwen3ForCausalLM, tokens: Mapping[int, int], gen
     """
     weight = model.model.embed_tokens.weight
     rows = torch.tensor(list(tokens.values()))
-    walk = torch.randn(len(rows), weight.size(1), generator=generator).cumsum(0)
-    walk -= walk.mean(0)
     with torch.no_grad():
-        weight[rows] = weight.mean(0) + EMBEDDING * walk / walk.square().mean(1, keepdim=True).sqrt()
+        weight[rows] = weight.mean(0) + EMBEDDING * level_walk(len(rows), weight.size(1), generator)
     weight.register_hook(lambda gradient: gradient.index_fill(0, rows.to(gradient.device), 0.0))
+
+
+def level_walk(levels: int, width: int, generator: torch.Generator) -> torch.Tensor:
+    """A random walk around 0, each level's place on it scaled to a mean square of 1: float32 [levels, width]."""
+    walk = torch.randn(levels, width, generator=generator).cumsum(0)
+    walk -= walk.mean(0)
+    return walk / walk.square().mean(1, keepdim=True).sqrt()
