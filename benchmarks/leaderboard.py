@@ -29,6 +29,7 @@ NAMES = (
     "feature_dropout",
     "data_needed",
     "feature_names",
+    "level_embeddings",
     "quickstart",
     "against_past",
 )
@@ -74,6 +75,12 @@ CLAIMS: dict[str, tuple[str, str]] = {
     "feature_names_ndcg": ("nDCG@10 with the names of numbers in the prefix, less beside each level", "≥ 0"),
     "feature_names_step_seconds": ("a training step so, share of the other's", "< 1"),
     "feature_names_tokens": ("tokens of a list so with a real base, share of the other's", "< 1"),
+    "level_walk_over_random": (
+        "nDCG@10 of a small network that reads levels whose near ones have like embeddings, less with random ones",
+        "> 0",
+    ),
+    "level_walk_over_trained": ("the same, less with embeddings trained beside the network", "> 0"),
+    "level_walk_over_numbers": ("the same, less of the network over the numbers themselves", "≥ 0"),
     "quickstart_minutes": (
         "minutes that `reshelf quickstart --minutes 10` takes to a served reply, the longer shop",
         "≤ 10",

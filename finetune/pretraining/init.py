@@ -1,15 +1,23 @@
 """Where a small base starts from, so that it learns to match a product with a history at once and not after a plateau.
 
-    start_with_matching(model, torch.Generator().manual_seed(0))
+    generator = torch.Generator().manual_seed(0)
+    start_with_matching(model, generator)
+    keep_levels_in_order(model, {0: 307, 1: 308, 2: 309}, generator)
 
 To tell whether a product's words occurred in the history, a transformer needs heads that look at like tokens and heads
 that look at near ones (to see that a like token stood behind "bought" and not behind "product:"). A small model finds
 both only after tens of thousands of sessions. Here query and key projections begin equal, as in the "mimetic" start
 of Trockman and Kolter (ICML 2023), half the heads of a layer in the fast rotary dimensions (near) and half in the slow
-ones (alike). It is a start only: everything is trained from there.
+ones (alike).
+
+Levels of numbers are tokens too, and to a new model 12 is no nearer to 13 than to any word: what it learns of one level
+it has to learn anew of the next. So their embeddings are a random walk from level to level, which lets a linear layer
+weigh "at least this level" as a thermometer code does, and stay that: trained, each would go its own way again.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import torch
 from transformers import Qwen3ForCausalLM
@@ -52,3 +60,23 @@ def start_with_matching(model: Qwen3ForCausalLM, generator: torch.Generator) -> 
         layer.self_attn.q_proj.weight.copy_(projection.view(heads * size, width))
         layer.self_attn.k_proj.weight.copy_(projection.view(heads * size, width))
         layer.self_attn.q_norm.weight.copy_(torch.where(fast[:, 0], 1.0, ALIKE_GAIN))
+
+
+def keep_levels_in_order(model: Qwen3ForCausalLM, tokens: Mapping[int, int], generator: torch.Generator) -> None:
+    """Give levels of numbers embeddings in which near levels are alike, in place, and keep these from being trained.
+
+    Args:
+        tokens: level -> its token, from the lowest level up; at least two.
+    """
+    weight = model.model.embed_tokens.weight
+    rows = torch.tensor(list(tokens.values()))
+    with torch.no_grad():
+        weight[rows] = weight.mean(0) + EMBEDDING * level_walk(len(rows), weight.size(1), generator)
+    weight.register_hook(lambda gradient: gradient.index_fill(0, rows.to(gradient.device), 0.0))
+
+
+def level_walk(levels: int, width: int, generator: torch.Generator) -> torch.Tensor:
+    """A random walk around 0, each level's place on it scaled to a mean square of 1: float32 [levels, width]."""
+    walk = torch.randn(levels, width, generator=generator).cumsum(0)
+    walk -= walk.mean(0)
+    return walk / walk.square().mean(1, keepdim=True).sqrt()

@@ -33,7 +33,7 @@ from reshelf.data.dataset_folder import load_dataset_folder
 from reshelf.data.marketplace import MarketplaceConfig
 from reshelf.errors import InputError
 from reshelf.finetune.packed_trainer import PackedTrainer, packed_arguments
-from reshelf.finetune.pretraining.init import start_with_matching
+from reshelf.finetune.pretraining.init import start_with_matching, keep_levels_in_order
 from reshelf.finetune.pretraining.muon import MuonAdamW
 from reshelf.finetune.pretraining.session_text import (
     Candidates,
@@ -140,8 +140,10 @@ class TextTrainer(PackedTrainer):
         return loss + F.cross_entropy(logits, outcomes) if bool((outcomes >= 0).any()) else loss
 
 
-def new_model(shape: ShapeConfig, tokenizer: PreTrainedTokenizerBase, seed: int) -> Qwen3ForCausalLM:
-    """An untrained Qwen3 that is ready to match (see `finetune.pretraining.init`)."""
+def new_model(
+    shape: ShapeConfig, tokenizer: PreTrainedTokenizerBase, seed: int, levels: int = PromptConfig.levels
+) -> Qwen3ForCausalLM:
+    """An untrained Qwen3 that is ready to match, and to read levels 0 … `levels` (see `finetune.pretraining.init`)."""
     torch.manual_seed(seed)
     config = Qwen3Config(
         vocab_size=len(tokenizer),
@@ -160,7 +162,11 @@ def new_model(shape: ShapeConfig, tokenizer: PreTrainedTokenizerBase, seed: int)
     )
     config._attn_implementation = SHARED_PREFIX
     model = Qwen3ForCausalLM(config)
-    start_with_matching(model, torch.Generator().manual_seed(seed))
+    generator = torch.Generator().manual_seed(seed)
+    start_with_matching(model, generator)
+    written = {level: tokenizer(f" {level}", add_special_tokens=False).input_ids for level in range(levels + 1)}
+    if len(tokens := {level: ids[0] for level, ids in written.items() if len(ids) == 1}) > 1:
+        keep_levels_in_order(model, tokens, generator)
     return model
 
 
@@ -188,7 +194,7 @@ def pretrain(config: PretrainConfig, callbacks: Sequence[TrainerCallback] = ()) 
         model, tokenizer = _started(config.start, str(arguments.device))
     else:
         tokenizer = train_tokenizer(vocabulary_text(sources, config.prompt), config.shape.vocabulary)
-        model = new_model(config.shape, tokenizer, config.seed)
+        model = new_model(config.shape, tokenizer, config.seed, config.prompt.levels)
     trainer = TextTrainer(
         model=model,
         args=arguments,

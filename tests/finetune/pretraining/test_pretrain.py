@@ -157,6 +157,32 @@ def test_the_start_looks_at_like_tokens_far_away_and_at_near_ones(data: RankingD
     assert near[20] < 5 * near[:100].mean()
 
 
+def test_near_levels_have_like_embeddings_as_long_as_any_others_and_keep_them(data: RankingData) -> None:
+    prompt = replace(PROMPT, features=["popularity"])
+    tokenizer = train_tokenizer(vocabulary_text([LoggedSource(data)], prompt), SHAPE.vocabulary)
+    model = new_model(SHAPE, tokenizer, seed=0, levels=20)
+    weight = model.model.embed_tokens.weight
+    tokens = [tokenizer(f" {level}").input_ids for level in range(21)]
+    assert all(len(one) == 1 for one in tokens), tokens
+    rows = torch.tensor(tokens)[:, 0]
+    before = weight.detach().clone()
+    own = torch.nn.functional.normalize(before[rows] - before.mean(0), dim=1)
+    alike = own @ own.T
+    by_distance = torch.stack([alike.diagonal(n).mean() for n in (1, 2, 4, 8)])
+    assert by_distance[0] > 0.7
+    assert bool((by_distance.diff() < 0).all()), by_distance
+    assert float(before[rows].norm(dim=1).mean()) == pytest.approx(float(before.norm(dim=1).mean()), rel=0.1)
+
+    optimizer = MuonAdamW(model, 1e-2)
+    text = torch.tensor([tokenizer("product: lamp; popularity 3 taste 17").input_ids])
+    model.config._attn_implementation = "sdpa"
+    model(input_ids=text, labels=text).loss.backward()
+    optimizer.step()
+    moved = (weight.detach() != before).any(1)
+    assert not moved[rows].any()
+    assert moved.sum() > len(weight) / 2
+
+
 def test_muon_takes_matrices_and_adamw_the_rest_and_their_state_comes_back(data: RankingData) -> None:
     tokenizer = train_tokenizer(vocabulary_text([LoggedSource(data)], PROMPT), SHAPE.vocabulary)
 
