@@ -35,6 +35,8 @@ KINDS = tuple(EventKind)
 SEARCH = KINDS.index(EventKind.SEARCH)
 _GRADES = {EventKind.CLICK: 1, EventKind.CART: 2, EventKind.PURCHASE: 3}
 _DAY, _HOUR, _QUARTER = 86_400_000_000, 3_600_000_000, 900_000_000
+_SOME = 10_000
+"""Rows that are looked at for lists."""
 _MANY = 20
 """Events that say in which zone their midnights are."""
 REPEATED = "repeated row"
@@ -108,13 +110,13 @@ def _stage(work: Work, mapping: Mapping, number: int) -> Source:
     )
     wanted = names_of(spec.user_id, spec.item_id, spec.list_id, *rest)
     source = open_table(work, spec, part, wanted)
-    exploded = isinstance(spec.item_id, str) and source.column(spec.item_id).is_list
-    if exploded:
-        source = _exploded(source, names_of(spec.item_id)[0])
+    items = _lists_of_items(work, source, spec.item_id) if isinstance(spec.item_id, str) else None
+    if items:
+        source = _exploded(source, names_of(spec.item_id)[0], items)
     order, place, query = "row", "row", source.text(spec.query)
     if not spec.time and spec.order:
         order = source.number(spec.order)
-    elif not spec.time and exploded:
+    elif not spec.time and items:
         order = "place"
     columns = {
         "part": str(number),
@@ -155,15 +157,30 @@ def _stage(work: Work, mapping: Mapping, number: int) -> Source:
     return source
 
 
-def _exploded(source: Source, item: str) -> Source:
+def _lists_of_items(work: Work, source: Source, name: str) -> Column | None:
+    """A column of items as lists, where it holds some; JSON may hold both lists and single ones."""
+    column = source.column(name)
+    if column.is_list:
+        return column
+    some = f"SELECT {column.sql} AS item FROM {source.relation} LIMIT {_SOME}"
+    plain = "json_type(item) = 'ARRAY' AND coalesce(json_type(item, '$[0]') NOT IN ('OBJECT', 'ARRAY'), true)"
+    if column.type != "JSON" or not work.number(f"SELECT count(*) FROM ({some}) WHERE {plain}"):
+        return None
+    one = f"CASE WHEN {column.sql} IS NOT NULL THEN [{column.sql}] END"
+    return Column(
+        f"CASE WHEN json_type({column.sql}) = 'ARRAY' THEN CAST({column.sql} AS JSON[]) ELSE {one} END", "JSON[]"
+    )
+
+
+def _exploded(source: Source, item: str, lists: Column) -> Source:
     """One row per shopper with a list of items becomes one row per event; its place in the list is its order."""
     rest = ", ".join(c.sql for name, c in source.columns.items() if name != item)
     column = source.column(item)
     unnested = (
-        f"(SELECT row, {rest}{', ' if rest else ''}unnest({column.sql}) AS {column.sql}, "
-        f"generate_subscripts({column.sql}, 1) - 1 AS place FROM {source.relation})"
+        f"(SELECT row, {rest}{', ' if rest else ''}unnest({lists.sql}) AS {column.sql}, "
+        f"generate_subscripts({lists.sql}, 1) - 1 AS place FROM {source.relation})"
     )
-    columns = source.columns | {item: Column(column.sql, column.type[:-2])}
+    columns = source.columns | {item: Column(column.sql, lists.type[:-2])}
     return Source(source.work, source.part, source.spec, source.files, unnested, source.everything, columns)
 
 

@@ -1,6 +1,6 @@
 """The files a table's `file` stands for, and what the folders around them say.
 
-    files = find_files(root, "events", "events")        # relative to the root, in name order, all of one kind
+    files = find_files(root, "events", "events", report)        # relative to the root, in name order, all of one kind
     partition_of(Path("events/shop=7/day=2024-03-01/part-0.csv"))      # {"shop": "7", "day": "2024-03-01"}
 
 A folder of Spark's has parts with nothing in them, and names columns by folders. The folder of a Delta table also has

@@ -333,3 +333,16 @@ def test_judgements_without_a_query_are_no_list(export: Export) -> None:
     export.files["judged.csv"] = "q,sku,grade\nmug,1,3\nmug,2,0\n,3,1\n,4,2\n"
     assert export.load() == ["1:3 2:0 | "]
     assert export.report["tables"]["pairs.0"]["dropped"] == {"query missing": 2}
+
+
+@pytest.mark.parametrize("name", ["o.jsonl", "o.parquet"])
+def test_a_row_with_several_products_is_an_event_for_each(export: Export, name: str) -> None:
+    rows = [
+        {"user": "ann", "time": "2026-03-01T10:05:00Z", "order": "o1", "lines": [{"sku": "1"}, {"sku": "3"}]},
+        {"user": "zoe", "time": "2026-04-01T00:00:00Z", "order": "o2", "lines": [{"sku": "1"}]},
+    ]
+    export.of_events(rows, name, item_id="lines.sku", event_id="order", kind="purchase", kind_column=None)
+    assert export.load() == ["1:3 2:0 3:3 | "]
+    export.files[name] = [row | {"lines": [line["sku"] for line in row["lines"]]} for row in rows]  # type: ignore[attr-defined]
+    export.mapping["events"]["item_id"] = "lines"
+    assert export.load() == ["1:3 2:0 3:3 | "]
