@@ -19,7 +19,7 @@ from reshelf.data.importing.database import Work, named, quoted
 from reshelf.data.importing.found_files import partition_of
 from reshelf.data.importing.mapping import Table, id_columns
 from reshelf.data.importing.sql_text import one_line
-from reshelf.data.importing.text_files import LINE_LIMIT, by_lines, opened, readable
+from reshelf.data.importing.text_files import LINE_LIMIT, UNPACKING, by_lines, cut_off, not_text, opened, readable
 from reshelf.errors import InputError
 
 
@@ -35,9 +35,15 @@ def json_rows(work: Work, spec: Table, files: list[Path], part: str, names: list
     for file, keys in zip(files, folders):
         path, options = readable(work.folder, work.root, file, spec)
         at, said = quoted(str(path)), "".join(f", {_said(keys[name])} AS {named('folder ' + name)}" for name in shared)
-        with opened(work.root / file, spec) as text:
-            array = text.read(1000).lstrip("\ufeff \t\r\n").startswith("[")
-        if array or not by_lines(work.root / file, spec):
+        try:
+            with opened(work.root / file, spec) as text:
+                array = text.read(1000).lstrip("\ufeff \t\r\n").startswith("[")
+            in_lines = not array and by_lines(work.root / file, spec)
+        except UnicodeDecodeError as error:
+            raise not_text(work.root / file, spec, error) from error
+        except UNPACKING as error:
+            raise cut_off(work.root / file, error) from error
+        if not in_lines:
             packed = ", compression = 'none'" if "compression" in options else ""
             form = "array" if array else "unstructured"
             rows = f"read_json_objects({at}, format = '{form}', maximum_object_size = {LINE_LIMIT}{packed})"
@@ -100,7 +106,7 @@ def _missing(work: Work, spec: Table, everything: str, names: list[str], part: s
             )[0]
             there, nested = found[: len(names)], found[len(names) :]
             if count and not objects:
-                raise InputError(bad_json(work.root, files))
+                raise InputError(bad_json(work.root, files, spec))
             for name, key in zip(names, nested):
                 if key is not None and name not in id_columns(spec):
                     what = f"{file}: column {name!r} holds objects where plain values are expected"
@@ -110,7 +116,9 @@ def _missing(work: Work, spec: Table, everything: str, names: list[str], part: s
             if all(there) or not count:
                 return []
     except duckdb.Error as error:
-        raise InputError(bad_json(work.root, files) or f"{file} cannot be read: {one_line(error)}") from error
+        raise InputError(
+            bad_json(work.root, files, spec) or f"{file} cannot be read: {one_line(error)}; correct the file"
+        ) from error
     return [name for name, yes in zip(names, there) if not yes]
 
 
@@ -140,10 +148,14 @@ def _deeper(value: Any, key: str, above: tuple[str, ...], listed: int = 0) -> It
         yield from _deeper(value[0], key, above, len(above))
 
 
-def bad_json(root: Path, files: list[Path]) -> str:
+def bad_json(root: Path, files: list[Path], spec: Table) -> str:
     """What is wrong with the first bad line of JSON files."""
     for file in files:
-        with opened(root / file, Table()) as text:
+        with opened(root / file, spec) as text:
+            array = text.read(1000).lstrip("\ufeff \t\r\n").startswith("[")
+        if array or not by_lines(root / file, spec):
+            continue
+        with opened(root / file, spec) as text:
             for number, line in enumerate(text, 1):
                 if not line.strip():
                     continue

@@ -296,8 +296,9 @@ class PairsTable(ListColumns):
 
     item_id: Columns
     label: str | dict[str, int] | None = None
-    """Column; or several yes-or-no columns and their grades: `{clicked: 1, bought: 3}`. Without it, labels are what the
-    shopper did afterwards, from `events` (an impression log)."""
+    """Column of grades (for a column of counts `thresholds: [1]`: 3 clicks are no purchase); or several yes-or-no
+    columns and their grades: `{clicked: 1, bought: 3}`. Without it, labels are what the shopper did afterwards, from
+    `events` (an impression log)."""
     score: str | None = None
     position: str | None = None
     price: str | None = None

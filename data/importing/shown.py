@@ -317,6 +317,7 @@ def _stage_lists(
         "price": "CAST(NULL AS DOUBLE)",
     }
     _insert(work, source, shown, rows, mapping)
+    check_exact(source, spec.candidates, "shown", "unknown", f"part = {number}")
     work.run("DROP TABLE listed")
 
 

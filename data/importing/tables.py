@@ -291,7 +291,9 @@ def _explain(error: duckdb.Error, source: Source) -> str:
     text = str(error)
     if not source.files:
         return f"{source.part}.sql: {cured(error, one_line(error), 'correct the mapping, or read the column as text')}"
-    if all(ending_of(file) in JSON for file in source.files) and (found := bad_json(source.work.root, source.files)):
+    if all(ending_of(file) in JSON for file in source.files) and (
+        found := bad_json(source.work.root, source.files, source.spec)
+    ):
         return found
     file = next((source.work.root / f for f in source.files if str(f) in text), source.work.root / source.files[0])
     if line := re.search(r"CSV Error on Line: (\d+)", text):

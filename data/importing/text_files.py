@@ -15,6 +15,7 @@ import io
 import json
 import re
 import shutil
+import zlib
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -31,6 +32,8 @@ _PACKED = (".gz", ".zst", ".zstd", ".bz2")
 _NATIVE = {"utf-8": "utf-8-sig", "utf-16": "utf-16"}
 """Encodings that DuckDB reads by itself, and what Python calls them."""
 _FIRST_LINES = 50
+UNPACKING = (OSError, EOFError, zlib.error)
+"""What Python raises for a packed file that is cut off or is none."""
 LINE_LIMIT = 1 << 24
 """The longest line or JSON object."""
 
@@ -84,9 +87,13 @@ def readable(folder: Path, root: Path, file: Path, spec: Table) -> tuple[Path, s
                 shutil.copyfileobj(text, out, 1 << 20)
         except UnicodeDecodeError as error:
             raise not_text(root / file, spec, error) from error
-        except (OSError, EOFError) as error:
-            raise InputError(f"{root / file} cannot be unpacked: {error}; write or copy that file again") from error
+        except UNPACKING as error:
+            raise cut_off(root / file, error) from error
     return copy, "encoding = 'utf-8', compression = 'none'"
+
+
+def cut_off(file: Path, error: object) -> InputError:
+    return InputError(f"{file} cannot be read: {error}; write or copy that file again")
 
 
 def not_text(file: Path, spec: Table, error: object) -> InputError:

@@ -11,7 +11,17 @@ from reshelf.data.importing.casts import in_text
 from reshelf.data.importing.database import Work, named, quoted
 from reshelf.data.importing.found_files import partition_of
 from reshelf.data.importing.mapping import Table
-from reshelf.data.importing.text_files import LINE_LIMIT, dialect, header_line, not_text, opened, readable, records
+from reshelf.data.importing.text_files import (
+    LINE_LIMIT,
+    UNPACKING,
+    cut_off,
+    dialect,
+    header_line,
+    not_text,
+    opened,
+    readable,
+    records,
+)
 from reshelf.errors import InputError
 
 
@@ -27,6 +37,8 @@ def text_rows(work: Work, spec: Table, file: Path, part: str, names: list[str]) 
         header = spec.header or _header(path, spec, separator, quote)
     except UnicodeDecodeError as error:
         raise not_text(path, spec, error) from error
+    except UNPACKING as error:
+        raise cut_off(path, error) from error
     if not any(header):
         raise InputError(f"{path} is empty; give a file with a header, or say its columns with {part}.header")
     folders = partition_of(path)

@@ -239,6 +239,17 @@ MISTAKES = {
     ),
     "a zone with several meanings": ({"log/a.csv": EVENTS.replace("Z,", " BST,")}, "BST' is not a time"),
     "ticks of .NET": ({"log/a.csv": EVENTS.replace("2026-03-01T09:00:00Z", "639079200300000000")}, "is not a time"),
+    "no zstd": ({"log/a.csv.zst": b"no"}, "a.csv.zst cannot be read: .*; write or copy that file again"),
+    "no gzip": ({"log/a.csv.gz": b"no"}, "a.csv.gz cannot be read: .*; write or copy that file again"),
+    "bzip2 cut off": (
+        {"log/a.jsonl.bz2": bz2.compress(b"{}" * 99)[:-9]},
+        "bz2 cannot be read: .* that file again",
+    ),
+    "JSON of another encoding": ({"log/a.jsonl": '{"user": "ü"}'.encode("latin-1")}, "a.jsonl is not utf-8 text"),
+    "an array cut off": (
+        {"log/a.json": json.dumps(ROWS, indent=1)[:-20]},
+        "cannot be read: .*; correct the file",
+    ),
     "Iceberg": ({"log/data/a.csv": EVENTS, "log/metadata/v1.metadata.json": "{}"}, "is an Iceberg table, whose files"),
 }
 
