@@ -99,8 +99,10 @@ def id_of(column: Column) -> str:
         return f"CASE WHEN {column.sql} = {whole} THEN CAST({whole} AS VARCHAR) ELSE {column.text} END"
     whole = without_point(f"nullif(trim({column.text}, {SPACES}), '')")
     if column.type == "VARCHAR":
-        whole = f"CASE WHEN regexp_full_match({column.sql}, {_PLAIN_ID}) THEN {column.sql} ELSE {whole} END"
-    return f"CASE WHEN lower(trim({column.text}, {SPACES})) NOT IN {_NO_ID} THEN {whole} END"
+        plain = f"CASE WHEN lower({column.sql}) NOT IN {_NO_ID} THEN {column.sql} END"
+        whole = f"CASE WHEN lower({whole}) NOT IN {_NO_ID} THEN {whole} END"
+        return f"CASE WHEN regexp_full_match({column.sql}, {_PLAIN_ID}) THEN {plain} ELSE {whole} END"
+    return f"CASE WHEN lower({whole}) NOT IN {_NO_ID} THEN {whole} END"
 
 
 def without_point(text: str) -> str:
