@@ -15,9 +15,10 @@ from pathlib import Path
 import duckdb
 
 from reshelf.data.atomic import atomic
-from reshelf.data.importing.casts import Column, id_of, text_of, time_of
+from reshelf.data.importing.casts import Column, id_of, text_of
 from reshelf.data.importing.database import named, quoted, utc_database
 from reshelf.data.importing.mapping import Table
+from reshelf.data.importing.times import time_of
 from reshelf.errors import InputError
 
 QUERIES, EVENTS = "ubi_queries.ndjson", "ubi_events.ndjson"

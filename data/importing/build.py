@@ -26,7 +26,7 @@ from reshelf.data.importing.events import SEARCH
 from reshelf.data.importing.import_report import ImportReport
 from reshelf.data.importing.items import Catalogue, QueryMembers
 from reshelf.data.importing.lists import Lists
-from reshelf.data.importing.mapping import BuildConfig
+from reshelf.data.importing.rules import BuildConfig
 from reshelf.data.importing.splits import TRAIN, UNKNOWN
 from reshelf.data.signals.event_log import EventLog, Int64, lower_bound
 from reshelf.data.signals.making import tfidf

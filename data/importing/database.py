@@ -143,7 +143,8 @@ def open_work(
     base.create_function("whole_json", whole, ["VARCHAR"], "VARCHAR")
     base.execute("SET TimeZone = 'UTC'")
     if not remote:
-        base.execute(f"SET allowed_directories = [{quoted(str(root.resolve()))}]")
+        allowed = [quoted(str(root.resolve())), quoted(str(folder.resolve() / "plain"))]  # copies in utf-8
+        base.execute(f"SET allowed_directories = [{', '.join(allowed)}]")
         base.execute("SET enable_external_access = false")
     base.execute("SET lock_configuration = true")
     try:

@@ -16,14 +16,17 @@ import time as clock
 
 import numpy as np
 
-from reshelf.data.importing.casts import Column, is_whole_day
+from reshelf.data.importing.casts import NO_QUERY, Column
 from reshelf.data.importing.database import Work, quoted
 from reshelf.data.importing.import_report import UNMAPPED
 from reshelf.data.importing.items import check_exact
-from reshelf.data.importing.mapping import UNDO, BuildConfig, Mapping
+from reshelf.data.importing.mapping import UNDO, Mapping
 from reshelf.data.importing.mapping_file import events_name
 from reshelf.data.importing.plausible_times import check_plausible, check_times, earliest_of, written
+from reshelf.data.importing.rules import BuildConfig
 from reshelf.data.importing.tables import Source, names_of, open_table, reading
+from reshelf.data.importing.taking_back import take_back
+from reshelf.data.importing.times import is_whole_day
 from reshelf.data.schema import EventKind
 from reshelf.data.signals.event_log import NEVER, EventLog
 from reshelf.errors import InputError
@@ -32,6 +35,8 @@ KINDS = tuple(EventKind)
 SEARCH = KINDS.index(EventKind.SEARCH)
 _GRADES = {EventKind.CLICK: 1, EventKind.CART: 2, EventKind.PURCHASE: 3}
 _DAY, _HOUR, _QUARTER = 86_400_000_000, 3_600_000_000, 900_000_000
+_SOME = 10_000
+"""Rows that are looked at for lists."""
 _MANY = 20
 """Events that say in which zone their midnights are."""
 REPEATED = "repeated row"
@@ -45,6 +50,7 @@ _STAGED = (
 _OPTIONAL = {
     "value": ("value", "DOUBLE"),
     "bad_value": ("value", "BOOLEAN"),
+    "quantity": ("quantity", "DOUBLE"),
     "event_id": ("event_id", "VARCHAR"),
     "session": ("session_id", "VARCHAR"),
     "split": ("split", "VARCHAR"),
@@ -68,7 +74,7 @@ def read_events(work: Work, mapping: Mapping) -> None:
     work.run("DROP TABLE event_row")
     _drop_repeated(work, mapping)
     _drop_bots(work, mapping)
-    _take_back(work, mapping)
+    take_back(work, mapping)
     kept = work.fetch("SELECT part, count(*) FROM checked GROUP BY part")
     for number in range(len(mapping.events)):
         work.report.keep(events_name(mapping, number), dict(kept).get(number, 0))
@@ -91,16 +97,26 @@ def mapped(mapping: Mapping) -> list[str]:
 def _stage(work: Work, mapping: Mapping, number: int) -> Source:
     spec, part = mapping.events[number], events_name(mapping, number)
     work.task(f"reading {part}")
-    rest = (spec.time, spec.order, spec.kind_column, spec.query, spec.value, spec.session_id, spec.event_id, spec.split)
+    rest = (
+        spec.time,
+        spec.order,
+        spec.kind_column,
+        spec.query,
+        spec.value,
+        spec.quantity,
+        spec.session_id,
+        spec.event_id,
+        spec.split,
+    )
     wanted = names_of(spec.user_id, spec.item_id, spec.list_id, *rest)
     source = open_table(work, spec, part, wanted)
-    exploded = isinstance(spec.item_id, str) and source.column(spec.item_id).is_list
-    if exploded:
-        source = _exploded(source, names_of(spec.item_id)[0])
-    order, place = "row", "row"
+    items = _lists_of_items(work, source, spec.item_id) if isinstance(spec.item_id, str) else None
+    if items:
+        source = _exploded(source, names_of(spec.item_id)[0], items)
+    order, place, query = "row", "row", source.text(spec.query)
     if not spec.time and spec.order:
         order = source.number(spec.order)
-    elif not spec.time and exploded:
+    elif not spec.time and items:
         order = "place"
     columns = {
         "part": str(number),
@@ -110,12 +126,13 @@ def _stage(work: Work, mapping: Mapping, number: int) -> Source:
         "kind": source.text(spec.kind_column) if spec.kind_column else quoted(spec.kind.value),
         **source.times(spec.time, "key"),
         "whole_day": is_whole_day(source.column(spec.time), spec) if spec.time else "false",
-        "query": f"left({source.text(spec.query)}, {mapping.max_query})",
+        "query": f"left(CASE WHEN {query} NOT IN {NO_QUERY} THEN {query} END, {mapping.max_query})",
         "list": source.id(spec.list_id),
     }
     optional = {
         "value": source.number(spec.value),
         "bad_value": source.no_number(spec.value),
+        "quantity": source.number(spec.quantity),
         "event_id": source.id(spec.event_id),
         "session": source.id(spec.session_id),
         "split": source.text(spec.split),
@@ -140,15 +157,30 @@ def _stage(work: Work, mapping: Mapping, number: int) -> Source:
     return source
 
 
-def _exploded(source: Source, item: str) -> Source:
+def _lists_of_items(work: Work, source: Source, name: str) -> Column | None:
+    """A column of items as lists, where it holds some; JSON may hold both lists and single ones."""
+    column = source.column(name)
+    if column.is_list:
+        return column
+    some = f"SELECT {column.sql} AS item FROM {source.relation} LIMIT {_SOME}"
+    plain = "json_type(item) = 'ARRAY' AND coalesce(json_type(item, '$[0]') NOT IN ('OBJECT', 'ARRAY'), true)"
+    if column.type != "JSON" or not work.number(f"SELECT count(*) FROM ({some}) WHERE {plain}"):
+        return None
+    one = f"CASE WHEN {column.sql} IS NOT NULL THEN [{column.sql}] END"
+    return Column(
+        f"CASE WHEN json_type({column.sql}) = 'ARRAY' THEN CAST({column.sql} AS JSON[]) ELSE {one} END", "JSON[]"
+    )
+
+
+def _exploded(source: Source, item: str, lists: Column) -> Source:
     """One row per shopper with a list of items becomes one row per event; its place in the list is its order."""
     rest = ", ".join(c.sql for name, c in source.columns.items() if name != item)
     column = source.column(item)
     unnested = (
-        f"(SELECT row, {rest}{', ' if rest else ''}unnest({column.sql}) AS {column.sql}, "
-        f"generate_subscripts({column.sql}, 1) - 1 AS place FROM {source.relation})"
+        f"(SELECT row, {rest}{', ' if rest else ''}unnest({lists.sql}) AS {column.sql}, "
+        f"generate_subscripts({lists.sql}, 1) - 1 AS place FROM {source.relation})"
     )
-    columns = source.columns | {item: Column(column.sql, column.type[:-2])}
+    columns = source.columns | {item: Column(column.sql, lists.type[:-2])}
     return Source(source.work, source.part, source.spec, source.files, unnested, source.everything, columns)
 
 
@@ -158,9 +190,10 @@ def _make_kinds(work: Work, mapping: Mapping) -> None:
     for number, raw in work.fetch("SELECT DISTINCT part, kind FROM event_row WHERE kind IS NOT NULL"):
         spec = mapping.events[number]
         names = {kind.value: kind for kind in EventKind} | spec.kinds
+        in_any_case = {name.lower(): kind for name, kind in names.items()}
         common = spec.undo == UNDO  # words in any case, but for what the mapping calls a kind
         takes = None if common and raw in names else spec.undo.get(raw.lower() if common else raw)
-        kind = None if takes else names.get(raw)
+        kind = None if takes else names.get(raw, None if raw in spec.grades else in_any_case.get(raw.lower()))
         if raw in spec.grades and kind is None and not takes:
             kind = EventKind.VIEW  # a kind of the shop's own: its grade says what it is worth
         grade = spec.grades.get(raw, spec.grades.get(kind.value, _GRADES.get(kind, 0)) if kind else 0)
@@ -225,6 +258,8 @@ def _check(work: Work, mapping: Mapping, sources: list[Source]) -> None:
     earliest = " ".join(f"WHEN {n} THEN {earliest_of(spec)}" for n, spec in enumerate(mapping.events))
     timed = "true" if mapping.events[0].time else "false"
     has_query = "true" if any(spec.query for spec in mapping.events) else "false"
+    counted = "quantity" in optional
+    undoes = "CASE WHEN s.quantity < 0 THEN coalesce(k.undoes, k.kind) ELSE k.undoes END" if counted else "k.undoes"
     days = sorted({spec.earliest for spec in mapping.events})
     reason = f"""CASE
         WHEN s.user IS NULL THEN 'shopper id missing'
@@ -234,11 +269,12 @@ def _check(work: Work, mapping: Mapping, sources: list[Source]) -> None:
         WHEN k.kind = {SEARCH} AND s.query IS NULL AND {has_query} THEN 'search without a query'
         WHEN {timed} AND s.unread THEN 'time cannot be read'
         WHEN s.key IS NULL THEN 'time missing'
+        WHEN {"s.quantity = 0" if counted else "false"} THEN 'quantity is 0'
         WHEN {timed} AND (s.key < CASE s.part {earliest} END OR s.key > {latest})
             THEN 'time before {" or ".join(days)} or in the future' END"""
     work.run(
         f"""CREATE TABLE checked AS SELECT s.part, s.row, u.code AS user,
-            CASE WHEN k.kind = {SEARCH} THEN -1 ELSE s.item END AS item, k.kind, k.undoes, s.key,
+            CASE WHEN k.kind = {SEARCH} THEN -1 ELSE s.item END AS item, k.kind, {undoes} AS undoes, s.key,
             coalesce(q.code, -1) AS query, s.list, s.whole_day, {"".join(f"s.{name}, " for name in optional)}
             CAST(CASE WHEN k.rated THEN coalesce({stars}, 0) ELSE coalesce(k.grade, 0) END AS TINYINT) AS grade,
             {reason} AS reason
@@ -256,7 +292,15 @@ def _check(work: Work, mapping: Mapping, sources: list[Source]) -> None:
     for number, why, n in work.fetch(
         "SELECT part, reason, count(*) FROM checked WHERE reason IS NOT NULL GROUP BY ALL ORDER BY 1, 2"
     ):
-        work.report.drop(sources[number].part, why, n, kinds.get(number, ()) if why == UNMAPPED else ())
+        examples = kinds.get(number, []) if why == UNMAPPED else []
+        if why == UNKNOWN_ITEM:
+            examples = _first(work, "unknown", f"part = {number} AND unknown IS NOT NULL")
+        elif why.startswith("time before"):
+            dates = "CAST(make_timestamp(key) AS DATE)"
+            examples = _first(
+                work, dates, f"part = {number} AND key NOT BETWEEN {earliest_of(mapping.events[number])} AND {latest}"
+            )
+        work.report.drop(sources[number].part, why, n, examples)
     infinite = "SELECT part, count(*) FROM checked WHERE isinf(value) AND reason IS NULL GROUP BY part"
     for number, n in work.fetch(infinite) if "value" in optional else ():
         work.report.repair(sources[number].part, "value is infinite, now missing", n, ["Infinity"])
@@ -276,6 +320,14 @@ def _check(work: Work, mapping: Mapping, sources: list[Source]) -> None:
     work.run("DELETE FROM checked WHERE reason IS NOT NULL")
 
 
+def _first(work: Work, column: str, where: str) -> list[str]:
+    """A few different values of the events' rows, as examples."""
+    found = work.fetch(
+        f"SELECT {column} AS value FROM event_row WHERE {where} GROUP BY value ORDER BY min(row) LIMIT 3"
+    )
+    return [str(value) for (value,) in found]
+
+
 def _drop_bots(work: Work, mapping: Mapping) -> None:
     """The table `bot` (user): shoppers with more events on one day than a person makes; their events go."""
     work.run("CREATE TABLE bot (user INTEGER)")
@@ -293,11 +345,12 @@ def _drop_bots(work: Work, mapping: Mapping) -> None:
 
 
 def _drop_repeated(work: Work, mapping: Mapping) -> None:
-    """Rows that say again what an earlier one said: the same event id, or the same shopper, item, kind and moment."""
+    """Rows that say again what an earlier one said: the same event id on the same item, or the same shopper, item, kind
+    and moment. The products of an order may share its id, and so do an order and its return."""
     if any(spec.event_id for spec in mapping.events):
         work.run(
-            "CREATE TABLE again AS SELECT part, row FROM (SELECT part, row, row_number() OVER (PARTITION BY event_id "
-            "ORDER BY key, part, row) AS n FROM checked WHERE event_id IS NOT NULL) WHERE n > 1"
+            "CREATE TABLE again AS SELECT part, row FROM (SELECT part, row, row_number() OVER (PARTITION BY event_id, "
+            "item, kind, undoes ORDER BY key, part, row) AS n FROM checked WHERE event_id IS NOT NULL) WHERE n > 1"
         )
         _drop_again(work, mapping, "event id seen before")
     if not (mapping.events[0].time or mapping.events[0].order):
@@ -318,40 +371,6 @@ def _drop_again(work: Work, mapping: Mapping, reason: str) -> None:
     if work.number("SELECT count(*) FROM again"):
         work.run("DELETE FROM checked WHERE (part, row) IN (SELECT part, row FROM again)")
     work.run("DROP TABLE again")
-
-
-def _take_back(work: Work, mapping: Mapping) -> None:
-    """The tables `taken` (part, row, undone: when), of events that were taken back, and `log`; what took back is gone.
-
-    Additions and removals of one shopper, item and kind are brackets: a removal closes the last open addition. The
-    level of brackets never falls below zero, for logs begin in the middle.
-    """
-    work.run(
-        """CREATE TABLE taken AS
-        WITH bracket AS (
-            SELECT user, item, coalesce(undoes, kind) AS kind, key, part, row, undoes IS NULL AS opens FROM checked
-            WHERE (user, item) IN (SELECT (user, item) FROM checked WHERE undoes IS NOT NULL)
-        ), summed AS (
-            SELECT *, sum(CASE WHEN opens THEN 1 ELSE -1 END) OVER w AS total FROM bracket
-            WINDOW w AS (PARTITION BY user, item, kind ORDER BY key, part, row)
-        ), levelled AS (
-            SELECT *, total - least(0, min(total) OVER w) AS level,
-                total < least(0, coalesce(min(total) OVER (PARTITION BY user, item, kind ORDER BY key, part, row
-                    ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0)) AS alone FROM summed
-            WINDOW w AS (PARTITION BY user, item, kind ORDER BY key, part, row)
-        ), numbered AS (
-            SELECT *, row_number() OVER (PARTITION BY user, item, kind ORDER BY key, part, row) AS n FROM levelled
-        )
-        SELECT o.part, o.row, c.key AS undone FROM (SELECT * FROM numbered WHERE NOT opens AND NOT alone) c
-        ASOF JOIN (SELECT * FROM numbered WHERE opens) o
-            ON o.user = c.user AND o.item = c.item AND o.kind = c.kind AND o.level = c.level + 1 AND c.n >= o.n"""
-    )
-    work.report.taken_back = work.number("SELECT count(*) FROM taken")
-    for part, n in work.fetch("SELECT part, count(*) FROM checked WHERE undoes IS NOT NULL GROUP BY part"):
-        work.report.drop(events_name(mapping, part), "takes another event back", n)
-    work.run("UPDATE checked SET grade = 0 FROM taken t WHERE checked.part = t.part AND checked.row = t.row")
-    work.run("DELETE FROM checked WHERE undoes IS NOT NULL")
-    work.run("CREATE TABLE log AS SELECT user, item, key, grade, query, list, whole_day FROM checked")
 
 
 def event_log(work: Work, mapping: Mapping) -> EventLog:

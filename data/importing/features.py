@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from reshelf.data.importing.database import Work
 from reshelf.data.importing.items import Catalogue
 from reshelf.data.importing.lists import Lists
-from reshelf.data.importing.mapping import SignalsConfig
+from reshelf.data.importing.rules import SignalsConfig
 from reshelf.data.importing.splits import TRAIN
 from reshelf.data.signals import COUNTED, READS, Ask, Clicks, Signals, Texts
 from reshelf.data.signals.event_log import NO_TIME, EventLog, Int64

@@ -23,7 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from reshelf.data.dataset_folder import ITEM_SCHEMA
-from reshelf.data.importing.casts import INEXACT, path_of
+from reshelf.data.importing.casts import INEXACT, Column, path_of
 from reshelf.data.importing.database import Work, quoted
 from reshelf.data.importing.mapping import Columns, ItemsTable, Mapping, Table
 from reshelf.data.importing.money import Money, read_money
@@ -71,7 +71,11 @@ def read_catalogue(work: Work, mapping: Mapping, file: Path) -> Catalogue:
     )
     source.count("item_row")
     field = names_of(spec.item_id)[0]
-    source.forbid("item_row WHERE id IS NULL", field, "the id is missing; give one or drop the row")
+    source.forbid(
+        "item_row WHERE id IS NULL",
+        field,
+        f"the id is missing; give one, or leave the row out with where: {{{field}: {{not: null}}}}",
+    )
     check_exact(source, spec.item_id, "item_row", "id")
     _repair_numbers(work, spec)
     _one_row_each(work, source, spec, field)
@@ -148,7 +152,12 @@ def _selected(source: Source, spec: ItemsTable) -> Iterator[str]:
     yield f"{source.id(spec.item_id)} AS id"
     for name in ("title", *_TEXTS):
         yield f"{source.text(getattr(spec, name))} AS {name}"
-    category = path_of(source.column(spec.category), spec.category_separator) if spec.category else "NULL::VARCHAR[]"
+    category = "NULL::VARCHAR[]"
+    if spec.category:
+        column = source.column(spec.category)
+        if spec.category_paths and not column.is_list:
+            column = Column(f"split_part({column.text}, {quoted(spec.category_paths)}, 1)", "VARCHAR")
+        category = path_of(column, spec.category_separator)
     yield f"{category} AS category"
     price = read_money(source, "price", spec.price) if spec.price else Money()
     yield f"{price.amount} AS price"

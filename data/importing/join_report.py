@@ -15,7 +15,7 @@ from reshelf.data.importing.database import Work
 from reshelf.data.importing.events import mapped
 from reshelf.data.importing.import_report import SHARES
 from reshelf.data.importing.lists import Lists
-from reshelf.data.importing.mapping import Mapping
+from reshelf.data.importing.mapping import Mapping, PairsTable
 from reshelf.data.importing.shown import labelled_by_events, parts_of
 from reshelf.data.importing.splits import Cuts, by_time
 from reshelf.data.signals.event_log import EventLog, lower_bound
@@ -66,6 +66,7 @@ def report_joins(work: Work, mapping: Mapping) -> None:
     for name, cause in _CAUSES.items():
         if name in joins and joins[name] < _LOW and (size >= _FEW or joins[name] == 0):
             work.report.warn(f"{name}: {joins[name]:.1%}; likely {cause}")
+    _odd_lists(work, mapping)
     if events:
         _shared_users(work, mapping, events)
         _zones(work, mapping)
@@ -99,6 +100,27 @@ def shares_by_split(work: Work, log: EventLog, lists: Lists, cuts: Cuts | None) 
             if listed.any() and of_split.any():
                 found["events_with_named_list"] = float(named["found"][of_split].mean())
     return shares
+
+
+def _odd_lists(work: Work, mapping: Mapping) -> None:
+    """Rows that are one list and should be several, or the other way."""
+    for number, (part, spec) in enumerate(parts_of(mapping)):
+        total, single, long, name = work.fetch(
+            f"SELECT count(*), count(*) FILTER (size = 1), count(*) FILTER (lasts > {_DAY}), "
+            f"min(list_text) FILTER (lasts > {_DAY}) FROM head WHERE part = {number}"
+        )[0]
+        if single > total / 2 and not (isinstance(spec, PairsTable) and spec.each_row):
+            own = "their rows agree in neither list_id nor in shopper, query and time (each has its own millisecond?): "
+            cure = "map list_id, or set session_hours" if isinstance(spec, PairsTable) else "there is nothing to rank"
+            work.report.warn(
+                f"{single} of {total} lists of {part} are one product alone; "
+                f"{own if isinstance(spec, PairsTable) else ''}{cure}"
+            )
+        if long and not (isinstance(spec, PairsTable) and spec.session_hours):
+            work.report.warn(
+                f"{long} of {total} lists of {part} have rows more than a day apart (list {name}): if their id comes "
+                "again for another list, set list_id_scope to what tells them apart, such as [list_id, day]"
+            )
 
 
 def _shared_users(work: Work, mapping: Mapping, events: int) -> None:

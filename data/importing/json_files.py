@@ -1,56 +1,161 @@
-"""What is wrong with JSON files: a key that no row has, a line that is no object."""
+"""JSON files: the SELECT that reads them, a key that no row has, a line that is no object.
+
+    body = json_rows(work, spec, [Path("clicks.jsonl")], "events", ["user", "payload.sku"])    # one JSON column each
+
+A file may be one of lines, one array, or objects one behind the other, over any number of lines. A dotted path goes
+into objects, into text that is JSON, and into lists of objects, of which it gives the list of parts.
+"""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import duckdb
 
 from reshelf.data.importing.database import Work, named, quoted
-from reshelf.data.importing.mapping import Table
+from reshelf.data.importing.found_files import partition_of
+from reshelf.data.importing.mapping import Table, id_columns
 from reshelf.data.importing.sql_text import one_line
-from reshelf.data.importing.text_files import opened
+from reshelf.data.importing.text_files import LINE_LIMIT, UNPACKING, by_lines, cut_off, not_text, opened, readable
 from reshelf.errors import InputError
 
 
-def check_keys(work: Work, everything: str, names: list[str], file: Path, part: str, files: list[Path]) -> None:
-    """Every wanted key must be in some row."""
-    tests = ", ".join(
-        f"bool_or(coalesce(json_extract(json, {quoted('$.' + named(n))}), "
-        f"json_extract(json, {quoted('$.' + '.'.join(named(s) for s in n.split('.')))})) IS NOT NULL)"
-        for n in names
-    )
+def json_rows(work: Work, spec: Table, files: list[Path], part: str, names: list[str]) -> str:
+    """A sub-select over JSON files with one JSON column for each name.
+
+    Raises:
+        InputError: a key that no row has, a line that is no object.
+    """
+    folders = [partition_of(work.root / file) for file in files]
+    shared = [name for name in names if all(name in keys for keys in folders)]
+    bodies = []
+    for file, keys in zip(files, folders):
+        path, options = readable(work.folder, work.root, file, spec)
+        at, said = quoted(str(path)), "".join(f", {_said(keys[name])} AS {named('folder ' + name)}" for name in shared)
+        try:
+            with opened(work.root / file, spec) as text:
+                array = text.read(1000).lstrip("\ufeff \t\r\n").startswith("[")
+            in_lines = not array and by_lines(work.root / file, spec)
+        except UnicodeDecodeError as error:
+            raise not_text(work.root / file, spec, error) from error
+        except UNPACKING as error:
+            raise cut_off(work.root / file, error) from error
+        if not in_lines:
+            packed = ", compression = 'none'" if "compression" in options else ""
+            form = "array" if array else "unstructured"
+            rows = f"read_json_objects({at}, format = '{form}', maximum_object_size = {LINE_LIMIT}{packed})"
+            bodies.append(f"SELECT json{said} FROM {rows}")
+            continue
+        lines = (  # line by line, as DuckDB's reader of JSON stops at half a surrogate pair
+            f"read_csv({at}, auto_detect = false, header = false, delim = '\x01', quote = '', escape = '', "
+            f"columns = {{'line': 'VARCHAR'}}, hive_partitioning = false, max_line_size = {LINE_LIMIT}, {options})"
+        )
+        half = "regexp_matches(line, '\\\\u[dD][89a-fA-F]')"
+        bodies.append(
+            f"SELECT CAST(CASE WHEN {half} THEN whole_json(line) ELSE line END AS JSON) AS json{said} FROM {lines} "
+            "WHERE line IS NOT NULL AND trim(line) NOT IN ('', 'null')"  # Kafka's mark of a deleted row
+        )
+    everything = " UNION ALL ".join(bodies)
+    missing = _missing(work, spec, everything, names, part, files) if names else []
+    if lost := [name for name in missing if name not in shared]:
+        raise InputError(_no_column(work, everything, lost[0], work.root / files[0], part))
+    columns = [f"{named('folder ' + n) if n in missing else _inside(n)} AS {named('column ' + n)}" for n in names]
+    return f"(SELECT {', '.join(columns) or '1 AS one'} FROM ({everything}))"
+
+
+def _said(value: str | None) -> str:
+    return "CAST(NULL AS JSON)" if value is None else f"to_json({quoted(value)})"
+
+
+def _path(steps: Sequence[str]) -> str:
+    return quoted("$." + ".".join(named(step) for step in steps))
+
+
+def _inside(name: str) -> str:
+    """SQL of a key, or of a dotted path into objects, lists of objects and text that is JSON."""
+    steps = name.split(".")
+    ways = [f"json_extract(json, {_path([name])})"]
+    if len(steps) > 1:
+        ways.append(f"json_extract(json, {_path(steps)})")
+    for at in range(1, len(steps)):
+        head, rest = f"json_extract(json, {_path(steps[:at])})", _path(steps[at:])
+        parts = f"list_transform(CAST({head} AS JSON[]), lambda e: json_extract(e, {rest}))"
+        listed = f"json_type({head}) = 'ARRAY' AND json_type({head}, '$[0]') = 'OBJECT'"
+        ways.append(f"CASE WHEN {listed} THEN CASE WHEN list_count({parts}) > 0 THEN to_json({parts}) END END")
+        ways.append(f"json_extract(try_cast({head} ->> '$' AS JSON), {rest})")
+    return ways[0] if len(ways) == 1 else f"coalesce({', '.join(ways)})"
+
+
+def _missing(work: Work, spec: Table, everything: str, names: list[str], part: str, files: list[Path]) -> list[str]:
+    """The names that no row has.
+
+    Raises:
+        InputError: a name stands for objects, a line is none.
+    """
+    file = work.root / files[0]
+    tests = [f"bool_or({_inside(name)} IS NOT NULL)" for name in names]
+    tests += [f"min(json_keys({_inside(name)})[1]) FILTER (json_type({_inside(name)}) = 'OBJECT')" for name in names]
     try:
         for limit in (" LIMIT 1000", ""):
-            found = work.fetch(
-                f"SELECT {tests}, count(*), bool_and(json_type(json) = 'OBJECT') FROM (FROM ({everything}){limit})"
-            )
-            *there, count, objects = found[0]
+            *found, count, objects = work.fetch(
+                f"SELECT {', '.join(tests)}, count(*), bool_and(json_type(json) = 'OBJECT') "
+                f"FROM (FROM ({everything}){limit})"
+            )[0]
+            there, nested = found[: len(names)], found[len(names) :]
             if count and not objects:
-                break
+                raise InputError(bad_json(work.root, files, spec))
+            for name, key in zip(names, nested):
+                if key is not None and name not in id_columns(spec):
+                    what = f"{file}: column {name!r} holds objects where plain values are expected"
+                    raise InputError(
+                        f"{what}; map a part of them in {part} ({name}.{key}), or take them apart with sql"
+                    )
             if all(there) or not count:
-                return
-        if not objects:
-            raise InputError(f"{bad_json(work.root, files)}")
-        keys = [
-            k
-            for (k,) in work.fetch(
-                f"SELECT DISTINCT unnest(json_keys(json)) FROM (FROM ({everything}) LIMIT 1000) ORDER BY 1"
-            )
-        ]
+                return []
     except duckdb.Error as error:
-        raise InputError(bad_json(work.root, files) or f"{file} cannot be read: {one_line(error)}") from error
-    missing = next(name for name, yes in zip(names, there) if not yes)
-    raise InputError(
-        f"{file}: there is no column {missing!r} (there are {', '.join(keys)}); correct {part} in the mapping"
-    )
+        raise InputError(
+            bad_json(work.root, files, spec) or f"{file} cannot be read: {one_line(error)}; correct the file"
+        ) from error
+    return [name for name, yes in zip(names, there) if not yes]
 
 
-def bad_json(root: Path, files: list[Path]) -> str:
+def _no_column(work: Work, everything: str, name: str, file: Path, part: str) -> str:
+    """What to do about a key that no row has: it may be deeper."""
+    rows = [json.loads(text) for (text,) in work.fetch(f"SELECT CAST(json AS VARCHAR) FROM ({everything}) LIMIT 100")]
+    keys = list(dict.fromkeys(key for row in rows for key in sorted(row)))
+    what = f"{file}: there is no column {name!r} (there are {', '.join(keys)})"
+    for row in rows:
+        for path, listed in _deeper(row, name.split(".")[-1], ()):
+            if not listed:
+                return f"{what}, but {'.'.join(path)!r}; write that in {part}"
+            head = ".".join(path[:listed])
+            cure = f"sql: SELECT unnest({head}) AS row FROM read_json('…'), and row.{'.'.join(path[listed:])}"
+            return f"{what}, but it is in every element of the list {head!r}; one row each is {cure}"
+    return f"{what}; correct {part} in the mapping"
+
+
+def _deeper(value: Any, key: str, above: tuple[str, ...], listed: int = 0) -> Iterator[tuple[tuple[str, ...], int]]:
+    """Where a key is below a value: its path, and how many steps of it lead to a list."""
+    if isinstance(value, dict):
+        if above and key in value:
+            yield (*above, key), listed
+        for name, inner in value.items():
+            yield from _deeper(inner, key, (*above, name), listed)
+    elif isinstance(value, list) and not listed and value:
+        yield from _deeper(value[0], key, above, len(above))
+
+
+def bad_json(root: Path, files: list[Path], spec: Table) -> str:
     """What is wrong with the first bad line of JSON files."""
     for file in files:
-        with opened(root / file, Table()) as text:
+        with opened(root / file, spec) as text:
+            array = text.read(1000).lstrip("\ufeff \t\r\n").startswith("[")
+        if array or not by_lines(root / file, spec):
+            continue
+        with opened(root / file, spec) as text:
             for number, line in enumerate(text, 1):
                 if not line.strip():
                     continue

@@ -11,12 +11,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from reshelf.data.importing.casts import Column, id_of, is_whole_day, list_of, time_of
+from reshelf.data.importing.casts import Column, id_of, list_of
 from reshelf.data.importing.database import Arrays, Work, quoted
 from reshelf.data.importing.events import KINDS, SEARCH
 from reshelf.data.importing.mapping import ListColumns, ListsTable, Mapping
 from reshelf.data.importing.shown import parts_of
 from reshelf.data.importing.tables import Source, reading
+from reshelf.data.importing.times import is_whole_day, time_of
 from reshelf.data.signals.event_log import Int64
 
 _TYPES = {"item": np.int32, "kind": np.int8, "key": np.int64, "value": np.float64, "query": np.int32}

@@ -126,6 +126,7 @@ def _make_heads(work: Work, mapping: Mapping, sources: Sequence[Source]) -> None
                 arg_min(list_text, first) AS list_text, arg_min(user, first) AS user, min(time) AS time,
                 arg_min(query, first) AS query, arg_min(context, first) AS context, arg_min(split, first) AS split,
                 min(user) <> max(user) AS users, min({key}) <> max({key}) AS queries,
+                max(time) - min(time) AS lasts,
                 min(context) <> max(context) AS contexts, min(split) <> max(split) AS splits, bool_or(long) AS long
             FROM (SELECT *, struct_pack(time := coalesce(time, 0), row := row) AS first FROM shown) GROUP BY part,
                 gkey)"""
@@ -156,7 +157,9 @@ def _make_heads(work: Work, mapping: Mapping, sources: Sequence[Source]) -> None
             "SELECT part, row FROM head WHERE list_text = $$" + text.replace("$$", "") + "$$ ORDER BY number LIMIT 1"
         )[0]
         where, there = sources[part].place(row), sources[first_part].place(first)
-        raise InputError(f"{where}, field list_id: {text!r} is there already ({there}); list ids must be unique")
+        what = f"{text!r} is there already ({there}); list ids must be unique"
+        cure = "set list_id_scope: [list_id, time] where one id stands for several lists, or leave one out with sql"
+        raise InputError(f"{where}, field list_id: {what}; {cure}")
 
 
 def query_key_sql(column: str, mapping: Mapping) -> str:
@@ -217,7 +220,10 @@ def _make_candidates(work: Work, mapping: Mapping, sources: Sequence[Source]) ->
             what = "an item id is missing" if item is None else f"item {item!r} is not in the catalogue"
             source.fail(row, column, f"{what}; add it to items, leave it out, or set on_unknown: drop")
         note = work.report.drop if isinstance(spec, PairsTable) else work.report.repair
-        note(source.part, UNKNOWN_ITEM, lost)
+        some = work.fetch(
+            f"SELECT unknown {unknown} AND unknown IS NOT NULL GROUP BY unknown ORDER BY min(row) LIMIT 3"
+        )
+        note(source.part, UNKNOWN_ITEM, lost, [str(text) for (text,) in some])
         again = work.number(f"SELECT sum(times - 1) FROM again WHERE {where}")
         note(source.part, AGAIN, again)
         position = None
@@ -235,7 +241,13 @@ def _make_candidates(work: Work, mapping: Mapping, sources: Sequence[Source]) ->
         "SELECT part, count(*), list_slice(list(list_text ORDER BY number), 1, 3) FROM head "
         "WHERE number NOT IN (SELECT number FROM sized) GROUP BY part"
     ):
-        names = [f"list {name}" for name in names if name is not None]
+        shown = "SELECT min(s.unknown) FROM shown s JOIN head h USING (part, gkey) WHERE h.list_text = $$"
+        names = [
+            f"list {name}"
+            + (f" of {item!r}" if (item := work.fetch(f"{shown}{name.replace('$$', '')}$$")[0][0]) else "")
+            for name in names
+            if name is not None
+        ]
         if isinstance(sources[number].spec, ListsTable):
             work.report.drop(sources[number].part, "list of which the catalogue has nothing", n, names)
         else:

@@ -23,8 +23,10 @@
 Every table is either a `file` or a `sql`, both relative to `--root`:
 
 - `file`: one file, a folder with all below it, or a pattern with `*`: .parquet, .csv, .tsv, .dat, .txt, .jsonl,
-  .ndjson, .json (all but Parquet also .gz). Text tables are read as text, so the id `007` stays `007`. A column of JSON
-  lines or of a nested Parquet column may be a dotted path: `event_attributes.object.object_id`.
+  .ndjson, .json (all but Parquet also .gz, .zst, .bz2). Text tables are read as text, so the id `007` stays `007`. A
+  dotted path goes into objects and maps (`payload.user`), into text that is JSON, and into lists of objects, of which
+  it is the list of parts (`hits.sku`). What a folder says (`day=2024-03-01`) is a column where the files have none of
+  that name.
 - `sql`: one DuckDB SELECT over `read_csv`, `read_json`, `read_parquet`, globs and Hive partitions below the root. It
   can read nothing else, and write nothing. Its columns are then mapped like those of a file; DuckDB's `filename` is
   the whole path. Leave types to the mapping: read CSV with `all_varchar = true`, and do not cast ids, times or
@@ -44,16 +46,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from pydantic import ConfigDict
-
+from reshelf.data.importing.rules import STRICT, BuildConfig, SignalsConfig, SplitConfig, SplitName
 from reshelf.data.schema import EventKind
-
-_STRICT = ConfigDict(extra="forbid", strict=False)
 
 Columns = str | list[str]
 """One column, or several of which the first that is there (not null, not empty) counts."""
 OnUnknown = Literal["drop", "error"]
-SplitName = Literal["train", "valid", "test"]
 
 UNDO = {
     **dict.fromkeys(("remove_from_cart", "removefromcart", "remove_cart", "cart_remove"), EventKind.CART),
@@ -69,7 +67,7 @@ UNDO = {
 class Table:
     """What every table has in common."""
 
-    __pydantic_config__ = _STRICT
+    __pydantic_config__ = STRICT
 
     file: str | None = None
     """File, folder or pattern below the root."""
@@ -87,8 +85,12 @@ class Table:
     """Quotation mark of a text file, "" for none. Default: `"`; none in tab-separated files."""
     header: list[str] | None = None
     """Column names of a text file that has no header line."""
+    escape: str | None = None
+    """What stands before a quotation mark inside quoted text. Default: another one; Spark writes a backslash."""
+    skip_lines: int = 0
+    """Lines of a text file above its header: `sep=;`, comments, the name of a report."""
     encoding: str = "utf-8"
-    """Of a text file: utf-8, latin-1 or utf-16."""
+    """Of a text or JSON file, as Python calls it: utf-8, utf-16, latin-1, gbk, shift_jis, …"""
     decimal: Literal[".", ","] | None = None
     """Decimal sign of numbers that are text. The other one, spaces and apostrophes divide thousands. Default: of prices
     what the column as a whole says, and `.` of all other numbers."""
@@ -102,6 +104,14 @@ class Table:
     times with an offset or since 1970."""
 
 
+def id_columns(table: Table) -> set[str]:
+    """The columns of a table that hold ids."""
+    named = (
+        getattr(table, name, None) for name in ("item_id", "user_id", "list_id", "event_id", "query_id", "candidates")
+    )
+    return {name for value in named if value for name in ([value] if isinstance(value, str) else value)}
+
+
 @dataclass(kw_only=True)
 class ItemsTable(Table):
     """The catalogue. `item_id` and `title` are needed, every other column may stay unmapped."""
@@ -112,6 +122,8 @@ class ItemsTable(Table):
     category: str | None = None
     """Path from broad to fine: a list column, or text divided by `category_separator`. Of a list of paths the first."""
     category_separator: str = " > "
+    category_paths: str | None = None
+    """Between paths, where text holds several: `, ` in `Clothing > Coats, Sale > Coats`. The first counts."""
     brand: str | None = None
     price: str | None = None
     valid_from: str | None = None
@@ -173,6 +185,9 @@ class EventsTable(Table):
     """Text of a search event, or of the search that led to a click."""
     value: str | None = None
     """Stars of a rating."""
+    quantity: str | None = None
+    """How many. Below zero the row takes back an event of its kind, as a return does in a list of sales; with 0 it is
+    dropped (counted)."""
     list_id: Columns | None = None
     """The result list the event happened on, where the log has it; may be null in some rows."""
     on_unknown: OnUnknown = "drop"
@@ -180,7 +195,7 @@ class EventsTable(Table):
     session_id: str | None = None
     """Only for the report: a user id that many sessions share is named."""
     event_id: str | None = None
-    """Rows that have the id of an earlier one are the same event delivered again: dropped (counted)."""
+    """Rows that have the id, item and kind of an earlier one are the same event delivered again: dropped (counted)."""
     split: str | None = None
     """Column that already says train, valid or test."""
     max_per_day: int = 1000
@@ -281,8 +296,9 @@ class PairsTable(ListColumns):
 
     item_id: Columns
     label: str | dict[str, int] | None = None
-    """Column; or several yes-or-no columns and their grades: `{clicked: 1, bought: 3}`. Without it, labels are what the
-    shopper did afterwards, from `events` (an impression log)."""
+    """Column of grades (for a column of counts `thresholds: [1]`: 3 clicks are no purchase); or several yes-or-no
+    columns and their grades: `{clicked: 1, bought: 3}`. Without it, labels are what the shopper did afterwards, from
+    `events` (an impression log)."""
     score: str | None = None
     position: str | None = None
     price: str | None = None
@@ -294,86 +310,10 @@ class PairsTable(ListColumns):
 
 
 @dataclass(kw_only=True)
-class BuildConfig:
-    """Lists made from events: a target the shopper chose among items they did not."""
-
-    __pydantic_config__ = _STRICT
-
-    splits: list[SplitName] = field(default_factory=lambda: ["train", "valid", "test"])
-    """Splits to build lists for."""
-    query: Literal["none", "category", "item_queries", "search"] = "none"
-    """Where a list's query comes from: leaf category of the target, a query the item belongs to, or the last search."""
-    negatives: Literal["same_query", "uniform", "popularity"] = "uniform"
-    """same_query: items of the query, filled up with items of the most similar queries. popularity: count ** 0.75."""
-    candidates: int = 100
-    """Candidates per list, the target among them."""
-    train_candidates: int | None = None
-    """The same for train lists; default `candidates`."""
-    per_user: int = 1
-    """At most this many lists per shopper and split, the latest first."""
-    max_lists: dict[str, int] = field(default_factory=dict)
-    """At most this many lists of a split, drawn at random: `{train: 20000}`."""
-    min_history: int = 1
-    """Shorter histories make no list (counted)."""
-    min_grade: int = 1
-    """Least grade of an event that can be a target."""
-    rating_thresholds: list[float] = field(default_factory=lambda: [3.0, 4.0, 5.0])
-    """Least stars for grade 1, 2 and 3, for rating events."""
-    window_hours: float = 24.0
-    """Events on one item with no longer pause than this are one choice; the list's time is its beginning."""
-
-
-@dataclass(kw_only=True)
-class SplitConfig:
-    """How lists and events are divided."""
-
-    __pydantic_config__ = _STRICT
-
-    by: Literal["column", "leave_one_out", "time", "user", "query"] = "time"
-    """column: the tables say. leave_one_out: each shopper's last event is test, the one before valid. time: the latest
-    lists are test (of built lists: the latest events). user or query: all lists of one user or query are in one
-    split."""
-    valid: float = 0.1
-    """Share, for time, user and query."""
-    test: float = 0.1
-    """Share, for time, user and query."""
-    valid_from: str | None = None
-    """With by: time, the first moment of valid instead of a share: `2024-03-01`, or `2024-03-01T12:00:00+01:00`."""
-    test_from: str | None = None
-    """With by: time, the first moment of test instead of a share."""
-    names: dict[str, SplitName] = field(default_factory=dict)
-    """Raw split names, where they are not train, valid and test."""
-    valid_from_train: float = 0.0
-    """Share of train queries (or users) moved to valid, for sets that publish no valid split."""
-    guard_users: bool = False
-    """With by: time, also keep shoppers of test out of train and valid, and those of valid out of train (counted)."""
-
-
-@dataclass(kw_only=True)
-class SignalsConfig:
-    """Numbers per candidate that a shop has anyway; counted on train only, a train list without its own shopper."""
-
-    __pydantic_config__ = _STRICT
-
-    names: list[str] = field(default_factory=list)
-    """What to write into the lists' features; see `data.signals`, `data.signals.query_clicks` and
-    `data.signals.list_outcomes`."""
-    first_stage: dict[str, float] = field(default_factory=dict)
-    """Signal to weight: candidates are sorted by the weighted sum, which becomes the first-stage score.
-    Empty: scores or the order as given."""
-    history: int = 10
-    """How many of the latest history items count."""
-    decay: float = 0.8
-    """Weight of one history item against the next younger one."""
-    recent_days: float = 30.0
-    """What the signal `recent` looks back on, where events have times."""
-
-
-@dataclass(kw_only=True)
 class Mapping:
     """A whole mapping file."""
 
-    __pydantic_config__ = _STRICT
+    __pydantic_config__ = STRICT
 
     items: ItemsTable
     parents: ParentsTable | None = None

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from reshelf.data.importing.casts import is_missing, number_of
 from reshelf.data.importing.database import Work, quoted
-from reshelf.data.importing.tables import Source
+from reshelf.data.importing.tables import Source, reading
 
 _FEW = 0.01
 """Share of the prices that settle the decimal sign which may speak for the other one: mistakes."""
@@ -60,10 +60,13 @@ def read_money(source: Source, field: str, name: str) -> Money:
     native = f"coalesce(json_type({column.sql}) IN {_NATIVE}, false)" if column.type == "JSON" else "false"
     text = f"CASE WHEN NOT {native} THEN {column.text} END"
     work.run(_MACROS)
-    work.run(
+    reading(
+        work,
+        source,
         f"""CREATE OR REPLACE TEMP TABLE price_text AS SELECT text, n, with_point(text) AS point, with_comma(text) AS
             comma FROM (SELECT text, count(*) AS n FROM (SELECT {text} AS text FROM {source.relation})
-            WHERE NOT ({is_missing("text")}) GROUP BY text)"""
+            WHERE NOT ({is_missing("text")}) GROUP BY text)""",
+        again=True,
     )
     point, comma = f"with_point({text})", f"with_comma({text})"
     if source.spec.decimal:

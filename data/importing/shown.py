@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from reshelf.data.dataset_folder import SPLITS
 from reshelf.data.importing.casts import (
+    NO_QUERY,
     Column,
     grade_of,
     is_neither,
@@ -29,8 +30,9 @@ from reshelf.data.schema import MAX_GRADE
 _HOUR = 3_600_000_000
 _STAGED = (
     "part TINYINT, row BIGINT, n INTEGER, gkey VARCHAR, list VARCHAR, list_text VARCHAR, user VARCHAR, time BIGINT, "
-    "unread BOOLEAN, local BOOLEAN, query VARCHAR, long BOOLEAN, context VARCHAR, split TINYINT, item INTEGER, "
-    "unknown VARCHAR, ord DOUBLE, place DOUBLE, score DOUBLE, label TINYINT, price DOUBLE, problem VARCHAR"
+    "unread BOOLEAN, local BOOLEAN, query VARCHAR, unsaid BOOLEAN, long BOOLEAN, context VARCHAR, split TINYINT, "
+    "item INTEGER, unknown VARCHAR, ord DOUBLE, place DOUBLE, score DOUBLE, label TINYINT, price DOUBLE, "
+    "problem VARCHAR"
 )
 _MAPPED = (
     *("user_id", "list_id", "time", "query", "query_id", "history", "history_times", "split"),
@@ -97,9 +99,11 @@ def _common(source: Source, spec: ListColumns, number: int, mapping: Mapping, ha
         what = " is not train, valid or test; map it in split.names"
         text = f"'field {spec.split}: ''' || coalesce({raw}, 'null') || '''' || {quoted(what)}"
         problem = f"CASE WHEN {split} = -2 THEN {text} END"
-    query = "''"
+    query, unsaid = "''", "false"
     if spec.query:
         query = f"coalesce({source.text(spec.query)}, '')"
+        unsaid = f"{query} IN {NO_QUERY}"
+        query = f"CASE WHEN NOT {unsaid} THEN {query} ELSE '' END"
     elif spec.query_id:
         text = source.id(spec.query_id)
         query = f"(SELECT text FROM queries WHERE id = {text})" if has_query_texts else text
@@ -118,6 +122,7 @@ def _common(source: Source, spec: ListColumns, number: int, mapping: Mapping, ha
         "user": source.id(spec.user_id) if spec.user_id else quoted(ANYONE),
         **source.times(spec.time, "time"),
         "query": query,
+        "unsaid": unsaid,
         "context": f"CAST(to_json(struct_pack({context})) AS VARCHAR)" if context else "CAST(NULL AS VARCHAR)",
         "split": split,
         "problem": problem,
@@ -191,10 +196,8 @@ def _graded(column: Column, spec: ListColumns, name: str) -> tuple[str, str]:
     if not spec.grades:
         text = f"'field {name}: label ''' || {raw} || {not_number}"
         wrong = f"CASE WHEN {is_no_number(column, spec.decimal)} THEN {text} ELSE {wrong} END"
-    problem = (
-        f"CASE WHEN {missing} THEN {quoted(f'field {name}: the label is missing or NaN; give one or drop the row')} "
-        f"WHEN {grade} IS NULL THEN {wrong} END"
-    )
+    none = f"field {name}: the label is missing or NaN; give one, or say what that means (grades: {{null: 0, …}})"
+    problem = f"CASE WHEN {missing} THEN {quoted(none)} WHEN {grade} IS NULL THEN {wrong} END"
     return grade, problem
 
 
@@ -242,7 +245,7 @@ def _stage_lists(
         texts = list_of(raw, spec.list_separator)
         problems.append(
             f"CASE WHEN {texts} IS NOT NULL AND len({texts}) <> len(results) THEN 'field {column}: ' || "
-            f"coalesce(len({texts}), 0) || ' values for ' || len(results) || ' candidates' END"
+            f"coalesce(len({texts}), 0) || ' values for ' || len(results) || ' candidates; give one for each' END"
         )
         if name == "labels":
             grade, problem = _graded(Column("e", "VARCHAR"), spec, column)
@@ -264,6 +267,19 @@ def _stage_lists(
     inner = ", ".join(f"{sql} AS {name}" for name, sql in columns.items())
     reading(work, source, f"CREATE TABLE listed AS SELECT {inner} FROM {source.relation}")
     source.count("listed")
+    if spec.list_id or spec.list_id_scope:
+        work.run(
+            "CREATE TABLE again AS SELECT row FROM (SELECT row, row_number() OVER (PARTITION BY list_text, user, time, "
+            "query, results ORDER BY row) AS n FROM listed WHERE list_text IS NOT NULL) WHERE n > 1"
+        )
+        work.report.drop(source.part, "list delivered again", work.number("SELECT count(*) FROM again"))
+        work.run("DELETE FROM listed WHERE row IN (FROM again)")
+        work.run("DROP TABLE again")
+    is_object = "starts_with(results[1], '{') AND json_valid(results[1])"
+    if source.column(spec.candidates).type.startswith(("STRUCT", "MAP")):
+        is_object = "len(results) > 0"
+    what = f"the list holds objects where ids are expected; map a part of them ({spec.candidates}.part)"
+    source.forbid(f"listed WHERE {is_object}", spec.candidates, what)
     empty = work.number("SELECT count(*) FROM listed WHERE coalesce(len(results), 0) = 0")
     work.report.drop(source.part, "without results", empty)
     if empty and spec.on_unknown == "error":
@@ -301,6 +317,7 @@ def _stage_lists(
         "price": "CAST(NULL AS DOUBLE)",
     }
     _insert(work, source, shown, rows, mapping)
+    check_exact(source, spec.candidates, "shown", "unknown", f"part = {number}")
     work.run("DROP TABLE listed")
 
 
@@ -332,6 +349,19 @@ def _check(work: Work, source: Source, spec: ListColumns, number: int, mapping: 
             rows = f"shown WHERE {where} AND query IS NULL"
             source.forbid(rows, spec.query_id, "the query is not in the queries table")
         drop("query IS NULL", "query not in the queries table")
+    if spec.query:
+        what = "query is a program's word for none, now without one"
+        words = work.fetch(
+            f"SELECT DISTINCT {source.text(spec.query)} AS word FROM {source.relation} WHERE word IN {NO_QUERY}"
+        )
+        work.report.repair(
+            source.part,
+            what,
+            work.number(f"SELECT {count} FROM shown WHERE {where} AND unsaid"),
+            [word for (word,) in words],
+        )
+        if not (spec.user_id or spec.list_id or spec.list_id_scope):  # all of them would be one list
+            drop("query = ''", "query missing")
     if spec.time:
         check_times(work, source, "shown", where, spec.time)
         rows = f"shown WHERE {where} AND time IS NULL AND NOT unread"

@@ -16,13 +16,15 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from reshelf.data.dataset_folder import SPLITS
-from reshelf.data.importing.casts import Column, time_of
+from reshelf.data.importing.casts import Column
 from reshelf.data.importing.database import Work, quoted
 from reshelf.data.importing.lists import Lists, query_key_sql
-from reshelf.data.importing.mapping import Mapping, SplitConfig, Table
+from reshelf.data.importing.mapping import Mapping, Table
 from reshelf.data.importing.mapping_file import events_name
+from reshelf.data.importing.rules import SplitConfig
 from reshelf.data.importing.shown import ANYONE
 from reshelf.data.importing.tables import Source
+from reshelf.data.importing.times import time_of
 from reshelf.data.signals.event_log import NO_TIME, EventLog, Int64
 from reshelf.errors import InputError
 

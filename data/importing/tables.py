@@ -10,34 +10,26 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
 import duckdb
 
-from reshelf.data.importing.casts import (
-    RANGES,
-    Column,
-    chosen_by,
-    id_of,
-    is_local_time,
-    is_no_number,
-    is_no_time,
-    number_of,
-    text_of,
-    time_of,
-)
+from reshelf.data.importing.casts import Column, id_of, in_text, is_no_number, number_of, text_of
+from reshelf.data.importing.conditions import RANGES, chosen_by
 from reshelf.data.importing.database import Work, named, quoted
-from reshelf.data.importing.json_files import bad_json, check_keys
-from reshelf.data.importing.mapping import Columns, Table
+from reshelf.data.importing.found_files import PARQUET, check_select, find_files
+from reshelf.data.importing.json_files import bad_json, json_rows
+from reshelf.data.importing.mapping import Columns, Table, id_columns
 from reshelf.data.importing.sql_text import cured, kinds, located, one_line, rooted
-from reshelf.data.importing.text_files import ENCODINGS, JSON, TEXT, dialect, ending_of, line_of, opened, records
+from reshelf.data.importing.text_files import JSON, ending_of, line_of
+from reshelf.data.importing.text_tables import text_rows
+from reshelf.data.importing.times import is_local_time, is_no_time, time_of
 from reshelf.errors import InputError
 
-_LINE_LIMIT = 1 << 24
-_PARQUET = (".parquet", ".pq")
+_NESTED = ("STRUCT", "MAP", "UNION")
 _COUNTED = "row_number() OVER () - 1"
 """A row's number; DuckDB counts on one thread."""
 
@@ -67,7 +59,7 @@ class Source:
             return "CAST(NULL AS VARCHAR)"
         columns = {name: self.column(name) for name in ([names] if isinstance(names, str) else names)}
         for name, column in columns.items():
-            if column.is_list or column.type.startswith(("STRUCT", "MAP", "UNION")):
+            if column.is_list or column.type.startswith(_NESTED):
                 what = f"column {name!r} holds {column.type.split('(')[0]} values where one id is expected"
                 raise InputError(f"{self.part}: {what}; map a part of it (name.part), or unnest it with sql")
         ids = [id_of(column) for column in columns.values()]
@@ -142,15 +134,20 @@ def open_table(work: Work, spec: Table, part: str, wanted: Sequence[str]) -> Sou
         files: list[Path] = []
         body, columns = _from_sql(work, spec.sql, part, names)
     else:
-        files = find_files(work.root, spec.file or "", part)
+        files = find_files(work.root, spec.file or "", part, work.report)
         body, columns = _select(work, spec, files, part, names)
+    for name, column in columns.items():
+        one = column.type.removesuffix("[]")
+        if name not in (*id_columns(spec), getattr(spec, "history", "")) and one.startswith(_NESTED):
+            what = f"column {name!r} holds {one.split('(')[0]} values where plain ones are expected"
+            raise InputError(f"{part}: {what}; map a part of it ({name}.part), or unnest it with sql")
     tests = []
     for name, value in spec.where.items():
         bad = [key for key in value if key not in ("not", *RANGES)] if isinstance(value, dict) else []
         if bad:
             raise InputError(f"{part}.where.{name}: {bad[0]!r} is unknown; use not, {', '.join(RANGES)}")
         tests.append(chosen_by(columns[name], value, spec))
-    numbered = body if files and ending_of(files[0]) in _PARQUET else f"(SELECT {_COUNTED} AS row, * FROM {body})"
+    numbered = body if files and ending_of(files[0]) in PARQUET else f"(SELECT {_COUNTED} AS row, * FROM {body})"
     relation = f"(FROM {numbered} WHERE {' AND '.join(tests)})" if tests else numbered
     return Source(work, part, spec, files, relation, body, columns)
 
@@ -173,45 +170,15 @@ def reading(work: Work, source: Source, query: str, again: bool = False) -> None
         work.counting = False
 
 
-def find_files(root: Path, file: str, part: str) -> list[Path]:
-    """The files a table's `file` stands for, relative to the root, in name order.
-
-    Raises:
-        InputError: there are none, or they are not below the root.
-    """
-    root = root.resolve()
-    path = Path(file) if Path(file).is_absolute() else root / file
-    try:
-        relative = path.resolve().relative_to(root) if "*" not in file else path.relative_to(root)
-    except ValueError as error:
-        raise InputError(f"{part}.file: {file} is outside of {root}; give the folder above it with --root") from error
-    if path.is_dir():
-        below = [p for p in path.rglob("*") if p.is_file() and p.resolve().is_relative_to(root)]
-        files = sorted(p for p in below if not any(part[0] in "._" for part in p.relative_to(path).parts))
-    elif any(c in file for c in "*?["):
-        files = sorted(p for p in root.glob(str(relative)) if p.is_file() and p.resolve().is_relative_to(root))
-    else:
-        files = [path] if path.is_file() else []
-    if not files:
-        raise InputError(f"{path} is not there; correct {part}.file in the mapping, or give the right --root")
-    return [p.relative_to(root) if p.is_relative_to(root) else p.resolve().relative_to(root) for p in files]
-
-
 def _select(work: Work, spec: Table, files: list[Path], part: str, names: list[str]) -> tuple[str, dict[str, Column]]:
     """A sub-select over files, and its columns."""
     endings = {ending_of(file) for file in files}
-    if endings <= set(_PARQUET):
+    if endings <= set(PARQUET):
         return _parquet(work, files, part, names)
     if endings <= set(JSON):
-        return _json(work, spec, files, part, names)
-    if endings <= set(TEXT):
-        bodies = [_text(work, spec, file, part, names) for file in files]
-        return f"({' UNION ALL '.join(bodies)})", {name: Column(_alias(name), "VARCHAR") for name in names}
-    odd = next(file for file in files if ending_of(file) not in (*_PARQUET, *JSON, *TEXT))
-    raise InputError(
-        f"{work.root / odd}: unknown kind of file; use .parquet, .jsonl, .ndjson, .json, .csv, .tsv, .dat or .txt "
-        "(all but Parquet also .gz)"
-    )
+        return json_rows(work, spec, files, part, names), {name: Column(_alias(name), "JSON") for name in names}
+    bodies = [text_rows(work, spec, file, part, names) for file in files]
+    return f"({' UNION ALL '.join(bodies)})", {name: Column(_alias(name), "VARCHAR") for name in names}
 
 
 def _alias(name: str) -> str:
@@ -239,7 +206,9 @@ def _parquet(work: Work, files: list[Path], part: str, names: list[str]) -> tupl
         raise InputError(
             f"{work.root / files[0]} cannot be read as Parquet: {cured(error, one_line(error))}"
         ) from error
-    expressions = [f"{_nested(name, there, str(work.root / files[0]), part)} AS {_alias(name)}" for name in names]
+    expressions = [
+        f"{_nested(work, name, there, body, str(work.root / files[0]), part)} AS {_alias(name)}" for name in names
+    ]
     inner = f"(SELECT {', '.join([f'{_parquet_row(work, files, there)} AS row', *expressions])} FROM {body})"
     try:
         return inner, _typed(work, inner, names)
@@ -265,16 +234,36 @@ def _typed(work: Work, body: str, names: list[str]) -> dict[str, Column]:
     return {name: Column(_alias(name), types[f"column {name}"]) for name in names}
 
 
-def _nested(name: str, there: dict[str, str], where: str, part: str) -> str:
-    """A column, or a dotted path into a struct."""
+def _nested(work: Work, name: str, there: dict[str, str], body: str, where: str, part: str) -> str:
+    """A column, or a dotted path into structs, maps, lists of structs and text that is JSON.
+
+    Raises:
+        InputError: there is no such column.
+    """
     if name in there:
         return named(name)
     head, *rest = name.split(".")
-    if rest and head in there and there[head].startswith("STRUCT"):
-        return ".".join(named(step) for step in (head, *rest))
+    for way in _ways([head, *rest]) if rest and head in there else ():
+        try:
+            work.run(f"DESCRIBE SELECT {way} FROM {body}")
+        except duckdb.Error:
+            continue
+        if "try_cast" in way and not work.number(f"SELECT count({way}) FROM {body}"):
+            continue  # no text there is JSON with that path
+        return way
     raise InputError(
         f"{where}: there is no column {name!r} (there are {', '.join(there)}); correct {part} in the mapping"
     )
+
+
+def _ways(steps: Sequence[str]) -> Iterator[str]:
+    """What a dotted path may stand for."""
+    yield ".".join(named(step) for step in steps)
+    for at in range(1, len(steps)):
+        head, rest = ".".join(named(step) for step in steps[:at]), steps[at:]
+        yield f"list_transform({head}, lambda e: {'.'.join(['e', *(named(step) for step in rest)])})"
+        yield f"map_extract_value({head}, {quoted('.'.join(rest))})"
+        yield in_text(f"CAST({head} AS VARCHAR)", ".".join(rest))
 
 
 def _from_sql(work: Work, sql: str, part: str, names: list[str]) -> tuple[str, dict[str, Column]]:
@@ -287,88 +276,14 @@ def _from_sql(work: Work, sql: str, part: str, names: list[str]) -> tuple[str, d
         raise InputError(f"{where}: expected one SELECT, found {kinds(statements)}; give one SELECT")
     query, added = rooted(statements[0].query.strip().rstrip(";"), work.root)
     added = [(1, 0, len("DESCRIBE ")), *added]
+    check_select(query, work.root, where)
     try:
         there = {str(name): str(kind) for name, kind, *_ in work.fetch(f"DESCRIBE {query}")}
     except duckdb.Error as error:
         raise InputError(f"{where}: {cured(error, located(error, added))}") from error
-    expressions = [f"{_nested(name, there, where, part)} AS {_alias(name)}" for name in names]
+    expressions = [f"{_nested(work, name, there, f'({query})', where, part)} AS {_alias(name)}" for name in names]
     inner = f"(SELECT {', '.join(expressions) or '1 AS one'} FROM (\n{query}\n))"
     return inner, _typed(work, inner, names)
-
-
-def _json(work: Work, spec: Table, files: list[Path], part: str, names: list[str]) -> tuple[str, dict[str, Column]]:
-    paths = []
-    for name in names:
-        literal = f"json, {quoted('$.' + named(name))}"
-        nested = f"json, {quoted('$.' + '.'.join(named(step) for step in name.split('.')))}"
-        paths.append(
-            f"json_extract({literal}) AS {_alias(name)}"
-            if "." not in name
-            else f"coalesce(json_extract({literal}), json_extract({nested})) AS {_alias(name)}"
-        )
-    bodies = []
-    for file in files:
-        with opened(work.root / file, spec) as text:
-            array = text.read(1000).lstrip("\ufeff \t\r\n").startswith("[")
-        at = quoted(str(work.root / file))
-        if array:
-            bodies.append(f"(SELECT json FROM read_json_objects({at}, format = 'array'))")
-        else:  # line by line, as DuckDB's reader of JSON stops at half a surrogate pair
-            lines = (
-                f"read_csv({at}, auto_detect = false, header = false, delim = '\x01', quote = '', escape = '', "
-                f"columns = {{'line': 'VARCHAR'}}, hive_partitioning = false, max_line_size = {_LINE_LIMIT}, "
-                f"{_encoding(spec, part)})"
-            )
-            half = "regexp_matches(line, '\\\\u[dD][89a-fA-F]')"
-            bodies.append(
-                f"(SELECT CAST(CASE WHEN {half} THEN whole_json(line) ELSE line END AS JSON) AS json FROM {lines} "
-                "WHERE line IS NOT NULL AND trim(line) <> '')"
-            )
-    everything = " UNION ALL ".join(f"SELECT json FROM {body}" for body in bodies)
-    if names:
-        check_keys(work, everything, names, work.root / files[0], part, files)
-    inner = f"(SELECT {', '.join(paths) or '1 AS one'} FROM ({everything}))"
-    return inner, {name: Column(_alias(name), "JSON") for name in names}
-
-
-def _encoding(spec: Table, part: str) -> str:
-    if spec.encoding.lower() not in ENCODINGS:
-        raise InputError(f"{part}.encoding: {spec.encoding!r} is not utf-8, latin-1 or utf-16; convert the file")
-    return f"encoding = {quoted(ENCODINGS[spec.encoding.lower()])}"
-
-
-def _text(work: Work, spec: Table, file: Path, part: str, names: list[str]) -> str:
-    """A SELECT of a text file's columns, all VARCHAR."""
-    try:
-        separator, quote = dialect(work.root / file, spec)
-        header = spec.header
-        if header is None:
-            with opened(work.root / file, spec) as text:
-                header = next(records(text, separator, quote), [])
-            header = [name.removeprefix("\ufeff") for name in header]
-    except UnicodeDecodeError as error:
-        raise InputError(
-            f"{work.root / file} is not {spec.encoding} text; set its encoding in the mapping ({error})"
-        ) from error
-    if not any(header):
-        raise InputError(
-            f"{work.root / file} is empty; give a file with a header, or say its columns with {part}.header"
-        )
-    for name in names:
-        if (found := header.count(name)) != 1:
-            what = f"{found} columns {name!r}; rename all but one" if found else f"no column {name!r}"
-            raise InputError(
-                f"{work.root / file}: there {'are' if found else 'is'} {what} (there are {', '.join(header)}); "
-                f"correct {part} in the mapping"
-            )
-    columns = ", ".join(f"{quoted(f'c{place}')}: 'VARCHAR'" for place in range(len(header)))
-    wanted = ", ".join(f"c{header.index(name)} AS {_alias(name)}" for name in names)
-    return (
-        f"(SELECT {wanted or '1 AS one'} FROM read_csv({quoted(str(work.root / file))}, auto_detect = false, "
-        f"header = {'false' if spec.header else 'true'}, delim = {quoted(separator)}, quote = {quoted(quote)}, "
-        f"escape = {quoted(quote)}, columns = {{{columns}}}, nullstr = '', strict_mode = true, "
-        f"max_line_size = {_LINE_LIMIT}, {_encoding(spec, part)}))"
-    )
 
 
 def _explain(error: duckdb.Error, source: Source) -> str:
@@ -376,13 +291,17 @@ def _explain(error: duckdb.Error, source: Source) -> str:
     text = str(error)
     if not source.files:
         return f"{source.part}.sql: {cured(error, one_line(error), 'correct the mapping, or read the column as text')}"
-    if all(ending_of(file) in JSON for file in source.files) and (found := bad_json(source.work.root, source.files)):
+    if all(ending_of(file) in JSON for file in source.files) and (
+        found := bad_json(source.work.root, source.files, source.spec)
+    ):
         return found
     file = next((source.work.root / f for f in source.files if str(f) in text), source.work.root / source.files[0])
     if line := re.search(r"CSV Error on Line: (\d+)", text):
         where = f"{file} line {line[1]}"
         if counts := re.search(r"Expected Number of Columns: (\d+) Found: (\d+)", text):
             return f"{where}: {counts[2]} columns where the header has {counts[1]}; quote the separator inside values"
+        if '\\"' in text and source.spec.escape is None:
+            return f"{where}: a quotation mark inside a value stands behind a backslash; set {source.part}.escape: '\\'"
         if "unterminated quote" in text.lower():
             return f'{where}: a quotation mark is opened and never closed; close it, or set quote: "" in the mapping'
         if "unicode" in text.lower() or "utf-8" in text.lower():

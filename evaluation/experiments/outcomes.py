@@ -17,9 +17,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from reshelf.data.importing.casts import Column, id_of, text_of, time_of
+from reshelf.data.importing.casts import Column, id_of, text_of
 from reshelf.data.importing.database import named, quoted, utc_database
 from reshelf.data.importing.mapping import Table
+from reshelf.data.importing.times import time_of
 from reshelf.data.schema import GRADES
 from reshelf.data.served_lists import pseudonym, read_key
 from reshelf.errors import InputError

@@ -221,7 +221,7 @@ def test_a_sessions_pages_come_one_after_the_other_whatever_the_order_of_rows(tm
 def test_an_import_without_a_list_says_why_in_words(tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         shop(tmp_path, "a,p0,10:01:00,click", "L1,a,10:00:00,mug,x,1 L2,,10:00:00,mug,p1,1")
-    assert "of pairs.0, item not in the catalogue: 1, shopper id missing: 1" in str(caught.value)
+    assert "of pairs.0, item not in the catalogue (x): 1, shopper id missing: 1" in str(caught.value)
     assert "{" not in str(caught.value)
 
 

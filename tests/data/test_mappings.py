@@ -23,6 +23,7 @@ ROOT = Path(__file__).parents[2]
 LAYOUTS = [
     "served_lists", "ubi", "ubi_impressions", "ga4", "segment", "segment_warehouse", "elastic", "metarank", "mind",
     "jdsearch", "shopify", "rees46", "retailrocket", "otto", "yoochoose", "instacart", "olist",
+    "diginetica", "woocommerce", "online_retail", "hm",
 ]  # fmt: skip
 NAMES = sorted(path.stem for path in SHIPPED.glob("*.yaml"))
 REAL = {

@@ -146,3 +146,55 @@ def test_yoochoose(tmp_path: Path) -> None:
     assert data.items["7"].category == ("5",)
     assert data.items["8"].category == ("2089535489",), "neither 0 (missing) nor S (special offer)"
     assert (data.items["20"].price, data.items["8"].price) == (None, 1046.0)
+
+
+def test_woocommerce(tmp_path: Path) -> None:
+    data, report = imported("woocommerce", tmp_path, **between("2026-03-04", "2026-03-05"), build__min_history=0)
+    assert chosen(data) == {
+        "train": [
+            # the guest Ann and the customer 5 have one address, in capitals or not
+            ("ann@example.org", "03-01 10:00", "1:3", ""),
+            ("ann@example.org", "03-01 10:00", "2:3", ""),
+            ("ann@example.org", "03-03 10:00", "3:3", "purchase 1, purchase 2"),
+        ],
+        "valid": [("6", "03-04 10:00", "1:3", "")],
+        "test": [("6", "03-05 10:00", "2:3", "purchase 1")],
+    }
+    assert (data.items["1"].category, data.items["1"].rating) == (("Mugs",), 4.5)
+    assert (data.items["2"].description, data.items["2"].rating) == ("Oak.", None)
+    assert data.items["3"].price == 30, "of the later page"
+    assert report["tables"]["events"]["dropped"] == {
+        "item not in the catalogue": 1, "kind not mapped": 1, "event id seen before": 1,
+    }  # fmt: skip
+
+
+def test_online_retail(tmp_path: Path) -> None:
+    data, report = imported("online_retail", tmp_path, **between("2010-06-07", "2010-06-08"), build__min_history=0)
+    assert chosen(data) == {
+        "train": [
+            ("13085", "06-01 06:45", "00010:3", ""),  # in London it is an hour later; the mug came back
+            ("13085", "06-03 09:45", "85049:3", "purchase 00010"),
+            ("13086", "06-05 09:45", "85048:3", ""),
+            ("13086", "06-06 09:45", "85050:3", "purchase 85048"),
+        ],
+        "valid": [("13086", "06-07 09:45", "85049:3", "purchase 85048, purchase 85050")],
+        "test": [("13085", "06-08 09:45", "85050:3", "purchase 00010, purchase 85049")],
+    }
+    assert report["taken_back"] == 1
+
+
+def test_hm(tmp_path: Path) -> None:
+    data, report = imported("hm", tmp_path, **between("2018-09-22", "2018-09-23"), build__min_history=0)
+    assert chosen(data) == {
+        "train": [
+            ("000058a12d5b", "09-20 00:00", "0108775015:3", ""),
+            ("000058a12d5b", "09-21 00:00", "0108775044:3", "purchase 0108775015"),
+        ],
+        "valid": [
+            ("000058a12d5b", "09-22 00:00", "0110065001:3", "purchase 0108775015, purchase 0108775044"),
+            ("00007d2de826", "09-22 00:00", "0110065001:3", ""),
+        ],
+        "test": [("00007d2de826", "09-23 00:00", "0108775015:3", "purchase 0110065001")],
+    }
+    assert data.items["0108775015"].category == ("Ladieswear", "Garment Upper body", "Vest top")
+    assert report["tables"]["events"]["dropped"] == {"repeated row": 1}

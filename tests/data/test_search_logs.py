@@ -244,3 +244,15 @@ def test_a_history_never_holds_what_came_of_its_list(name: str, tmp_path: Path) 
     for ranking in lists_of(data):
         assert ranking.time is not None
         assert all(event.time is not None and event.time < ranking.time for event in ranking.history)
+
+
+def test_diginetica(tmp_path: Path) -> None:
+    data, report = imported("diginetica", tmp_path, split__by="user", split__valid=0, split__test=0)
+    assert seen(data) == [
+        Seen("11", "05-01 00:00", "501 502", "8:0 7:3 9:0", "view 9"),
+        Seen("11", "05-01 00:10", "", "7:0 8:1", "view 9, click 7, view 7, purchase 7"),
+        Seen("12", "05-02 00:00", "503", "9:1 10:0", ""),
+        Seen("14", "05-05 00:00", "501", "8:0 7:0", "view 7"),
+    ]
+    assert lists_of(data)[1].context == {"category": "100"}
+    assert report["tables"]["lists.0"]["dropped"] == {"not chosen by where": 1}  # of the test

@@ -21,7 +21,8 @@ from reshelf.data.atomic import locked_folder
 from reshelf.data.dataset_folder import RankingData, load_dataset_folder
 from reshelf.data.importing.import_report import ImportReport
 from reshelf.data.importing.importer import ImportConfig, write_folder
-from reshelf.data.importing.mapping import BuildConfig, EventsTable, ItemsTable, Mapping, SignalsConfig, SplitConfig
+from reshelf.data.importing.mapping import EventsTable, ItemsTable, Mapping
+from reshelf.data.importing.rules import BuildConfig, SignalsConfig, SplitConfig
 from reshelf.data.schema import Event, RankingList
 from reshelf.data.signals import FOLLOWING, READS, Clicks, Signals, Texts
 from reshelf.data.signals.event_log import EventLog

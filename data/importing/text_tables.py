@@ -1,0 +1,86 @@
+"""The SELECT that reads a text file's columns as they are written.
+
+body = text_rows(work, spec, Path("clicks.csv"), "events", ["customer", "sku"])      # one VARCHAR column each
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from reshelf.data.importing.casts import in_text
+from reshelf.data.importing.database import Work, named, quoted
+from reshelf.data.importing.found_files import partition_of
+from reshelf.data.importing.mapping import Table
+from reshelf.data.importing.text_files import (
+    LINE_LIMIT,
+    UNPACKING,
+    cut_off,
+    dialect,
+    header_line,
+    not_text,
+    opened,
+    readable,
+    records,
+)
+from reshelf.errors import InputError
+
+
+def text_rows(work: Work, spec: Table, file: Path, part: str, names: list[str]) -> str:
+    """A SELECT of a text file's columns, all VARCHAR; `\\N` is how databases write NULL into text.
+
+    Raises:
+        InputError: no header, a column that is not there or there twice, text of another encoding.
+    """
+    path = work.root / file
+    try:
+        separator, quote = dialect(path, spec)
+        header = spec.header or _header(path, spec, separator, quote)
+    except UnicodeDecodeError as error:
+        raise not_text(path, spec, error) from error
+    except UNPACKING as error:
+        raise cut_off(path, error) from error
+    if not any(header):
+        raise InputError(f"{path} is empty; give a file with a header, or say its columns with {part}.header")
+    folders = partition_of(path)
+    wanted = []
+    for name in names:
+        if name not in header and name in folders:
+            value = folders[name]
+            wanted.append(f"{'CAST(NULL AS VARCHAR)' if value is None else quoted(value)} AS {named('column ' + name)}")
+            continue
+        column, inside = name, ""
+        if name not in header and "." in name:
+            column, _, inside = name.partition(".")
+        if (found := header.count(column)) != 1:
+            raise InputError(_missing(path, spec, part, separator, quote, header, name, found))
+        text = f"nullif(c{header.index(column)}, '\\N')"
+        wanted.append(f"{in_text(text, inside) if inside else text} AS {named('column ' + name)}")
+    columns = ", ".join(f"{quoted(f'c{place}')}: 'VARCHAR'" for place in range(len(header)))
+    source, options = readable(work.folder, work.root, file, spec)
+    skip = f"skip = {spec.skip_lines}, " if spec.skip_lines else ""
+    return (
+        f"(SELECT {', '.join(wanted) or '1 AS one'} FROM read_csv({quoted(str(source))}, auto_detect = false, {skip}"
+        f"header = {'false' if spec.header else 'true'}, delim = {quoted(separator)}, quote = {quoted(quote)}, "
+        f"escape = {quoted(spec.escape or quote if quote else '')}, columns = {{{columns}}}, nullstr = '', "
+        f"strict_mode = true, max_line_size = {LINE_LIMIT}, {options}))"
+    )
+
+
+def _header(path: Path, spec: Table, separator: str, quote: str) -> list[str]:
+    with opened(path, spec) as text:
+        for _ in range(spec.skip_lines):
+            text.readline()
+        return [name.removeprefix("\ufeff") for name in next(records(text, separator, quote, spec.escape), [])]
+
+
+def _missing(
+    path: Path, spec: Table, part: str, separator: str, quote: str, header: list[str], name: str, found: int
+) -> str:
+    """What to do about a column that is not there once."""
+    there = f"(there are {', '.join(header)})"
+    if found:
+        return f"{path}: there are {found} columns {name!r}; rename all but one {there}; correct {part} in the mapping"
+    above = None if spec.header else header_line(path, spec, separator, quote, [name])
+    if above and above > spec.skip_lines:
+        return f"{path}: the names of the columns are on line {above + 1}; set {part}.skip_lines: {above}"
+    return f"{path}: there is no column {name!r} {there}; correct {part} in the mapping"
