@@ -110,8 +110,8 @@ class RedisHistory:
         self._kept, self._keep_s = kept, keep_s
         self._settings: dict[str, Any] = {
             "socket_timeout": _TIMEOUT_S, "socket_connect_timeout": _TIMEOUT_S, "decode_responses": True,
-            # By itself redis-py sends again what was not answered in time, up to ten times: seconds for a request, and an
-            # event for each (findings/redis_py_counts_a_slow_write_again.sh).
+            # By itself redis-py sends again what was not answered in time, in a cluster up to ten times: seconds for a
+            # request, and an event for each (findings/redis_py_counts_a_slow_write_again.sh).
             "retry": Retry(NoBackoff(), 0),
         }  # fmt: skip
         try:
