@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Guess: numbers in a Redis script are doubles, so cjson.decode and cjson.encode keep whole numbers up to 2^53, 16 digits, as every JSON
 #   library with doubles does, and as redis.call('SET', key, number) does in the same script.
-# Happens: cjson.encode writes 14 digits. An id of 15 digits, 123456789012345, comes back as 1.2345678901234e+14, its last digit gone, and a
-#   time in microseconds is rounded to a tenth of a millisecond, or more. A script that reads an event, changes one field and writes it back has damaged the
-#   others: clicks of neighbouring ids are one product's. tostring() and .. do the same; ids of 13 digits, as in tests, do not show it.
+# Happens: cjson.encode writes 14 digits. An id of 15 digits, 123456789012345, comes back as 1.2345678901234e+14, its last digit gone,
+#   and a time in microseconds is up to 50 of them off. A script that reads an event, changes one field and writes it back has damaged
+#   the others: clicks of neighbouring ids are one product's. tostring() and .. do the same; ids of 13 digits, as in tests, do not show it.
 # Source: Redis 7.0.15, deps/lua/src/lua_cjson.c (encode_number_precision 14, which is also the largest); redis/redis#7520 is open.
 #   redis.io, "Redis Lua API reference", says nothing of it. Keep ids as texts, or change the JSON outside of the script; Reshelf's
 #   scripts pass events on as they came (history_redis.py). Needs redis-server on the PATH.

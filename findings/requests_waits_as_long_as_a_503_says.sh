@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Guess: HTTPAdapter(max_retries=3) tries again where no connection could be made, "never … requests where data has made it to the server", as its
-#   page has it, and "by default, Requests does not retry failed connections"; an answer is an answer, and timeout=0.2 bounds the call.
+# Guess: HTTPAdapter(max_retries=3) tries again where no connection could be made, "never … requests where data has made it to
+#   the server", as its page has it, and "by default, Requests does not retry failed connections"; an answer is an answer, and timeout=0.2 bounds the call.
 # Happens: an answer of 429, 503 or 413 with Retry-After is not given to the caller: the request is sent again after as many seconds as the
 #   header says, three times. timeout= does not bound the wait, and neither does anything else: a busy service that says 30
 #   holds a thread for a minute and a half (a day, where it says so). Without the header the same answer comes at once. GET, PUT and
 #   DELETE do so and POST does not, so that health checks and look-ups hang while searches, beside them, go through.
-# Source: requests 2.34.2, adapters.py (its docstring is quoted above), urllib3 2.8.0, util/retry.py, Retry.is_retry (respect_retry_after_header);
+# Source: requests 2.34.2, adapters.py (its docstring is quoted above), urllib3 2.8.0, util/retry.py, Retry.is_retry;
 #   psf/requests#6809 is of an hour's wait. max_retries=Retry(3, respect_retry_after_header=False, read=False). Reshelf answers 429 with
 #   Retry-After above its limits; its own client's timeout_s holds over retries and waits.
 set -euo pipefail
