@@ -103,11 +103,16 @@ class RedisHistory:
     def __init__(self, address: str, kept: int, keep_s: float | None = None, password_file: Path | None = None) -> None:
         try:
             from redis.asyncio import Redis
+            from redis.asyncio.retry import Retry
+            from redis.backoff import NoBackoff
         except ImportError as error:
             raise InputError("history in Redis needs redis-py; `pip install reshelf[redis]`") from error
         self._kept, self._keep_s = kept, keep_s
         self._settings: dict[str, Any] = {
             "socket_timeout": _TIMEOUT_S, "socket_connect_timeout": _TIMEOUT_S, "decode_responses": True,
+            # By itself redis-py sends again what was not answered in time, in a cluster up to ten times: seconds for a
+            # request, and an event for each (findings/redis_py_counts_a_slow_write_again.sh).
+            "retry": Retry(NoBackoff(), 0),
         }  # fmt: skip
         try:
             parts = urlsplit(address)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+import runpy
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -55,6 +57,21 @@ def page(server: Server, shop: Path, tmp_path: Path) -> Iterator[httpx.Client]:
         process.send_signal(signal.SIGTERM)
         process.wait(30)
     assert not children[0].is_running(), "the cluster is left"
+
+
+@pytest.mark.parametrize(
+    ("title", "query"),
+    [("Running shoe Black/White", "white"), ("Case for iPhone-15", "15"), ("Dress.Red", "dress"), ("Box 5.5", "5.5")],
+)
+def test_postgresql_finds_a_title_by_its_parts(title: str, query: str) -> None:
+    pytest.importorskip("psycopg")
+    if shutil.which("initdb") is None and not list(Path("/usr/lib/postgresql").glob("*/bin/initdb")):
+        pytest.skip("PostgreSQL is not installed")
+    shop = runpy.run_path(str(ROOT / "examples/postgres/shop.py"))
+    with tempfile.TemporaryDirectory(prefix="shop") as folder, shop["temporary_postgres"](Path(folder)) as database:
+        database.execute(shop["TABLE"])
+        database.execute("INSERT INTO items (item_id, title) VALUES ('p1', %s), ('p2', 'Hat')", (title,))
+        assert [hit[0] for hit in database.execute(shop["SEARCH"], (query, 10))] == ["p1"]
 
 
 def ids(text: str, section: str) -> list[str]:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 import sqlite3
 import subprocess
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,6 @@ from reshelf.data.signals.live import LiveEvents
 from reshelf.errors import InputError
 from reshelf.inference.serving.history import History, HistoryStore, StoreError, open_store
 from reshelf.inference.serving.schemas import SentEvent
-from tests.inference.serving.server import free_port, until
 
 KEPT = 5
 
@@ -259,48 +257,6 @@ INSERT INTO events VALUES
     connection.close()
     with pytest.raises(InputError, match="schema 9, of a later release"):
         use(str(path), lambda store: store.read("t", "u"))
-
-
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of one of a Redis Cluster's three nodes."""
-    if shutil.which("redis-server") is None:
-        pytest.skip("redis-server is not installed")
-    ports, folder = [free_port() for _ in range(6)], tmp_path_factory.mktemp("cluster")
-    nodes, buses = ports[:3], ports[3:]
-    started = [
-        subprocess.Popen(
-            ["redis-server", "--port", str(port), "--cluster-enabled", "yes", "--cluster-port", str(bus), "--save", "",
-             "--cluster-config-file", f"{port}.conf", "--dir", str(folder)], stdout=subprocess.DEVNULL,
-        )
-        for port, bus in zip(nodes, buses, strict=True)
-    ]  # fmt: skip
-    try:
-        clients = [redis.Redis(port=port) for port in nodes]
-        for n, client in enumerate(clients):
-            until(lambda client=client: answers(client), 20)
-            client.execute_command("CLUSTER ADDSLOTSRANGE", n * 16384 // 3, (n + 1) * 16384 // 3 - 1)
-            client.execute_command("CLUSTER SET-CONFIG-EPOCH", n + 1)
-        for port, bus in zip(nodes[1:], buses[1:], strict=True):
-            clients[0].execute_command("CLUSTER MEET", "127.0.0.1", port, bus)
-        until(lambda: all(b"cluster_state:ok" in raw_info(client) for client in clients), 20)
-        yield f"redis://127.0.0.1:{nodes[0]}/0"
-    finally:
-        for process in started:
-            process.kill()
-            process.wait()
-
-
-def answers(client: Any) -> bool:
-    try:
-        return bool(client.ping())
-    except redis.RedisError:
-        return False
-
-
-def raw_info(client: Any) -> bytes:
-    found = client.execute_command("CLUSTER INFO")
-    return found if isinstance(found, bytes) else "".join(f"{k}:{v}\n" for k, v in found.items()).encode()
 
 
 def test_every_shopper_is_served_by_a_cluster(cluster: str) -> None:
