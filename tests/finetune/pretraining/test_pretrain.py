@@ -124,7 +124,7 @@ def test_simulated_sessions_show_no_position_bias_and_repeat() -> None:
 
 def test_any_text_survives_the_tokenizer_and_label_words_are_one_token(data: RankingData) -> None:
     tokenizer = train_tokenizer(vocabulary_text([LoggedSource(data)], PROMPT), SHAPE.vocabulary)
-    for text in ("Ünïcödé ☃ 你好", "no such word", "\x00\n\t"):
+    for text in ("Ünïcödé ☃ 你好", "belt 1½ in, 10² m", "no such word", "\x00\n\t"):
         assert tokenizer.decode(tokenizer.encode(text)) == text
     for word in ("yes", "no", *OUTCOMES):
         assert len(tokenizer.encode(word)) == 1
