@@ -33,7 +33,7 @@ from reshelf.data.dataset_folder import load_dataset_folder
 from reshelf.data.marketplace import MarketplaceConfig
 from reshelf.errors import InputError
 from reshelf.finetune.packed_trainer import PackedTrainer, packed_arguments
-from reshelf.finetune.pretraining.init import start_with_matching, keep_levels_in_order
+from reshelf.finetune.pretraining.init import keep_levels_in_order, start_with_matching
 from reshelf.finetune.pretraining.muon import MuonAdamW
 from reshelf.finetune.pretraining.session_text import (
     Candidates,
