@@ -106,7 +106,8 @@ def _missing(work: Work, spec: Table, everything: str, names: list[str], part: s
             )[0]
             there, nested = found[: len(names)], found[len(names) :]
             if count and not objects:
-                raise InputError(bad_json(work.root, files, spec))
+                none = f"{file}: an element of its list is not a JSON object; write one object for each row"
+                raise InputError(bad_json(work.root, files, spec) or none)
             for name, key in zip(names, nested):
                 if key is not None and name not in id_columns(spec):
                     what = f"{file}: column {name!r} holds objects where plain values are expected"

@@ -276,7 +276,7 @@ def test_a_mapping_that_is_not_there(tmp_path: Path) -> None:
     ("name", "content", "words"),
     [
         ("broken.jsonl", '{"sku": "1", "name": "a"}\n{"sku"\n', r"broken\.jsonl line 2 is not JSON"),
-        ("broken.jsonl", "[1]\n", r"broken\.jsonl line 1 is not a JSON object"),
+        ("broken.jsonl", "[1]\n", r"broken\.jsonl: an element of its list is not a JSON object"),
         ("broken.csv", "sku,name\n1,a,b\n", r"broken\.csv line 2: 3 columns"),
         ("broken.csv", b"sku,name\n1,\xff\n", r"broken\.csv is not utf-8 text"),
         ("broken.parquet", "no", r"broken\.parquet cannot be read as Parquet: .*; write or copy that file again"),
