@@ -24,6 +24,7 @@ from torch import nn
 from benchmarks.harness import show, write_result
 from reshelf.data.dataset_folder import load_dataset_folder
 from reshelf.data.schema import RankingList
+from reshelf.evaluation.baselines.numbers import TEACHER
 from reshelf.evaluation.measure import Truth, ndcg_per_list
 from reshelf.finetune.batches import thin
 from reshelf.finetune.losses.listnet import listnet
@@ -46,7 +47,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     lists = load_dataset_folder(args.data).lists
-    names = [name for name in lists["train"][0].features if name != "teacher"]
+    names = [name for name in lists["train"][0].features if name != TEACHER]
     levels = fit_levels(lists["train"], names, args.levels)
     train = [thin(one, args.max_candidates, (0, n)) for n, one in enumerate(lists["train"]) if any(one.labels or ())]
     labels = torch.tensor([one.labels for one in train])
@@ -55,13 +56,13 @@ def main() -> None:
     rows: list[dict[str, Any]] = []
     for read_as in READ_AS:
         read = reader(read_as, names, levels, train)
-        inputs = torch.stack([read(one) for one in train])
+        inputs, test = torch.stack([read(one) for one in train]), [read(one) for one in lists["test"]]
         per_seed = []
         for seed in SEEDS:
             model = network(read_as, len(names), args.levels + 1, seed)
             fit(model, inputs, labels, args.steps, args.lists_per_step, seed)
             with torch.inference_mode():
-                scores = [model(read(one))[:, 0].numpy() for one in lists["test"]]
+                scores = [model(one)[:, 0].numpy() for one in test]
             per_seed.append(ndcg_per_list(scores, truth, 10))
             print(f"{read_as}, seed {seed}: nDCG@10 {per_seed[-1].mean():.4f}", flush=True)
         found[read_as] = np.mean(per_seed, axis=0)
