@@ -9,9 +9,10 @@ they are.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from reshelf.data.importing.database import quoted
+from reshelf.data.importing.database import named, quoted
 from reshelf.data.schema import MAX_GRADE
 
 SPACES = "' ' || chr(9) || chr(10) || chr(13) || chr(160)"
@@ -115,8 +116,12 @@ def without_point(text: str) -> str:
 
 def in_text(text: str, path: str) -> str:
     """VARCHAR of what a dotted path leads to in text that is JSON; NULL in other text."""
-    steps = ".".join('"' + step.replace('"', '""') + '"' for step in path.split("."))
-    return f"(try_cast({text} AS JSON) ->> {quoted('$.' + steps)})"
+    return f"(try_cast({text} AS JSON) ->> {json_path(path.split('.'))})"
+
+
+def json_path(steps: Iterable[str]) -> str:
+    """An SQL literal: the path of DuckDB's functions of JSON that goes by these keys."""
+    return quoted("$." + ".".join(named(step) for step in steps))
 
 
 def list_of(column: Column, separator: str) -> str:

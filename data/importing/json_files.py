@@ -9,17 +9,18 @@ into objects, into text that is JSON, and into lists of objects, of which it giv
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import duckdb
 
+from reshelf.data.importing.casts import json_path
 from reshelf.data.importing.database import Work, named, quoted
 from reshelf.data.importing.found_files import partition_of
 from reshelf.data.importing.mapping import Table, id_columns
 from reshelf.data.importing.sql_text import one_line
-from reshelf.data.importing.text_files import LINE_LIMIT, UNPACKING, by_lines, cut_off, not_text, opened, readable
+from reshelf.data.importing.text_files import LINE_LIMIT, UNPACKING, cut_off, json_form, not_text, opened, readable
 from reshelf.errors import InputError
 
 
@@ -36,16 +37,13 @@ def json_rows(work: Work, spec: Table, files: list[Path], part: str, names: list
         path, options = readable(work.folder, work.root, file, spec)
         at, said = quoted(str(path)), "".join(f", {_said(keys[name])} AS {named('folder ' + name)}" for name in shared)
         try:
-            with opened(work.root / file, spec) as text:
-                array = text.read(1000).lstrip("\ufeff \t\r\n").startswith("[")
-            in_lines = not array and by_lines(work.root / file, spec)
+            form = json_form(work.root / file, spec)
         except UnicodeDecodeError as error:
             raise not_text(work.root / file, spec, error) from error
         except UNPACKING as error:
             raise cut_off(work.root / file, error) from error
-        if not in_lines:
+        if form != "newline_delimited":
             packed = ", compression = 'none'" if "compression" in options else ""
-            form = "array" if array else "unstructured"
             rows = f"read_json_objects({at}, format = '{form}', maximum_object_size = {LINE_LIMIT}{packed})"
             bodies.append(f"SELECT json{said} FROM {rows}")
             continue
@@ -70,18 +68,14 @@ def _said(value: str | None) -> str:
     return "CAST(NULL AS JSON)" if value is None else f"to_json({quoted(value)})"
 
 
-def _path(steps: Sequence[str]) -> str:
-    return quoted("$." + ".".join(named(step) for step in steps))
-
-
 def _inside(name: str) -> str:
     """SQL of a key, or of a dotted path into objects, lists of objects and text that is JSON."""
     steps = name.split(".")
-    ways = [f"json_extract(json, {_path([name])})"]
+    ways = [f"json_extract(json, {json_path([name])})"]
     if len(steps) > 1:
-        ways.append(f"json_extract(json, {_path(steps)})")
+        ways.append(f"json_extract(json, {json_path(steps)})")
     for at in range(1, len(steps)):
-        head, rest = f"json_extract(json, {_path(steps[:at])})", _path(steps[at:])
+        head, rest = f"json_extract(json, {json_path(steps[:at])})", json_path(steps[at:])
         parts = f"list_transform(CAST({head} AS JSON[]), lambda e: json_extract(e, {rest}))"
         listed = f"json_type({head}) = 'ARRAY' AND json_type({head}, '$[0]') = 'OBJECT'"
         ways.append(f"CASE WHEN {listed} THEN CASE WHEN list_count({parts}) > 0 THEN to_json({parts}) END END")
@@ -152,9 +146,7 @@ def _deeper(value: Any, key: str, above: tuple[str, ...], listed: int = 0) -> It
 def bad_json(root: Path, files: list[Path], spec: Table) -> str:
     """What is wrong with the first bad line of JSON files."""
     for file in files:
-        with opened(root / file, spec) as text:
-            array = text.read(1000).lstrip("\ufeff \t\r\n").startswith("[")
-        if array or not by_lines(root / file, spec):
+        if json_form(root / file, spec) != "newline_delimited":
             continue
         with opened(root / file, spec) as text:
             for number, line in enumerate(text, 1):

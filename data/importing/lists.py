@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from reshelf.data.dataset_folder import SPLITS
 from reshelf.data.importing.attribution import attribute, hide_named
-from reshelf.data.importing.database import Arrays, Work
+from reshelf.data.importing.database import Arrays, Work, quoted
 from reshelf.data.importing.events import UNKNOWN_ITEM
 from reshelf.data.importing.mapping import ListColumns, ListsTable, Mapping, PairsTable
 from reshelf.data.importing.shown import labelled_by_events, parts_of
@@ -154,7 +154,7 @@ def _make_heads(work: Work, mapping: Mapping, sources: Sequence[Source]) -> None
     )
     for part, row, text in again:
         first_part, first = work.fetch(
-            "SELECT part, row FROM head WHERE list_text = $$" + text.replace("$$", "") + "$$ ORDER BY number LIMIT 1"
+            f"SELECT part, row FROM head WHERE list_text = {quoted(text)} ORDER BY number LIMIT 1"
         )[0]
         where, there = sources[part].place(row), sources[first_part].place(first)
         what = f"{text!r} is there already ({there}); list ids must be unique"
@@ -241,10 +241,9 @@ def _make_candidates(work: Work, mapping: Mapping, sources: Sequence[Source]) ->
         "SELECT part, count(*), list_slice(list(list_text ORDER BY number), 1, 3) FROM head "
         "WHERE number NOT IN (SELECT number FROM sized) GROUP BY part"
     ):
-        shown = "SELECT min(s.unknown) FROM shown s JOIN head h USING (part, gkey) WHERE h.list_text = $$"
+        shown = "SELECT min(s.unknown) FROM shown s JOIN head h USING (part, gkey) WHERE h.list_text = "
         names = [
-            f"list {name}"
-            + (f" of {item!r}" if (item := work.fetch(f"{shown}{name.replace('$$', '')}$$")[0][0]) else "")
+            f"list {name}" + (f" of {item!r}" if (item := work.fetch(f"{shown}{quoted(name)}")[0][0]) else "")
             for name in names
             if name is not None
         ]

@@ -350,16 +350,12 @@ def _check(work: Work, source: Source, spec: ListColumns, number: int, mapping: 
             source.forbid(rows, spec.query_id, "the query is not in the queries table")
         drop("query IS NULL", "query not in the queries table")
     if spec.query:
-        what = "query is a program's word for none, now without one"
-        words = work.fetch(
-            f"SELECT DISTINCT {source.text(spec.query)} AS word FROM {source.relation} WHERE word IN {NO_QUERY}"
-        )
-        work.report.repair(
-            source.part,
-            what,
-            work.number(f"SELECT {count} FROM shown WHERE {where} AND unsaid"),
-            [word for (word,) in words],
-        )
+        if unsaid := work.number(f"SELECT {count} FROM shown WHERE {where} AND unsaid"):
+            words = work.fetch(
+                f"SELECT DISTINCT {source.text(spec.query)} AS word FROM {source.relation} WHERE word IN {NO_QUERY}"
+            )
+            what = "query is a program's word for none, now without one"
+            work.report.repair(source.part, what, unsaid, [word for (word,) in words])
         if not (spec.user_id or spec.list_id or spec.list_id_scope):  # all of them would be one list
             drop("query = ''", "query missing")
     if spec.time:

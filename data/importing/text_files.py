@@ -19,7 +19,7 @@ import zlib
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import IO
+from typing import IO, Literal
 
 import pyarrow as pa
 
@@ -133,26 +133,28 @@ def records(text: Iterator[str], separator: str, quote: str, escape: str | None 
     return csv.reader(text, delimiter=separator, quotechar=quote)
 
 
-def by_lines(file: Path, spec: Table) -> bool:
-    """Is a JSON file one of lines? Else its objects go over several, or stand behind each other on one."""
+def json_form(file: Path, spec: Table) -> Literal["array", "newline_delimited", "unstructured"]:
+    """How a JSON file is written, in DuckDB's words; unstructured: its objects go over several lines, or stand behind
+    each other on one."""
+    with opened(file, spec) as text:
+        if text.read(1000).lstrip("\ufeff \t\r\n").startswith("["):
+            return "array"
     with opened(file, spec) as text:
         line = next((line for line in text if line.strip("\ufeff \t\r\n")), "").lstrip("\ufeff")
-    if not line.lstrip().startswith("{"):
-        return True
-    try:
-        json.loads(line)
-    except json.JSONDecodeError as error:
-        return not (error.msg == "Extra data" or error.pos >= len(line.rstrip()))
-    return True
+    if line.lstrip().startswith("{"):
+        try:
+            json.loads(line)
+        except json.JSONDecodeError as error:
+            if error.msg == "Extra data" or error.pos >= len(line.rstrip()):
+                return "unstructured"
+    return "newline_delimited"
 
 
 def line_of(file: Path, spec: Table, row: int) -> int | None:
     """The line on which a row of a text or JSON file ends."""
     ending = ending_of(file)
     if ending in JSON:
-        with opened(file, spec) as text:
-            array = text.read(1000).lstrip("\ufeff \t\r\n").startswith("[")
-        if array or not by_lines(file, spec):
+        if json_form(file, spec) != "newline_delimited":
             return None
         with opened(file, spec) as text:
             for number, line in enumerate(text, 1):
