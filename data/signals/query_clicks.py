@@ -6,10 +6,11 @@
 query_clicks          log(1 + clicks on the product for the same query), each later click of the query fading the
                       earlier ones by 2 %: shops sell out, new releases come
 query_share           the product's share of those faded clicks, between 0 and 1
+query_recent          the same where each later click fades the earlier ones by 20 %: what is clicked for the query now
 joined_clicks         query_clicks where spaces, case and punctuation do not count: `play station` is `playstation`
 similar_query_clicks  the share of a product's clicks in the most alike of the earlier queries (character trigrams,
                       TF-IDF cosine), for queries never seen before and for misspelt ones
-clicks_7d             log(1 + clicks on the product in the 7 days before the list, whatever the query)
+clicks_1d, clicks_7d  log(1 + clicks on the product in the day, the 7 days, before the list, whatever the query)
 click_age             log(1 + days since the product's last click); of a product never clicked, since the log's first
 
 Only clicks strictly before the list count, whichever split it is in: that is what a shop has at that moment, and a list
@@ -38,10 +39,11 @@ if TYPE_CHECKING:
     from reshelf.data.signals.live import Since
 
 QUERY_CLICKS = (
-    "query_clicks", "query_share", "joined_clicks", "similar_query_clicks", "clicks_7d", "click_age",
+    "query_clicks", "query_share", "query_recent", "joined_clicks", "similar_query_clicks", "clicks_1d", "clicks_7d",
+    "click_age",
 )  # fmt: skip
 CLICK_TABLES = ("click_queries", "click_items", "click_times")
-_FADE = 0.98
+_FADE, _FADE_RECENT = 0.98, 0.8
 REACH = 512
 """Clicks of a query that are looked back on: the one before has 0.98 ** 512 < 0.0001 of the latest one's weight."""
 _NEIGHBOURS = 20
@@ -112,16 +114,19 @@ class QueryClicks:
             since: clicks after those of the log; None for none.
         """
         asked = [_Asked(*one) for one in zip(queries, candidates, moments, since, strict=True)]
-        if name in ("query_clicks", "query_share"):
-            found = [self._faded(words_key(one.query), False, one) for one in asked]
+        if name in ("query_clicks", "query_share", "query_recent"):
+            fade = _FADE_RECENT if name == "query_recent" else _FADE
+            found = [self._faded(words_key(one.query), False, one, fade) for one in asked]
             return [np.log1p(n) if name == "query_clicks" else n / max(total, 1.0) for n, total in found]
         if name == "joined_clicks":
             return [np.log1p(self._faded(joined_key(one.query), True, one)[0]) for one in asked]
         if name == "similar_query_clicks":
             return self._similar(asked)
-        if name in ("clicks_7d", "click_age"):
-            of_item = self._last_week if name == "clicks_7d" else self._age
-            return [np.log1p([of_item(k, one) for k in one.candidates.tolist()]) for one in asked]
+        if name in ("clicks_1d", "clicks_7d"):
+            days = 1 if name == "clicks_1d" else 7
+            return [np.log1p([self._of_late(k, one, days) for k in one.candidates.tolist()]) for one in asked]
+        if name == "click_age":
+            return [np.log1p([self._age(k, one) for k in one.candidates.tolist()]) for one in asked]
         raise ValueError(f"there is no signal {name!r} of query clicks")
 
     @cached_property
@@ -129,14 +134,14 @@ class QueryClicks:
         """Time of the last click of the log."""
         return int(self._times[-1]) if len(self._times) else 0
 
-    def _faded(self, key: str, joined: bool, one: _Asked) -> tuple[Float64, float]:
+    def _faded(self, key: str, joined: bool, one: _Asked, fade: float = _FADE) -> tuple[Float64, float]:
         """Faded clicks on each candidate before the list, and on all products together."""
         clicks = (self._by_joined if joined else self._by_key).get(key, _NO_CLICKS)
         end = int(np.searchsorted(self._times[clicks], one.moment))
         items = self._items[clicks[max(0, end - REACH) : end]]
         if one.since is not None and key:
             items = np.concatenate([items, one.since.clicks(key, joined, self._last)])[-REACH:]
-        weights = _FADE ** np.arange(len(items) - 1, -1, -1, dtype=np.float64)
+        weights = fade ** np.arange(len(items) - 1, -1, -1, dtype=np.float64)
         return _summed(items, weights, one.candidates), float(weights.sum())
 
     def _clicked(self, item: int, one: _Asked) -> Int64:
@@ -146,9 +151,9 @@ class QueryClicks:
         new = _NO_CLICKS if one.since is None else one.since.click_times(item, self._last)
         return np.concatenate([times, new]) if len(new) else times
 
-    def _last_week(self, item: int, one: _Asked) -> int:
+    def _of_late(self, item: int, one: _Asked, days: int) -> int:
         times = self._clicked(item, one)
-        return len(times) - int(np.searchsorted(times, one.moment - 7 * _DAY))
+        return len(times) - int(np.searchsorted(times, one.moment - days * _DAY))
 
     def _age(self, item: int, one: _Asked) -> float:
         times = self._clicked(item, one)
