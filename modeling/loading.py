@@ -106,7 +106,7 @@ def _read_weights(config: ModelConfig, shape: Any, device: str, spread: bool) ->
         bnb_4bit_quant_storage=dtype if spread else torch.uint8,
     )
     try:
-        model, found = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             config.base,
             config=shape,
             dtype=dtype,
@@ -125,6 +125,7 @@ def _read_weights(config: ModelConfig, shape: Any, device: str, spread: bool) ->
             f"model.base {config.base!r} cannot be a reranker: {shape.model_type} has an attention of its own, "
             f"which cannot be replaced; {CHOOSE}"
         ) from error
+    model, found = loaded
     if found["missing_keys"]:
         raise InputError(
             f"model.base {config.base!r}: its weights lack {min(found['missing_keys'])!r}; give a complete causal "
