@@ -101,10 +101,10 @@ def install(revision: str, tree: Path, console: Console) -> list[Path]:
     needed = tomllib.loads((tree / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]
     pip = [sys.executable, "-m", "pip", "install", "--quiet"]
     with console.status(f"installing {revision}"):
-        told = subprocess.run(
+        plan = subprocess.run(
             [*pip, "--dry-run", "--report", "-", *needed], check=True, capture_output=True, text=True
         ).stdout
-        missing = [f"{one['metadata']['name']}=={one['metadata']['version']}" for one in json.loads(told)["install"]]
+        missing = [f"{one['metadata']['name']}=={one['metadata']['version']}" for one in json.loads(plan)["install"]]
         packages = tree / "packages"
         if missing:
             subprocess.run([*pip, "--no-deps", "--target", str(packages), *missing], check=True, capture_output=True)

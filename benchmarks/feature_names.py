@@ -42,9 +42,10 @@ from reshelf.modeling.config import ModelConfig
 from reshelf.modeling.loading import load_base
 from reshelf.modeling.packing import pack
 from reshelf.modeling.score import attach_head, score
-from reshelf.prompts.builder import ListPrompt, PromptBuilder
+from reshelf.prompts.builder import PromptBuilder
 from reshelf.prompts.config import PromptConfig
 from reshelf.prompts.levels import fit_levels
+from reshelf.prompts.list_prompt import ListPrompt
 
 Places = Literal["candidate", "prefix"]
 PLACES: tuple[Places, ...] = ("candidate", "prefix")

@@ -90,10 +90,10 @@ def compare(
     if REAL in models:
         untrained = partial(untrained_base, models[REAL], data.items)
         made["zero_shot"] = scored(run / "scores" / "zero_shot.npz", shown, untrained)
-    strangers = RankingData(data.items, {"test": other_histories(data.lists["test"])})
+    shuffled = RankingData(data.items, {"test": other_histories(data.lists["test"])})
     for name, model in models.items() if recipe.slices else ():
         row = f"{name}_other_history"
-        made[row] = scored(run / "scores" / f"{row}.npz", strangers, partial(reranker_system, model, strangers))
+        made[row] = scored(run / "scores" / f"{row}.npz", shuffled, partial(reranker_system, model, shuffled))
     for name in recipe.systems:
         make = partial(baseline_system, name, data, run / "data")
         made[name] = scored(run / "scores" / f"{name}.npz", shown, make)

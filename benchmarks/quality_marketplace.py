@@ -1,8 +1,8 @@
 """Ranking quality on simulated shops, whose shoppers' true wishes are known; `make quality NAME=marketplace`.
 
 main     the shop as it is: every system, and LambdaMART handed the simulator's own match features
-bias/    clicks follow the places where a shop promotes dear products, and few look far down. Trained on those clicks as
-         they are, on those clicks weighted by inverse propensities estimated from them, and on clicks of lists shown in
+bias/    a shop promotes expensive products, and few shoppers look far down. Trained on its clicks as they are,
+         on those clicks weighted by inverse propensities estimated from them, and on clicks of lists shown in
          random order, which have no bias to correct: what bias costs, and how much of it the correction gets back
 context/ shoppers to whom a product stands out by what is rare in its list: candidates scored alone, and jointly
 cold/    the lists of the shop as it is, by shoppers of whom nothing is known

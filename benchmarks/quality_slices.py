@@ -1,4 +1,4 @@
-"""Where a reranker is ahead: of shoppers who come back, of strangers, of queries seen before and never.
+"""Where a reranker is ahead: with returning shoppers, with new ones, on queries seen before and never.
 
 paired = paired_by_slice(made, data.lists["test"], "reshelf")
 paired["no history"]["lambdamart"]        # [mean, low, high, lists]

@@ -50,7 +50,7 @@ class TokenizedList:
 
     def prompt(self) -> Any:
         """As a `ListPrompt`."""
-        from reshelf.prompts.builder import ListPrompt, Truncated
+        from reshelf.prompts.list_prompt import ListPrompt, Truncated
 
         items = tuple(np.array(ids, dtype=np.int32) for ids in self.item_ids)
         return ListPrompt("", np.array(self.prefix_ids, dtype=np.int32), items, Truncated())

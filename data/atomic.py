@@ -211,6 +211,23 @@ def _locked(folder: Path, job: str) -> Iterator[None]:
 
 
 @contextmanager
+def not_if_refused(path: Path) -> Iterator[None]:
+    """Remove a file that is made in the block, where bad input ends that before anything else is in the file's folder:
+    once the input is mended, the same folder may be begun anew.
+
+    Raises:
+        InputError: that of the block.
+    """
+    was_there = path.exists()
+    try:
+        yield
+    except InputError:
+        if not was_there and [one.name for one in path.parent.iterdir()] == [path.name]:
+            path.unlink()
+        raise
+
+
+@contextmanager
 def no_empty_folder(folder: Path) -> Iterator[None]:
     """Remove a folder, and those above it, that were not there before and are empty after."""
     missing = [one for one in (folder, *folder.parents) if not one.exists()]

@@ -27,10 +27,10 @@ from reshelf.data.propensity.file import read_propensities
 from reshelf.data.schema import RankingList
 from reshelf.errors import InputError
 from reshelf.evaluation.counterfactual import snips_dcg
-from reshelf.evaluation.reranker_system import check_reranker, finetuned
+from reshelf.evaluation.reranker_system import finetuned
 from reshelf.inference.engines.engine import EngineName
 from reshelf.metrics.bootstrap import Interval, interval, resample
-from reshelf.modeling.spec import SPEC_FILE
+from reshelf.modeling.spec import SPEC_FILE, read_reranker
 from reshelf.ranges import AT_LEAST_1, SEED, check_numbers
 
 Scores = Sequence[npt.NDArray[np.floating]]
@@ -127,7 +127,7 @@ def promote(config: PromoteConfig) -> None:
 def _compared(config: PromoteConfig) -> Improvement:
     """Both rerankers on the lists."""
     for folder in (config.model, config.over):
-        check_reranker(folder, config.trust_remote_code)
+        read_reranker(folder, config.trust_remote_code)
     propensities = read_propensities(config.propensities)
     data = load_dataset_folder(config.data, [config.split])
     lists = [one for one in data.lists[config.split] if any(one.labels or ())]

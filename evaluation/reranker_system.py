@@ -10,7 +10,7 @@ Both rows come from the same folder: same base weights in the same quantisation,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,13 +19,11 @@ import numpy as np
 
 from reshelf.data.dataset_folder import RankingData
 from reshelf.data.schema import Item, RankingList
+from reshelf.evaluation.systems import Advance
 from reshelf.inference.engines.engine import EngineName
 from reshelf.inference.engines.transformers_engine import TransformersEngine
 from reshelf.inference.reranker import Reranker
 from reshelf.modeling.checkpoint import load_reranker
-from reshelf.modeling.spec import read_reranker
-
-Advance = Callable[[int], None]
 
 
 @dataclass
@@ -78,12 +76,3 @@ def untrained_base(
     engine = TransformersEngine(trained.model)
     with trained.model.disable_adapter(), Reranker(engine, trained.tokenizer, trained.spec, items) as reranker:
         yield RerankerSystem(reranker, "base", advance=advance)
-
-
-def check_reranker(folder: Path, trust_remote_code: bool = False) -> None:
-    """Find out what is wrong with a reranker folder without loading its weights.
-
-    Raises:
-        InputError: it is no reranker, cannot be read, or its prompts would not be those it was trained with.
-    """
-    read_reranker(folder, trust_remote_code)

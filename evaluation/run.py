@@ -115,10 +115,10 @@ def check(config: EvaluateConfig) -> None:
         raise InputError(f"others: {taken[0]} is the name of another row; choose another")
     folders = [*([config.model] if config.model else []), *config.others.values()]
     if folders:
-        from reshelf.evaluation.reranker_system import check_reranker
+        from reshelf.modeling.spec import read_reranker
 
         for folder in folders:
-            check_reranker(folder, config.trust_remote_code)
+            read_reranker(folder, config.trust_remote_code)
     check_writable(config.out)
 
 

@@ -27,7 +27,7 @@ class Slice:
     """Some of the lists."""
 
     what: str
-    """What they are told apart by."""
+    """What the slices differ in."""
     which: str
     """What these have."""
     rows: np.ndarray

@@ -91,9 +91,9 @@ def choose(
             if name in left_out:
                 raise InputError(f"systems: {name} is not possible here: {left_out[name]}")
         return [name for name in NAMES if name in config.systems], {}
-    # Few logs, or none, have what these two read: not worth a line where nobody asked for them.
-    unsaid = [name for name in ("query_clicks", "best_possible") if name in left_out]
-    wanted = [n for n in NAMES if n not in unsaid and (config.systems == "all" or n not in LEARNED)]
+    # Hardly any log has what these two read: not worth a line where nobody asked for them.
+    rare = [name for name in ("query_clicks", "best_possible") if name in left_out]
+    wanted = [n for n in NAMES if n not in rare and (config.systems == "all" or n not in LEARNED)]
     left_out = {name: why for name, why in left_out.items() if name in wanted}
     return [name for name in wanted if name not in left_out], left_out
 

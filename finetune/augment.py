@@ -16,9 +16,10 @@ import numpy as np
 
 from reshelf.data.schema import Item, RankingList
 from reshelf.data.signals import PERSONAL
-from reshelf.errors import InputError
-from reshelf.prompts.builder import ListPrompt, PromptBuilder
+from reshelf.prompts.builder import PromptBuilder
 from reshelf.prompts.levels import values_of
+from reshelf.prompts.list_prompt import ListPrompt
+from reshelf.ranges import SHARE, check_numbers
 
 _COLD, _EVENTS, _ORDER, _ITEMS, _NUMBERS = 1, 2, 3, 4, 5
 """Behind the seed of a list: what is drawn. 0 would be the seed that `finetune.batches.thin` draws with."""
@@ -55,10 +56,7 @@ class AugmentConfig:
     some numbers; with 0, such lists stay in first-stage order. Means nothing where the prompt reads no numbers."""
 
     def __post_init__(self) -> None:
-        for one in fields(self):
-            value = getattr(self, one.name)
-            if not 0 <= value <= 1:
-                raise InputError(f"augment.{one.name} is {value}; give a probability between 0 and 1")
+        check_numbers(self, {one.name: SHARE for one in fields(self)}, "augment.")
 
 
 def augmented(ranking: RankingList, config: AugmentConfig, seed: Sequence[int]) -> RankingList:

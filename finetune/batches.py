@@ -20,7 +20,8 @@ from reshelf.errors import InputError
 from reshelf.finetune.augment import AugmentConfig, augmented, build_augmented
 from reshelf.finetune.distributed import STAND_IN
 from reshelf.modeling.packing import PackedBatch, pack
-from reshelf.prompts.builder import ListPrompt, PromptBuilder
+from reshelf.prompts.builder import PromptBuilder
+from reshelf.prompts.list_prompt import ListPrompt
 
 
 @dataclass(frozen=True)

@@ -91,24 +91,15 @@ def _calibrated(config: FinetuneConfig, calibration: Calibration | None, say: Nu
     return say.gettext("none: all validation candidates had the same outcome")
 
 
-def write_card(
-    folder: Path,
-    config: FinetuneConfig,
-    data: RankingData,
-    state: Any,
-    processes: int,
-    calibration: Calibration | None = None,
-    lift: Lift | None = None,
-) -> None:
-    """The model card, in the model's language: what it was trained over and on, how, and how well it orders the
-    validation lists."""
-    say = translations(config.prompt.language)
+def _facts(
+    config: FinetuneConfig, data: RankingData, steps: int, processes: int, calibration: Calibration | None,
+    say: NullTranslations,
+) -> dict[str, str]:  # fmt: skip
+    """What a model was trained over, on what and how: rows of the card's table."""
     _ = say.gettext
-    valid = [entry for entry in state.log_history if METRIC in entry]
-    metric, value = METRIC_NAMES[config.metric], f"eval_{config.metric}"
     lora, optimizer, prompt = config.lora, config.optimizer, config.prompt
     quantised = _("4-bit NF4, double quantised (bitsandbytes)") if config.model.quantise else _("not quantised")
-    facts = {
+    return {
         _("base"): f"`{config.model.base}`, {quantised}, {config.model.dtype}",
         _("trained part"): _("LoRA on all linear layers, rank {rank}, alpha {alpha}, dropout {dropout}").format(
             rank=lora.rank, alpha=lora.alpha, dropout=lora.dropout
@@ -121,7 +112,7 @@ def write_card(
         _("random changes"): _changes(config, say),
         _("calibration"): _calibrated(config, calibration, say),
         _("steps"): _("{steps}, {lists} lists each, learning rate {rate}").format(
-            steps=state.global_step, lists=optimizer.lists_per_step * optimizer.accumulation * processes,
+            steps=steps, lists=optimizer.lists_per_step * optimizer.accumulation * processes,
             rate=optimizer.learning_rate,
         ),
         _("seed"): str(config.seed),
@@ -129,21 +120,48 @@ def write_card(
             template=prompt.template, language=prompt.language, fields=", ".join(prompt.fields)
         ),
     }  # fmt: skip
+
+
+def _meaning(config: FinetuneConfig, calibrated: bool, say: NullTranslations) -> str:
+    """What a score says, and what it does not."""
+    _ = say.gettext
+    does = _(
+        "It reads a shopper's history, a query and a product, and answers with logit({positive}) − logit({negative}): "
+        "higher means this shopper will want it more."
+    ).format(positive=config.prompt.positive, negative=config.prompt.negative)
     if config.loss == "bce":
         scale = _("It was trained to be one scale for all lists.")
     else:
         scale = _("Only differences within one list mean anything.")
-    if calibration is None:
-        meaning = _("The number is not a calibrated probability.")
-    else:
-        meaning = _(
-            "The number is not a calibrated probability, but `probability` of a ranked item is made from it by what "
-            "validation lists showed."
-        )
-    does = _(
-        "It reads a shopper's history, a query and a product, and answers with logit({positive}) − logit({negative}): "
-        "higher means this shopper will want it more."
-    ).format(positive=prompt.positive, negative=prompt.negative)
+    if not calibrated:
+        return "\n".join((does, scale, _("The number is not a calibrated probability.")))
+    probability = _(
+        "The number is not a calibrated probability, but `probability` of a ranked item is made from it by what "
+        "validation lists showed."
+    )
+    return "\n".join((does, scale, probability))
+
+
+def write_card(
+    folder: Path,
+    config: FinetuneConfig,
+    data: RankingData,
+    state: Any,
+    processes: int,
+    calibration: Calibration | None = None,
+    lift: Lift | None = None,
+) -> None:
+    """The model card, in the model's language: what it was trained over and on, how, and how well it orders the
+    validation lists.
+
+    Args:
+        state: of the trainer when training has ended.
+        processes: that trained.
+    """
+    say = translations(config.prompt.language)
+    _ = say.gettext
+    metric, value = METRIC_NAMES[config.metric], f"eval_{config.metric}"
+    facts = _facts(config, data, state.global_step, processes, calibration, say)
     kept = _(
         "Of the checkpoints within a standard error of the best {metric}, the one of the lowest loss was kept: step "
         "{step}, {best:.4f}."
@@ -153,17 +171,17 @@ def write_card(
         "same shop; measure it on your own before showing it to anyone. Text in products can move its score like any "
         "other text."
     )
-    rows = [f"| {e['step']} | {e['eval_loss']:.4f} | {e[value]:.4f} |" for e in valid]
+    rows = [f"| {e['step']} | {e['eval_loss']:.4f} | {e[value]:.4f} |" for e in state.log_history if METRIC in e]
     parts = [
         f"---\nlibrary_name: reshelf\nbase_model: {config.model.base}\npipeline_tag: text-ranking\n---",
         f"# {_('A reranker finetuned with Reshelf')}",
-        "\n".join((does, scale, meaning)),
+        _meaning(config, calibration is not None, say),
         f'    from reshelf import Reranker\n    reranker = Reranker.from_pretrained("{folder}")',
         f"## {_('Training')}",
         "\n".join(["| | |", "|---|---|", *(f"| {name} | {fact} |" for name, fact in facts.items())]),
         _("The exact config is in `config.yaml`, the prompt and its fingerprint in `reshelf.json`."),
         f"## {_('Validation')}",
-        "\n".join([kept] + ([] if lift is None else [lift.sentence(prompt.language)])),
+        "\n".join([kept] + ([] if lift is None else [lift.sentence(config.prompt.language)])),
         "\n".join([f"| {_('step')} | {_('loss')} | {metric} |", "|---|---|---|", *rows]),
         f"![{_('Loss and {metric}').format(metric=metric)}]({CURVE_PLOT})",
         f"## {_('Limits')}",

@@ -13,8 +13,8 @@ from transformers import TrainerCallback
 from reshelf.finetune.validation import AUC, METRIC, UNRANKED
 from reshelf.progress import MinuteProgress
 
-_FEWEST = 4
-"""Steps of a run that is ended by the clock."""
+FEWEST_STEPS = 4
+"""Of a run that is ended by the clock."""
 
 
 class TableProgress(TrainerCallback):
@@ -102,7 +102,7 @@ class StepTimer(TrainerCallback):
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self._steps.append(time.perf_counter())
-        if len(self._steps) >= _FEWEST and self._steps[-1] - self._steps[0] > self._limit:
+        if len(self._steps) >= FEWEST_STEPS and self._steps[-1] - self._steps[0] > self._limit:
             _end_here(args, control)
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -120,7 +120,7 @@ class StopAt(TrainerCallback):
         self._end = end
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        if state.global_step >= _FEWEST and time.monotonic() > self._end:
+        if state.global_step >= FEWEST_STEPS and time.monotonic() > self._end:
             _end_here(args, control)
 
 

@@ -1,8 +1,9 @@
 """What an unfinished run was begun with, so that it is not finished with something else.
 
 begun = fingerprint(config, processes=1)
-check_unchanged(config.out / "checkpoints", begun)
-write_begun(config.out / "checkpoints", begun)
+check_unchanged(config.out, begun)
+write_begun(config.out, begun)
+has_begun(config.out)     # True until its folder of checkpoints is removed
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from reshelf.data.hashes import file_sha256
 from reshelf.errors import InputError
 from reshelf.finetune.config import FinetuneConfig
 
+CHECKPOINTS = "checkpoints"
+"""Folder of an unfinished run, in its output folder."""
 BEGUN = "begun.json"
 
 
@@ -43,12 +46,18 @@ def fingerprint(config: FinetuneConfig, processes: int) -> dict[str, str]:
     return made | {name: file_sha256(path) for name, path in sorted(files.items()) if path.is_file()}
 
 
-def check_unchanged(checkpoints: Path, now: dict[str, str]) -> None:
-    """Raise InputError where the folder holds checkpoints of a run that was begun with something else; says what."""
-    if not (checkpoints / BEGUN).exists() and not any(checkpoints.glob("checkpoint-*")):
+def has_begun(out: Path) -> bool:
+    """Whether an unfinished run is in the folder. An empty folder of checkpoints is none: transformers makes it before
+    there is a run."""
+    return (out / CHECKPOINTS / BEGUN).exists() or any((out / CHECKPOINTS).glob("checkpoint-*"))
+
+
+def check_unchanged(out: Path, now: dict[str, str]) -> None:
+    """Raise InputError where the folder holds a run that was begun with something else; says what."""
+    if not has_begun(out):
         return
     try:
-        was = json.loads((checkpoints / BEGUN).read_text(encoding="utf-8"))
+        was = json.loads((out / CHECKPOINTS / BEGUN).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         what = f"nobody wrote down what it was begun with ({BEGUN})"
     else:
@@ -56,7 +65,7 @@ def check_unchanged(checkpoints: Path, now: dict[str, str]) -> None:
         if not what:
             return
     raise InputError(
-        f"{checkpoints.parent} holds an unfinished run of another kind: {what}; finish it as it was begun, delete the "
+        f"{out} holds an unfinished run of another kind: {what}; finish it as it was begun, delete the "
         "folder, or choose another --out"
     )
 
@@ -68,9 +77,9 @@ def changes(was: dict[str, str], now: dict[str, str]) -> str:
     return what + (f"; and {len(changed) - 3} more" if len(changed) > 3 else "")
 
 
-def write_begun(checkpoints: Path, begun: dict[str, str]) -> None:
+def write_begun(out: Path, begun: dict[str, str]) -> None:
     """Write it down, before the first checkpoint."""
-    write_json(checkpoints / BEGUN, begun)
+    write_json(out / CHECKPOINTS / BEGUN, begun)
 
 
 def _flat(name: str, values: Any) -> dict[str, str]:

@@ -37,7 +37,7 @@ from reshelf.finetune.losses.ranknet import ranknet
 from reshelf.finetune.losses.teacher_bce import teacher_bce
 from reshelf.finetune.losses.weighted_sum import LossSum
 from reshelf.finetune.packed_trainer import packed_arguments
-from reshelf.finetune.resume import BEGUN, check_unchanged, fingerprint, write_begun
+from reshelf.finetune.resume import CHECKPOINTS, check_unchanged, fingerprint, has_begun, write_begun
 from reshelf.finetune.trainer import ListTrainer, Teaching, Watched
 from reshelf.finetune.validation import Validation
 from reshelf.modeling.base_checks import check_budgets
@@ -58,7 +58,6 @@ LOSSES: dict[str, Callable[..., LossSum]] = {
     "list_mle": list_mle,
     "position_list_mle": position_aware_list_mle,
 }
-CHECKPOINTS = "checkpoints"
 CONFIG = "config.yaml"
 
 
@@ -122,7 +121,7 @@ def _train(run: _Prepared) -> float:
     if main:
         with atomic(config.out / CONFIG) as partial:
             partial.write_text(config_text(config), encoding="utf-8")
-        write_begun(config.out / CHECKPOINTS, fingerprint(config, arguments.world_size))
+        write_begun(config.out, fingerprint(config, arguments.world_size))
     trainer.train_or_resume()
     scores = trainer.validation_scores()
     calibration, lift = _calibration(config, run.validation, scores), run.validation.lift(scores)
@@ -165,7 +164,7 @@ def _prepare(config: FinetuneConfig, arguments: TrainingArguments) -> _Prepared:
     data = load_dataset_folder(config.data, ("train", "valid"))
     _cut(data, config)
     config = replace(config, prompt=_with_signals(config).in_language_of(data.items.values()))
-    check_unchanged(config.out / CHECKPOINTS, fingerprint(config, arguments.world_size))
+    check_unchanged(config.out, fingerprint(config, arguments.world_size))
     set_seed(config.seed)
     model, tokenizer = load_base(config.model, str(arguments.device), is_spread())
     try:
@@ -196,9 +195,7 @@ def _prepare(config: FinetuneConfig, arguments: TrainingArguments) -> _Prepared:
 
 
 def _check_unfinished(config: FinetuneConfig) -> None:
-    # Not the folder of checkpoints: transformers makes it before there is a run.
-    begun = (config.out / CHECKPOINTS / BEGUN).exists()
-    if (config.out / SPEC_FILE).exists() and not begun and not config.overwrite:
+    if (config.out / SPEC_FILE).exists() and not has_begun(config.out) and not config.overwrite:
         raise InputError(
             f"{config.out} holds a finished reranker; give --overwrite to train over it, or choose another --out"
         )

@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from reshelf.config import config_text, load_yaml
-from reshelf.data.atomic import atomic, locked_folder
+from reshelf.data.atomic import atomic, locked_folder, not_if_refused
 from reshelf.errors import DivergedError, InputError, first_line
 from reshelf.finetune.config import FinetuneConfig
 from reshelf.ranges import AT_LEAST_1, SEED, check_numbers
@@ -29,7 +29,11 @@ from reshelf.ranges import AT_LEAST_1, SEED, check_numbers
 Hyperparameter = Literal[
     "learning_rate", "rank", "lora_dropout", "weight_decay", "lists_per_step", "loss", "distil_weight"
 ]
-STUDY, BEST, BEGUN, FOLDER = "study.db", "best.yaml", "begun", "folder"
+STUDY, BEST = "study.db", "best.yaml"
+_BEGUN_WITH = "begun"
+"""Attribute of a study: the fingerprint of its run."""
+_FOLDER_OF = "folder"
+"""Attribute of a trial that goes on with one that was cut short: that one's folder."""
 
 
 @dataclass
@@ -68,14 +72,8 @@ def tune(config: TuneConfig, console: Console | None = None) -> None:
     run = load_yaml(FinetuneConfig, config.run)
     check(config, run)
     optuna.logging.set_verbosity(optuna.logging.CRITICAL)  # a trial that fails is said once, by us
-    with locked_folder(config.out, "search"):
-        is_new = not (config.out / STUDY).exists()
-        try:
-            _search(_study(config, run), config, run, console)
-        except InputError:  # of the first trial, before its first step
-            if is_new and not any(config.out.glob("trial-*")):
-                (config.out / STUDY).unlink(missing_ok=True)
-            raise
+    with locked_folder(config.out, "search"), not_if_refused(config.out / STUDY):
+        _search(_study(config, run), config, run, console)
 
 
 def _study(config: TuneConfig, run: FinetuneConfig) -> Any:
@@ -103,14 +101,14 @@ def _study(config: TuneConfig, run: FinetuneConfig) -> Any:
     }
     try:
         study = optuna.create_study(**wanted)
-        now, was = fingerprint(run, processes=1), study.user_attrs.get(BEGUN, {})
+        now, was = fingerprint(run, processes=1), study.user_attrs.get(_BEGUN_WITH, {})
         if study.trials and was != now:
             if there or any(trial.state != optuna.trial.TrialState.FAIL for trial in study.trials):
                 what = changes(was, now) if was else f"{STUDY} does not say what it was begun with"
                 raise InputError(f"{path} is another search: {what}; {other}")
             optuna.delete_study(study_name=wanted["study_name"], storage=wanted["storage"])  # nothing came of it
             study = optuna.create_study(**wanted)
-        study.set_user_attr(BEGUN, now)
+        study.set_user_attr(_BEGUN_WITH, now)
     except (SQLAlchemyError, RuntimeError) as error:
         raise InputError(f"{path} cannot be read: {first_line(error)}; delete it, or choose another --out") from error
     return study
@@ -241,12 +239,12 @@ def _queue_cut_short(study: Any) -> None:
         elif trial.state != state.FAIL:
             continue
         chosen = {**trial.system_attrs.get("fixed_params", {}), **trial.params}
-        study.enqueue_trial(chosen, user_attrs={FOLDER: _folder(trial)})
+        study.enqueue_trial(chosen, user_attrs={_FOLDER_OF: _folder(trial)})
 
 
 def _folder(trial: Any) -> str:
     """Name of a trial's folder: that of the trial which it goes on with, where there is one."""
-    return str(trial.user_attrs.get(FOLDER, f"trial-{trial.number}"))
+    return str(trial.user_attrs.get(_FOLDER_OF, f"trial-{trial.number}"))
 
 
 def table(study: Any, run: FinetuneConfig) -> Table:

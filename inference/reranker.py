@@ -32,12 +32,12 @@ from reshelf.inference.explain import leave_one_out
 from reshelf.inference.explanation import Explanation
 from reshelf.inference.ranking import prepare, rank, score
 from reshelf.inference.rules import Rules
-from reshelf.modeling.blend import check_personalization
 from reshelf.modeling.hub import hub_problem, is_hub_id
 from reshelf.modeling.precision import Precision
 from reshelf.modeling.spec import SPEC_FILE, RerankerSpec, read_reranker
 from reshelf.prompts.builder import Truncated
 from reshelf.prompts.item_tokens import ItemTokens, catalogue_tokens
+from reshelf.ranges import SHARE, check_number
 from reshelf.unicode import replace_half_surrogates
 
 R = TypeVar("R", bound=BaseModel)
@@ -223,7 +223,7 @@ class Reranker:
                 or numbers the model reads are missing, `impute` is not
                 set, and the model cannot do without them (`inference.assembly.with_features`).
         """
-        check_personalization(personalization)
+        check_number("personalization", personalization, SHARE)
         asked = None if rules is None else _record(Rules, rules, "rules")
         assembled = assemble(
             self._builder,

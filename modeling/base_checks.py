@@ -24,7 +24,7 @@ from reshelf.errors import InputError, first_line
 from reshelf.modeling.attention import SHARED_PREFIX
 from reshelf.modeling.packing import pack
 from reshelf.modeling.score import logits_at
-from reshelf.prompts.builder import ListPrompt, Truncated
+from reshelf.prompts.list_prompt import ListPrompt, Truncated
 
 CHOOSE = "choose a model such as Qwen3, Llama, Mistral or Gemma 3"
 START_FAMILIES = ("gemma", "llama", "mistral", "mixtral", "ministral")
@@ -145,8 +145,8 @@ def add_missing_start(tokenizer: PreTrainedTokenizerBase, config: Any) -> str | 
     """Let a tokenizer put the start token (BOS) before a prompt where its model was trained with one and it does not.
 
     Families whose training texts began with one are nearly blind without it (Gemma 3 270M: 6.9 instead of 3.1 nats per
-    token of plain English), and tokenizers lose it easily when they are saved again. A mended tokenizer is what goes
-    into the reranker's folder and fingerprint.
+    token of plain English), and tokenizers easily lose it when they are saved again. The tokenizer with the token is
+    what goes into the reranker's folder and fingerprint.
 
     Returns:
         The token that was added; None where nothing was missing.
@@ -170,7 +170,7 @@ def check_attention(model: Any, base: str) -> None:
     attention gives for a prompt of its own.
 
     It does not where layers mix tokens otherwise than by attention (recurrent, linear or convolutional ones), or where
-    a model's own attention does not go through transformers' interface, or does more than the interface is told.
+    a model's own attention bypasses transformers' interface, or does something that the interface does not pass on.
 
     Raises:
         InputError: the model cannot be a reranker.
@@ -207,4 +207,4 @@ def check_attention(model: Any, base: str) -> None:
     gap = float((outputs[0] - plain.float()).std())
     bound = 1e-3 if plain.dtype == torch.float32 else 0.1
     if gap > bound * float(plain.float().std()) + 1e-6:
-        raise InputError(f"{refused}its own attention does more than shared-prefix attention is told of; {CHOOSE}")
+        raise InputError(f"{refused}its own attention computes something else than shared-prefix attention; {CHOOSE}")

@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from reshelf.errors import InputError
-
 WEIGHTS = tuple(n / 10 for n in range(11))
 """Those that are tried where one is looked for."""
 
@@ -32,9 +30,3 @@ def blend(scores: np.ndarray, personalization: float) -> np.ndarray:
     """
     values = np.asarray(scores, dtype=np.float64)
     return personalization * values + (1 - personalization) * np.sort(values)[::-1]
-
-
-def check_personalization(value: float) -> None:
-    """Raise InputError where it is no weight."""
-    if not isinstance(value, int | float) or not 0 <= value <= 1:
-        raise InputError(f"personalization is {value!r}; give a number from 0 to 1")

@@ -62,57 +62,24 @@ def load_base(
         InputError: there is no such model, its weights cannot be read, are not all there or are not numbers, or it is
             of a kind that cannot read a list as one sequence (`modeling.base_checks`).
     """
-    # Seconds to import, which who only puts LoRA on a model does not wait for.
-    from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig
+    from transformers import AutoConfig  # seconds to import, which `add_lora` alone does not wait for
 
     bound_kernel_caches()
     disable_progress_bar()  # of shards; downloads keep theirs
     check_base_exists(config.base, config.revision)
     check_objects(Path(config.base))
     check_weight_files(Path(config.base))
-    source: dict[str, Any] = {"revision": config.revision, "trust_remote_code": config.trust_remote_code}
-    device = device or pick_device()
-    dtype = getattr(torch, config.dtype)
-    four_bit = BitsAndBytesConfig(
-        load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=dtype,
-        bnb_4bit_quant_storage=dtype if spread else torch.uint8,
-    )
     with reading_base(config.base):
-        shape = AutoConfig.from_pretrained(config.base, **source)
+        shape = AutoConfig.from_pretrained(
+            config.base, revision=config.revision, trust_remote_code=config.trust_remote_code
+        )
     check_config(shape, config.base, config.quantise)
     tokenizer = load_tokenizer(config.base, config.revision, config.trust_remote_code)
     for text in (shape, shape.get_text_config()):
         text.attention_dropout = 0.0  # an adapter has its own, and flash attention calls on a CPU have none
     with reading_base(config.base):
-        try:
-            loaded: Any = AutoModelForCausalLM.from_pretrained(
-                config.base,
-                config=shape,
-                dtype=dtype,
-                quantization_config=four_bit if config.quantise else None,
-                device_map={"": device},
-                attn_implementation=SHARED_PREFIX,
-                use_safetensors=True,
-                output_loading_info=True,
-                **source,
-            )
-        except KeyError as error:  # older models look attention up in a table of their own
-            if error.args != (SHARED_PREFIX,):
-                raise
-            raise InputError(
-                f"model.base {config.base!r} cannot be a reranker: {shape.model_type} has an attention of its own, "
-                f"which cannot be replaced; {CHOOSE}"
-            ) from error
-    model, found = loaded
-    if found["missing_keys"]:
-        raise InputError(
-            f"model.base {config.base!r}: its weights lack {min(found['missing_keys'])!r}; give a complete causal "
-            "language model"
-        )
-    keep_four_bit_exact(model.eval(), dtype)
+        model = _read_weights(config, shape, device or pick_device(), spread)
+    keep_four_bit_exact(model.eval(), getattr(torch, config.dtype))
     if model.device.type == "cuda":
         fuse_elementwise(model)
     check_weights(model, config.base)
@@ -124,6 +91,47 @@ def load_base(
             "starts with %s", config.base, shape.get_text_config().model_type, start,
         )  # fmt: skip
     return model, tokenizer
+
+
+def _read_weights(config: ModelConfig, shape: Any, device: str, spread: bool) -> Any:
+    """The causal LM of transformers' config `shape`. Arguments and errors otherwise as of `load_base`."""
+    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+
+    dtype = getattr(torch, config.dtype)
+    four_bit = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=dtype,
+        bnb_4bit_quant_storage=dtype if spread else torch.uint8,
+    )
+    try:
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            config.base,
+            config=shape,
+            dtype=dtype,
+            quantization_config=four_bit if config.quantise else None,
+            device_map={"": device},
+            attn_implementation=SHARED_PREFIX,
+            use_safetensors=True,
+            output_loading_info=True,
+            revision=config.revision,
+            trust_remote_code=config.trust_remote_code,
+        )
+    except KeyError as error:  # older models look attention up in a table of their own
+        if error.args != (SHARED_PREFIX,):
+            raise
+        raise InputError(
+            f"model.base {config.base!r} cannot be a reranker: {shape.model_type} has an attention of its own, "
+            f"which cannot be replaced; {CHOOSE}"
+        ) from error
+    model, found = loaded
+    if found["missing_keys"]:
+        raise InputError(
+            f"model.base {config.base!r}: its weights lack {min(found['missing_keys'])!r}; give a complete causal "
+            "language model"
+        )
+    return model
 
 
 @contextmanager

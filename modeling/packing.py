@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from reshelf.modeling.prefix_cache import Past
-from reshelf.prompts.builder import ListPrompt
+from reshelf.prompts.list_prompt import ListPrompt
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ Nothing here imports torch: the service and the command line read folders whose 
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import json
 from collections.abc import Mapping
@@ -33,6 +32,7 @@ from reshelf.prompts.config import PromptConfig
 from reshelf.prompts.item_tokens import ItemTokens
 from reshelf.prompts.levels import FeatureLevels
 from reshelf.prompts.parts import template_source
+from reshelf.prompts.tokens import backend_text
 
 SPEC_FILE = "reshelf.json"
 ADAPTER = "adapter"
@@ -71,16 +71,10 @@ class RerankerSpec:
 def fingerprint(tokenizer: PreTrainedTokenizerBase, prompt: PromptConfig, levels: FeatureLevels) -> dict[str, str]:
     """SHA-256 of everything that decides which token ids a list becomes, part by part."""
     labels = PromptBuilder(tokenizer, prompt, {}, levels).label_ids
-    backend = copy.deepcopy(getattr(tokenizer, "backend_tokenizer", None))
-    if backend is not None:
-        # What an earlier call asked for; prompts are neither padded nor truncated by the tokenizer.
-        backend.no_padding()
-        backend.no_truncation()
-    vocabulary = backend.to_str() if backend is not None else json.dumps(tokenizer.get_vocab(), sort_keys=True)
     parts = {
         "template": template_source(prompt),
         "prompt": json.dumps([_prompt(prompt), _levels(levels)], sort_keys=True),
-        "tokenizer": vocabulary,
+        "tokenizer": backend_text(tokenizer) or json.dumps(tokenizer.get_vocab(), sort_keys=True),
         "labels": json.dumps(labels),
     }
     return {name: hashlib.sha256(text.encode()).hexdigest() for name, text in parts.items()}

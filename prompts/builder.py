@@ -4,9 +4,9 @@
     prompt = builder.build(ranking)
     prompt.prefix, prompt.items[0], prompt.truncated
 
-Prefix and items are tokenised apart, by this builder only, in training, evaluation and every engine. Of independent
-candidates the prefix knows nothing. With joint ones it ends with the whole list: what a product is judged beside has
-been read, once, before any product is judged. An item's ids are made once and kept, or taken from a file of them
+Prefix and items are tokenised separately, by this builder only, in training, evaluation and every engine. With
+independent candidates the prefix holds nothing of the list. With joint ones it ends with the whole list, so that all of
+it has been read once before any product is judged. An item's ids are made once and cached, or taken from a file
 (`prompts.item_tokens`).
 """
 
@@ -15,7 +15,7 @@ from __future__ import annotations
 import copy
 from collections import ChainMap
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property, lru_cache
 from itertools import accumulate, chain
 
@@ -30,6 +30,7 @@ from reshelf.prompts.fields import gap_days, number
 from reshelf.prompts.item_tokens import ItemTokens
 from reshelf.prompts.items import ItemIds, ItemWriter
 from reshelf.prompts.levels import MISSING, FeatureLevels, values_of
+from reshelf.prompts.list_prompt import ListPrompt, Truncated
 from reshelf.prompts.memory import MemoryWriter
 from reshelf.prompts.parts import Parts
 
@@ -40,55 +41,6 @@ QUERIES_KEPT = 16_384
 
 PRICES_KEPT = 65_536
 """Items at another price than the catalogue's whose ids are kept, those used last."""
-
-
-@dataclass(frozen=True)
-class Truncated:
-    """What did not fit."""
-
-    events: int = 0
-    """History events dropped from the old end; a prompt with `memory_tokens` counts what they were on."""
-    event_tokens: int = 0
-    """Tokens cut from the end of long events."""
-    item_tokens: int = 0
-    """Tokens cut from the end of long item fields, over all candidates."""
-    list_tokens: int = 0
-    """Tokens cut from the list in the prefix, over all candidates."""
-    query_tokens: int = 0
-    """Tokens cut from the end of the query."""
-    context_tokens: int = 0
-    """Tokens cut from the ends of the context's texts."""
-
-
-@dataclass(frozen=True)
-class ListPrompt:
-    """A list as token ids, int32. `prefix` is [P]; `items[k]` is [L_k] and ends at the candidate's score position.
-
-    Examples:
-        >>> prompt = ListPrompt("l1", np.arange(5), (np.arange(2), np.arange(3)), Truncated())
-        >>> prompt.tokens  # the prefix is counted, and read, once
-        10
-    """
-
-    list_id: str
-    prefix: np.ndarray
-    items: tuple[np.ndarray, ...]
-    """Slices of one array."""
-    truncated: Truncated
-    listed: int = 0
-    """Tokens at the prefix's end that are the list itself; 0 for independent candidates."""
-
-    @cached_property
-    def tokens(self) -> int:
-        """Distinct tokens: the prefix once, and every item."""
-        return len(self.prefix) + sum(map(len, self.items))
-
-    def parts(self, count: int) -> list[ListPrompt]:
-        """At most so many lists behind the same prefix, with about equal numbers of the candidates, in order."""
-        size = -(-len(self.items) // count)
-        if size == len(self.items):
-            return [self]
-        return [replace(self, items=self.items[n : n + size]) for n in range(0, len(self.items), size)]
 
 
 class PromptBuilder:

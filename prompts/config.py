@@ -25,7 +25,6 @@ SIGNALS = "signals"
 """Among `features`: all those that the data set keeps."""
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")
-_MOST_MEMORY = 64
 
 
 @dataclass
@@ -89,9 +88,8 @@ class PromptConfig:
             "history_tokens", "history_block", "event_tokens", "query_tokens", "context_tokens", "item_tokens",
             "list_tokens",
         )  # fmt: skip
-        check_numbers(self, {**dict.fromkeys(tokens, AT_LEAST_1), "levels": Range(2)}, "prompt.")
-        if not 0 <= self.memory_tokens <= _MOST_MEMORY:
-            raise InputError(f"prompt.memory_tokens is {self.memory_tokens}; give 0 to {_MOST_MEMORY}")
+        others = {"levels": Range(2), "memory_tokens": Range(0, 64)}
+        check_numbers(self, {**dict.fromkeys(tokens, AT_LEAST_1), **others}, "prompt.")
         if self.event_tokens > self.history_tokens:
             raise InputError(
                 f"prompt.event_tokens is {self.event_tokens}, more than prompt.history_tokens ({self.history_tokens})"

@@ -12,7 +12,6 @@ but never wrong. What else decides the ids (tokenizer, template, fields, budgets
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import json
 import multiprocessing
@@ -37,10 +36,11 @@ from transformers import PreTrainedTokenizerBase
 
 from reshelf.data.atomic import atomic, check_writable
 from reshelf.data.schema import Item
-from reshelf.errors import InputError
+from reshelf.errors import InputError, first_line
 from reshelf.prompts.config import FIELDS, PromptConfig
 from reshelf.prompts.items import ItemIds, ItemWriter
 from reshelf.prompts.parts import template_source
+from reshelf.prompts.tokens import backend_text
 
 _KEY = b"reshelf.item_tokens"
 _SOURCES = ("fields.py", "item_tokens.py", "items.py", "parts.py", "tokens.py")
@@ -95,8 +95,9 @@ class ItemTokens:
             batch.validate(full=True)
             return cls(path, batch, about["fingerprint"], about["fields"])
         except (pa.ArrowException, OSError, KeyError, ValueError, TypeError) as error:
-            why = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise InputError(f"{path} is not a whole file of item tokens: {why}; remove it or name another") from error
+            raise InputError(
+                f"{path} is not a whole file of item tokens: {first_line(error)}; remove it or name another"
+            ) from error
 
     def __len__(self) -> int:
         return len(self._digests)
@@ -127,18 +128,13 @@ class ItemTokens:
 
 def item_fingerprint(tokenizer: PreTrainedTokenizerBase, config: PromptConfig) -> str:
     """SHA-256 of everything but the item that decides an item's ids."""
-    backend = copy.deepcopy(getattr(tokenizer, "backend_tokenizer", None))
-    if backend is not None:
-        # What an earlier call asked for; items are neither padded nor truncated by the tokenizer.
-        backend.no_padding()
-        backend.no_truncation()
     package = resources.files("reshelf.prompts")
     parts = [
         [transformers.__version__, tokenizers.__version__],
         [package.joinpath(name).read_text(encoding="utf-8") for name in _SOURCES],
         template_source(config),
         [config.fields, config.event_fields, config.item_tokens, config.event_tokens],
-        backend.to_str() if backend is not None else sorted(tokenizer.get_vocab().items()),
+        backend_text(tokenizer) or sorted(tokenizer.get_vocab().items()),
         # What a control token is, is not in the backend.
         [sorted(tokenizer.get_added_vocab().items()), sorted(tokenizer.all_special_tokens), tokenizer.unk_token_id],
     ]

@@ -55,6 +55,11 @@ class FeatureLevels:
         return edges[len(edges) // 2] if edges else 0.0
 
 
+def level_text(level: int) -> str:
+    """How every template writes a level, with the space before it: one token of a base that `reshelf pretrain` made."""
+    return f" {level}"
+
+
 def field_of(name: str) -> str:
     """Where a list carries a feature: `scores` for first_stage, else `features.NAME`."""
     return "scores" if name == "first_stage" else f"features.{name}"

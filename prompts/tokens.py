@@ -8,12 +8,24 @@ encoder.data_many(["oak", "chair"])    # the same, for many texts in one call
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Sequence
 
 from transformers import PreTrainedTokenizerBase
 
 from reshelf.errors import InputError
+
+
+def backend_text(tokenizer: PreTrainedTokenizerBase) -> str | None:
+    """A fast tokenizer as JSON, without the padding and truncation that an earlier call asked for: prompts get neither.
+    None for a tokenizer in Python."""
+    backend = copy.deepcopy(getattr(tokenizer, "backend_tokenizer", None))
+    if backend is None:
+        return None
+    backend.no_padding()
+    backend.no_truncation()
+    return str(backend.to_str())
 
 
 class Encoder:

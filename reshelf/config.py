@@ -190,7 +190,7 @@ def _read_file(kind: type, path: Path, known: dict[str, Option]) -> dict[str, An
         TypeAdapter(kind).validate_python(values)
     except ValidationError as error:
         for problem in error.errors():
-            # A missing field, or one that does not go with another, may still be mended by a flag.
+            # A missing field, or one that does not go with another, may still be set by a flag.
             if problem["type"] not in ("missing", "value_error"):
                 raise InputError(f"{path}, {_sentence(problem, values, known)}") from error
     return values

@@ -25,7 +25,7 @@ import torch
 from rich.console import Console
 
 from reshelf.config import load_yaml
-from reshelf.data.atomic import locked_folder, write_json
+from reshelf.data.atomic import locked_folder, not_if_refused, write_json
 from reshelf.data.dataset_folder import RankingData, load_dataset_folder
 from reshelf.data.hashes import file_sha256
 from reshelf.data.importing.importer import ImportConfig, import_folder
@@ -39,11 +39,12 @@ from reshelf.evaluation.run import evaluate
 from reshelf.finetune.card import CARD
 from reshelf.finetune.config import FinetuneConfig
 from reshelf.finetune.pretraining.pretrain import PretrainConfig, pretrain
-from reshelf.finetune.progress import StepTimer, StopAt
+from reshelf.finetune.progress import FEWEST_STEPS, StepTimer, StopAt
 from reshelf.finetune.run import finetune, is_finished
 from reshelf.modeling.loading import check_base_exists
 from reshelf.modeling.spec import read_spec
 from reshelf.modeling.tokenizer import load_tokenizer
+from reshelf.ranges import POSITIVE, check_numbers
 
 PLAN = "quickstart.json"
 _RECIPES = Path(str(files("reshelf.finetune")))
@@ -57,8 +58,6 @@ _PASSES, _FEWEST_TEXTS = 1.5, 600
 finetuning on the same lists has nothing to learn from the numbers. And how many texts it may read in any case."""
 _EPOCHS = 3
 """Most times that finetuning reads a training list: more lowered nothing but the loss of training."""
-_FEWEST = 4
-"""Steps that are made however little time there is."""
 _VALIDATIONS, _VALID_LISTS, _FEWEST_VALID = 6, 200, 30
 _VALIDATING = 0.2
 """Share of finetuning's time that scoring validation lists may take."""
@@ -81,8 +80,7 @@ class QuickstartConfig:
     """About how long it may take in all. More gives a better model."""
 
     def __post_init__(self) -> None:
-        if not 0 < self.minutes < 1e5:
-            raise InputError(f"minutes is {self.minutes}; give a number above 0")
+        check_numbers(self, {"minutes": POSITIVE})
 
 
 def quickstart(config: QuickstartConfig, console: Console | None = None) -> None:
@@ -93,13 +91,8 @@ def quickstart(config: QuickstartConfig, console: Console | None = None) -> None
     """
     console = console or Console()
     mapping = load_mapping(config.mapping)
-    with locked_folder(config.out, "quickstart"):
-        try:
-            _quickstart(config, mapping, console)
-        except InputError:
-            if [path.name for path in config.out.iterdir()] == [PLAN]:  # the import was refused
-                (config.out / PLAN).unlink()
-            raise
+    with locked_folder(config.out, "quickstart"), not_if_refused(config.out / PLAN):
+        _quickstart(config, mapping, console)
 
 
 def _quickstart(config: QuickstartConfig, mapping: Mapping, console: Console) -> None:
@@ -223,7 +216,7 @@ def _pretrain(run: FinetuneConfig, lists: RankingData, plan: _Plan, end: float) 
         timer = _timed(lambda out, timer: pretrain(replace(config, out=out), [timer]), run.out.parent, budget)
         most = int(max(_PASSES * len(lists.lists["train"]), _FEWEST_TEXTS)) // config.texts_per_step
         left = begun + budget - time.monotonic()
-        return config.texts_per_step * max(_FEWEST, min(most, int(left / timer.step_s)))
+        return config.texts_per_step * max(FEWEST_STEPS, min(most, int(left / timer.step_s)))
 
     config.texts = plan.get("texts", texts)
     pretrain(config, callbacks=[StopAt(begun + _PATIENCE * budget)])
@@ -246,7 +239,7 @@ def _finetune(run: FinetuneConfig, lists: RankingData, plan: _Plan, end: float) 
         each = max(min(valid, _FEWEST_VALID), min(valid, scored // (validations + 1)))
         steps = int((left - (validations + 1) * each * a_list) / timer.step_s)
         return {
-            "steps": max(_FEWEST, min(most, steps)), "validations": validations, "valid_lists": each,
+            "steps": max(FEWEST_STEPS, min(most, steps)), "validations": validations, "valid_lists": each,
             "seconds_a_list": a_list,
         }  # fmt: skip
 

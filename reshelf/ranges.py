@@ -25,8 +25,10 @@ class Range:
     above: bool = False
     """Whether `low` itself is outside."""
 
-    def __contains__(self, value: float) -> bool:
-        return math.isfinite(value) and self.low <= value <= self.high and not (self.above and value == self.low)
+    def __contains__(self, value: object) -> bool:
+        if not isinstance(value, int | float) or not math.isfinite(value):
+            return False
+        return self.low <= value <= self.high and not (self.above and value == self.low)
 
     def __str__(self) -> str:
         if self.low == -math.inf:
@@ -53,5 +55,11 @@ def check_numbers(config: Any, ranges: Mapping[str, Range], inside: str = "") ->
     """
     for name, allowed in ranges.items():
         value = getattr(config, name)
-        if value is not None and value not in allowed:
-            raise InputError(f"{inside}{name} is {value}; give {allowed}")
+        if value is not None:
+            check_number(f"{inside}{name}", value, allowed)
+
+
+def check_number(name: str, value: Any, allowed: Range) -> None:
+    """Raise InputError where a value, named so in the sentence, is no number or outside its range."""
+    if value not in allowed:
+        raise InputError(f"{name} is {value!r}; give {allowed}")

@@ -122,9 +122,9 @@ def _check_apart(config: RetrainConfig) -> None:
 
 def _check_own(out: Path) -> None:
     """Somebody else's data set or reranker is neither learned from nor removed."""
-    strangers = [] if (out / BEGUN).is_file() else [name for name in _MADE if (out / name).exists()]
-    if strangers:
-        raise InputError(f"{out} holds {strangers[0]!r}, which no `reshelf retrain` made there; choose another --out")
+    foreign = [] if (out / BEGUN).is_file() else [name for name in _MADE if (out / name).exists()]
+    if foreign:
+        raise InputError(f"{out} holds {foreign[0]!r}, which no `reshelf retrain` made there; choose another --out")
 
 
 def _clear_or_go_on(config: RetrainConfig) -> None:

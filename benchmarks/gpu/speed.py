@@ -26,7 +26,7 @@ from reshelf.modeling.loading import add_lora, load_base, pick_device
 from reshelf.modeling.merge import merged
 from reshelf.modeling.packing import PackedBatch, pack
 from reshelf.modeling.score import attach_head, score
-from reshelf.prompts.builder import ListPrompt, Truncated
+from reshelf.prompts.list_prompt import ListPrompt, Truncated
 
 _RNG = np.random.default_rng(0)
 _WORDS = 900

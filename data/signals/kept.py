@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
@@ -200,19 +200,16 @@ def copy_signals(source: Path, target: Path, names: Iterable[str], at_least: Pat
     """
     about = _read_description(source) if source.is_dir() else Description([], 0, 0.0, 0.0)
     wanted = set(names)
-    changed = {
-        "names": [name for name in about.names if name in wanted],
-        "first_stage": about.first_stage if FIRST_STAGE in wanted else {},
-    }
-    kept = Description(**{**asdict(about), **changed})
-    before = at_least if at_least is not None and at_least.is_dir() else None
-    if before is not None:
-        _check_follows(source, kept, before)
+    first_stage = about.first_stage if FIRST_STAGE in wanted else {}
+    kept = replace(about, names=[name for name in about.names if name in wanted], first_stage=first_stage)
+    before = (at_least, _read_description(at_least)) if at_least is not None and at_least.is_dir() else None
+    if before:
+        _check_follows(source, kept, *before)
     if kept.computed:
         with atomic_folder(target, "copy of signals") as partial:
             _copy_tables(source, partial, kept)
-            if before is not None:
-                _check_size(source, partial, kept, before)
+            if before:
+                _check_size(source, _counted(partial, kept), *before)
     elif target.exists():
         old = target.with_name(f".{target.name}.old")
         shutil.rmtree(old, ignore_errors=True)
@@ -221,13 +218,13 @@ def copy_signals(source: Path, target: Path, names: Iterable[str], at_least: Pat
     return kept.computed
 
 
-def _check_follows(source: Path, kept: Description, before: Path) -> None:
+def _check_follows(source: Path, kept: Description, before: Path, was: Description) -> None:
     """What a model was trained on must go on meaning the same: the same signals, counted alike, of the same products.
 
     Raises:
         InputError: they do not.
     """
-    was, same = _read_description(before), "import by the same mapping"
+    same = "import by the same mapping"
     lost = [name for name in was.computed if name not in kept.computed]
     if lost:
         raise InputError(f"{source} does not keep {lost[0]!r}, which {before} has; {same}")
@@ -245,17 +242,16 @@ def _check_follows(source: Path, kept: Description, before: Path) -> None:
         )
 
 
-def _check_size(source: Path, copied: Path, kept: Description, before: Path) -> None:
+def _check_size(source: Path, counted: Mapping[str, int], before: Path, was: Description) -> None:
     """A log may lose what is old, not most of it.
 
     Args:
-        copied: what was copied from `source`.
+        counted: by the tables of `source`, by signal.
 
     Raises:
-        InputError: the tables count less than half of the events that those before do.
+        InputError: that is less than half of the events that the tables before count.
     """
-    counted = _counted(copied, kept)
-    for signal, old_size in _counted(before, _read_description(before)).items():
+    for signal, old_size in _counted(before, was).items():
         if (size := counted.get(signal, 0)) < _LEAST_COUNTED * old_size:
             raise InputError(
                 f"{source} counts {size} events for {signal}, and {before} counts {old_size}: the log broke off, or "

@@ -85,8 +85,8 @@ class Attention(nn.Module):
 class LastLayer(nn.Module):
     """Score from what the network made of a candidate and from the list's numbers.
 
-    Wide and deep (Cheng et al., DLRS 2016): the numbers have a line and a small perceptron of their own, so that they
-    are heard beside hundreds of embedded ones, and all together have another.
+    Wide and deep (Cheng et al., DLRS 2016): the numbers have a linear layer and a small perceptron of their own, so
+    that hundreds of embedding dimensions do not drown them out; another perceptron reads all of it together.
     """
 
     def __init__(self, size: int, numbers: int, hidden: int, dropout: float) -> None:

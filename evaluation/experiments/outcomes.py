@@ -23,7 +23,7 @@ from reshelf.data.importing.mapping import Table
 from reshelf.data.importing.times import time_of
 from reshelf.data.schema import GRADES
 from reshelf.data.served_lists import pseudonym, read_key
-from reshelf.errors import InputError
+from reshelf.errors import InputError, first_line
 
 WINDOW_HOURS = 24
 """After a list, in which an event that names none may be its outcome."""
@@ -87,22 +87,32 @@ def read_outcomes(served: Path, events: Path, kind: str, experiment: str = "") -
             unnest(teams) AS team FROM lists""")
     except duckdb.Error as error:
         raise InputError(
-            f"{served} cannot be read: {str(error).splitlines()[0]}; give the folder that "
+            f"{served} cannot be read: {first_line(error)}; give the folder that "
             "`reshelf serve --served_lists` wrote, without files of another kind or cut off"
         ) from error
     total = _read_events(base, served, events, kind)
+    matched = _match(base)
+    if not matched:
+        raise InputError(
+            f"{events}: none of {total} events with the outcome is of a list of {name}; `list_id` must be the reply's "
+            "`id`, or `user_id` the shopper's as sent to the server"
+        )
+    return _counted(base, name, total, matched)
+
+
+def _match(base: duckdb.DuckDBPyConnection) -> int:
+    """Make the table `hits`, of products with the outcome in the lists; returns how many there are."""
     base.execute(f"""
         CREATE TABLE hits AS SELECT n, item, team FROM found JOIN shown USING (list_id, item)
         UNION SELECT n, item, team FROM (
             SELECT nameless.time AS done, shown.* FROM (SELECT * FROM found WHERE list_id IS NULL) AS nameless
             ASOF JOIN shown ON nameless.user = shown.user AND nameless.item = shown.item AND nameless.time >= shown.time
         ) WHERE done - time < {WINDOW_HOURS} * 3600000000""")
-    matched = _number(base, "SELECT count(*) FROM hits")
-    if not matched:
-        raise InputError(
-            f"{events}: none of {total} events with the outcome is of a list of {name}; `list_id` must be the reply's "
-            "`id`, or `user_id` the shopper's as sent to the server"
-        )
+    return _number(base, "SELECT count(*) FROM hits")
+
+
+def _counted(base: duckdb.DuckDBPyConnection, name: str, events: int, matched: int) -> ExperimentLists:
+    """The experiment's lists, each with what came of it."""
     interleaved = _number(base, "SELECT count(*) FROM lists WHERE arm IS NULL") > 0
     arms = "SELECT unnest(teams) AS arm FROM lists" if interleaved else "SELECT arm FROM lists"
     rows = base.execute(f"SELECT DISTINCT arm FROM ({arms}) WHERE arm IS NOT NULL ORDER BY arm").fetchall()
@@ -128,7 +138,7 @@ def read_outcomes(served: Path, events: Path, kind: str, experiment: str = "") -
         successes=successes if interleaved else successes[:, 0],
         fallbacks=found["fallback"].astype(bool),
         not_interleaved=_number(base, "SELECT count(*) FROM lists WHERE NOT mixed") if interleaved else 0,
-        events=total,
+        events=events,
         matched=matched,
         language=base.execute("SELECT coalesce(mode(nullif(language, '')), 'en') FROM lists").fetchall()[0][0],
     )
@@ -156,7 +166,7 @@ def _read_events(base: duckdb.DuckDBPyConnection, served: Path, path: Path, kind
     try:
         there = {name: kind for name, kind, *_ in base.execute(f"DESCRIBE SELECT * FROM {reader}").fetchall()}
     except duckdb.Error as error:
-        raise InputError(f"cannot read {path}: {str(error).splitlines()[0]}") from error
+        raise InputError(f"cannot read {path}: {first_line(error)}") from error
     for name in ("item_id", "kind"):
         if name not in there:
             raise InputError(f"{path}: column {name!r} is missing; events have {', '.join(_COLUMNS)}")
@@ -172,7 +182,7 @@ def _read_events(base: duckdb.DuckDBPyConnection, served: Path, path: Path, kind
     try:
         base.execute(f"CREATE TABLE events AS SELECT {selected} FROM {reader} WHERE {is_wanted}")
     except duckdb.Error as error:
-        raise InputError(f"cannot read {path}: {str(error).splitlines()[0]}") from error
+        raise InputError(f"cannot read {path}: {first_line(error)}") from error
     tenants = [one for (one,) in base.execute("SELECT DISTINCT tenant FROM lists").fetchall()]
     shoppers = [
         one for (one,) in base.execute("SELECT DISTINCT user_id FROM events WHERE list_id IS NULL").fetchall() if one

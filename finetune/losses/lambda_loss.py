@@ -1,4 +1,4 @@
-"""LambdaLoss: pairs in the right order, each as dear as it is to nDCG.
+"""LambdaLoss: pairs in the right order, each weighted by what it is worth to nDCG.
 
 loss = lambda_loss(scores, labels, mask, weights, inverse_propensity)
 """

@@ -47,14 +47,15 @@ from reshelf.finetune.pretraining.session_text import (
 )
 from reshelf.finetune.pretraining.tokenizer import train_tokenizer
 from reshelf.finetune.progress import LossProgress
+from reshelf.finetune.resume import CHECKPOINTS, has_begun
 from reshelf.modeling.attention import SHARED_PREFIX
 from reshelf.modeling.config import ModelConfig
 from reshelf.modeling.loading import load_base
 from reshelf.modeling.score import logits_at
 from reshelf.prompts.config import PromptConfig
+from reshelf.prompts.levels import level_text
 from reshelf.ranges import AT_LEAST_0, AT_LEAST_1, POSITIVE, SEED, Range, check_numbers
 
-CHECKPOINTS = "checkpoints"
 WORD_WEIGHT = 0.5
 """Weight of the next-token loss on histories and catalogue beside the loss on outcomes."""
 
@@ -164,7 +165,7 @@ def new_model(
     model = Qwen3ForCausalLM(config)
     generator = torch.Generator().manual_seed(seed)
     start_with_matching(model, generator)
-    written = {level: tokenizer(f" {level}", add_special_tokens=False).input_ids for level in range(levels + 1)}
+    written = {level: tokenizer(level_text(level), add_special_tokens=False).input_ids for level in range(levels + 1)}
     if len(tokens := {level: ids[0] for level, ids in written.items() if len(ids) == 1}) > 1:
         keep_levels_in_order(model, tokens, generator)
     return model
@@ -180,7 +181,7 @@ def pretrain(config: PretrainConfig, callbacks: Sequence[TrainerCallback] = ()) 
         InputError: the data or the output folder cannot be used, the folder already holds a model, or the one
             to start from cannot be read or has no single token for an outcome.
     """
-    if (config.out / "config.json").exists() and not any((config.out / CHECKPOINTS).glob("checkpoint-*")):
+    if (config.out / "config.json").exists() and not has_begun(config.out):
         raise InputError(f"{config.out} already holds a model; delete it or choose another --out")
     check_writable(config.out)
     arguments = _arguments(config)

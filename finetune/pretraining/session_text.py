@@ -26,10 +26,11 @@ from reshelf.data.schema import GRADES, Item, RankingList
 from reshelf.errors import InputError
 from reshelf.finetune.batches import thin
 from reshelf.modeling.packing import PackedBatch, in_row_order, pack
-from reshelf.prompts.builder import ListPrompt, PromptBuilder
+from reshelf.prompts.builder import PromptBuilder
 from reshelf.prompts.config import WHOLE, PromptConfig
 from reshelf.prompts.fields import field_text
-from reshelf.prompts.levels import fit_levels
+from reshelf.prompts.levels import fit_levels, level_text
+from reshelf.prompts.list_prompt import ListPrompt
 
 OUTCOMES = (" passed", " clicked", " carted", " bought")
 """One word per grade."""
@@ -193,8 +194,8 @@ def collate_text(texts: Sequence[Text]) -> TextBatch:
             words_of_items.append([np.append(item[1:], -100) for item in items])
             outcomes_of_items.append(nothing)
         else:
-            told = len(prefix) - text.prompt.listed  # a list's products follow from nothing
-            words_of_prefixes.append(np.append(prefix[1:told], nowhere[max(told - 1, 0) :]))
+            before_list = len(prefix) - text.prompt.listed  # which products a list holds cannot be predicted
+            words_of_prefixes.append(np.append(prefix[1:before_list], nowhere[max(before_list - 1, 0) :]))
             words_of_items.append(nothing)
             ends = zip(nothing, text.outcomes, strict=True)
             outcomes_of_items.append([np.append(before[1:], outcome) for before, outcome in ends])
@@ -221,8 +222,8 @@ def vocabulary_text(sources: Sequence[SessionSource], prompt: PromptConfig) -> I
             yield " ".join(["product:", *(f"{name} {field_text(item, name)}" for name in WHOLE), "=>"])
     queries = [ranking.query for source in sources for ranking in source.sample()]
     own = TEMPLATE_WORDS[prompt.in_language_of(item for source in sources for item in source.items.values()).language]
-    numbers = range(prompt.levels + 1)
-    levels = " ".join([*map(str, numbers), *(f"; {name} {level}" for name in prompt.features for level in numbers)])
+    numbers = [level_text(level) for level in range(prompt.levels + 1)]
+    levels = "".join([*numbers, *(f" ; {name}{number}" for name in prompt.features for number in numbers)])
     prices = " ".join("$" * n for n in range(1, 6))
     for query in queries:
-        yield f"{own} {query} ; {''.join(OUTCOMES)} {prices} {levels}"
+        yield f"{own} {query} ; {''.join(OUTCOMES)} {prices}{levels}"

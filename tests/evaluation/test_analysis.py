@@ -121,6 +121,19 @@ def test_the_weight_to_begin_with_is_the_smallest_that_is_as_good() -> None:
     )
 
 
+def test_a_gain_within_a_standard_error_moves_nothing() -> None:
+    """Of forty lists the model lifts what was wanted in one and lowers it in another, by less."""
+    lists = [one(n, wanted="a" if n else "f") for n in range(40)]
+    truth, first = Truth.of(lists), [-np.arange(6.0)] * 40
+    scores = [np.array([5.0, 4, 3, 2, 1, 5.4]), np.array([4.0, 5, 3, 2, 1, 0]), *first[2:]]
+    found = personalization_curve(
+        scores, first, np.ones(40, dtype=bool), lambda values: ndcg_per_list(values, truth, 10), 10
+    )
+    means = {row["weight"]: row["ndcg"] for row in found["rows"]}
+    assert max(means, key=lambda weight: means[weight]) == 1.0
+    assert found["recommended"] == 0.0
+
+
 def test_the_worst_list_comes_first_and_good_ones_do_not_come() -> None:
     lists = [one(0), one(1), one(2)]
     scores = [np.arange(6.0), -np.arange(6.0), np.arange(6.0)]

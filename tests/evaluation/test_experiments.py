@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from scipy.stats import t
 
 from benchmarks.experiments import CANDIDATES, SimulatedLists, arms_of, net_votes
 from reshelf.cli import main
@@ -23,6 +24,7 @@ from reshelf.evaluation.experiments.outcomes import read_outcomes
 from reshelf.evaluation.experiments.preference import preference, votes_needed
 from reshelf.inference.serving.metrics import Metrics
 from reshelf.inference.serving.served_lists import ServedList, ServedListLog
+from reshelf.metrics.bootstrap import resample
 from tests.evaluation.test_chinese_report import english
 
 K = CANDIDATES
@@ -59,6 +61,21 @@ def test_arms_differ_where_orders_do_and_not_where_they_are_equal(shop: Simulate
         assert better.differences[0].p < 0.05
         assert better.differences[0].relative.low > 0
         assert better.rates[1].rate.low > better.rates[0].rate.mean
+
+
+def test_shoppers_and_not_lists_are_resampled() -> None:
+    """Errors against a bootstrap of shoppers who have one to eight lists each, alike in what comes of them."""
+    rng = np.random.default_rng(0)
+    lists, arms = rng.integers(1, 9, 800), np.repeat([0, 1], 400)
+    successes = rng.binomial(lists, rng.beta(1, 3, 800))
+    found = compare_arms(successes, lists, arms, control=0, effect=0.1)
+    rates = []
+    for arm in (0, 1):
+        draws = resample(400, 4000, seed=arm).astype(float)
+        rates.append((draws @ successes[arms == arm]) / (draws @ lists[arms == arm]))
+        assert found.rates[arm].variance ** 0.5 == pytest.approx(rates[arm].std(), rel=0.06)
+    low, high = (np.log1p(bound) for bound in found.differences[0].relative[1:])
+    assert (high - low) / 2 / t.isf(0.025, 399) == pytest.approx(np.log(rates[1] / rates[0]).std(), rel=0.06)
 
 
 def test_an_effect_as_large_as_asked_for_is_found_nine_times_in_ten() -> None:

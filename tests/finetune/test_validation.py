@@ -17,12 +17,14 @@ from reshelf.finetune.config import FinetuneConfig
 from reshelf.finetune.losses.bce import bce
 from reshelf.finetune.run import finetune
 from reshelf.finetune.validation import AUC, METRIC, Validation
+from reshelf.metrics.bootstrap import interval, resample
 from reshelf.metrics.ndcg import exponential_gains, ndcg
 from reshelf.modeling.blend import blend
 from reshelf.modeling.loading import load_base
 from reshelf.modeling.packing import pack
 from reshelf.modeling.score import attach_head, score
-from reshelf.prompts.builder import ListPrompt, PromptBuilder, Truncated
+from reshelf.prompts.builder import PromptBuilder
+from reshelf.prompts.list_prompt import ListPrompt, Truncated
 from tests.finetune.curves import valid_and_kept
 
 
@@ -150,6 +152,25 @@ def test_a_model_that_helps_only_beside_the_first_stage_is_given_its_surest_weig
     assert lift.helps_at(0.0)
     assert not lift.helps_at(1.0)
     assert f"--personalization {best.personalization:g}" in lift.sentence()
+
+
+def test_the_weight_is_that_of_the_highest_lower_bound_for_all_that_are_tried() -> None:
+    """Not that of the highest gain; and nine weights are tried, so that each interval is wider than one alone."""
+    validation, scores = judged(300, useful=0.8)
+    gains = [exponential_gains(example.labels) for example in validation.every]
+    first = np.array([ndcg(-np.arange(10), of) for of in gains])
+    resamples = resample(300, 2000, seed=0)
+    found = {}
+    for weight in (n / 10 for n in range(1, 10)):
+        blended = np.array([ndcg(blend(row, weight), of) for row, of in zip(scores, gains, strict=True)])
+        found[weight] = interval(blended - first, resamples, confidence=1 - 0.05 / 9)
+    surest = max(found, key=lambda weight: found[weight].low)
+    assert surest != max(found, key=lambda weight: found[weight].mean)
+    lift = validation.lift(scores)
+    assert lift is not None
+    assert lift.blended is not None
+    assert lift.blended.personalization == surest
+    assert [lift.blended.gain, lift.blended.low, lift.blended.high] == pytest.approx(list(found[surest]))
 
 
 @pytest.mark.parametrize(("useful", "helps"), [(0.0, False), (6.0, True)])

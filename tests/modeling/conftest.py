@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM
 from reshelf.finetune.pretraining.tokenizer import train_tokenizer
 from reshelf.modeling.attention import SHARED_PREFIX
 from reshelf.modeling.score import attach_head
-from reshelf.prompts.builder import ListPrompt, Truncated
+from reshelf.prompts.list_prompt import ListPrompt, Truncated
 
 VOCABULARY = 300
 YES, NO = 7, 11

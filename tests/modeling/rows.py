@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from reshelf.modeling.packing import Layout, pack
-from reshelf.prompts.builder import ListPrompt, Truncated
+from reshelf.prompts.list_prompt import ListPrompt, Truncated
 
 
 def layout_of(shapes: list[tuple[int, list[int]]]) -> Layout:

@@ -19,7 +19,7 @@ from reshelf.modeling.config import LoraConfig
 from reshelf.modeling.loading import add_lora
 from reshelf.modeling.packing import Layout, pack
 from reshelf.modeling.score import score
-from reshelf.prompts.builder import ListPrompt, Truncated
+from reshelf.prompts.list_prompt import ListPrompt, Truncated
 from tests.modeling.rows import layout_of
 
 FAMILIES = ["qwen3", "llama", "mistral", "gemma", "gemma2", "gemma3_text"]

@@ -19,7 +19,7 @@ from reshelf.modeling.graphs import Graphs, Size, filled, row_size, size_of
 from reshelf.modeling.loading import add_lora
 from reshelf.modeling.packing import pack
 from reshelf.modeling.score import score
-from reshelf.prompts.builder import ListPrompt
+from reshelf.prompts.list_prompt import ListPrompt
 
 SHAPES = st.lists(
     st.tuples(st.integers(1, 40), st.lists(st.integers(1, 9), min_size=1, max_size=7)), min_size=1, max_size=4

@@ -11,7 +11,7 @@ import torch
 from reshelf.modeling.last_layer import FAMILIES
 from reshelf.modeling.packing import pack
 from reshelf.modeling.score import LabelHead, logits_at, score
-from reshelf.prompts.builder import ListPrompt
+from reshelf.prompts.list_prompt import ListPrompt
 
 
 def gradients(model: Any, scores: torch.Tensor) -> dict[str, torch.Tensor]:

@@ -37,9 +37,10 @@ from reshelf.modeling.packing import pack
 from reshelf.modeling.score import attach_head, score
 from reshelf.modeling.spec import fingerprint
 from reshelf.modeling.tokenizer import load_tokenizer
-from reshelf.prompts.builder import ListPrompt, PromptBuilder
+from reshelf.prompts.builder import PromptBuilder
 from reshelf.prompts.config import PromptConfig
 from reshelf.prompts.levels import FeatureLevels
+from reshelf.prompts.list_prompt import ListPrompt
 
 
 def four_bit(folder: Path) -> Any:

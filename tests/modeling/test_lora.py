@@ -13,7 +13,7 @@ from reshelf.modeling.config import LoraConfig, ModelConfig
 from reshelf.modeling.loading import add_lora, load_base
 from reshelf.modeling.packing import pack
 from reshelf.modeling.score import attach_head, score
-from reshelf.prompts.builder import ListPrompt, Truncated
+from reshelf.prompts.list_prompt import ListPrompt, Truncated
 
 
 def test_adapters_compute_in_the_models_type_and_are_trained_in_float32(base_folder: Path) -> None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reshelf.modeling.packing import pack
-from reshelf.prompts.builder import ListPrompt
+from reshelf.prompts.list_prompt import ListPrompt
 
 SHAPES = st.lists(
     st.tuples(st.integers(1, 9), st.lists(st.integers(1, 6), min_size=1, max_size=5)), min_size=1, max_size=4

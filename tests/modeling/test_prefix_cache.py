@@ -17,7 +17,7 @@ from reshelf.modeling.attention_pieces import pieces
 from reshelf.modeling.packing import pack
 from reshelf.modeling.prefix_cache import WORTH, Past, PrefixCache
 from reshelf.modeling.score import score
-from reshelf.prompts.builder import ListPrompt
+from reshelf.prompts.list_prompt import ListPrompt
 
 FAMILIES = ["qwen3", "llama", "mistral", "gemma", "gemma3_text"]
 MIXED = ["sliding_attention", "full_attention"]

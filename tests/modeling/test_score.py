@@ -12,7 +12,7 @@ from transformers import PhiConfig, PhiForCausalLM
 from reshelf.errors import InputError
 from reshelf.modeling.packing import pack
 from reshelf.modeling.score import LabelHead, attach_head, score
-from reshelf.prompts.builder import ListPrompt
+from reshelf.prompts.list_prompt import ListPrompt
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

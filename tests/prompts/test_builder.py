@@ -15,10 +15,11 @@ from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 from reshelf.data.price_levels import with_price_levels
 from reshelf.data.schema import Event, EventKind, Item, RankingList
 from reshelf.errors import InputError
-from reshelf.prompts.builder import PromptBuilder, Truncated
+from reshelf.prompts.builder import PromptBuilder
 from reshelf.prompts.config import FIELDS, PromptConfig
 from reshelf.prompts.fields import field_text
 from reshelf.prompts.levels import TOP, FeatureLevels
+from reshelf.prompts.list_prompt import Truncated
 
 Clicks = Callable[[Sequence[str]], tuple[Event, ...]]
 NOW = datetime(2027, 1, 1, tzinfo=UTC)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -15,7 +16,8 @@ from reshelf.errors import InputError
 from reshelf.prompts.builder import PromptBuilder
 from reshelf.prompts.config import PromptConfig
 from reshelf.prompts.fields import number
-from reshelf.prompts.levels import TOP, FeatureLevels, fit_levels
+from reshelf.prompts.levels import TOP, FeatureLevels, fit_levels, level_text
+from reshelf.prompts.parts import Parts
 
 NUMBERS = st.floats(-1e6, 1e6, allow_nan=False)
 
@@ -114,6 +116,18 @@ def test_a_missing_number_is_a_question_mark_to_models_that_know_it(bytes_tokeni
     written = [PromptBuilder(bytes_tokenizer, config, items, one).build(whole).items for one in (old, new)]
     assert all(np.array_equal(a, b) for a, b in zip(*written, strict=True))
     assert not fit_levels([whole], [], missing=True).missing, "a model that reads no numbers stays what it was"
+
+
+@pytest.mark.parametrize("template", ["plain", "qwen3"])
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_every_template_writes_levels_as_pretraining_reads_them(
+    template: Literal["plain", "qwen3"], language: Literal["en", "zh"], bytes_tokenizer: PreTrainedTokenizerFast
+) -> None:
+    config = PromptConfig(template=template, language=language, feature_names="prefix", features=["popularity"])
+    parts = Parts(bytes_tokenizer, config)
+    assert bytes_tokenizer.decode(parts.own("level", 7, False)) == level_text(7)
+    assert bytes_tokenizer.decode(parts.own("level", 7, True)).endswith(level_text(7))
+    assert level_text(7) in bytes_tokenizer.decode(parts.own("feature", "popularity", 7, 20))
 
 
 @pytest.mark.parametrize(

@@ -50,5 +50,5 @@ def test_what_has_no_room_in_the_history_is_counted_before_it(
         before, now = (one.prefix[:-tail].tolist() for one in prompts[n - 1 : n + 1])
         assert (now[: len(before)] == before) == (dropped[n] == dropped[n - 1])
     assert max(len(one.prefix) + len(one.items[0]) for one in prompts) <= builder.longest
-    with pytest.raises(InputError, match=r"prompt\.memory_tokens is 65; give 0 to 64"):
+    with pytest.raises(InputError, match=r"prompt\.memory_tokens is 65; give a number from 0 to 64"):
         PromptConfig(memory_tokens=65)

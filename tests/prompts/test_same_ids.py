@@ -18,11 +18,12 @@ from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerBase
 
 from reshelf.data.schema import Event, EventKind, Item, RankingList
-from reshelf.prompts.builder import PromptBuilder, Truncated
+from reshelf.prompts.builder import PromptBuilder
 from reshelf.prompts.config import FIELDS, PromptConfig
 from reshelf.prompts.fields import field_text, gap_days, number
 from reshelf.prompts.item_tokens import ItemTokens, build_item_tokens
 from reshelf.prompts.levels import FeatureLevels
+from reshelf.prompts.list_prompt import Truncated
 from reshelf.prompts.parts import Parts, template_source
 from reshelf.prompts.tokens import Encoder
 

@@ -42,14 +42,14 @@ from reshelf.modeling.calibration import Calibration
 from reshelf.prompts.builder import PromptBuilder
 
 ROOT = Path(__file__).resolve().parents[2]
-ROOMS = ["data", "metrics", "prompts", "modeling", "finetune", "inference", "evaluation", "reshelf"]
-MODULES = sorted(p for room in ROOMS for p in (ROOT / room).rglob("*.py") if not p.is_symlink())
+PACKAGES = ["data", "metrics", "prompts", "modeling", "finetune", "inference", "evaluation", "reshelf"]
+MODULES = sorted(p for package in PACKAGES for p in (ROOT / package).rglob("*.py") if not p.is_symlink())
 DOCUMENTS = sorted(
     [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("benchmarks/*.md"), *ROOT.glob("deploy/*.md")]
     + [*ROOT.glob("examples/*/*.md"), *ROOT.glob("examples/*/Makefile")]
     + [*ROOT.glob("Makefile"), *ROOT.glob("deploy/*.yaml")]
-    + [p for room in ROOMS for p in (ROOT / room).rglob("*.yaml") if not p.is_symlink()]
-    + [p for room in ROOMS for p in (ROOT / room).rglob("*.md") if not p.is_symlink()]
+    + [p for package in PACKAGES for p in (ROOT / package).rglob("*.yaml") if not p.is_symlink()]
+    + [p for package in PACKAGES for p in (ROOT / package).rglob("*.md") if not p.is_symlink()]
 )
 NAMES = "|".join(sorted(COMMANDS, key=len, reverse=True)).replace(" ", "[ ]")
 COMMAND = re.compile(

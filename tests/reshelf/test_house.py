@@ -17,7 +17,7 @@ from reshelf.config import parse
 from reshelf.data.importing.mapping_file import load_mapping
 
 ROOT = Path(__file__).resolve().parents[2]
-ROOMS = [
+PACKAGES = [
     "data", "metrics", "prompts", "modeling", "finetune", "inference", "evaluation", "reshelf", "benchmarks", "tests",
     "examples",
 ]  # fmt: skip
@@ -26,7 +26,7 @@ COMMAND = re.compile(r"^(?:#\s*|\s*)?reshelf ((?:data )?[a-z]+)((?: +[^\s#`]+)*)
 
 def shipped(ending: str) -> list[Path]:
     """Files of the checkout; the links in reshelf/ are not followed, so that each file comes once."""
-    return sorted(p for room in ROOMS for p in (ROOT / room).rglob(f"*{ending}") if not p.is_symlink())
+    return sorted(p for package in PACKAGES for p in (ROOT / package).rglob(f"*{ending}") if not p.is_symlink())
 
 
 def relative(path: Path) -> str:
@@ -91,9 +91,9 @@ class TestOneWayImports:
 
     def test_the_contract_sees_through_the_links(self, tmp_path: Path) -> None:
         """A rule that never says no is no rule: an import up the list, in a copy of the tree, must be found."""
-        for room in ROOMS[:8]:
+        for package in PACKAGES[:8]:
             ignore = shutil.ignore_patterns("__pycache__")
-            shutil.copytree(ROOT / room, tmp_path / room, symlinks=True, ignore=ignore)
+            shutil.copytree(ROOT / package, tmp_path / package, symlinks=True, ignore=ignore)
         shutil.copy(ROOT / "pyproject.toml", tmp_path)
         (tmp_path / "data" / "upward.py").write_text("import reshelf.modeling\n")
         done = self.lint(tmp_path)

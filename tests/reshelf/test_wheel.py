@@ -21,7 +21,7 @@ import pytest
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[2]
-ROOMS = sorted(link.name for link in (ROOT / "reshelf").iterdir() if link.is_symlink())
+PACKAGES = sorted(link.name for link in (ROOT / "reshelf").iterdir() if link.is_symlink())
 
 
 def run(*command: str | Path, cwd: Path) -> str:
@@ -33,8 +33,8 @@ def run(*command: str | Path, cwd: Path) -> str:
 
 
 def files_of(checkout: Path) -> set[str]:
-    """What git tracks in the rooms and in reshelf/, the links left out, as the wheel should name it."""
-    tracked = run("git", "ls-files", "--cached", "--others", "--exclude-standard", "reshelf", *ROOMS, cwd=checkout)
+    """What git tracks in the packages and in reshelf/, the links left out, as the wheel should name it."""
+    tracked = run("git", "ls-files", "--cached", "--others", "--exclude-standard", "reshelf", *PACKAGES, cwd=checkout)
     paths = {Path(name) for name in tracked.splitlines()}
     return {
         str(path if path.parts[0] == "reshelf" else Path("reshelf", path))
@@ -50,10 +50,10 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder.mkdir()
     for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, folder)
-    for room in (*ROOMS, "reshelf"):
-        shutil.copytree(ROOT / room, folder / room, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
-    for room in ROOMS:
-        link = folder / "reshelf" / room
+    for package in (*PACKAGES, "reshelf"):
+        shutil.copytree(ROOT / package, folder / package, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
+    for package in PACKAGES:
+        link = folder / "reshelf" / package
         target = os.readlink(link)
         link.unlink()
         link.write_text(target)
@@ -90,8 +90,8 @@ def test_wheel_and_sdist_hold_every_file_of_the_rooms(built: Path) -> None:
     assert names == expected
     with tarfile.open(sdist) as archive:
         members = {member.name.partition("/")[2] for member in archive if member.isfile()}
-    in_rooms = {name.removeprefix("reshelf/") if name.split("/")[1] in ROOMS else name for name in expected}
-    assert in_rooms <= members
+    in_packages = {name.removeprefix("reshelf/") if name.split("/")[1] in PACKAGES else name for name in expected}
+    assert in_packages <= members
 
 
 def test_a_checkout_without_a_room_is_not_built(checkout: Path, tmp_path: Path) -> None:

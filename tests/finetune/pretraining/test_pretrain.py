@@ -30,6 +30,7 @@ from reshelf.finetune.pretraining.session_text import (
 )
 from reshelf.finetune.pretraining.tokenizer import train_tokenizer
 from reshelf.prompts.config import PromptConfig
+from reshelf.prompts.levels import level_text
 from tests.finetune.killed import pretrain_killed
 from tests.forked import exit_code
 
@@ -139,7 +140,7 @@ def test_the_words_of_the_chinese_template_are_tokens(data: RankingData) -> None
 
 def test_levels_are_one_token_each_for_a_base_that_reads_none(data: RankingData) -> None:
     tokenizer = train_tokenizer(vocabulary_text([LoggedSource(data)], PROMPT), SHAPE.vocabulary)
-    several = [level for level in range(PROMPT.levels + 1) if len(tokenizer(f" {level}").input_ids) > 1]
+    several = [level for level in range(PROMPT.levels + 1) if len(tokenizer(level_text(level)).input_ids) > 1]
     assert not several
 
 
@@ -162,7 +163,7 @@ def test_near_levels_have_like_embeddings_as_long_as_any_others_and_keep_them(da
     tokenizer = train_tokenizer(vocabulary_text([LoggedSource(data)], prompt), SHAPE.vocabulary)
     model = new_model(SHAPE, tokenizer, seed=0, levels=20)
     weight = model.model.embed_tokens.weight
-    tokens = [tokenizer(f" {level}").input_ids for level in range(21)]
+    tokens = [tokenizer(level_text(level)).input_ids for level in range(21)]
     assert all(len(one) == 1 for one in tokens), tokens
     rows = torch.tensor(tokens)[:, 0]
     before = weight.detach().clone()
