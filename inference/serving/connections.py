@@ -3,7 +3,7 @@
     uvicorn.Config(app, http=partial(BoundedProtocol, bounds=ConnectionBounds(connections=1024, read_s=10.0)))
 
 uvicorn bounds how long an idle connection is kept after a reply. It bounds neither the time and size of a request's
-header nor the time of its body, and above its limit of connections it refuses everybody's requests. Of a request that
+header nor the time of its body, holds megabytes of a reply for who never reads it, and above its limit of connections it refuses everybody's requests. Of a request that
 offers another protocol beside HTTP/1.1, as all first ones of Java's HttpClient do, it throws the body away.
 """
 
@@ -24,7 +24,8 @@ class ConnectionBounds:
 
     Args:
         connections: at one time. Above it the one that has waited longest without a whole request is closed.
-        read_s: seconds in which a request must be there, header and body, from its first byte or from connecting.
+        read_s: seconds in which a request must be there, header and body, from its first byte or from connecting; and in
+            which a large reply must be taken.
     """
 
     def __init__(self, connections: int, read_s: float) -> None:
@@ -40,6 +41,7 @@ class BoundedProtocol(HttpToolsProtocol):
         super().__init__(*args, **kwargs)
         self._bounds = bounds
         self._read_timer: asyncio.TimerHandle | None = None
+        self._write_timer: asyncio.TimerHandle | None = None
         self._header_bytes: int | None = 0
         """Read of a header that is not whole; None where no header is being read."""
 
@@ -57,6 +59,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_timer()
+        self._stop_write_timer()
         self._bounds.without_request.pop(self, None)
         if self.cycle is not None and not self.cycle.response_complete:
             state = self.cycle.scope.get("state", {})
@@ -119,6 +122,21 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_response_complete()
         if not self.pipeline and not self.transport.is_closing():
             self._bounds.without_request[self] = None
+
+    def pause_writing(self) -> None:
+        """More of a reply waits to be taken than the transport likes to hold."""
+        super().pause_writing()
+        self._stop_write_timer()
+        self._write_timer = self.loop.call_later(self._bounds.read_s, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        self._stop_write_timer()
+        super().resume_writing()
+
+    def _stop_write_timer(self) -> None:
+        if self._write_timer is not None:
+            self._write_timer.cancel()
+            self._write_timer = None
 
     def _start_timer(self) -> None:
         self._read_timer = self.loop.call_later(self._bounds.read_s, self._late)

@@ -23,8 +23,11 @@ HALF_HEADER = b"POST / HTTP/1.1\r\nHost: x\r\n"
 HALF_BODY = HALF_HEADER + b"Content-Length: 100\r\n\r\n{"
 
 
+LARGE = 8_000_000
+
+
 async def answer_length(scope: Any, receive: Any, send: Any) -> None:
-    """Answers with how long the body was."""
+    """Answers with how long the body was; at /large, at length."""
     if scope["type"] != "http":
         return
     size, more = 0, True
@@ -33,7 +36,7 @@ async def answer_length(scope: Any, receive: Any, send: Any) -> None:
         if message["type"] == "http.disconnect":
             return
         size, more = size + len(message["body"]), message["more_body"]
-    content = str(size).encode()
+    content = b"x" * LARGE if scope["path"] == "/large" else str(size).encode()
     headers = [(b"content-length", str(len(content)).encode())]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": content})
@@ -154,3 +157,21 @@ def test_many_offers_at_once_are_answered(port: int) -> None:
         received = connection.recv(65_536)
         assert received
         replies += received
+
+
+def test_who_does_not_take_a_reply_is_not_kept(port: int) -> None:
+    sent = b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n"
+    slow = connect(port, sent * 2)
+    time.sleep(2.5)
+    with contextlib.suppress(ConnectionResetError):
+        read = 0
+        while received := slow.recv(65_536):
+            read += len(received)
+        assert read < LARGE, "the rest was thrown away"
+    quick = connect(port, sent)
+    read = 0
+    while read < LARGE:
+        read += len(quick.recv(65_536))
+    quick.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+    time.sleep(1.5)
+    assert quick.recv(4096).startswith(b"HTTP/1.1 200"), "who took it is"
