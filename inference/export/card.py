@@ -78,32 +78,33 @@ def write_export_card(
     base = Path(spec.model.base).name if Path(spec.model.base).is_dir() else spec.model.base
     if spec.model.quantise:
         weights = _(
-            "The 4-bit (NF4) base `{base}`, dequantised: the weights the adapter was trained over, not the original ones "
-            "they were quantised from, with the LoRA adapter added to them in float32, stored as {dtype}."
+            "The 4-bit (NF4) base `{base}`, dequantised: the weights the adapter was trained over, not the original "
+            "ones they were quantised from, with the LoRA adapter added to them in float32, stored as {dtype}."
         )
     else:
         weights = _("The base `{base}`, with the LoRA adapter added to it in float32, stored as {dtype}.")
-    head = _(
-        "The classifier is the vocabulary head's row for {positive!r} minus its row for {negative!r}."
-    ).format(positive=spec.prompt.positive, negative=spec.prompt.negative)  # fmt: skip
+    head = _("The classifier is the vocabulary head's row for {positive!r} minus its row for {negative!r}.").format(
+        positive=spec.prompt.positive, negative=spec.prompt.negative
+    )
     is_pair = _(
         "A sequence-classification checkpoint with one output: the log-odds that this shopper wants this product, raw "
         "(no sigmoid). Higher is better; only the order within one list means something. Input is a pair: the prefix "
         "({parts}) and the item, each exactly as Reshelf's prompt builder writes them."
     ).format(parts=_parts(trained))
     service = _(
-        "As a service: `vllm serve FOLDER --runner pooling --dtype {dtype}`, then POST {body} to `/rerank`. Always give "
-        "vLLM the dtype: left alone it casts float32 to float16. All of them answer with raw log-odds, because "
-        "`config.json` names the identity as activation. Give each library prefix and item as they are: no chat template, "
-        "no truncation. The tokenizer adds no tokens of its own."
+        "As a service: `vllm serve FOLDER --runner pooling --dtype {dtype}`, then POST {body} to `/rerank`. Always "
+        "give vLLM the dtype: left alone it casts float32 to float16. All of them answer with raw log-odds, because "
+        "`config.json` names the identity as activation. Give each library prefix and item as they are: no chat "
+        "template, no truncation. The tokenizer adds no tokens of its own."
     ).format(dtype=dtype, body='`{"query": prefix, "documents": [item]}`')
     proof = _(
         "{lists} lists, {prompts} prompts, scored with each library and compared with the base and its adapter in "
         "Reshelf's own engine (computing in float32). Tolerance: {tolerance:.1e} on the raw score."
     ).format(lists=len(texts), prompts=same.size, tolerance=tolerance)
     columns = (
-        _("library"), _("input"), _("largest difference"), _("mean Kendall tau"), _("lists in the same order")
-    )  # fmt: skip
+        *(_("library"), _("input"), _("largest difference")),
+        *(_("mean Kendall tau"), _("lists in the same order")),
+    )
     read = _(
         "{share:.2%} of the prompts read as exactly the same token ids when given as text; {others} do not, and where "
         "text was given the largest difference is over those that do."

@@ -3,8 +3,9 @@
     uvicorn.Config(app, http=partial(BoundedProtocol, bounds=ConnectionBounds(connections=1024, read_s=10.0)))
 
 uvicorn bounds how long an idle connection is kept after a reply. It bounds neither the time and size of a request's
-header nor the time of its body, holds megabytes of a reply for who never reads it, and above its limit of connections it refuses everybody's requests. Of a request that
-offers another protocol beside HTTP/1.1, as all first ones of Java's HttpClient do, it throws the body away.
+header nor the time of its body, holds megabytes of a reply for who never reads it, and above its limit of connections
+it refuses everybody's requests. Of a request that offers another protocol beside HTTP/1.1, as all first ones of Java's
+HttpClient do, it throws the body away.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ class ConnectionBounds:
 
     Args:
         connections: at one time. Above it the one that has waited longest without a whole request is closed.
-        read_s: seconds in which a request must be there, header and body, from its first byte or from connecting; and in
-            which a large reply must be taken.
+        read_s: seconds in which a request must be there, header and body, from its first byte or from connecting, and a
+            large reply be taken.
     """
 
     def __init__(self, connections: int, read_s: float) -> None:

@@ -22,8 +22,9 @@ _DURATION = re.compile(r"(\d{1,6})([smhd])")
 _SECONDS = {"second": 1.0, "minute": 60.0, "hour": 3600.0, "day": 86_400.0}
 _APART_S = 1.0
 """Redis that did not answer is not asked again for so long."""
-# The same as `_full_at` below, by Redis' own clock. A bucket is never emptier than empty: where another node with a clock
-# that is behind has taken the place of the one that wrote, or a clock was set back, nobody waits for the difference.
+# The same as `_full_at` below, by Redis' own clock. A bucket is never emptier than empty: where another node with a
+# clock that is behind has taken the place of the one that wrote, or a clock was set back, nobody waits for the
+# difference.
 _TAKE = """
 local cost, interval, window = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local clock = redis.call('TIME')

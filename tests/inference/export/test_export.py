@@ -122,9 +122,10 @@ def test_a_chinese_models_card_is_chinese(
     spec = read_spec(reranker_folder)
     trained: Any = SimpleNamespace(spec=replace(spec, prompt=replace(spec.prompt, language="zh")))
     checks = [
-        Check("transformers", "5", Agreement(1e-6, 1e-5, 1.0, 1.0)), Check("sentence-transformers", "6", Agreement(0, 0, 1, 1)),
+        Check("transformers", "5", Agreement(1e-6, 1e-5, 1.0, 1.0)),
+        Check("sentence-transformers", "6", Agreement(0, 0, 1, 1)),
         Check("vllm", "", None, "not installed here"),
-    ]  # fmt: skip
+    ]
     text = TextList("前缀", ("商品",), np.array([True]))
     card_module.write_export_card(tmp_path, "float32", 1e-3, trained, checks, [text])
     card = (tmp_path / "README.md").read_text(encoding="utf-8")

@@ -134,8 +134,8 @@ def test_limits_that_no_request_could_meet_are_refused(name: str, value: float) 
 @pytest.mark.parametrize("pieces", [1, 7, 1000])
 def test_a_request_that_offers_another_protocol_is_one_of_this(port: int, offer: bytes, pieces: int) -> None:
     """Java's HttpClient offers HTTP/2 with its first request, until it is accepted; who need not, reads the request."""
-    header = b"POST / HTTP/1.1\r\nConnection: Upgrade, HTTP2-Settings\r\nContent-Length: 5\r\nHost: x\r\nHTTP2-Settings: AAEA"
-    header += b"\r\nUpgrade: %s\r\nUser-Agent: Java-http-client/17\r\n\r\n" % offer
+    header = b"POST / HTTP/1.1\r\nConnection: Upgrade, HTTP2-Settings\r\nContent-Length: 5\r\nHost: x\r\n"
+    header += b"HTTP2-Settings: AAEA\r\nUpgrade: %s\r\nUser-Agent: Java-http-client/17\r\n\r\n" % offer
     chunked = header.replace(b"Content-Length: 5", b"Transfer-Encoding: chunked")
     sent = (header + b"12345") + (chunked + b"3\r\n123\r\n0\r\n\r\n") + b"CONNECT / HTTP/1.1\r\nUpgrade: h2c\r\n\r\n"
     connection = connect(port)

@@ -1,4 +1,4 @@
-"""A Redis that is busy or fails over costs a request its timeout, and no event is counted twice; in a Redis Cluster too."""
+"""A Redis that is busy or fails over costs a request its timeout, and no event counts twice; in a Redis Cluster too."""
 
 from __future__ import annotations
 
