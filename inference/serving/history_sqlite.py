@@ -102,7 +102,8 @@ class SqliteHistory:
         store = cls(path, kept, keep_s)
         try:
             # Beside it: what closes a lock on the file itself takes SQLite's own with it.
-            store._lock = Path(path).with_name(f".{Path(path).name}.lock").open("a")
+            lock = Path(path).with_name(f".{Path(path).name}.lock")
+            store._lock = os.fdopen(os.open(lock, os.O_RDWR | os.O_CREAT, 0o600), "r+")
             fcntl.flock(store._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
             if Path(path).stat().st_mode & 0o077:
