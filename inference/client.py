@@ -336,7 +336,8 @@ def _plain(value: Any) -> Any:
     def of_numpy(one: Any) -> Any:
         if not hasattr(one, "tolist"):
             raise TypeError(f"{type(one).__name__} cannot be sent; give a text, a number, a list or a dict")
-        return one.tolist()
+        is_time = getattr(one, "dtype", None) is not None and one.dtype.kind == "M"
+        return (one.astype("datetime64[us]") if is_time else one).tolist()  # nanoseconds would be a number
 
     return to_jsonable_python(value, exclude_none=True, fallback=of_numpy)
 

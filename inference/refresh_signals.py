@@ -27,6 +27,8 @@ class RefreshConfig:
     """Reranker folder; its weights and prompt stay as they are."""
     data: Path
     """Data set folder of a newer import, by the mapping of the data set that the reranker was finetuned on."""
+    shorter: bool = False
+    """Take tables that count less than half of the events too, of a log that is meant to be shorter."""
 
 
 def refresh(config: RefreshConfig) -> None:
@@ -38,7 +40,8 @@ def refresh(config: RefreshConfig) -> None:
     features = read_spec(config.model).prompt.features
     check_writable(config.model)
     before = counted_until(config.model / FOLDER)
-    computed = copy_signals(config.data / FOLDER, config.model / FOLDER, features, at_least=config.model / FOLDER)
+    kept = config.model / FOLDER
+    computed = copy_signals(config.data / FOLDER, kept, features, at_least=kept, shorter=config.shorter)
     if not computed:
         raise InputError(
             f"{config.data / FOLDER} has nothing that {config.model} reads ({', '.join(features) or 'no numbers'}); "

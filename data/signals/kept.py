@@ -183,13 +183,16 @@ def keep_signals(
     _describe(folder, about, [_ITEMS, *tables])
 
 
-def copy_signals(source: Path, target: Path, names: Iterable[str], at_least: Path | None = None) -> tuple[str, ...]:
+def copy_signals(
+    source: Path, target: Path, names: Iterable[str], at_least: Path | None = None, shorter: bool = False
+) -> tuple[str, ...]:
     """Copy what the named signals are computed from; what was in `target` goes when the copy is whole.
 
     Args:
         source: kept signals; may be missing.
         names: of a reranker's features; those that `source` cannot compute are passed over.
         at_least: kept signals, all of which the copy must be able to compute.
+        shorter: whether it may count less than half of their events.
 
     Returns:
         The names that can be computed from `target`, which is not there if there are none.
@@ -208,7 +211,7 @@ def copy_signals(source: Path, target: Path, names: Iterable[str], at_least: Pat
     if kept.computed:
         with atomic_folder(target, "copy of signals") as partial:
             _copy_tables(source, partial, kept)
-            if before:
+            if before and not shorter:
                 _check_size(source, _counted(partial, kept), *before)
     elif target.exists():
         old = target.with_name(f".{target.name}.old")
@@ -255,8 +258,8 @@ def _check_size(source: Path, counted: Mapping[str, int], before: Path, was: Des
         if (size := counted.get(signal, 0)) < _LEAST_COUNTED * old_size:
             raise InputError(
                 f"{source} counts {size} events for {signal}, and {before} counts {old_size}: the log broke off, or "
-                f"most of it was dropped ({source.parent / 'report.json'} says why); import the whole log, or "
-                "finetune again if it is meant to be shorter"
+                f"most of it was dropped ({source.parent / 'report.json'} says why); import the whole log, or give "
+                "--shorter if it is meant to be"
             )
 
 

@@ -17,6 +17,7 @@ from reshelf.inference.engines.dense import Dtype
 from reshelf.inference.export.verify import Agreement, TextList, text_of
 from reshelf.modeling.checkpoint import TrainedReranker
 from reshelf.prompts.levels import MISSING
+from reshelf.translation import translations
 
 _CONTEXT = {"device": "mobile", "season": "winter", "page": "search", "instruction": "below 80"}
 """Of the example; of other names, the name."""
@@ -43,13 +44,16 @@ class Check:
             f"same order in {a.same_order:.0%} of lists"
         )
 
-    def row(self) -> str:
+    def row(self, language: str) -> str:
         """One row of the card's table."""
+        _ = translations(language).gettext
         if self.agreement is None:
-            return f"| {self.library} | not checked: {self.problem} | | | |"
+            return f"| {self.library} | {_('not checked: {problem}').format(problem=_(self.problem))} | | | |"
         a = self.agreement
-        sent = "token ids" if self.library == "transformers" else "text pairs"
-        everywhere = "" if a.difference == a.difference_everywhere else f" ({a.difference_everywhere:.1e} everywhere)"
+        sent = _("token ids") if self.library == "transformers" else _("text pairs")
+        everywhere = ""
+        if a.difference != a.difference_everywhere:
+            everywhere = _(" ({difference:.1e} everywhere)").format(difference=a.difference_everywhere)
         return (
             f"| {self.library} {self.version} | {sent} | {a.difference:.1e}{everywhere} | {a.kendall:.4f} "
             f"| {a.same_order:.0%} |"
@@ -64,69 +68,94 @@ def write_export_card(
     checks: Sequence[Check],
     texts: Sequence[TextList],
 ) -> None:
-    """Write `README.md`. The example in it is made up; nothing of a shopper's or a shop's gets into the card."""
+    """Write `README.md`, in the model's language. The example in it is made up; nothing of a shopper's or a shop's gets
+    into the card."""
+    spec = trained.spec
+    language = spec.prompt.language
+    _ = translations(language).gettext
     prefix, item = _example(trained)
     same = np.concatenate([text.same for text in texts])
-    base = Path(trained.spec.model.base).name if Path(trained.spec.model.base).is_dir() else trained.spec.model.base
-    weights = (
-        f"the 4-bit (NF4) base `{base}`, dequantised: the weights the adapter was trained over, not the original "
-        "ones they were quantised from"
-        if trained.spec.model.quantise
-        else f"the base `{base}`"
+    base = Path(spec.model.base).name if Path(spec.model.base).is_dir() else spec.model.base
+    if spec.model.quantise:
+        weights = _(
+            "The 4-bit (NF4) base `{base}`, dequantised: the weights the adapter was trained over, not the original "
+            "ones they were quantised from, with the LoRA adapter added to them in float32, stored as {dtype}."
+        )
+    else:
+        weights = _("The base `{base}`, with the LoRA adapter added to it in float32, stored as {dtype}.")
+    head = _("The classifier is the vocabulary head's row for {positive!r} minus its row for {negative!r}.").format(
+        positive=spec.prompt.positive, negative=spec.prompt.negative
     )
-    rows = "\n".join(check.row() for check in checks)
+    is_pair = _(
+        "A sequence-classification checkpoint with one output: the log-odds that this shopper wants this product, raw "
+        "(no sigmoid). Higher is better; only the order within one list means something. Input is a pair: the prefix "
+        "({parts}) and the item, each exactly as Reshelf's prompt builder writes them."
+    ).format(parts=_parts(trained))
+    service = _(
+        "As a service: `vllm serve FOLDER --runner pooling --dtype {dtype}`, then POST {body} to `/rerank`. Always "
+        "give vLLM the dtype: left alone it casts float32 to float16. All of them answer with raw log-odds, because "
+        "`config.json` names the identity as activation. Give each library prefix and item as they are: no chat "
+        "template, no truncation. The tokenizer adds no tokens of its own."
+    ).format(dtype=dtype, body='`{"query": prefix, "documents": [item]}`')
+    proof = _(
+        "{lists} lists, {prompts} prompts, scored with each library and compared with the base and its adapter in "
+        "Reshelf's own engine (computing in float32). Tolerance: {tolerance:.1e} on the raw score."
+    ).format(lists=len(texts), prompts=same.size, tolerance=tolerance)
+    columns = (
+        *(_("library"), _("input"), _("largest difference")),
+        *(_("mean Kendall tau"), _("lists in the same order")),
+    )
+    read = _(
+        "{share:.2%} of the prompts read as exactly the same token ids when given as text; {others} do not, and where "
+        "text was given the largest difference is over those that do."
+    ).format(share=same.mean(), others=int((~same).sum()))
+    rows = "\n".join(check.row(language) for check in checks)
+    name = folder_name(folder)
     text = f"""---
 pipeline_tag: text-ranking
 library_name: sentence-transformers
 tags: [reranker, cross-encoder, reshelf]
 ---
 
-# Personalised reranker, merged
+# {_("Personalised reranker, merged")}
 
-A sequence-classification checkpoint with one output: the log-odds that this shopper wants this product, raw (no
-sigmoid). Higher is better; only the order within one list means something. Input is a pair: the prefix
-({_parts(trained)}) and the item, each exactly as Reshelf's prompt builder writes them.
+{is_pair}
 
-## Use
+## {_("Use")}
 
 ```python
 prefix = {prefix!r}
 item = {item!r}
 
 from sentence_transformers import CrossEncoder
-CrossEncoder("{folder_name(folder)}").predict([(prefix, item)])
+CrossEncoder("{name}").predict([(prefix, item)])
 
 from vllm import LLM
-llm = LLM("{folder_name(folder)}", runner="pooling", dtype="{dtype}")
+llm = LLM("{name}", runner="pooling", dtype="{dtype}")
 llm.score(prefix, [item])
 
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
-tokenizer = AutoTokenizer.from_pretrained("{folder_name(folder)}")
-model = AutoModelForSequenceClassification.from_pretrained("{folder_name(folder)}")
+tokenizer = AutoTokenizer.from_pretrained("{name}")
+model = AutoModelForSequenceClassification.from_pretrained("{name}")
 model(**tokenizer(prefix, item, return_tensors="pt")).logits
 ```
 
-As a service: `vllm serve FOLDER --runner pooling --dtype {dtype}`, then POST `{{"query": prefix, "documents": [item]}}`
-to `/rerank`. Always give vLLM the dtype: left alone it casts float32 to float16. All of them answer with raw log-odds,
-because `config.json` names the identity as activation. Give each library prefix and item as they are: no chat template,
-no truncation. The tokenizer adds no tokens of its own.
+{service}
 
-{_levels(trained)}## Weights
+{_levels(trained)}## {_("Weights")}
 
-{weights[0].upper() + weights[1:]}, with the LoRA adapter added to them in float32, stored as {dtype}. The classifier
-is the vocabulary head's row for {trained.spec.prompt.positive!r} minus its row for {trained.spec.prompt.negative!r}.
+{weights.format(base=base, dtype=dtype)}
+{head}
 
-## Proof
+## {_("Proof")}
 
-{len(texts)} lists, {same.size} prompts, scored with each library and compared with the base and its adapter in
-Reshelf's own engine (computing in float32). Tolerance: {tolerance:.1e} on the raw score.
+{proof}
 
-| library | input | largest difference | mean Kendall tau | lists in the same order |
+| {" | ".join(columns)} |
 | --- | --- | --- | --- | --- |
 {rows}
 
-{same.mean():.2%} of the prompts read as exactly the same token ids when given as text; {int((~same).sum())} do not, and
-where text was given the largest difference is over those that do.
+{read}
 """
     (folder / "README.md").write_text(text, encoding="utf-8")
     (folder / "levels.json").write_text(json.dumps(trained.spec.levels.edges, indent=1), encoding="utf-8")
@@ -135,9 +164,10 @@ where text was given the largest difference is over those that do.
 def _parts(trained: TrainedReranker) -> str:
     """What a prefix says, in its order."""
     prompt = trained.spec.prompt
-    memory = ["counts of events that have no room in the history"] if prompt.memory_tokens else []
-    context = [f"{name} where it is known" for name in prompt.context]
-    return ", ".join(["instruction", *memory, "history", *context, "query"])
+    _ = translations(prompt.language).gettext
+    memory = [_("counts of events that have no room in the history")] if prompt.memory_tokens else []
+    context = [_("{name} where it is known").format(name=name) for name in prompt.context]
+    return _(", ").join([_("instruction"), *memory, _("history"), *context, _("query")])
 
 
 def _levels(trained: TrainedReranker) -> str:
@@ -145,14 +175,19 @@ def _levels(trained: TrainedReranker) -> str:
     edges = trained.spec.levels.edges
     if not edges:
         return ""
-    missing = f" A number that is not known is written `{MISSING}`." if trained.spec.levels.missing else ""
+    _ = translations(trained.spec.prompt.language).gettext
+    how = _(
+        "An item's text holds its numbers as levels: how many of these edges are below the number ({call}). The exact "
+        "edges are in `levels.json`."
+    ).format(call='`numpy.searchsorted(edges, number, side="left")`')
+    if trained.spec.levels.missing:
+        how += " " + _("A number that is not known is written `{missing}`.").format(missing=MISSING)
     rows = "\n".join(f"| {name} | {', '.join(f'{edge:.6g}' for edge in values)} |" for name, values in edges.items())
-    return f"""## Numbers of a product
+    return f"""## {_("Numbers of a product")}
 
-An item's text holds its numbers as levels: how many of these edges are below the number
-(`numpy.searchsorted(edges, number, side="left")`). The exact edges are in `levels.json`.{missing}
+{how}
 
-| number | edges |
+| {_("number")} | {_("edges")} |
 | --- | --- |
 {rows}
 

@@ -39,6 +39,7 @@ from reshelf.modeling.checkpoint import load_reranker
 from reshelf.progress import phase
 from reshelf.prompts.builder import ListPrompt
 from reshelf.ranges import AT_LEAST_1, POSITIVE, SHARE, check_numbers
+from reshelf.translation import gettext_noop
 
 LIBRARIES = {"transformers": "transformers", "sentence-transformers": "sentence_transformers", "vllm": "vllm"}
 
@@ -142,7 +143,7 @@ def _checks(
     }
     for name, (score, read_alike) in ways.items():
         if importlib.util.find_spec(LIBRARIES[name]) is None:
-            yield Check(name, "", None, "not installed here")
+            yield Check(name, "", None, gettext_noop("not installed here"))
             continue
         version = importlib.metadata.version(_distribution(name))
         try:

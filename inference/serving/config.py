@@ -37,7 +37,7 @@ class LimitsConfig:
     connections: int = 1024
     """Connections at one time; above it the one that has waited longest without a whole request is closed."""
     read_s: float = 10.0
-    """Seconds in which a request must be there, header and body."""
+    """Seconds in which a request must be there, header and body, and a large reply be taken."""
     waiting: int = 64
     """Lists that wait for the engine; where as many wait, the reply is first-stage order."""
 

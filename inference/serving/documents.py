@@ -19,6 +19,7 @@ from reshelf.inference.serving.refusals import RefusedError, field_name
 from reshelf.inference.serving.schemas import SentItem
 
 _LIKE_AN_ID = re.compile(r"(?=.*[0-9])[A-Za-z0-9_.:/-]{1,64}")
+_READ = {*Item.model_fields, "id", "text"}
 _ITEM: TypeAdapter[Item] = TypeAdapter(SentItem)
 
 
@@ -74,6 +75,16 @@ def items_of(
     return items, invalid
 
 
+def unread_fields(documents: Sequence[str | Mapping[str, Any]]) -> dict[str, str]:
+    """Names in objects that are no fields of an item, and where the first of each is: documents[3].pric."""
+    found: dict[str, str] = {}
+    for n, document in enumerate(documents):
+        if isinstance(document, Mapping):
+            for name in document.keys() - _READ:
+                found.setdefault(name, f"documents[{n}].{name}")
+    return found
+
+
 def unknown_ids(documents: Sequence[str | Mapping[str, Any]], catalogue: Mapping[str, Item]) -> list[int]:
     """Places of texts that are no ids of the catalogue but seem to be meant as ids: beside others that are, or a
     single word with a digit in it.
@@ -113,6 +124,10 @@ def _item(
     known = catalogue.get(fields["item_id"]) if isinstance(fields.get("item_id"), str) else None
     if known is not None and set(fields) == {"item_id"}:
         return known
+    if known is not None and "title" not in fields:  # today's price, or whether it is in stock
+        if isinstance(fields.get("attributes"), dict):
+            fields["attributes"] = known.attributes | fields["attributes"]
+        fields = dict(known) | fields
     if not isinstance(fields.get("title"), str) or not fields["title"].strip():
         if rank_fields is not None and not {"title", "text"} & set(rank_fields):
             raise RefusedError("no title is read: rank_fields names neither title nor text", f"{field}.title")

@@ -210,24 +210,32 @@ class RedisHistory:
         await self._redis.aclose()
 
     async def _ask(self, command: Callable[[Any], Awaitable[Any]]) -> Any:
-        from redis.exceptions import RedisClusterException, RedisError
-
         try:
             if not self._kind_known:
                 await self._find_kind()
             return await command(self._redis)
-        except (RedisError, RedisClusterException, OSError, TimeoutError) as error:
+        except Exception as error:  # RuntimeError and AttributeError too, of connections that a failover closes
             raise StoreError(str(error)) from error
 
     async def _find_kind(self) -> None:
         """One node of a cluster answers for its own shoppers only: then a client that knows all nodes is used."""
+        from redis._parsers import AsyncCommandsParser
         from redis.asyncio import RedisCluster
+
+        class Commands(AsyncCommandsParser):
+            """After every error redis-py reads anew where nodes are, which is needed, and where each of Redis' commands
+            has its keys, which stays and takes 45 ms of the event loop: one node that is stuck would hold up all."""
+
+            async def initialize(self, node: Any = None) -> None:
+                if not self.commands:
+                    await super().initialize(node)
 
         async with self._finding:
             if self._kind_known:
                 return
             if (await self._redis.info("cluster")).get("cluster_enabled"):
                 cluster: Any = RedisCluster.from_url(self._address, **self._settings)
+                cluster.commands_parser = Commands()
                 await cluster.initialize()
                 await self._redis.aclose()
                 self._redis = cluster

@@ -1,4 +1,5 @@
-"""Shoppers' events in one SQLite file (WAL): no server needed, one server process per file.
+"""Shoppers' events in one SQLite file (WAL): no server needed, one server process per file. A second one would not know
+whom the first forgets, for what it has in memory.
 
 store = await SqliteHistory.open("history.sqlite", kept=500)
 """
@@ -6,13 +7,14 @@ store = await SqliteHistory.open("history.sqlite", kept=500)
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
+from typing import TextIO, TypeVar
 
 from reshelf.data.signals.live import MOST_EVENTS, Interaction
 from reshelf.errors import InputError
@@ -88,22 +90,32 @@ class SqliteHistory:
         self._writer: sqlite3.Connection
         self._reader: sqlite3.Connection
         self._swept = float("-inf")
+        self._lock: TextIO | None = None
 
     @classmethod
     async def open(cls, path: str, kept: int, keep_s: float | None = None) -> SqliteHistory:
         """Make or open the file, readable by its owner only; one of an earlier release is brought up to date.
 
         Raises:
-            InputError: it cannot be made, is not a SQLite file, or is of a later release.
+            InputError: it cannot be made, is not a SQLite file, is of a later release, or another server has it.
         """
         store = cls(path, kept, keep_s)
         try:
+            # Beside it: what closes a lock on the file itself takes SQLite's own with it.
+            lock = Path(path).with_name(f".{Path(path).name}.lock")
+            store._lock = os.fdopen(os.open(lock, os.O_RDWR | os.O_CREAT, 0o600), "r+")
+            fcntl.flock(store._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
             if Path(path).stat().st_mode & 0o077:
                 Path(path).chmod(0o600)
             store._writer = await store._on(store._writing, store._connect)
             await store._on(store._writing, store._migrate)
             store._reader = await store._on(store._reading, store._connect)
+        except BlockingIOError as error:
+            raise InputError(
+                f"history {path} is another server's; stop that one, or give another file, or the redis:// address of "
+                "a history that servers share"
+            ) from error
         except (StoreError, OSError) as error:
             raise InputError(
                 f"history {path}: {error}; give a file that can be written, or a redis:// address"
@@ -213,6 +225,8 @@ class SqliteHistory:
         await self._on(self._writing, self._writer.close)
         self._reading.shutdown()
         self._writing.shutdown()
+        if self._lock is not None:
+            self._lock.close()
 
     async def _on(self, thread: ThreadPoolExecutor, work: Callable[[], R]) -> R:
         try:

@@ -61,6 +61,8 @@ class RequestMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        if scope["method"] == "HEAD":  # of load balancers that look at /ready; uvicorn sends no body
+            scope = {**scope, "method": "GET"}
         request, started, status = Request(scope, receive), time.perf_counter(), 0
         sent_id = _NOT_IN_AN_ID.sub("", request.headers.get("x-request-id", ""))[:_LONGEST_ID]
         request_id = sent_id or secrets.token_hex(8)
@@ -130,10 +132,15 @@ class RequestMiddleware:
 
     async def _body(self, request: Request) -> bytes:
         body, most = bytearray(), self._limits.body_bytes
+        too_large = RefusedError(f"a body of more than {most} bytes", status=413)
+        if int(request.headers.get("content-length", 0)) > most:  # before one is asked to send it (`Expect`)
+            raise too_large
+        if (coding := request.headers.get("content-encoding", "identity").lower()) != "identity":
+            raise RefusedError(f"Content-Encoding {coding[:20]}: send the JSON as it is", status=415)
         async for chunk in request.stream():
             body += chunk
             if len(body) > most:
-                raise RefusedError(f"a body of more than {most} bytes", status=413)
+                raise too_large
         media_type = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
         if media_type != "application/json" and not media_type.endswith("+json"):
             raise RefusedError("send `Content-Type: application/json`", status=415)

@@ -22,12 +22,14 @@ _DURATION = re.compile(r"(\d{1,6})([smhd])")
 _SECONDS = {"second": 1.0, "minute": 60.0, "hour": 3600.0, "day": 86_400.0}
 _APART_S = 1.0
 """Redis that did not answer is not asked again for so long."""
-# The same as `_full_at` below, by Redis' own clock.
+# The same as `_full_at` below, by Redis' own clock. A bucket is never emptier than empty: where another node with a
+# clock that is behind has taken the place of the one that wrote, or a clock was set back, nobody waits for the
+# difference.
 _TAKE = """
 local cost, interval, window = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local clock = redis.call('TIME')
 local now = clock[1] + clock[2] / 1000000
-local full_at = math.max(tonumber(redis.call('GET', KEYS[1]) or 0), now) + cost * interval
+local full_at = math.min(math.max(tonumber(redis.call('GET', KEYS[1]) or 0), now), now + window) + cost * interval
 local wait = full_at - now - window
 if wait > 0.000001 then return string.format('%.6f', wait) end
 redis.call('SET', KEYS[1], string.format('%.6f', full_at), 'PX', math.ceil(1000 * (full_at - now)) + 1)

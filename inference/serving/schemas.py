@@ -7,7 +7,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
+from itertools import islice
 from operator import not_
 from typing import Annotated, Any
 
@@ -49,6 +51,11 @@ PastEvent = Annotated[Event, Bounded]
 SentNumbers = Annotated[list[Finite | None], Field(max_length=MOST, fail_fast=True)]
 
 
+def few_names(names: Iterable[str]) -> list[str]:
+    """So many of them, and so long, as a reply may hold."""
+    return [name[:_LONGEST_NAME] for name in islice(names, _NAMED)]
+
+
 class Sent(BaseModel):
     """A request. Fields of other services that mean nothing here are let through and named in the reply."""
 
@@ -57,7 +64,7 @@ class Sent(BaseModel):
     @property
     def ignored(self) -> list[str]:
         """Names of fields that mean nothing here: another service's, or misspelt."""
-        return sorted(name[:_LONGEST_NAME] for name in self.model_extra or ())[:_NAMED]
+        return few_names(sorted(self.model_extra or ()))
 
 
 _TEXT = {"type": "string", "minLength": 1, "pattern": r"\S"}
@@ -214,7 +221,8 @@ class Meta(BaseModel):
     invalid: Annotated[dict[str, str], Field(exclude_if=not_)] = {}
     """Documents that are none, as `documents[3].price`, and why. They stand at the end, with a relevance of 0."""
     ignored: Annotated[list[str], Field(exclude_if=not_)] = []
-    """Fields of the request that mean nothing here, perhaps misspelt."""
+    """What means nothing here, perhaps misspelt: fields of the request, `features.NAME` that no model of the tenant's
+    reads, and fields of objects, as `documents[3].pric`, unless `rank_fields` says which are read."""
     warning: str | None = None
     """What finetuning found where this model does not beat first-stage order, and what to do."""
     half_surrogates: HalfSurrogates = 0

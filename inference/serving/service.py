@@ -18,14 +18,14 @@ from reshelf.inference.ranking import Interleaved, NonFiniteScoreError, Ranked, 
 from reshelf.inference.rules import Arranged
 from reshelf.inference.serving.catalogue import catalogue_of
 from reshelf.inference.serving.config import ServeConfig
-from reshelf.inference.serving.documents import check_lengths, items_of, unknown_ids
+from reshelf.inference.serving.documents import check_lengths, items_of, unknown_ids, unread_fields
 from reshelf.inference.serving.drift import SHOWN
 from reshelf.inference.serving.engine.models import Models, ServedModel
 from reshelf.inference.serving.engine.queue import UnservedError
 from reshelf.inference.serving.metrics import Metrics
 from reshelf.inference.serving.refusals import RefusedError
 from reshelf.inference.serving.results import invalid_documents, ranked_documents
-from reshelf.inference.serving.schemas import Assigned, Meta, RerankReply, RerankRequest
+from reshelf.inference.serving.schemas import Assigned, Meta, RerankReply, RerankRequest, few_names
 from reshelf.inference.serving.scoring import RequestContext, explain_list, score_list
 from reshelf.inference.serving.shoppers import Shoppers
 from reshelf.inference.serving.stages import Stages
@@ -93,7 +93,8 @@ class Service:
         trial: Trial,
     ) -> RerankReply:  # fmt: skip
         self._check(request)
-        meta = Meta(engine="none" if model is None else model.engine.name, ignored=request.ignored)
+        meta = Meta(engine="none" if model is None else model.engine.name)
+        meta.ignored = self._ignored(tenant, request)
         meta.warning = None if model is None else model.warning
         meta.personalization = None if trial.weight == 1 else trial.weight
         if trial.name is not None:
@@ -183,7 +184,7 @@ class Service:
             raise next(iter(invalid.values()))
         if request.strict and (meta.ignored or unknown):
             field = meta.ignored[0] if meta.ignored else f"documents[{unknown[0]}]"
-            what = "no field of a request" if meta.ignored else "an id that the catalogue does not have"
+            what = "not read here" if meta.ignored else "an id that the catalogue does not have"
             raise RefusedError(f"{what}; correct it, or send strict: false", field)
         meta.unknown = [str(request.documents[n]) for n in unknown]
         meta.invalid = {error.field or f"documents[{n}]": str(error.detail) for n, error in invalid.items()}
@@ -191,6 +192,15 @@ class Service:
             meta.truncated["query_characters"] = cut
         due = started + (request.deadline_ms or self.config.deadline_ms) / 1000
         return RequestContext(tenant, request, request.query[: limits.text], items, due, catalogue)
+
+    def _ignored(self, tenant: Tenant, request: RerankRequest) -> list[str]:
+        """What of a request means nothing here, be it another service's or misspelt."""
+        folders = {tenant.model} | (tenant.experiment.models if tenant.experiment is not None else set())
+        models = [model for folder in folders if (model := self.models.of(folder)) is not None]
+        unread = set(request.features).difference(*(model.spec.levels.edges for model in models)) if models else ()
+        fields = () if request.rank_fields is not None else unread_fields(request.documents).values()
+        own = {*(request.model_extra or ()), *(f"features.{name}" for name in unread)}
+        return few_names([*sorted(own), *sorted(fields)])
 
     def _check(self, request: RerankRequest) -> None:
         limits = self.config.limits

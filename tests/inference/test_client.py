@@ -136,6 +136,8 @@ def test_numbers_of_numpy_are_numbers(url: str) -> None:
         sent = Handler.requests[-1]
         assert sent["documents"] == [{"id": 3, "price": 2.5, "title": "mug"}]
         assert (sent["scores"], sent["features"], sent["top_n"]) == ([1.5], {"f": [2.0]}, 1)
+        client.rerank("numpy", ["a"], time=np.datetime64("2026-03-01T10:00:00", "ns"))
+        assert Handler.requests[-1]["time"] == "2026-03-01T10:00:00Z"
         with pytest.raises(ValidationError):
             client.rerank("numpy", ["a"], scores=np.array([np.nan]))
         with pytest.raises(TypeError, match="cannot be sent"):

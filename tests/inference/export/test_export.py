@@ -7,6 +7,7 @@ import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,9 +18,11 @@ from reshelf.data.atomic import locked_folder
 from reshelf.data.dataset_folder import RankingData, save_dataset_folder
 from reshelf.data.schema import Item, RankingList
 from reshelf.errors import ExportMismatchError, InputError
+from reshelf.inference.export import card as card_module
 from reshelf.inference.export import run as module
+from reshelf.inference.export.card import Check
 from reshelf.inference.export.run import ExportConfig, export
-from reshelf.inference.export.verify import compare
+from reshelf.inference.export.verify import Agreement, TextList, compare
 from reshelf.modeling.spec import read_spec
 
 
@@ -110,6 +113,25 @@ def test_libraries_that_are_missing_are_named(
     assert "scoring 2 lists with the reranker …" in capsys.readouterr().out, "a line where there is no terminal"
     assert "| sentence-transformers | not checked: not installed here |" in card
     assert "| vllm | not checked: not installed here |" in card
+
+
+def test_a_chinese_models_card_is_chinese(
+    reranker_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(card_module, "_example", lambda trained: ("前缀", "商品"))
+    spec = read_spec(reranker_folder)
+    trained: Any = SimpleNamespace(spec=replace(spec, prompt=replace(spec.prompt, language="zh")))
+    checks = [
+        Check("transformers", "5", Agreement(1e-6, 1e-5, 1.0, 1.0)),
+        Check("sentence-transformers", "6", Agreement(0, 0, 1, 1)),
+        Check("vllm", "", None, "not installed here"),
+    ]
+    text = TextList("前缀", ("商品",), np.array([True]))
+    card_module.write_export_card(tmp_path, "float32", 1e-3, trained, checks, [text])
+    card = (tmp_path / "README.md").read_text(encoding="utf-8")
+    assert "# 个性化重排模型" in card
+    prose = re.sub(r"(?s)^---.*?---|```.*?```|`[^`]*`", "", card)
+    assert re.findall(r"[A-Za-z]{3,} [a-z]{3,}", prose) == ["Kendall tau"]
 
 
 def missing() -> dict[str, str]:

@@ -23,8 +23,11 @@ HALF_HEADER = b"POST / HTTP/1.1\r\nHost: x\r\n"
 HALF_BODY = HALF_HEADER + b"Content-Length: 100\r\n\r\n{"
 
 
+LARGE = 8_000_000
+
+
 async def answer_length(scope: Any, receive: Any, send: Any) -> None:
-    """Answers with how long the body was."""
+    """Answers with how long the body was; at /large, at length."""
     if scope["type"] != "http":
         return
     size, more = 0, True
@@ -33,7 +36,7 @@ async def answer_length(scope: Any, receive: Any, send: Any) -> None:
         if message["type"] == "http.disconnect":
             return
         size, more = size + len(message["body"]), message["more_body"]
-    content = str(size).encode()
+    content = b"x" * LARGE if scope["path"] == "/large" else str(size).encode()
     headers = [(b"content-length", str(len(content)).encode())]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": content})
@@ -125,3 +128,50 @@ def test_requests_that_are_sent_together_are_answered_in_turn(port: int) -> None
 def test_limits_that_no_request_could_meet_are_refused(name: str, value: float) -> None:
     with pytest.raises(InputError, match=rf"limits.{name} is {value}; "):
         LimitsConfig(**{name: value})
+
+
+@pytest.mark.parametrize("offer", [b"h2c", b"websocket"])
+@pytest.mark.parametrize("pieces", [1, 7, 1000])
+def test_a_request_that_offers_another_protocol_is_one_of_this(port: int, offer: bytes, pieces: int) -> None:
+    """Java's HttpClient offers HTTP/2 with its first request, until it is accepted; who need not, reads the request."""
+    header = b"POST / HTTP/1.1\r\nConnection: Upgrade, HTTP2-Settings\r\nContent-Length: 5\r\nHost: x\r\n"
+    header += b"HTTP2-Settings: AAEA\r\nUpgrade: %s\r\nUser-Agent: Java-http-client/17\r\n\r\n" % offer
+    chunked = header.replace(b"Content-Length: 5", b"Transfer-Encoding: chunked")
+    sent = (header + b"12345") + (chunked + b"3\r\n123\r\n0\r\n\r\n") + b"CONNECT / HTTP/1.1\r\nUpgrade: h2c\r\n\r\n"
+    connection = connect(port)
+    for start in range(0, len(sent), size := -(-len(sent) // pieces)):
+        connection.sendall(sent[start : start + size])
+    replies = b""
+    while replies.count(b"HTTP/1.1 200") < 3 or not replies.endswith(b"\r\n\r\n0"):
+        received = connection.recv(4096)
+        assert received
+        replies += received
+    assert [part.rpartition(b"\r\n\r\n")[2] for part in replies.split(b"HTTP/1.1 ")[1:]] == [b"5", b"3", b"0"]
+
+
+def test_many_offers_at_once_are_answered(port: int) -> None:
+    many = 1500
+    connection = connect(port, b"GET / HTTP/1.1\r\nConnection:upgrade\r\nUpgrade:a\r\n\r\n" * many)
+    replies = b""
+    while replies.count(b"HTTP/1.1 200") < many:
+        received = connection.recv(65_536)
+        assert received
+        replies += received
+
+
+def test_who_does_not_take_a_reply_is_not_kept(port: int) -> None:
+    sent = b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n"
+    slow = connect(port, sent * 2)
+    time.sleep(2.5)
+    with contextlib.suppress(ConnectionResetError):
+        read = 0
+        while received := slow.recv(65_536):
+            read += len(received)
+        assert read < LARGE, "the rest was thrown away"
+    quick = connect(port, sent)
+    read = 0
+    while read < LARGE:
+        read += len(quick.recv(65_536))
+    quick.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+    time.sleep(1.5)
+    assert quick.recv(4096).startswith(b"HTTP/1.1 200"), "who took it is"

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from reshelf.data.schema import Item
+from reshelf.inference.serving.documents import items_of
 from tests.inference.serving.server import Server
 
 
@@ -46,6 +48,46 @@ def test_a_title_and_a_text_are_both_read_whatever_their_order(server: Server) -
     assert score(fields, rank_fields=["title"]) == pytest.approx(title, abs=1e-5)
     assert score(fields, rank_fields=["text"]) == pytest.approx(text, abs=1e-5)
     assert score(fields, rank_fields=["title", "text"]) == pytest.approx(both, abs=1e-5)
+
+
+def test_an_id_with_some_fields_is_the_catalogues_item_with_these(server: Server, catalogue: dict[str, Item]) -> None:
+    """A shop sends what changes by the hour, the price or the stock, and has the rest in its catalogue."""
+    whole = catalogue["p3"].model_dump(mode="json", exclude_none=True)
+
+    def result(document: dict[str, Any], **fields: Any) -> float:
+        said = server.rerank(query="coat", documents=[document, "mug"], scores=[2.0, 1.0], **fields).json()
+        assert "invalid" not in said["meta"]
+        return next(float(one["score"]) for one in said["results"] if one["index"] == 0)
+
+    assert result({"id": "p3", "description": "wool"}) == result({**whole, "description": "wool"})
+    assert result({"id": "p3", "description": "wool"}) != result(whole)
+    assert result({"id": "p3", "description": "wool"}, rank_fields=["price"]) == result(whole)
+    assert result({"id": "p3", "title": "x"}) == result({"title": "x"}), "an item of the shop's own, all of it"
+    stock = {"id": "p3", "attributes": {"stock": "out"}}
+    rules = {"never": [{"attributes.stock": ["out"], "brand": ["Nord"]}]}
+    said = server.rerank(query="coat", documents=[stock, "mug"], scores=[2.0, 1.0], rules=rules).json()
+    assert [one["index"] for one in said["results"]] == [1]
+    coloured = {"p3": catalogue["p3"].model_copy(update={"attributes": {"colour": "red", "stock": "in"}})}
+    items, _ = items_of([stock], coloured)
+    assert items[0].attributes == {"colour": "red", "stock": "out"}
+
+
+def test_names_that_no_model_and_no_item_has_are_named_or_refused(server: Server) -> None:
+    asked: dict[str, Any] = {
+        "query": "coat", "documents": ["mug", {"title": "red mug", "pric": 3}, {"text": "blue mug", "pric": 4}],
+        "features": {"popularty": [1, 2, 3]}, "scores": [3.0, 2.0, 1.0],
+    }  # fmt: skip
+    said = server.rerank(**asked).json()
+    assert said["meta"]["ignored"] == ["features.popularty", "documents[1].pric"]
+    assert server.rerank(**asked, strict=True).json()["field"] == "features.popularty"
+    del asked["features"]
+    assert server.rerank(**asked, strict=True).json()["field"] == "documents[1].pric"
+    assert "ignored" not in server.rerank(**asked, rank_fields=["title", "text"], strict=True).json()["meta"]
+    asked["documents"] = [{"title": "mug", f"{'x' * 200}{n}": 1} for n in range(30)]
+    ignored = server.rerank(**asked | {"scores": None}, impute=True, usr_id="u").json()["meta"]["ignored"]
+    assert ignored[0] == "usr_id"
+    assert len(ignored) == 20
+    assert max(map(len, ignored)) == 100
 
 
 def test_a_query_above_the_limit_is_cut_and_counted(server: Server) -> None:

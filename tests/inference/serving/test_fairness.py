@@ -144,6 +144,21 @@ def test_servers_of_one_redis_count_together_and_each_for_itself_without_it(redi
     asyncio.run(take())
 
 
+def test_nobody_waits_for_the_difference_of_two_clocks(redis_port: int) -> None:
+    """A replica whose clock is an hour behind becomes the primary."""
+
+    async def take() -> None:
+        store = await open_store(f"redis://127.0.0.1:{redis_port}/1", 5)
+        assert isinstance(store, RedisHistory)
+        name = f"shop{time.monotonic_ns()}"
+        ahead = "redis.call('SET', KEYS[1], redis.call('TIME')[1] + 3600, 'PX', 3600000)"
+        await store.evaluate(ahead, [f"reshelf:rate:{{{name}}}"], [])
+        assert 0.4 < await Rates(store.evaluate).wait_s(name, Rate.parse("2/second")) <= 0.5
+        await store.close()
+
+    asyncio.run(take())
+
+
 @pytest.mark.parametrize("text", ["often", "0/second", "-1/second", "5/week", "1.5/second", " 5/second", "5/second\n"])
 def test_what_is_no_rate_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="such as 50/second"):

@@ -349,3 +349,17 @@ def test_a_file_that_cannot_be_used_is_one_sentence(tmp_path: Path, name: str) -
     (tmp_path / "file").write_text("this is no database, " * 50)
     with pytest.raises(InputError, match="history"):
         use(str(tmp_path / name), lambda store: store.read("t", "u"))
+
+
+def test_a_file_is_one_servers(tmp_path: Path) -> None:
+    """Two would each have in memory what the other forgets."""
+    path = str(tmp_path / "history.sqlite")
+
+    async def work(store: HistoryStore) -> None:
+        await store.append("t", [click(1)])
+        with pytest.raises(InputError, match="is another server's"):
+            await open_store(path, KEPT)
+        assert ids(await store.read("t", "u")) == ["p1"]
+
+    use(path, work)
+    assert use(path, lambda store: store.forget("t", "u")) == 1

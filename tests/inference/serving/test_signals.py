@@ -352,6 +352,9 @@ def test_a_refresh_by_less_than_half_of_the_log_changes_nothing(
     with pytest.raises(InputError, match=said):
         refresh(RefreshConfig(shop_with_signals.model, tmp_path / "data"))
     assert (shop_with_signals.model / FOLDER / "signals.json").read_text() == before
+    model = shutil.copytree(shop_with_signals.model, tmp_path / "model")
+    refresh(RefreshConfig(model, tmp_path / "data", shorter=True))
+    assert (model / FOLDER / "signals.json").read_text() != before
 
 
 @pytest.mark.parametrize("kind", ["x", None])
