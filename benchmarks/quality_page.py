@@ -19,6 +19,7 @@ from benchmarks.quality_recipe import SMALL
 PAGE = Path(__file__).parent / "QUALITY.md"
 TITLES = {
     "bestbuy": "Best Buy: real searches, the clicked product among 50, most shoppers seen once",
+    "bestbuy_now": "Best Buy again: every system also reads what is clicked now (`query_recent`, `clicks_1d`)",
     "marketplace": "Simulated shop: nDCG of true utility, text alone",
     "beauty_search": "Amazon Beauty: the next purchase among 100 products of its query",
     "beauty_rerank": "Amazon Beauty: the next purchase among 100 products drawn by popularity, no query",
@@ -34,6 +35,7 @@ Rows = Mapping[str, Mapping[str, Sequence[float]]]
 README = Path(__file__).parent.parent / "README.md"
 README_ROWS = {
     "bestbuy": "Best Buy, real searches",
+    "bestbuy_now": "Best Buy, with what is clicked now",
     "beauty_search": "Amazon Beauty, search",
     "beauty_rerank": "Amazon Beauty, no query",
     "games": "Amazon Video Games, SASRec's 100",
