@@ -101,6 +101,7 @@ def test_kernels_from_the_hub(folder: Path) -> None:
         ({"modules_to_save": ["lm_head"]}, "modules_to_save"),
         ({"use_dora": True}, "use_dora"),
         ({"init_lora_weights": "eva"}, "init_lora_weights"),
+        ({"init_lora_weights": "pissa_niter_16"}, "init_lora_weights"),
         ({"a_key_of_tomorrow": "x"}, "a_key_of_tomorrow"),
     ],
 )
