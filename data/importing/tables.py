@@ -49,6 +49,8 @@ class Source:
     everything: str
     """The same without `where`."""
     columns: dict[str, Column]
+    step: int = 1
+    """Numbers of rows for each row of the files, where one holds several products (`exploded`)."""
 
     def column(self, name: str) -> Column:
         return self.columns[name]
@@ -96,6 +98,7 @@ class Source:
 
     def place(self, row: int) -> str:
         """Where a row is, for messages."""
+        row //= self.step
         if not self.files:
             return f"{self.part}.sql row {row}"
         for file in self.files:
@@ -141,15 +144,23 @@ def open_table(work: Work, spec: Table, part: str, wanted: Sequence[str]) -> Sou
         if name not in (*id_columns(spec), getattr(spec, "history", "")) and one.startswith(_NESTED):
             what = f"column {name!r} holds {one.split('(')[0]} values where plain ones are expected"
             raise InputError(f"{part}: {what}; map a part of it ({name}.part), or unnest it with sql")
+    numbered = body if files and ending_of(files[0]) in PARQUET else f"(SELECT {_COUNTED} AS row, * FROM {body})"
+    return Source(work, part, spec, files, chosen(numbered, columns, spec, part), numbered, columns)
+
+
+def chosen(relation: str, columns: Mapping[str, Column], spec: Table, part: str) -> str:
+    """The rows of a relation that `where` accepts.
+
+    Raises:
+        InputError: a comparison that there is not.
+    """
     tests = []
     for name, value in spec.where.items():
         bad = [key for key in value if key not in ("not", *RANGES)] if isinstance(value, dict) else []
         if bad:
             raise InputError(f"{part}.where.{name}: {bad[0]!r} is unknown; use not, {', '.join(RANGES)}")
         tests.append(chosen_by(columns[name], value, spec))
-    numbered = body if files and ending_of(files[0]) in PARQUET else f"(SELECT {_COUNTED} AS row, * FROM {body})"
-    relation = f"(FROM {numbered} WHERE {' AND '.join(tests)})" if tests else numbered
-    return Source(work, part, spec, files, relation, body, columns)
+    return f"(FROM {relation} WHERE {' AND '.join(tests)})" if tests else relation
 
 
 def reading(work: Work, source: Source, query: str, again: bool = False) -> None:
@@ -266,7 +277,12 @@ def _ways(steps: Sequence[str]) -> Iterator[str]:
         yield in_text(f"CAST({head} AS VARCHAR)", ".".join(rest))
 
 
-def _from_sql(work: Work, sql: str, part: str, names: list[str]) -> tuple[str, dict[str, Column]]:
+def selected(work: Work, sql: str, part: str) -> str:
+    """A table's SELECT with paths that start from the root.
+
+    Raises:
+        InputError: it is no SELECT, or reads a folder that also holds deleted rows.
+    """
     where = f"{part}.sql"
     try:
         statements = work.base.extract_statements(sql)
@@ -275,13 +291,20 @@ def _from_sql(work: Work, sql: str, part: str, names: list[str]) -> tuple[str, d
     if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
         raise InputError(f"{where}: expected one SELECT, found {kinds(statements)}; give one SELECT")
     query, added = rooted(statements[0].query.strip().rstrip(";"), work.root)
-    added = [(1, 0, len("DESCRIBE ")), *added]
     check_select(query, work.root, where)
     try:
-        there = {str(name): str(kind) for name, kind, *_ in work.fetch(f"DESCRIBE {query}")}
+        work.run(f"DESCRIBE {query}")
     except duckdb.Error as error:
-        raise InputError(f"{where}: {cured(error, located(error, added))}") from error
-    expressions = [f"{_nested(work, name, there, f'({query})', where, part)} AS {_alias(name)}" for name in names]
+        raise InputError(f"{where}: {cured(error, located(error, [(1, 0, len('DESCRIBE ')), *added]))}") from error
+    return query
+
+
+def _from_sql(work: Work, sql: str, part: str, names: list[str]) -> tuple[str, dict[str, Column]]:
+    query = selected(work, sql, part)
+    there = _described(work, f"(\n{query}\n)")
+    expressions = [
+        f"{_nested(work, name, there, f'({query})', f'{part}.sql', part)} AS {_alias(name)}" for name in names
+    ]
     inner = f"(SELECT {', '.join(expressions) or '1 AS one'} FROM (\n{query}\n))"
     return inner, _typed(work, inner, names)
 
