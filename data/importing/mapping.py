@@ -54,18 +54,13 @@ Columns = str | list[str]
 OnUnknown = Literal["drop", "error"]
 
 UNDO = {
+    **dict.fromkeys(("remove_from_cart", "removefromcart", "remove_cart", "cart_remove"), EventKind.CART),
     **dict.fromkeys(
-        ("remove_from_cart", "removefromcart", "remove_cart", "cart_remove", "product_removed"), EventKind.CART
-    ),
-    **dict.fromkeys(
-        (
-            *("refund", "refunded", "return", "returned", "cancel", "cancelled", "canceled", "purchase_cancelled"),
-            *("order_refunded", "order_returned", "order_cancelled", "order_canceled"),
-        ),
+        ("refund", "refunded", "return", "returned", "cancel", "cancelled", "canceled", "purchase_cancelled"),
         EventKind.PURCHASE,
     ),
 }
-"""What the common words for taking something back take back: in any case, with spaces and hyphens too."""
+"""What the common words for taking something back take back."""
 
 
 @dataclass(kw_only=True)
