@@ -123,9 +123,9 @@ def compared(orders: Mapping[str, Sequence[np.ndarray]], truth: Truth) -> dict[s
     of = {name: ndcg_per_list(scores, truth, 10) for name, scores in orders.items()}
     of = {name: values[~np.isnan(values)] for name, values in of.items()}
     row: dict[str, Any] = {name: float(values.mean()) for name, values in of.items()}
+    drawn = resample(len(of["as recommended"]), 2000, seed=0)
     for name, other in (("gain", "first stage"), ("ahead of lambdamart", "lambdamart")):
-        gain = of["as recommended"] - of[other]
-        found = interval(gain, resample(len(gain), 2000, seed=0))
+        found = interval(of["as recommended"] - of[other], drawn)
         row[name] = f"{found.mean:+.3f} ({found.low:+.3f}…{found.high:+.3f})"
     return row
 
