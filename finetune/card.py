@@ -133,12 +133,13 @@ def _meaning(config: FinetuneConfig, calibrated: bool, say: NullTranslations) ->
         scale = _("It was trained to be one scale for all lists.")
     else:
         scale = _("Only differences within one list mean anything.")
-    if not calibrated:
-        return "\n".join((does, scale, _("The number is not a calibrated probability.")))
-    probability = _(
-        "The number is not a calibrated probability, but `probability` of a ranked item is made from it by what "
-        "validation lists showed."
-    )
+    if calibrated:
+        probability = _(
+            "The number is not a calibrated probability, but `probability` of a ranked item is made from it by what "
+            "validation lists showed."
+        )
+    else:
+        probability = _("The number is not a calibrated probability.")
     return "\n".join((does, scale, probability))
 
 
