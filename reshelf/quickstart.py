@@ -44,7 +44,7 @@ from reshelf.finetune.run import finetune, is_finished
 from reshelf.modeling.loading import check_base_exists
 from reshelf.modeling.spec import read_spec
 from reshelf.modeling.tokenizer import load_tokenizer
-from reshelf.ranges import POSITIVE, check_numbers
+from reshelf.ranges import Range, check_numbers
 
 PLAN = "quickstart.json"
 _RECIPES = Path(str(files("reshelf.finetune")))
@@ -77,10 +77,10 @@ class QuickstartConfig:
     root: Path | None = None
     """Folder that the mapping's file names start from; default: `root` in the mapping."""
     minutes: float = 10.0
-    """About how long it may take in all. More gives a better model."""
+    """About how long it may take in all, at most 100,000. More gives a better model."""
 
     def __post_init__(self) -> None:
-        check_numbers(self, {"minutes": POSITIVE})
+        check_numbers(self, {"minutes": Range(0, 1e5, above=True)})
 
 
 def quickstart(config: QuickstartConfig, console: Console | None = None) -> None:

@@ -173,7 +173,8 @@ def test_what_cannot_be_is_refused_at_once(tmp_path: Path, capsys: pytest.Captur
     assert main(["quickstart", "nowhere.yaml", "--out", str(tmp_path / "out")]) == 2
     assert "neither a file nor one of the shipped mappings" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
-    assert main(["quickstart", "shop", "--out", str(tmp_path / "out"), "--minutes", "0"]) == 2
+    for minutes in ("0", "1e308", "nan"):
+        assert main(["quickstart", "shop", "--out", str(tmp_path / "out"), "--minutes", minutes]) == 2
 
 
 def test_an_output_that_is_a_file_or_another_callers_or_broken(
