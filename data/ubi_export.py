@@ -19,7 +19,7 @@ from reshelf.data.importing.casts import Column, id_of, text_of
 from reshelf.data.importing.database import named, quoted, utc_database
 from reshelf.data.importing.mapping import Table
 from reshelf.data.importing.times import time_of
-from reshelf.errors import InputError
+from reshelf.errors import InputError, first_line
 
 QUERIES, EVENTS = "ubi_queries.ndjson", "ubi_events.ndjson"
 _COLUMNS = ("list_id", "user_id", "item_id", "kind", "query", "time")
@@ -80,7 +80,7 @@ def export_ubi(config: UbiConfig) -> None:
                 base.execute(f"COPY ({query}) TO {quoted(str(partial))} (FORMAT json)")
         counts = [base.execute(f"SELECT count(*) FROM {read}").fetchall()[0][0] for read in ("served", "events")]
     except duckdb.Error as error:
-        raise InputError(f"{config.root}: {str(error).splitlines()[0]}") from error
+        raise InputError(f"{config.root}: {first_line(error)}") from error
     lines = {name: sum(1 for _ in (config.out / name).open("rb")) for name in written}
     print(
         f"{config.out / QUERIES}: {lines[QUERIES]:,} of {counts[0]:,} served lists; no event said what the others were"

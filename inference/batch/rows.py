@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from reshelf.data.dataset_folder import LIST_SCHEMA, from_row, problem_of
 from reshelf.data.schema import RankingList
-from reshelf.errors import InputError
+from reshelf.errors import InputError, first_line
 
 _REQUIRED = tuple(name for name, field in RankingList.model_fields.items() if field.is_required())
 _FIELD = re.compile(r"(?:field )?(\w+)")
@@ -110,7 +110,7 @@ def _values(batch: pa.RecordBatch) -> Iterator[dict[str, Any] | str]:
         yield from pa.RecordBatch.from_arrays(columns, batch.schema.names).to_pylist(maps_as_pydicts="strict")
     except (ValueError, OverflowError, KeyError, pa.ArrowException) as error:
         if len(batch) == 1:
-            what = "is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else str(error).splitlines()[0]
+            what = "is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else first_line(error)
             yield f"a value of this row cannot be read: {what}"
             return
         for n in range(len(batch)):
