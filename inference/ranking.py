@@ -27,7 +27,8 @@ from reshelf.inference.rules import Arranged, Rules
 from reshelf.metrics.ordering import best_first
 from reshelf.modeling.blend import blend
 from reshelf.modeling.calibration import Calibration
-from reshelf.prompts.builder import ListPrompt, PromptBuilder, Truncated
+from reshelf.prompts.builder import PromptBuilder
+from reshelf.prompts.list_prompt import ListPrompt, Truncated
 
 
 class NonFiniteScoreError(RuntimeError):

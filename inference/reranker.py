@@ -35,8 +35,8 @@ from reshelf.inference.rules import Rules
 from reshelf.modeling.hub import hub_problem, is_hub_id
 from reshelf.modeling.precision import Precision
 from reshelf.modeling.spec import SPEC_FILE, RerankerSpec, read_reranker
-from reshelf.prompts.builder import Truncated
 from reshelf.prompts.item_tokens import ItemTokens, catalogue_tokens
+from reshelf.prompts.list_prompt import Truncated
 from reshelf.ranges import SHARE, check_number
 from reshelf.unicode import replace_half_surrogates
 
@@ -69,7 +69,7 @@ class RankedList:
     """Candidates, best first.
 
     Examples:
-        >>> from reshelf.prompts.builder import Truncated
+        >>> from reshelf.prompts.list_prompt import Truncated
         >>> boots = RankedItem(Item(item_id="p5", title="Boots"), score=1.5, rank=1, first_stage_rank=3)
         >>> ranked = RankedList((boots,), Truncated())
         >>> ranked.item_ids, ranked[0].first_stage_rank, len(ranked)

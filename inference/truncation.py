@@ -5,7 +5,7 @@ truncation_remarks(ranked.truncated, "en")     # ["the 12 oldest events did not 
 
 from __future__ import annotations
 
-from reshelf.prompts.builder import Truncated
+from reshelf.prompts.list_prompt import Truncated
 from reshelf.translation import translations
 
 

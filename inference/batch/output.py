@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 from reshelf.data.atomic import atomic, locked_folder, write_json
 from reshelf.errors import InputError
 from reshelf.inference.batch.rows import Reject
-from reshelf.prompts.builder import Truncated
+from reshelf.prompts.list_prompt import Truncated
 
 MANIFEST = "manifest.json"
 REPORT = "report.json"

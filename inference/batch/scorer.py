@@ -33,9 +33,10 @@ from reshelf.inference.ranking import NonFiniteScoreError, PreparedList, prepare
 from reshelf.inference.rules import Rules
 from reshelf.modeling.precision import Precision
 from reshelf.modeling.spec import read_reranker
-from reshelf.prompts.builder import PromptBuilder, Truncated
+from reshelf.prompts.builder import PromptBuilder
 from reshelf.prompts.config import PromptConfig
 from reshelf.prompts.item_tokens import ItemTokens, catalogue_tokens
+from reshelf.prompts.list_prompt import Truncated
 
 TOKENS_PER_CALL = {"transformers": 1 << 15, "vllm": 1 << 19}
 """Prefixes and items handed to the engine at once. vLLM needs many requests to stay busy."""

@@ -11,14 +11,12 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 
 from reshelf.errors import InputError
-
-if TYPE_CHECKING:
-    from reshelf.prompts.builder import ListPrompt
+from reshelf.prompts.list_prompt import ListPrompt
 
 EngineName = Literal["auto", "transformers", "vllm"]
 
@@ -35,7 +33,7 @@ class Engine(Protocol):
         >>> from reshelf.modeling.config import ModelConfig
         >>> from reshelf.modeling.loading import load_base
         >>> from reshelf.modeling.score import attach_head
-        >>> from reshelf.prompts.builder import ListPrompt, Truncated
+        >>> from reshelf.prompts.list_prompt import ListPrompt, Truncated
         >>> base = str(files("reshelf.finetune") / "bases" / "marketplace")
         >>> model, _ = load_base(ModelConfig(base=base, dtype="float32"), "cpu")
         >>> attach_head(model, 7, 9)

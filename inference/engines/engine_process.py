@@ -45,7 +45,7 @@ from reshelf.inference.engines.messages import (
     encode_list,
     framed,
 )
-from reshelf.prompts.builder import ListPrompt
+from reshelf.prompts.list_prompt import ListPrompt
 
 _START_S = 1800.0
 """An engine that has not started after so long will not."""

@@ -25,6 +25,7 @@ import numpy as np
 
 from reshelf.inference.engines.vllm_settings import VllmSettings
 from reshelf.modeling.precision import Precision
+from reshelf.prompts.list_prompt import ListPrompt, Truncated
 
 CHUNK = 1 << 20
 """Bytes to take from a stream at once."""
@@ -195,14 +196,12 @@ def encode_list(prompt: Any) -> EncodedList:
     )
 
 
-def decode_list(sent: EncodedList) -> Any:
+def decode_list(sent: EncodedList) -> ListPrompt:
     """The `ListPrompt` that was sent, without what was truncated of it.
 
     Raises:
         ProtocolError: its arrays do not belong together.
     """
-    from reshelf.prompts.builder import ListPrompt, Truncated  # the messages themselves need no tokenizer
-
     try:
         prefix, items, lengths = (np.frombuffer(part, _IDS) for part in (sent.prefix, sent.items, sent.lengths))
     except ValueError as error:

@@ -26,7 +26,8 @@ from rich.table import Table
 from reshelf.data.atomic import write_json
 from reshelf.errors import InputError
 from reshelf.inference.engines.engine import vllm_is_installed
-from reshelf.prompts.builder import ListPrompt, PromptBuilder, Truncated
+from reshelf.prompts.builder import PromptBuilder
+from reshelf.prompts.list_prompt import ListPrompt, Truncated
 from reshelf.ranges import LIST_LENGTH, check_numbers
 
 _WARM = 2

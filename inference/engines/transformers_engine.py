@@ -29,7 +29,7 @@ from reshelf.modeling.packing import pack
 from reshelf.modeling.precision import Precision
 from reshelf.modeling.prefix_cache import Past, PrefixCache
 from reshelf.modeling.score import score
-from reshelf.prompts.builder import ListPrompt
+from reshelf.prompts.list_prompt import ListPrompt
 
 _OWN = "default"
 """peft's name of the adapter that the reranker was loaded with."""

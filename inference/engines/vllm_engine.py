@@ -30,7 +30,7 @@ from reshelf.inference.engines.dense import Dtype, write_dense
 from reshelf.inference.engines.vllm_settings import VllmSettings
 from reshelf.modeling.checkpoint import TrainedReranker, reading_adapter
 from reshelf.modeling.spec import ADAPTER
-from reshelf.prompts.builder import ListPrompt
+from reshelf.prompts.list_prompt import ListPrompt
 
 _LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 _LORAS = 8

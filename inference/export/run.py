@@ -37,7 +37,7 @@ from reshelf.inference.export.verify import (
 )
 from reshelf.modeling.checkpoint import load_reranker
 from reshelf.progress import phase
-from reshelf.prompts.builder import ListPrompt
+from reshelf.prompts.list_prompt import ListPrompt
 from reshelf.ranges import AT_LEAST_1, POSITIVE, SHARE, check_numbers
 from reshelf.translation import gettext_noop
 

@@ -23,7 +23,7 @@ from reshelf.inference.engines.dense import DTYPES, Dtype
 from reshelf.inference.engines.engine_process import EngineProcess
 from reshelf.inference.engines.messages import StartExported
 from reshelf.metrics.ordering import ranks
-from reshelf.prompts.builder import ListPrompt
+from reshelf.prompts.list_prompt import ListPrompt
 
 _BATCH = 16
 

@@ -17,7 +17,7 @@ from reshelf.data.schema import Item, RankingList
 from reshelf.inference.rerank_command import show
 from reshelf.inference.reranker import RankedList
 from reshelf.inference.truncation import truncation_remarks
-from reshelf.prompts.builder import Truncated
+from reshelf.prompts.list_prompt import Truncated
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from reshelf.data.schema import Event, Item, RankingList
 from reshelf.errors import InputError
 from reshelf.inference.engines.engine import choose_engine
 from reshelf.inference.reranker import RankedList, Reranker
-from reshelf.prompts.builder import ListPrompt
+from reshelf.prompts.list_prompt import ListPrompt
 
 
 @pytest.fixture(scope="module")

@@ -36,7 +36,7 @@ from reshelf.inference.serving.engine.served_engine import ServedEngine
 from reshelf.inference.serving.log import log_once_a_minute
 from reshelf.inference.serving.tenants import Tenants, file_version
 from reshelf.modeling.spec import ADAPTER, SPEC_FILE, base_identity, read_reranker
-from reshelf.prompts.builder import ListPrompt
+from reshelf.prompts.list_prompt import ListPrompt
 
 logger = logging.getLogger("reshelf.serving")
 _LOOK_S = 1.0

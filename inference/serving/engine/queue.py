@@ -19,7 +19,6 @@ import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -34,9 +33,7 @@ from reshelf.inference.engines.messages import (
 )
 from reshelf.inference.serving.engine.fair_queue import FairQueue
 from reshelf.inference.serving.log import log_once_a_minute
-
-if TYPE_CHECKING:
-    from reshelf.prompts.builder import ListPrompt
+from reshelf.prompts.list_prompt import ListPrompt
 
 _ERRORS = 5
 """So many lists in a row that the engine could not score: it is started anew."""

@@ -14,7 +14,6 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from reshelf.inference.engines.messages import (
     AdapterLoaded,
@@ -33,9 +32,7 @@ from reshelf.inference.serving.config import ServeConfig
 from reshelf.inference.serving.engine.adapters import Adapters
 from reshelf.inference.serving.engine.queue import ListScores, ScoringQueue
 from reshelf.inference.serving.engine.supervisor import Supervisor
-
-if TYPE_CHECKING:
-    from reshelf.prompts.builder import ListPrompt
+from reshelf.prompts.list_prompt import ListPrompt
 
 _NICE = 5
 """On a machine whose every core the engine uses, the server answers first: a deadline is kept by who is awake."""

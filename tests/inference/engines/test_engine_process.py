@@ -23,7 +23,7 @@ from reshelf.inference.engines.engine_process import EngineProcess
 from reshelf.inference.engines.messages import Forget, Score, Start, framed
 from reshelf.inference.engines.transformers_engine import TransformersEngine
 from reshelf.modeling.checkpoint import TrainedReranker, load_reranker
-from reshelf.prompts.builder import ListPrompt
+from reshelf.prompts.list_prompt import ListPrompt
 
 
 @pytest.fixture(scope="module")

@@ -33,7 +33,7 @@ from reshelf.inference.engines.messages import (
     framed,
 )
 from reshelf.inference.engines.vllm_settings import VllmSettings
-from reshelf.prompts.builder import ListPrompt, Truncated
+from reshelf.prompts.list_prompt import ListPrompt, Truncated
 
 IDS = np.arange(7, dtype=np.int32)
 PROMPT = ListPrompt("l", IDS[:3], (IDS[3:4], IDS[4:6], IDS[6:7]), Truncated(1, 2, 3), 2)

@@ -24,9 +24,10 @@ from reshelf.modeling.loading import add_lora, load_base
 from reshelf.modeling.precision import choose_precision
 from reshelf.modeling.score import attach_head
 from reshelf.modeling.spec import RerankerSpec
-from reshelf.prompts.builder import ListPrompt, PromptBuilder
+from reshelf.prompts.builder import PromptBuilder
 from reshelf.prompts.config import PromptConfig
 from reshelf.prompts.levels import FeatureLevels
+from reshelf.prompts.list_prompt import ListPrompt
 
 
 @pytest.fixture(scope="module")

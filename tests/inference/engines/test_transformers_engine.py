@@ -18,7 +18,7 @@ from reshelf.data.schema import Item, RankingList
 from reshelf.errors import InputError
 from reshelf.inference.engines.transformers_engine import Budget, TransformersEngine
 from reshelf.modeling.checkpoint import TrainedReranker, load_reranker
-from reshelf.prompts.builder import ListPrompt
+from reshelf.prompts.list_prompt import ListPrompt
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,7 @@ from reshelf.inference.engines.vllm_engine import VllmEngine
 from reshelf.inference.engines.vllm_settings import VllmSettings
 from reshelf.inference.reranker import Reranker
 from reshelf.modeling.checkpoint import TrainedReranker, load_reranker
-from reshelf.prompts.builder import ListPrompt
+from reshelf.prompts.list_prompt import ListPrompt
 
 
 @pytest.fixture(scope="module")

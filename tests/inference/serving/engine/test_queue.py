@@ -10,7 +10,7 @@ import pytest
 
 from reshelf.inference.engines.messages import NotScored, ProtocolError, Scored, decode_list
 from reshelf.inference.serving.engine.queue import Pace, ScoringQueue, UnservedError
-from reshelf.prompts.builder import ListPrompt, Truncated
+from reshelf.prompts.list_prompt import ListPrompt, Truncated
 
 
 def test_pace_is_seconds_per_token_of_late() -> None:
