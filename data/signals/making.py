@@ -174,6 +174,16 @@ def tfidf(how: dict[str, Any], vocabulary: dict[str, int] | None = None) -> Tfid
     return TfidfVectorizer(**how, vocabulary=vocabulary)
 
 
+def tfidf_rows(vectoriser: TfidfVectorizer, texts: Sequence[str]) -> sp.csr_matrix:
+    """`vectoriser.transform(texts)`, [texts, terms], in half the time for a single query: its checks take the rest."""
+    from sklearn.feature_extraction.text import CountVectorizer
+
+    rows = CountVectorizer.transform(vectoriser, texts).tocsr()
+    data = (1 + np.log(rows.data)) * vectoriser.idf_[rows.indices]
+    lengths = np.sqrt(np.bincount(np.repeat(np.arange(len(texts)), np.diff(rows.indptr)), data**2, len(texts)))
+    return sp.csr_matrix((data / np.repeat(lengths, np.diff(rows.indptr)), rows.indices, rows.indptr), rows.shape)
+
+
 def _categories(paths: Sequence[Sequence[str]]) -> sp.csr_matrix:
     """Where an item lies, scaled so that an item's row adds up to one: [items, categories]."""
     codes = {name: code for code, name in enumerate(dict.fromkeys(category for path in paths for category in path))}

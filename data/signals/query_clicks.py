@@ -31,7 +31,7 @@ import pyarrow as pa
 import scipy.sparse as sp
 
 from reshelf.data.signals.event_log import Float64, Int64
-from reshelf.data.signals.making import TRIGRAMS, tfidf
+from reshelf.data.signals.making import TRIGRAMS, tfidf, tfidf_rows
 
 if TYPE_CHECKING:
     from sklearn.feature_extraction.text import TfidfVectorizer
@@ -136,13 +136,17 @@ class QueryClicks:
 
     def _faded(self, key: str, joined: bool, one: _Asked, fade: float = _FADE) -> tuple[Float64, float]:
         """Faded clicks on each candidate before the list, and on all products together."""
+        items, weights = self._latest(key, joined, one, fade)
+        return _summed(items, weights, one.candidates), float(weights.sum())
+
+    def _latest(self, key: str, joined: bool, one: _Asked, fade: float = _FADE) -> tuple[Int64, Float64]:
+        """Products of the query's latest clicks before the list, and what each click counts."""
         clicks = (self._by_joined if joined else self._by_key).get(key, _NO_CLICKS)
         end = int(np.searchsorted(self._times[clicks], one.moment))
         items = self._items[clicks[max(0, end - REACH) : end]]
         if one.since is not None and key:
             items = np.concatenate([items, one.since.clicks(key, joined, self._last)])[-REACH:]
-        weights = fade ** np.arange(len(items) - 1, -1, -1, dtype=np.float64)
-        return _summed(items, weights, one.candidates), float(weights.sum())
+        return items, fade ** np.arange(len(items) - 1, -1, -1, dtype=np.float64)
 
     def _clicked(self, item: int, one: _Asked) -> Int64:
         """Times of an item's clicks before the list."""
@@ -161,36 +165,38 @@ class QueryClicks:
         return float(one.moment - (times[-1] if len(times) else min(one.moment, first))) / _DAY
 
     @cached_property
-    def _vectors(self) -> tuple[TfidfVectorizer, sp.csr_matrix]:
-        """Character trigrams, and those of every query with clicks: [queries, trigrams]."""
-        vectors = tfidf(TRIGRAMS).fit(list(self._by_key))
-        return vectors, vectors.transform(list(self._by_key)).tocsr()
+    def _vectors(self) -> tuple[TfidfVectorizer, sp.csr_matrix, list[str]]:
+        """Character trigrams, those of every query with clicks, [trigrams, queries], and these queries."""
+        keys = list(self._by_key)
+        vectors = tfidf(TRIGRAMS).fit(keys)
+        return vectors, vectors.transform(keys).T.tocsr(), keys
 
     def _similar(self, asked: Sequence[_Asked]) -> list[Float64]:
         """Shares of the most alike queries' clicks, weighted by cosine to the third: near ones count far more."""
-        keys = list(self._by_key)
         wanted = list(dict.fromkeys(words_key(one.query) for one in asked))
-        if not keys or not any(wanted):
+        if not self._by_key or not any(wanted):
             return [np.zeros(len(one.candidates)) for one in asked]
-        vectors, known = self._vectors
+        vectors, known, keys = self._vectors
         near: dict[str, list[tuple[str, float]]] = {}
         for start in range(0, len(wanted), 512):
             some = wanted[start : start + 512]
-            cosines = (vectors.transform(some) @ known.T).tocsr()
+            cosines = tfidf_rows(vectors, some) @ known
             for n, key in enumerate(some):
                 row = slice(cosines.indptr[n], cosines.indptr[n + 1])
-                pairs = sorted(zip((-cosines.data[row]).tolist(), cosines.indices[row].tolist()))[: _NEIGHBOURS + 1]
-                near[key] = [(keys[k], -c) for c, k in pairs if -c >= _ALIKE and keys[k] != key][:_NEIGHBOURS]
+                alike, places = cosines.data[row], cosines.indices[row]
+                best = np.flatnonzero(alike >= _ALIKE)
+                best = best[np.lexsort((places[best], -alike[best]))][: _NEIGHBOURS + 1]
+                pairs = zip(places[best].tolist(), alike[best].tolist())
+                near[key] = [(keys[k], cosine) for k, cosine in pairs if keys[k] != key][:_NEIGHBOURS]
         result = []
         for one in asked:
-            sums, weights = np.zeros(len(one.candidates)), 0.0
+            items, weights = [_NO_CLICKS], [np.zeros(0)]
             for key, cosine in near[words_key(one.query)]:
-                counts, total = self._faded(key, False, one)
-                if total:
-                    weight = cosine**3 * total / (total + 3)  # few clicks say little
-                    sums += weight * counts / total
-                    weights += weight
-            result.append(sums / weights if weights else sums)
+                clicked, counted = self._latest(key, False, one)
+                items.append(clicked)
+                weights.append(counted * cosine**3 / (counted.sum() + 3))  # few clicks say little
+            found = np.concatenate(weights)
+            result.append(_summed(np.concatenate(items), found, one.candidates) / max(found.sum(), 1e-9))
         return result
 
 

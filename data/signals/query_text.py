@@ -24,7 +24,7 @@ import scipy.sparse as sp
 
 from reshelf.data.bm25 import UNSPACED, english_words
 from reshelf.data.signals.event_log import Float64
-from reshelf.data.signals.making import BM25, CHARS, TOPICS, TRIGRAMS, WORDS, tfidf
+from reshelf.data.signals.making import BM25, CHARS, TOPICS, TRIGRAMS, WORDS, tfidf, tfidf_rows
 from reshelf.data.signals.tables import Tables, dots
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class QuerySignals:
         if name == "query_topic":
             topics = self._topics(list(place))
             return [dots(self._tables["topics"], rows, topics[q]) for q, rows in zip(asked, candidates, strict=True)]
-        vectors, titles = self._trigrams.transform(list(place)).tocsr(), self._tables["title_trigrams"]
+        vectors, titles = tfidf_rows(self._trigrams, list(place)), self._tables["title_trigrams"]
         result = []
         for q, rows in zip(asked, candidates, strict=True):
             held, query = titles[rows], vectors[q].toarray().ravel()

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from reshelf.data.bm25 import LONGER_WORD, UNSPACED
 from reshelf.data.signals import Ask, Signals, Texts
-from reshelf.data.signals.making import TrainEvents, make_tables
+from reshelf.data.signals.making import TRIGRAMS, TrainEvents, make_tables, tfidf, tfidf_rows
 from reshelf.data.signals.query_text import QUERY_SIGNALS, QuerySignals
 
 TITLES = ["steel travel mug", "travel pillow", "garden hose", "mug", ""]
@@ -99,3 +99,9 @@ def test_signals_hands_them_on_and_history_shares_categories() -> None:
     wanted = [np.mean([share[c] for c in path]) if path else 0.0 for path in categories]
     np.testing.assert_allclose(found[0]["category_match"], wanted, atol=1e-12)
     assert (found[1]["category_match"] == 0).all(), "nobody's history"
+
+
+@given(st.lists(st.text("abcdé 鞋12", max_size=30), min_size=1, max_size=5))
+def test_rows_of_a_query_are_scikit_learns(texts: list[str]) -> None:
+    made = tfidf(TRIGRAMS).fit(["abc abd", "cab bad", "é1 鞋12", "aaa aaa aaa"])
+    assert np.allclose(tfidf_rows(made, texts).toarray(), made.transform(texts).toarray(), atol=1e-15)
