@@ -174,7 +174,7 @@ def _signals(mapping: Mapping) -> list[str]:
     if any(table.query for table in lists):
         names += ["query_match", "query_chars"]
         if mapping.events and all(table.time for table in lists) and all(table.time for table in mapping.events):
-            names.append("query_clicks")
+            names += ["query_clicks", "similar_query_clicks"]
     return names
 
 

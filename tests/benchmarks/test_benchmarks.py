@@ -23,7 +23,7 @@ PROMISED = {
                    "vllm_vs_llm_score"],
     "batch": ["batch_share_of_engine"],
     "prompts": [],
-    "signals": ["signals_ms", "signals_live_ms"],
+    "signals": ["signals_ms", "signals_live_ms", "query_signals_ms", "query_signals_live_ms"],
     "logs": ["built_vs_past", "built_gib", "queries_gib", "shown_vs_past", "shown_s", "shown_gib"],
     "serving": ["first_reply_s", "overhead_ms_10", "overhead_share_100", "load_80%_5xx", "load_300%_p99 ms"],
     "two_tenants": ["tenants_in_time", "tenants_p99 ms", "tenants_5xx", "tenants_memory growth, share"],

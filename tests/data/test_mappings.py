@@ -321,6 +321,7 @@ def test_the_shops_own_mapping_works_on_a_shops_files(tmp_path: Path) -> None:
         assert len(ranking.history) == 3 * (n // 4), "a search, a click and an order of each earlier list of theirs"
         assert set(ranking.features) == {
             "popularity", "recent", "cobought", "match", "query_match", "query_chars", "query_clicks",
+            "similar_query_clicks",
         }  # fmt: skip
     assert data.items["s1"].attributes == {"colour": "red", "size": "L"}
 

@@ -83,8 +83,8 @@ def test_from_csv_to_a_served_model(language: str, tmp_path: Path, capsys: pytes
     assert f"reshelf serve {out / 'model'} --data {out / 'data'}" in said
     spec = read_spec(out / "model")
     assert spec.prompt.language == language
-    signals = "cobought", "match", "popularity", "query_chars", "query_clicks", "query_match", "recent"
-    assert spec.prompt.features == list(signals)
+    signals = ["cobought", "match", "popularity", "query_chars", "query_clicks", "query_match", "recent"]
+    assert spec.prompt.features == [*signals, "similar_query_clicks"]
     assert spec.lift is not None
     assert spec.lift.sentence(language) in said
     card = (out / "model" / "README.md").read_text(encoding="utf-8")
