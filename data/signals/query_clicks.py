@@ -19,9 +19,8 @@ never sees its own outcome.
 
 from __future__ import annotations
 
-import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -30,7 +29,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import scipy.sparse as sp
 
-from reshelf.data.signals.event_log import Float64, Int64
+from reshelf.data.signals.event_log import NO_TIME, Float64, Int64
 from reshelf.data.signals.making import TRIGRAMS, tfidf, tfidf_rows
 
 if TYPE_CHECKING:
@@ -95,10 +94,8 @@ class QueryClicks:
         texts = queries.take(pa.array(order)).to_pylist()
         self._by_key = _grouped([words_key(text) for text in texts])
         self._by_joined = _grouped([joined_key(text) for text in texts])
-        by_item = np.argsort(self._items, kind="stable")
-        size = int(self._items.max()) + 1 if len(order) else 0
-        ends = np.searchsorted(self._items[by_item], np.arange(size + 1))
-        self._of_item = [self._times[by_item[a:b]] for a, b in itertools.pairwise(ends)]
+        # Rising: by item, and of an item by time.
+        self._by_item = np.sort(self._items * (len(order) + 1) + np.arange(len(order)))
 
     def compute(
         self, name: str, queries: Sequence[str], candidates: Sequence[npt.NDArray[np.integer]], moments: Sequence[int],
@@ -123,10 +120,9 @@ class QueryClicks:
         if name == "similar_query_clicks":
             return self._similar(asked)
         if name in ("clicks_1d", "clicks_7d"):
-            days = 1 if name == "clicks_1d" else 7
-            return [np.log1p([self._of_late(k, one, days) for k in one.candidates.tolist()]) for one in asked]
+            return [np.log1p(self._of_late(one, days=1 if name == "clicks_1d" else 7)) for one in asked]
         if name == "click_age":
-            return [np.log1p([self._age(k, one) for k in one.candidates.tolist()]) for one in asked]
+            return [np.log1p(self._age(one)) for one in asked]
         raise ValueError(f"there is no signal {name!r} of query clicks")
 
     @cached_property
@@ -148,21 +144,33 @@ class QueryClicks:
             items = np.concatenate([items, one.since.clicks(key, joined, self._last)])[-REACH:]
         return items, fade ** np.arange(len(items) - 1, -1, -1, dtype=np.float64)
 
-    def _clicked(self, item: int, one: _Asked) -> Int64:
-        """Times of an item's clicks before the list."""
-        times = self._of_item[item] if item < len(self._of_item) else _NO_CLICKS
-        times = times[: np.searchsorted(times, one.moment)]
-        new = _NO_CLICKS if one.since is None else one.since.click_times(item, self._last)
-        return np.concatenate([times, new]) if len(new) else times
+    def _end(self, one: _Asked, moment: int) -> Int64:
+        """Where the clicks of each candidate before a moment end in `_by_item`."""
+        key = one.candidates.astype(np.int64) * (len(self._times) + 1) + np.searchsorted(self._times, moment)
+        return np.searchsorted(self._by_item, key)
 
-    def _of_late(self, item: int, one: _Asked, days: int) -> int:
-        times = self._clicked(item, one)
-        return len(times) - int(np.searchsorted(times, one.moment - days * _DAY))
+    def _new(self, one: _Asked) -> Iterator[Int64]:
+        """Times of each candidate's clicks since the log's last one."""
+        if one.since is not None:
+            yield from (one.since.click_times(item, self._last) for item in one.candidates.tolist())
 
-    def _age(self, item: int, one: _Asked) -> float:
-        times = self._clicked(item, one)
-        first = int(self._times[0]) if len(self._times) else one.moment
-        return float(one.moment - (times[-1] if len(times) else min(one.moment, first))) / _DAY
+    def _of_late(self, one: _Asked, days: int) -> Int64:
+        """Clicks on each candidate in the days before the list."""
+        begin = one.moment - days * _DAY
+        counts = self._end(one, one.moment) - self._end(one, begin)
+        for n, times in enumerate(self._new(one)):
+            counts[n] += len(times) - int(np.searchsorted(times, begin))
+        return counts
+
+    def _age(self, one: _Asked) -> Float64:
+        """Days since the last click on each candidate."""
+        end = self._end(one, one.moment)
+        latest = np.full(len(end), min(one.moment, int(self._times[0])) if len(self._times) else one.moment)
+        clicked = end > self._end(one, NO_TIME)
+        latest[clicked] = self._times[self._by_item[end[clicked] - 1] % (len(self._times) + 1)]
+        for n, times in enumerate(self._new(one)):
+            latest[n] = times[-1] if len(times) else latest[n]
+        return (one.moment - latest) / _DAY
 
     @cached_property
     def _vectors(self) -> tuple[TfidfVectorizer, sp.csr_matrix, list[str]]:
