@@ -135,11 +135,12 @@ def test_where_nobody_can_listen_is_said_before_a_model_is_loaded(
         taken = other.getsockname()[1]
         for where, said in (
             ({"port": taken}, f"port {taken} of 127.0.0.1 cannot be listened on: Address already in use"),
-            ({"host": "192.0.2.1"}, "192.0.2.1 cannot be listened on: Cannot assign requested address"),
             ({"uds": tmp_path / "file"}, "uds .*: Address already in use; give another path"),
         ):
             with pytest.raises(InputError, match=said):
                 serve(ServeConfig(tmp_path, **where))
+    with pytest.raises(InputError, match="192.0.2.1 cannot be listened on: Cannot assign requested address"):
+        check_place("192.0.2.1", 8000, None)
     check_place("localhost", 0, None)
     check_place("", 0, tmp_path / "socket")
     assert not (tmp_path / "socket").exists()
