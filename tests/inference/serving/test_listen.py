@@ -139,7 +139,7 @@ def test_where_nobody_can_listen_is_said_before_a_model_is_loaded(
         ):
             with pytest.raises(InputError, match=said):
                 serve(ServeConfig(tmp_path, **where))
-    with pytest.raises(InputError, match="192.0.2.1 cannot be listened on: Cannot assign requested address"):
+    with pytest.raises(InputError, match=r"192\.0\.2\.1 cannot be listened on: Cannot assign requested address"):
         check_place("192.0.2.1", 8000, None)
     check_place("localhost", 0, None)
     check_place("", 0, tmp_path / "socket")
