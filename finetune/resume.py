@@ -1,4 +1,4 @@
-"""What an unfinished run was begun with, so that it is not finished with something else.
+"""What an unfinished training was begun with, so that it is not finished with something else.
 
 begun = fingerprint(config, processes=1)
 check_unchanged(config.out, begun)
@@ -27,22 +27,31 @@ BEGUN = "begun.json"
 
 
 def fingerprint(config: FinetuneConfig, processes: int) -> dict[str, str]:
-    """Everything the curve depends on, by name: each setting as it is, files by the SHA-256 of what they hold.
-
-    Where files lie is no part of it. A base from the Hub is its commit there.
-    """
+    """Everything the curve of a finetuning depends on, by name."""
     settings = yaml.safe_load(config_text(config))
     for place in ("out", "data", "propensities", "overwrite"):
         settings.pop(place)
-    base = Path(settings["model"].pop("base"))
     files = {f"data {name}": config.data / name for name in ("items.parquet", "train.parquet", "valid.parquet")}
     if config.propensities is not None:
         files["propensities"] = config.propensities
-    made = {"processes": str(processes)} | _flat("config ", settings)
-    if base.is_dir():
-        files |= {f"base {one.name}": one for one in base.iterdir() if one.suffix in (".json", ".safetensors")}
-    else:
-        made["base"] = f"{base} {_commit(config)}"
+    made = {"processes": str(processes)}
+    return made | made_of(settings, files, settings["model"].pop("base"), config.model.revision)
+
+
+def made_of(
+    settings: dict[str, Any], files: dict[str, Path], base: str = "", revision: str | None = None
+) -> dict[str, str]:
+    """What a run is made of, by name: each setting as it is, files and the base by the SHA-256 of what they hold.
+
+    Where files lie is no part of it. A base from the Hub is its commit there; an empty one is none.
+    """
+    made = _flat("config ", settings)
+    folder = Path(base)
+    if base and folder.is_dir():
+        of_base = (one for one in folder.iterdir() if one.suffix in (".json", ".safetensors"))
+        files = files | {f"base {one.name}": one for one in of_base}
+    elif base:
+        made["base"] = f"{base} {_commit(base, revision)}"
     return made | {name: file_sha256(path) for name, path in sorted(files.items()) if path.is_file()}
 
 
@@ -96,10 +105,10 @@ def _change(name: str, was: str | None, now: str | None) -> str:
     return f"{name} has changed" if held else f"{name} was {was} and is {now}"
 
 
-def _commit(config: FinetuneConfig) -> str:
+def _commit(base: str, revision: str | None) -> str:
     """Of a base on the Hub; empty where it is not at hand, which loading it will say."""
     try:
-        found = cached_file(config.model.base, "config.json", revision=config.model.revision)
+        found = cached_file(base, "config.json", revision=revision)
     except OSError:
         return ""
     return "" if found is None else Path(found).parent.name

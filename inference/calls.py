@@ -25,6 +25,8 @@ _AGAIN = frozenset((429, 502, 503, 504))
 _PAUSE_S = 0.05
 _LATE_S = 0.25
 """A reply is on its way for so long after its deadline."""
+_AT_ONCE = 1 << 14
+"""Bytes that are written before the time is looked at again."""
 _SOCKET = "unix:"
 Verify = bool | str | Path | ssl.SSLContext
 
@@ -80,6 +82,12 @@ class Call:
         return pause
 
 
+class _Left(float):
+    """Seconds that were left of a call when a step of it began, and the call, which knows how many are left later."""
+
+    call: Call
+
+
 class Timeouts(dict[str, float]):
     """httpx asks for a timeout before each step of a request: it is what is left of the call's time."""
 
@@ -88,7 +96,41 @@ class Timeouts(dict[str, float]):
         self._call = call
 
     def get(self, step: str, default: Any = None) -> Any:
-        return max(0.001, self._call.left_s)
+        left = _Left(max(0.001, self._call.left_s))
+        left.call = self._call
+        return left
+
+
+class _Bounded:
+    """A backend of httpcore, or a stream that it opened. By itself httpcore gives each of the many reads of a reply's
+    head, or writes of a long request, the time that was left before the first: a peer that sends or takes a byte now
+    and then keeps a call for as long as it likes."""
+
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    def connect_tcp(self, *given: Any, **named: Any) -> _Bounded:
+        return _Bounded(self._inner.connect_tcp(*given, **named))
+
+    def connect_unix_socket(self, *given: Any, **named: Any) -> _Bounded:
+        return _Bounded(self._inner.connect_unix_socket(*given, **named))
+
+    def start_tls(self, *given: Any, **named: Any) -> _Bounded:
+        return _Bounded(self._inner.start_tls(*given, **named))
+
+    def read(self, most: int, timeout: float | None = None) -> Any:
+        return self._inner.read(most, timeout=_left(timeout))
+
+    def write(self, content: bytes, timeout: float | None = None) -> None:
+        for start in range(0, len(content), _AT_ONCE):
+            self._inner.write(content[start : start + _AT_ONCE], timeout=_left(timeout))
+
+
+def _left(timeout: float | None) -> float | None:
+    return max(0.001, timeout.call.left_s) if isinstance(timeout, _Left) else timeout
 
 
 class Connections:
@@ -135,7 +177,12 @@ class Connections:
             settings |= {"base_url": "http://localhost", "transport": transports[self._kind](uds=path)}
         # No proxy leads to this machine.
         settings["trust_env"] = urlsplit(settings["base_url"]).hostname not in ("localhost", "127.0.0.1", "::1")
-        return getattr(httpx, self._kind)(**settings)
+        client = getattr(httpx, self._kind)(**settings)
+        if self._kind == "Client":  # the other's calls end by asyncio's clock
+            for transport in (client._transport, *client._mounts.values()):
+                if transport is not None:
+                    transport._pool._network_backend = _Bounded(transport._pool._network_backend)
+        return client
 
 
 def _check(url: str, key: str | None, timeout_s: float, retries: int) -> None:

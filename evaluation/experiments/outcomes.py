@@ -91,6 +91,8 @@ def read_outcomes(served: Path, events: Path, kind: str, experiment: str = "") -
             "`reshelf serve --served_lists` wrote, without files of another kind or cut off"
         ) from error
     total = _read_events(base, served, events, kind)
+    if not total:
+        raise InputError(f"{events}: no event of the outcome {kind}; `kind` must be click, cart or purchase")
     matched = _match(base)
     if not matched:
         raise InputError(

@@ -100,6 +100,8 @@ def experiment_report(lists: ExperimentLists, effect: float, control: str = "") 
         "events": lists.events, "matched_events": lists.matched, "fallbacks": int(lists.fallbacks.sum()), "notes": [],
     }  # fmt: skip
     found |= _preference_of(lists, names, effect) if lists.interleaved else _arms_of(lists, names, effect)
+    text = _("{matched:,} products of its lists had the outcome; the events tell of {events:,}")
+    found["notes"].insert(0, text.format(matched=lists.matched, events=lists.events))
     if found["shoppers_needed"] and found["shoppers"] < found["shoppers_needed"]:
         text = _(
             "{shoppers:,} of {needed:,} shoppers: a difference of this size may not be seen yet, and looking until one "
@@ -123,7 +125,8 @@ def _arms_of(lists: ExperimentLists, names: list[str], effect: float) -> dict[st
     shoppers = len(arms)
     for n, name in enumerate(names):
         if (arms == n).sum() < 2:
-            raise InputError(f"experiment {lists.name}: arm {name} has fewer than two shoppers")
+            others = f" but the {moved.sum():,} who were in two arms, as after a renaming" if moved.any() else ""
+            raise InputError(f"experiment {lists.name}: arm {name} has fewer than two shoppers{others}")
     found = compare_arms(successes, counts.sum(axis=1)[~moved], arms, 0, effect)
     split = np.bincount(arms, minlength=len(names))
     shares = np.array([lists.shares[name] for name in names])

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import logging
 import os
 import shutil
 import signal
@@ -20,14 +21,14 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
-from urllib.parse import parse_qs, urlencode
+from urllib.parse import parse_qsl, urlencode
 
 import jinja2
 import psycopg
 import pyarrow.parquet as pq
 import uvicorn
-from fastapi import Body, FastAPI
-from fastapi.responses import HTMLResponse, RedirectResponse
+from fastapi import Body, FastAPI, Request
+from fastapi.responses import HTMLResponse, PlainTextResponse, RedirectResponse
 from psycopg.rows import class_row
 
 from reshelf import Client, SentEvent, ServiceError
@@ -159,10 +160,15 @@ def shop(database: psycopg.Connection[Any], client: Client) -> FastAPI:
     page = jinja2.Environment(autoescape=True).from_string((Path(__file__).parent / "page.html").read_text("utf-8"))
     words = [word for (word,) in database.execute(COMMON_WORDS)]
 
+    @app.exception_handler(psycopg.OperationalError)
+    def away(_request: Request, error: Exception) -> PlainTextResponse:
+        return PlainTextResponse(f"PostgreSQL does not answer: {error}", 503)
+
     @app.get("/", response_class=HTMLResponse)
-    def search(q: str = "", user: str = "you") -> str:
-        with database.cursor(row_factory=class_row(Hit)) as cursor:
-            hits = cursor.execute(SEARCH, (q, CANDIDATES)).fetchall()
+    def search(q: str = "", user: str = "") -> str:
+        q, user = q.replace("\0", " "), user.strip() or "you"  # PostgreSQL's texts hold no NUL
+        with psycopg.connect(database.info.dsn, row_factory=class_row(Hit)) as one:
+            hits = one.execute(SEARCH, (q, CANDIDATES)).fetchall()
         order, said = list(range(len(hits))), "nothing found" if q else ""
         if hits:
             try:
@@ -179,10 +185,15 @@ def shop(database: psycopg.Connection[Any], client: Client) -> FastAPI:
         return page.render(q=q, user=user, hits=hits, ranked=ranked, said=said, words=words)
 
     @app.post("/click")
-    def click(form: Annotated[bytes, Body(media_type="application/x-www-form-urlencoded")]) -> RedirectResponse:
-        sent = {name: values[0] for name, values in parse_qs(form.decode()).items()}
-        client.send_events([SentEvent(user_id=sent["user"], kind="click", item_id=sent["item"])])
-        return RedirectResponse("/?" + urlencode({"q": sent["q"], "user": sent["user"]}), 303)
+    def click(form: Annotated[bytes, Body(media_type="application/x-www-form-urlencoded")] = b"") -> RedirectResponse:
+        sent = dict(parse_qsl(form.decode(errors="replace")))
+        user, item = sent.get("user", "you"), sent.get("item", "")
+        if item:
+            try:
+                client.send_events([SentEvent(user_id=user, kind="click", item_id=item)])
+            except ServiceError as error:  # nor is a lost click worth one
+                logging.warning("a click was not kept: %s", error)
+        return RedirectResponse("/?" + urlencode({"q": sent.get("q", ""), "user": user}), 303)
 
     return app
 

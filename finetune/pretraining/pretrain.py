@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+import yaml
 from transformers import (
     PreTrainedTokenizerBase,
     Qwen3Config,
@@ -47,7 +48,7 @@ from reshelf.finetune.pretraining.session_text import (
 )
 from reshelf.finetune.pretraining.tokenizer import train_tokenizer
 from reshelf.finetune.progress import LossProgress
-from reshelf.finetune.resume import CHECKPOINTS, has_begun
+from reshelf.finetune.resume import CHECKPOINTS, check_unchanged, has_begun, made_of, write_begun
 from reshelf.modeling.attention import SHARED_PREFIX
 from reshelf.modeling.config import ModelConfig
 from reshelf.modeling.loading import load_base
@@ -178,8 +179,8 @@ def pretrain(config: PretrainConfig, callbacks: Sequence[TrainerCallback] = ()) 
         callbacks: more of transformers' callbacks.
 
     Raises:
-        InputError: the data or the output folder cannot be used, the folder already holds a model, or the one
-            to start from cannot be read or has no single token for an outcome.
+        InputError: the data or the output folder cannot be used, the folder already holds a model or another
+            unfinished run, or the base to start from cannot be read or has no single token for an outcome.
     """
     if (config.out / "config.json").exists() and not has_begun(config.out):
         raise InputError(f"{config.out} already holds a model; delete it or choose another --out")
@@ -191,6 +192,8 @@ def pretrain(config: PretrainConfig, callbacks: Sequence[TrainerCallback] = ()) 
     sources = _sources(config)
     items = chain.from_iterable(source.items.values() for source in sources)
     config = replace(config, prompt=config.prompt.in_language_of(items))
+    begun = _made_of(config)
+    check_unchanged(config.out, begun)
     if config.start:
         model, tokenizer = _started(config.start, str(arguments.device))
     else:
@@ -207,6 +210,7 @@ def pretrain(config: PretrainConfig, callbacks: Sequence[TrainerCallback] = ()) 
         optimizers=(MuonAdamW(model, config.learning_rate), None),
     )
     with locked_folder(config.out, "training"):
+        write_begun(config.out, begun)
         trainer.train_or_resume()
         model.config._attn_implementation = "sdpa"
         tokenizer.save_pretrained(config.out)
@@ -219,6 +223,16 @@ def pretrain(config: PretrainConfig, callbacks: Sequence[TrainerCallback] = ()) 
         size = sum(p.numel() for p in model.parameters())
         read = trainer.state.global_step * config.texts_per_step
         print(f"{config.out}: {size / 1e6:.1f} M parameters, {len(tokenizer)} tokens, {read} texts read")
+
+
+def _made_of(config: PretrainConfig) -> dict[str, str]:
+    """What is trained on what; a finished data set or base is its contents, wherever it lies."""
+    settings = yaml.safe_load(config_text(config))
+    for place in ("out", "data", "start"):
+        settings.pop(place)
+    settings["marketplace"].pop("out")
+    names = () if config.data is None else ("items.parquet", "train.parquet")
+    return made_of(settings, {f"data {name}": Path(config.data or "", name) for name in names}, config.start)
 
 
 def _started(base: str, device: str) -> tuple[Any, PreTrainedTokenizerBase]:

@@ -1,7 +1,7 @@
 """The batch job on Ray Data: every actor holds an engine and does whole shards.
 
-    with on_ray(job, remaining=[0, 1, 2], workers=2) as results:
-        for tally, rows in results: ...
+    with cluster():
+        for tally, rows in on_ray(job, remaining=[0, 1, 2], workers=2): ...
 
 The rows of the Ray data set are shard numbers. An actor reads its shard's rows itself and writes the shard's files
 itself, by the same code as the job without Ray, so output and resume are the same too. If an actor dies, Ray starts
@@ -50,38 +50,42 @@ class ShardActor:
 
 
 @contextmanager
-def on_ray(job: BatchJob, remaining: list[int], workers: int | None) -> Iterator[Iterator[tuple[Tally, int]]]:
+def cluster() -> Iterator[str]:
+    """Have Ray run: the cluster there is, or one on this machine. Gives what it computes on, `cuda` or `cpu`.
+
+    Raises:
+        InputError: Ray is not installed.
+    """
+    try:
+        import ray
+    except ImportError as error:
+        raise InputError("Ray is not installed; `pip install reshelf[ray]`, or leave --ray out") from error
+    started = not ray.is_initialized()
+    if started:
+        ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR, configure_logging=True)
+    try:
+        yield "cuda" if ray.cluster_resources().get("GPU") else "cpu"
+    finally:
+        if started:
+            ray.shutdown()
+
+
+def on_ray(job: BatchJob, remaining: list[int], workers: int | None) -> Iterator[tuple[Tally, int]]:
     """Score the shards of `remaining` on the cluster; gives every finished shard's tally and number of rows.
 
     Args:
         workers: actors; None is one per GPU of the cluster, or one per core where it has none.
 
     Raises:
-        InputError: Ray is not installed, the cluster is too small, or as in the job without Ray.
+        InputError: the cluster is too small, or as in the job without Ray.
     """
-    try:
-        import ray
-        import ray.data
-    except ImportError as error:
-        raise InputError("Ray is not installed; `pip install reshelf[ray]`, or leave --ray out") from error
+    import ray.data
+    from ray.exceptions import RayError
+
     if job.item_tokens is not None:
         # Here, or every actor would make the file.
         spec, tokenizer = read_reranker(job.model, job.trust_remote_code)
         make_item_tokens(job.item_tokens, tokenizer, spec.prompt, read_items(job.catalogue))
-    started = not ray.is_initialized()
-    if started:
-        ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR, configure_logging=True)
-    try:
-        yield _results(job, remaining, workers)
-    finally:
-        if started:
-            ray.shutdown()
-
-
-def _results(job: BatchJob, remaining: list[int], workers: int | None) -> Iterator[tuple[Tally, int]]:
-    import ray
-    from ray.exceptions import RayError
-
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False

@@ -117,11 +117,14 @@ def begin(out: Path, manifest: Mapping[str, Any]) -> bool:
         return True
     name = different[0]
     was, now = before.get(name), manifest[name]
+    change, cure = f"{name} was {_short(was)} and is {_short(now)}", "repeat what it was begun with"
     if name == "files" and isinstance(was, list):
         change = _file_change({f["name"]: f for f in was}, {f["name"]: f for f in now})
-    else:
-        change = f"{name} was {_short(was)} and is {_short(now)}"
-    raise InputError(f"{path} is of another job: {change}; repeat what it was begun with, or choose another out folder")
+    elif name in ("model", "catalogue"):
+        change = f"the {name} has changed"
+    elif name in ("engine", "precision") and was != "auto":  # which is chosen by the machine that runs it
+        cure = f"give --{name} {was}"
+    raise InputError(f"{path} is of another job: {change}; {cure}, or choose another out folder")
 
 
 def read_finished(out: Path) -> dict[int, Tally]:
@@ -173,5 +176,5 @@ def _file_change(was: Mapping[str, Any], now: Mapping[str, Any]) -> str:
 
 
 def _short(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False)
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     return text if len(text) < 80 else f"{text[:77]}…"

@@ -7,15 +7,15 @@ Leaves in `out`: `scores-00000.parquet`, … with one row per list, in first-sta
 numbers that the model reads are missing; `rejected-00000.jsonl`, … with every row that could not be scored and why;
 `manifest.json` with what the job was made of; `report.json` with what came of it. A row is known by its file and its
 number in it, so list ids need not be unique. A job that was cut short goes on where it was when the command is
-repeated; one that differs in input, catalogue, model, engine or shard size is refused there.
+repeated; one that differs in input, catalogue, model, engine, precision or shard size is refused there.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -35,7 +35,8 @@ from reshelf.inference.batch.scorer import ShardScorer
 from reshelf.inference.engines.engine import EngineName, choose_engine
 from reshelf.inference.reranker import find_reranker
 from reshelf.inference.rules import Rules, read_rules
-from reshelf.modeling.precision import Precision
+from reshelf.modeling.loading import pick_device
+from reshelf.modeling.precision import Precision, choose_precision
 from reshelf.modeling.spec import ADAPTER, SPEC_FILE, read_spec
 from reshelf.ranges import AT_LEAST_1, SHARE, check_numbers
 
@@ -122,7 +123,8 @@ def batch(config: BatchConfig, console: Console | None = None) -> dict[str, Any]
     """
     console = console or Console()
     job = make_job(config)
-    with lock_folder(job.out):
+    with _machines(config) as device, lock_folder(job.out):
+        job = replace(job, precision=_precision(job, device))
         begun = begin(job.out, manifest_of(job))
         done = Tally()
         finished = read_finished(job.out) if begun else {}
@@ -160,6 +162,23 @@ def make_job(config: BatchConfig) -> BatchJob:
         tokens, config.trust_remote_code, config.impute, config.personalization,
         read_rules(config.rules) if config.rules else None,
     )  # fmt: skip
+
+
+def _machines(config: BatchConfig) -> AbstractContextManager[str]:
+    """What engines compute on, `cpu` or `cuda`, while Ray runs if it was asked for."""
+    if not config.ray:
+        return nullcontext(pick_device())
+    from reshelf.inference.batch.on_ray import cluster
+
+    return cluster()
+
+
+def _precision(job: BatchJob, device: str) -> Precision:
+    """In which numbers all of the job is computed, whatever machines it goes on or is resumed on."""
+    trained = read_spec(job.model, job.trust_remote_code).model.dtype
+    if job.engine == "vllm":  # takes the type it was trained in, on every device
+        return trained if job.precision == "auto" else job.precision
+    return choose_precision(job.precision, trained, device)[0]
 
 
 def manifest_of(job: BatchJob) -> dict[str, Any]:
@@ -204,8 +223,7 @@ def _results(job: BatchJob, config: BatchConfig, remaining: list[int], console: 
     if config.ray:
         from reshelf.inference.batch.on_ray import on_ray
 
-        with on_ray(job, remaining, config.workers) as results:
-            yield results
+        yield on_ray(job, remaining, config.workers)
     else:
         with console.status("loading the catalogue and the model"):
             scorer = job.scorer()

@@ -41,16 +41,17 @@ _TIMEOUT_S = 0.25
 _STREAM = "reshelf:interactions:"
 _SEQUENCE = 20
 """Bits for how many entries a stream gets in one millisecond."""
-# Scripts are one round trip, all or nothing. Their keys are one shopper's: events, ids of events, when forgotten. An
-# event is its id, its time and its body; answered with 0 where it is refused, else with 1.
+# Scripts are one round trip, all or nothing, by Redis' own clock: those of servers may differ. Their keys are one
+# shopper's: events, ids of events, when forgotten. An event is its id, the time that it was sent with and its body;
+# answered with 0 where it is refused, else with 1.
 _APPEND = """
-local kept, remembered_s, now = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+local kept, remembered_s, now = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(redis.call('TIME')[1])
 local forgotten = tonumber(redis.call('GET', KEYS[3]) or '')
 local new = {}
 redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now - remembered_s)
-for i = 4, #ARGV, 3 do
-    local event_id, one = ARGV[i], 0
-    local before = forgotten and tonumber(ARGV[i + 1]) <= forgotten
+for i = 3, #ARGV, 3 do
+    local event_id, time, one = ARGV[i], tonumber(ARGV[i + 1]), 0
+    local before = forgotten and time and time <= forgotten
     if not before and (event_id == '' or redis.call('ZADD', KEYS[2], 'NX', now, event_id) == 1) then
         one = 1
         redis.call('RPUSH', KEYS[1], ARGV[i + 2])
@@ -69,7 +70,8 @@ redis.call('EXPIRE', KEYS[1], ARGV[2])
 _FORGET = """
 local count = redis.call('LLEN', KEYS[1])
 redis.call('DEL', KEYS[1])
-redis.call('SET', KEYS[3], ARGV[1], 'EX', ARGV[2])
+local now = redis.call('TIME')
+redis.call('SET', KEYS[3], string.format('%d.%06d', now[1], now[2]), 'EX', ARGV[1])
 return count
 """
 # An event's own time is the first in its JSON; all are in UTC, so that texts are in the order of times.
@@ -134,20 +136,21 @@ class RedisHistory:
         self._finding = asyncio.Lock()
 
     async def append(self, tenant: str, events: Sequence[SentEvent]) -> int:
-        by_user: dict[str, list[tuple[Event, str, str]]] = {}
+        by_user: dict[str, list[tuple[Event, str, float | str, str]]] = {}
         for event in events:
             one = stored(event)
             event_id = "" if event.event_id is None else digest(tenant, event.user_id, event.event_id)
-            entry = (one.event, event_id, one.model_dump_json(exclude_none=True))
+            sent_with = "" if event.time is None else event.time.timestamp()
+            entry = (one.event, event_id, sent_with, one.model_dump_json(exclude_none=True))
             by_user.setdefault(event.user_id, []).append(entry)
         new = 0
         for user_id, sent in by_user.items():
-            arguments: list[Any] = [self._kept, int(REMEMBERED_S), time.time()]
-            for one_event, event_id, body in sent:
-                arguments += (event_id, 0.0 if one_event.time is None else one_event.time.timestamp(), body)
+            arguments: list[Any] = [self._kept, int(REMEMBERED_S)]
+            for _, *entry in sent:
+                arguments += entry
             found: list[int] = await self.evaluate(_APPEND, _keys(tenant, user_id), arguments)
             new += sum(found)
-            kept = [one_event for (one_event, _, _), is_new in zip(sent, found, strict=True) if is_new]
+            kept = [one_event for (one_event, *_), is_new in zip(sent, found, strict=True) if is_new]
             told = [interaction(0, shopper_number(tenant, user_id), one_event) for one_event in kept]
             await self._tell(tenant, [one for one in told if one is not None])
         return new
@@ -176,7 +179,7 @@ class RedisHistory:
         return read_events(await self._ask(lambda redis: redis.lrange(events, -self._kept, -1)), self._keep_s)
 
     async def forget(self, tenant: str, user_id: str) -> int:
-        gone = int(await self.evaluate(_FORGET, _keys(tenant, user_id), [time.time(), int(FORGOTTEN_S)]))
+        gone = int(await self.evaluate(_FORGET, _keys(tenant, user_id), [int(FORGOTTEN_S)]))
         key, shopper, start = _stream(tenant), shopper_number(tenant, user_id), "-"
         while entries := await self._ask(methodcaller("xrange", key, start, count=AT_ONCE)):
             mine = [entry for entry, fields in entries if json.loads(fields["told"])[0] == shopper]

@@ -165,7 +165,7 @@ class SqliteHistory:
         when = now if one.event.time is None else one.event.time.timestamp()
         shopper = (digest(tenant, event.user_id),)
         forgotten = writer.execute("SELECT time FROM forgotten WHERE digest = ?", shopper).fetchone()
-        if forgotten is not None and when <= forgotten[0]:
+        if forgotten is not None and event.time is not None and when <= forgotten[0]:
             return False
         if event.event_id is not None:
             row = (digest(tenant, event.user_id, event.event_id), now)

@@ -1,5 +1,6 @@
 """Where the server listens: a port, a port with TLS, or a Unix socket.
 
+check_place("127.0.0.1", 8000, None)
 check_certificate(Path("shop.pem"), None)
 with unix_socket(Path("/run/reshelf.sock")) as listener: ...
 """
@@ -42,6 +43,27 @@ def check_certificate(certificate: Path, key: Path | None) -> None:
     except OSError as error:  # ssl.SSLError is one
         named = f"tls_cert {certificate}" if key is None else f"tls_cert {certificate} and tls_key {key}"
         raise InputError(f"{named}: {error.strerror or error}; give a certificate and its key, as PEM") from error
+
+
+def check_place(host: str, port: int, uds: Path | None) -> None:
+    """Whether it can be listened there, before a model is loaded for it.
+
+    Raises:
+        InputError: it cannot.
+    """
+    if uds is not None:
+        with unix_socket(uds):
+            pass
+        return
+    try:
+        for family, kind, protocol, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+            with socket.socket(family, kind, protocol) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind(address)
+    except OSError as error:
+        raise InputError(
+            f"port {port} of {host} cannot be listened on: {error.strerror or error}; choose another one with --port"
+        ) from error
 
 
 async def renew_certificate(context: ssl.SSLContext, certificate: Path, key: Path | None) -> None:

@@ -28,7 +28,7 @@ from reshelf.inference.lean_imports import absent
 from reshelf.inference.serving.config import ServeConfig
 from reshelf.inference.serving.connections import BoundedProtocol, ConnectionBounds
 from reshelf.inference.serving.engine.served_engine import ServedEngine
-from reshelf.inference.serving.listen import check_certificate, renew_certificate, unix_socket
+from reshelf.inference.serving.listen import check_certificate, check_place, renew_certificate, unix_socket
 from reshelf.inference.serving.log import log_as_json
 from reshelf.inference.serving.tenants import read_tenants
 
@@ -48,6 +48,7 @@ def serve(config: ServeConfig) -> None:
         )
     if config.data is not None and not (config.data / "items.parquet").is_file():
         raise InputError(f"{config.data / 'items.parquet'} is not there; make the data set with `reshelf data`")
+    check_place(config.host, config.port, config.uds)
     if config.tls_cert is not None:
         check_certificate(config.tls_cert, config.tls_key)
     if config.tenants is not None:

@@ -22,6 +22,7 @@ from reshelf.errors import InputError
 from reshelf.evaluation.experiments.arms import compare_arms
 from reshelf.evaluation.experiments.outcomes import read_outcomes
 from reshelf.evaluation.experiments.preference import preference, votes_needed
+from reshelf.evaluation.experiments.report import experiment_report
 from reshelf.inference.serving.metrics import Metrics
 from reshelf.inference.serving.served_lists import ServedList, ServedListLog
 from reshelf.metrics.bootstrap import resample
@@ -143,7 +144,8 @@ class TestReport:
         assert 0 < b["p"] < 0.05
         assert (found["events"], found["matched_events"], found["split_p"]) == (len(events) + 3, len(events), 1.0)
         assert found["shoppers_needed"] > 200
-        assert "shoppers" in capsys.readouterr().out
+        said = f"{len(events)} products of its lists had the outcome; the events tell of {len(events) + 3}"
+        assert said in capsys.readouterr().out
         # The same without lists' ids: by shopper, product and time.
         at = datetime.now(UTC) + timedelta(minutes=5)
         timed = [one | {"list_id": "", "time": at.isoformat()} for one in events]
@@ -153,7 +155,18 @@ class TestReport:
         assert again["matched_events"] == len(events)
         assert main(["experiment", "report", "--served", str(tmp_path / "served"), "--events",
                      str(tmp_path / "events.csv"), "--outcome", "purchase"]) == 2  # fmt: skip
-        assert "none of 0 events" in capsys.readouterr().err
+        assert "no event of the outcome purchase; `kind` must be" in capsys.readouterr().err
+
+    def test_arms_that_were_renamed_are_named(self, tmp_path: Path) -> None:
+        self.write(tmp_path / "served", interleaved=False)
+        (log,) = (tmp_path / "served").glob("served-*.parquet")
+        rows = pq.read_table(log)
+        arm = ["c" if n % 2 and one == "b" else one for n, one in enumerate(rows["arm"].to_pylist())]
+        pq.write_table(rows.set_column(rows.schema.get_field_index("arm"), "arm", pa.array(arm)), log)
+        (tmp_path / "events.csv").write_text("list_id,item_id,kind\nl0,p1,click\n")
+        lists = read_outcomes(tmp_path / "served", tmp_path / "events.csv", "click")
+        with pytest.raises(InputError, match="arm b has fewer than two shoppers but the 100 who were in two arms"):
+            experiment_report(lists, 0.05)
 
     def test_a_chinese_shop_reads_no_english(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         for interleaved in (True, False):

@@ -47,6 +47,10 @@ class Handler(BaseHTTPRequestHandler):
         elif body["query"] == "other":
             reply = {"hello": "world"}
         content = json.dumps(reply).encode()
+        if body["query"] == "trickled head":
+            for byte in b"HTTP/1.1 200 OK\r\nX-Server: a proxy that sends a byte now and then\r\n":
+                self.wfile.write(bytes([byte]))
+                time.sleep(0.1)
         self.send_response(status)
         for name, value in {"Content-Length": str(len(content)), **headers}.items():
             self.send_header(name, value)
@@ -93,7 +97,7 @@ def ask_async(url: str, query: str, **fields: Any) -> None:
 
 
 @pytest.mark.parametrize("call", [ask, ask_async])
-@pytest.mark.parametrize("query", ["busy", "silent", "trickle"])
+@pytest.mark.parametrize("query", ["busy", "silent", "trickle", "trickled head"])
 def test_a_call_ends_at_its_deadline_whatever_the_server_does(url: str, query: str, call: Callable[..., None]) -> None:
     started = time.monotonic()
     with pytest.raises(ServiceError):

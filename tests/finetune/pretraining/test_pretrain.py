@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import pickle
+import shutil
 import signal
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 from safetensors.numpy import load_file
@@ -230,6 +232,28 @@ def test_leaves_a_folder_that_transformers_loads_and_resumes_after_a_kill(shop: 
     (whole.out / "checkpoints").mkdir()
     with pytest.raises(InputError, match="already holds a model"):
         pretrain(whole)
+
+
+@pytest.mark.slow
+def test_an_unfinished_pretraining_is_not_finished_with_something_else(shop: Path, tmp_path: Path) -> None:
+    shutil.copytree(shop, tmp_path / "shop")
+    config = base_config(tmp_path / "shop", tmp_path / "base")
+    assert exit_code(pretrain_killed, config, 4) == -signal.SIGKILL
+
+    def refused(match: str, **changes: object) -> None:
+        with pytest.raises(InputError, match=f"holds an unfinished run of another kind: {match}; finish it"):
+            pretrain(replace(config, **changes))  # type: ignore[arg-type]
+
+    refused("config seed was 0 and is 1", seed=1)
+    refused("config learning_rate was 0.004 and is 0.001", learning_rate=1e-3)
+    train = tmp_path / "shop/train.parquet"
+    before = pq.read_table(train)
+    pq.write_table(before.slice(1), train)
+    refused(r"data train\.parquet has changed")
+    shutil.copy(shop / "train.parquet", train)
+    shutil.move(tmp_path / "shop", tmp_path / "moved")
+    pretrain(replace(config, data=tmp_path / "moved"))
+    assert (config.out / "config.json").is_file()
 
 
 def test_a_refused_pretraining_leaves_nothing(shop: Path, tmp_path: Path) -> None:

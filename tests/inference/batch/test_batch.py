@@ -305,9 +305,9 @@ class TestRefused:
         with (tmp_path / "model" / "adapter" / "adapter_model.safetensors").open("r+b") as weights:
             weights.seek(-1, os.SEEK_END)
             weights.write(b"\x01")
-        refused("another job: model was", path, model=str(tmp_path / "model"), shard_lists=4)
+        refused("another job: the model has changed", path, model=str(tmp_path / "model"), shard_lists=4)
         write_records(tmp_path / "items.parquet", catalogue.values(), ITEM_SCHEMA)
-        refused("another job: catalogue was", path, catalogue=tmp_path / "items.parquet", shard_lists=4)
+        refused("another job: the catalogue has changed", path, catalogue=tmp_path / "items.parquet", shard_lists=4)
         write(path.parent / "more.parquet", [to_row(lists[0])])
         refused("another job: the input file more.parquet is new", path.parent, shard_lists=4)
         rows = [to_row(one) for one in lists]
@@ -320,6 +320,27 @@ class TestRefused:
 
 
 class TestAgain:
+    def test_on_another_machine_a_job_goes_on_in_the_numbers_it_was_begun_in(
+        self, run: Any, tmp_path: Path, lists: list[RankingList], reranker_folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Where one machine's CPU multiplies bfloat16 fast and the other's does not, `auto` means two things."""
+        model = tmp_path / "model"
+        shutil.copytree(reranker_folder, model)
+        spec = json.loads((model / "reshelf.json").read_text())
+        spec["model"]["dtype"] = "bfloat16"
+        (model / "reshelf.json").write_text(json.dumps(spec))
+        path = write(tmp_path / "in.parquet", [to_row(one) for one in lists])
+        monkeypatch.setattr("reshelf.modeling.precision.bfloat16_instructions", lambda: "")
+        run(path, model=str(model), shard_lists=2)
+        shard = tmp_path / "out" / "scores-00001.parquet"
+        before = shard.read_bytes()
+        shard.unlink()
+        monkeypatch.setattr("reshelf.modeling.precision.bfloat16_instructions", lambda: "amx")
+        with pytest.raises(InputError, match="precision was float32 and is bfloat16; give --precision float32, or"):
+            run(path, model=str(model), shard_lists=2)
+        run(path, model=str(model), shard_lists=2, precision="float32")
+        assert shard.read_bytes() == before
+
     def test_a_shard_without_rejects_takes_an_earlier_attempt_s_away(self, tmp_path: Path) -> None:
         empty: dict[str, list[Any]] = {name: [] for name in SCORES_SCHEMA.names}
         write_shard(tmp_path, 3, empty, [Reject("in.parquet", 0, "l0", "score", "not a number")])

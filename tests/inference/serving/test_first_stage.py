@@ -102,6 +102,18 @@ def test_postgresql_finds_and_reshelf_orders_for_the_shopper(page: httpx.Client,
     assert server.http.delete("/v1/users/example's shopper").json() == {"forgotten": 1}
 
 
+def test_the_page_comes_whatever_is_typed_or_away(page: httpx.Client) -> None:
+    assert page.get("/", params={"q": "blue\0coat", "user": " "}).status_code == 200
+    refused = {"item": "nowhere", "q": "coat", "user": "u"}
+    for form in ({}, {"user": "u"}, refused):
+        assert page.post("/click", data=form).status_code == 200
+    cluster = next(one for one in psutil.Process().children(recursive=True) if one.name() == "postgres")
+    cluster.send_signal(signal.SIGQUIT)
+    cluster.wait(30)
+    reply = page.get("/", params={"q": "coat"})
+    assert (reply.status_code, reply.text[:26]) == (503, "PostgreSQL does not answer")
+
+
 def configured(request: str) -> dict[str, Any]:
     """The body of a request that docs/serving.md shows."""
     blocks = re.findall(r"```json\n(\w+ \S+)\n(.*?)```", (ROOT / "docs/serving.md").read_text("utf-8"), re.DOTALL)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import subprocess
+import time
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
 from typing import Any
 
@@ -179,6 +180,28 @@ def test_what_is_delivered_again_does_not_bring_a_forgotten_shopper_back(address
         assert len(await interactions(store)) == 0
         assert await store.append("t", [click(3), click(1, event_id="b")]) == 2, "what is new"
         assert await store.append("other", [named, timed]) == 2
+
+    use(address, work)
+
+
+def test_clocks_that_differ_lose_no_event_and_double_none(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of servers that share a Redis, and of one server whose clock is set back."""
+
+    class Behind(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]
+            return datetime.now(tz) - timedelta(hours=2)
+
+    async def work(store: HistoryStore) -> None:
+        assert await store.append("t", [click(1, event_id="a")]) == 1
+        assert await store.forget("t", "u") == 1
+        monkeypatch.setattr("reshelf.inference.serving.history.datetime", Behind)
+        assert await store.append("t", [click(2)]) == 1, "it is of after, whatever this server takes the time for"
+        if address.startswith("redis://"):
+            ahead = time.time() + 3 * 86_400
+            monkeypatch.setattr(time, "time", lambda: ahead)
+        assert await store.append("t", [click(3, event_id="a")]) == 0
+        assert ids(await store.read("t", "u")) == ["p2"]
 
     use(address, work)
 

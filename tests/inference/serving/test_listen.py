@@ -20,8 +20,8 @@ import pytest
 from reshelf.errors import InputError
 from reshelf.inference.serving import listen
 from reshelf.inference.serving.config import LimitsConfig, ServeConfig
-from reshelf.inference.serving.listen import check_certificate, unix_socket
-from reshelf.inference.serving.run import HttpServer
+from reshelf.inference.serving.listen import check_certificate, check_place, unix_socket
+from reshelf.inference.serving.run import HttpServer, serve
 from tests.inference.serving.server import make_certificate, until
 from tests.inference.serving.test_connections import answer_length, closed_after_s, connect
 
@@ -123,3 +123,24 @@ def test_a_unix_socket_is_its_users_own_and_one_servers(tmp_path: Path) -> None:
 def test_settings_that_do_not_fit_are_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         ServeConfig(Path("m"), **settings)
+
+
+def test_where_nobody_can_listen_is_said_before_a_model_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "reshelf.json").touch()
+    (tmp_path / "file").touch()
+    monkeypatch.delattr("reshelf.inference.serving.run.ServedEngine")  # whoever starts an engine fails
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        taken = other.getsockname()[1]
+        for where, said in (
+            ({"port": taken}, f"port {taken} of 127.0.0.1 cannot be listened on: Address already in use"),
+            ({"uds": tmp_path / "file"}, "uds .*: Address already in use; give another path"),
+        ):
+            with pytest.raises(InputError, match=said):
+                serve(ServeConfig(tmp_path, **where))
+    with pytest.raises(InputError, match=r"192\.0\.2\.1 cannot be listened on: Cannot assign requested address"):
+        check_place("192.0.2.1", 8000, None)
+    check_place("localhost", 0, None)
+    check_place("", 0, tmp_path / "socket")
+    assert not (tmp_path / "socket").exists()
