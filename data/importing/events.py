@@ -16,8 +16,9 @@ import time as clock
 
 import numpy as np
 
-from reshelf.data.importing.casts import NO_QUERY, Column
+from reshelf.data.importing.casts import NO_QUERY
 from reshelf.data.importing.database import Work, quoted
+from reshelf.data.importing.exploded import one_row_each
 from reshelf.data.importing.import_report import UNMAPPED
 from reshelf.data.importing.items import check_exact
 from reshelf.data.importing.mapping import UNDO, Mapping
@@ -35,8 +36,6 @@ KINDS = tuple(EventKind)
 SEARCH = KINDS.index(EventKind.SEARCH)
 _GRADES = {EventKind.CLICK: 1, EventKind.CART: 2, EventKind.PURCHASE: 3}
 _DAY, _HOUR, _QUARTER = 86_400_000_000, 3_600_000_000, 900_000_000
-_SOME = 10_000
-"""Rows that are looked at for lists."""
 _MANY = 20
 """Events that say in which zone their midnights are."""
 REPEATED = "repeated row"
@@ -51,6 +50,7 @@ _OPTIONAL = {
     "value": ("value", "DOUBLE"),
     "bad_value": ("value", "BOOLEAN"),
     "quantity": ("quantity", "DOUBLE"),
+    "bad_quantity": ("quantity", "BOOLEAN"),
     "event_id": ("event_id", "VARCHAR"),
     "session": ("session_id", "VARCHAR"),
     "split": ("split", "VARCHAR"),
@@ -110,13 +110,13 @@ def _stage(work: Work, mapping: Mapping, number: int) -> Source:
     )
     wanted = names_of(spec.user_id, spec.item_id, spec.list_id, *rest)
     source = open_table(work, spec, part, wanted)
-    items = _lists_of_items(work, source, spec.item_id) if isinstance(spec.item_id, str) else None
-    if items:
-        source = _exploded(source, names_of(spec.item_id)[0], items)
+    several = False
+    if isinstance(spec.item_id, str):
+        source, several = one_row_each(source, spec.item_id)
     order, place, query = "row", "row", source.text(spec.query)
     if not spec.time and spec.order:
         order = source.number(spec.order)
-    elif not spec.time and items:
+    elif not spec.time and several:
         order = "place"
     columns = {
         "part": str(number),
@@ -133,6 +133,7 @@ def _stage(work: Work, mapping: Mapping, number: int) -> Source:
         "value": source.number(spec.value),
         "bad_value": source.no_number(spec.value),
         "quantity": source.number(spec.quantity),
+        "bad_quantity": source.no_number(spec.quantity),
         "event_id": source.id(spec.event_id),
         "session": source.id(spec.session_id),
         "split": source.text(spec.split),
@@ -148,40 +149,15 @@ def _stage(work: Work, mapping: Mapping, number: int) -> Source:
         f"item_id END AS unknown FROM (SELECT {selected} FROM {source.relation}) s LEFT JOIN known i ON i.id = item_id",
     )
     source.count(f"event_row WHERE part = {number}")
-    bad = f"SELECT row FROM event_row WHERE part = {number} AND bad_value ORDER BY row LIMIT 1"
-    for (row,) in work.fetch(bad) if spec.value else ():
-        source.fail(row, spec.value or "", f"{written(source, spec.value, row)!r} is not a number")
+    for name in (name for name in ("value", "quantity") if getattr(spec, name)):
+        bad = f"SELECT min(row) FROM event_row WHERE part = {number} AND bad_{name} HAVING count(*) > 0"
+        for (row,) in work.fetch(bad):
+            what = f"{written(source, getattr(spec, name), row)!r} is not a number; correct it, or set decimal"
+            source.fail(row, getattr(spec, name), what)
     if spec.order and not spec.time:
         rows = f"event_row WHERE part = {number} AND key IS NULL"
         source.forbid(rows, spec.order, "the order is missing; give a number")
     return source
-
-
-def _lists_of_items(work: Work, source: Source, name: str) -> Column | None:
-    """A column of items as lists, where it holds some; JSON may hold both lists and single ones."""
-    column = source.column(name)
-    if column.is_list:
-        return column
-    some = f"SELECT {column.sql} AS item FROM {source.relation} LIMIT {_SOME}"
-    plain = "json_type(item) = 'ARRAY' AND coalesce(json_type(item, '$[0]') NOT IN ('OBJECT', 'ARRAY'), true)"
-    if column.type != "JSON" or not work.number(f"SELECT count(*) FROM ({some}) WHERE {plain}"):
-        return None
-    one = f"CASE WHEN {column.sql} IS NOT NULL THEN [{column.sql}] END"
-    return Column(
-        f"CASE WHEN json_type({column.sql}) = 'ARRAY' THEN CAST({column.sql} AS JSON[]) ELSE {one} END", "JSON[]"
-    )
-
-
-def _exploded(source: Source, item: str, lists: Column) -> Source:
-    """One row per shopper with a list of items becomes one row per event; its place in the list is its order."""
-    rest = ", ".join(c.sql for name, c in source.columns.items() if name != item)
-    column = source.column(item)
-    unnested = (
-        f"(SELECT row, {rest}{', ' if rest else ''}unnest({lists.sql}) AS {column.sql}, "
-        f"generate_subscripts({lists.sql}, 1) - 1 AS place FROM {source.relation})"
-    )
-    columns = source.columns | {item: Column(column.sql, lists.type[:-2])}
-    return Source(source.work, source.part, source.spec, source.files, unnested, source.everything, columns)
 
 
 def _make_kinds(work: Work, mapping: Mapping) -> None:
@@ -251,7 +227,7 @@ def _end_whole_days(work: Work, part: int, timezone: str) -> None:
 
 def _check(work: Work, mapping: Mapping, sources: list[Source]) -> None:
     """The table `checked`, sorted: codes for texts; rows to drop are counted by reason and left out."""
-    optional = [name for name in mapped(mapping) if name != "bad_value"]
+    optional = [name for name in mapped(mapping) if not name.startswith("bad_")]
     thresholds = (mapping.build or BuildConfig()).rating_thresholds if "value" in optional else []
     stars = " + ".join(f"CAST(s.value >= {least} AS TINYINT)" for least in thresholds) or "0"
     latest = int((clock.time() + 86_400) * 1e6)

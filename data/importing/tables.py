@@ -49,6 +49,8 @@ class Source:
     everything: str
     """The same without `where`."""
     columns: dict[str, Column]
+    step: int = 1
+    """Numbers of rows for each row of the files, where one holds several products (`exploded`)."""
 
     def column(self, name: str) -> Column:
         return self.columns[name]
@@ -96,6 +98,7 @@ class Source:
 
     def place(self, row: int) -> str:
         """Where a row is, for messages."""
+        row //= self.step
         if not self.files:
             return f"{self.part}.sql row {row}"
         for file in self.files:
