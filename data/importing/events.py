@@ -24,6 +24,7 @@ from reshelf.data.importing.items import check_exact
 from reshelf.data.importing.mapping import UNDO, Mapping
 from reshelf.data.importing.mapping_file import events_name
 from reshelf.data.importing.plausible_times import check_plausible, check_times, earliest_of, written
+from reshelf.data.importing.returns import warn_of_returns
 from reshelf.data.importing.rules import BuildConfig
 from reshelf.data.importing.tables import Source, names_of, open_table, reading
 from reshelf.data.importing.taking_back import take_back
@@ -68,6 +69,8 @@ def read_events(work: Work, mapping: Mapping) -> None:
     work.run(f"CREATE TABLE event_row ({_STAGED}{optional})")
     sources = [_stage(work, mapping, number) for number in range(len(mapping.events))]
     _make_kinds(work, mapping)
+    for number, source in enumerate(sources):
+        warn_of_returns(work, mapping, number, source.part)
     work.task("cleaning events")
     _check_rows(work, mapping, sources)
     _check(work, mapping, sources)

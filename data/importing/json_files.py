@@ -23,6 +23,9 @@ from reshelf.data.importing.sql_text import one_line
 from reshelf.data.importing.text_files import LINE_LIMIT, UNPACKING, cut_off, json_form, not_text, opened, readable
 from reshelf.errors import InputError
 
+_FILES, _OBJECTS = 20, 1000
+"""How many are looked at for keys."""
+
 
 def json_rows(work: Work, spec: Table, files: list[Path], part: str, names: list[str]) -> str:
     """A sub-select over JSON files with one JSON column for each name.
@@ -32,36 +35,49 @@ def json_rows(work: Work, spec: Table, files: list[Path], part: str, names: list
     """
     folders = [partition_of(work.root / file) for file in files]
     shared = [name for name in names if all(name in keys for keys in folders)]
-    bodies = []
-    for file, keys in zip(files, folders):
-        path, options = readable(work.folder, work.root, file, spec)
-        at, said = quoted(str(path)), "".join(f", {_said(keys[name])} AS {named('folder ' + name)}" for name in shared)
-        try:
-            form = json_form(work.root / file, spec)
-        except UnicodeDecodeError as error:
-            raise not_text(work.root / file, spec, error) from error
-        except UNPACKING as error:
-            raise cut_off(work.root / file, error) from error
-        if form != "newline_delimited":
-            packed = ", compression = 'none'" if "compression" in options else ""
-            rows = f"read_json_objects({at}, format = '{form}', maximum_object_size = {LINE_LIMIT}{packed})"
-            bodies.append(f"SELECT json{said} FROM {rows}")
-            continue
-        lines = (  # line by line, as DuckDB's reader of JSON stops at half a surrogate pair
-            f"read_csv({at}, auto_detect = false, header = false, delim = '\x01', quote = '', escape = '', "
-            f"columns = {{'line': 'VARCHAR'}}, hive_partitioning = false, max_line_size = {LINE_LIMIT}, {options})"
-        )
-        half = "regexp_matches(line, '\\\\u[dD][89a-fA-F]')"
-        bodies.append(
-            f"SELECT CAST(CASE WHEN {half} THEN whole_json(line) ELSE line END AS JSON) AS json{said} FROM {lines} "
-            "WHERE line IS NOT NULL AND trim(line) NOT IN ('', 'null')"  # Kafka's mark of a deleted row
-        )
-    everything = " UNION ALL ".join(bodies)
+    everything = " UNION ALL ".join(
+        f"SELECT json{''.join(f', {_said(keys[name])} AS ' + named('folder ' + name) for name in shared)} "
+        f"FROM ({_objects(work, spec, file)})"
+        for file, keys in zip(files, folders)
+    )
     missing = _missing(work, spec, everything, names, part, files) if names else []
     if lost := [name for name in missing if name not in shared]:
         raise InputError(_no_column(work, everything, lost[0], work.root / files[0], part))
     columns = [f"{named('folder ' + n) if n in missing else _inside(n)} AS {named('column ' + n)}" for n in names]
     return f"(SELECT {', '.join(columns) or '1 AS one'} FROM ({everything}))"
+
+
+def _objects(work: Work, spec: Table, file: Path) -> str:
+    """A SELECT of a file's objects, as `json`."""
+    path, options = readable(work.folder, work.root, file, spec)
+    at = quoted(str(path))
+    try:
+        form = json_form(work.root / file, spec)
+    except UnicodeDecodeError as error:
+        raise not_text(work.root / file, spec, error) from error
+    except UNPACKING as error:
+        raise cut_off(work.root / file, error) from error
+    if form != "newline_delimited":
+        packed = ", compression = 'none'" if "compression" in options else ""
+        return (
+            f"SELECT json FROM read_json_objects({at}, format = '{form}', maximum_object_size = {LINE_LIMIT}{packed})"
+        )
+    lines = (  # line by line, as DuckDB's reader of JSON stops at half a surrogate pair
+        f"read_csv({at}, auto_detect = false, header = false, delim = '\x01', quote = '', escape = '', "
+        f"columns = {{'line': 'VARCHAR'}}, hive_partitioning = false, max_line_size = {LINE_LIMIT}, {options})"
+    )
+    half = "regexp_matches(line, '\\\\u[dD][89a-fA-F]')"
+    return (
+        f"SELECT CAST(CASE WHEN {half} THEN whole_json(line) ELSE line END AS JSON) AS json FROM {lines} "
+        "WHERE line IS NOT NULL AND trim(line) NOT IN ('', 'null')"  # Kafka's mark of a deleted row
+    )
+
+
+def first_objects(work: Work, spec: Table, files: list[Path]) -> Iterator[dict[str, Any]]:
+    """The first objects of the first files."""
+    for file in files[:_FILES]:
+        for (text,) in work.fetch(f"SELECT CAST(json AS VARCHAR) FROM ({_objects(work, spec, file)}) LIMIT {_OBJECTS}"):
+            yield json.loads(text)
 
 
 def _said(value: str | None) -> str:

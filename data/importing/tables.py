@@ -269,7 +269,12 @@ def _ways(steps: Sequence[str]) -> Iterator[str]:
         yield in_text(f"CAST({head} AS VARCHAR)", ".".join(rest))
 
 
-def _from_sql(work: Work, sql: str, part: str, names: list[str]) -> tuple[str, dict[str, Column]]:
+def selected(work: Work, sql: str, part: str) -> str:
+    """A table's SELECT with paths that start from the root.
+
+    Raises:
+        InputError: it is no SELECT, or reads a folder that also holds deleted rows.
+    """
     where = f"{part}.sql"
     try:
         statements = work.base.extract_statements(sql)
@@ -278,13 +283,20 @@ def _from_sql(work: Work, sql: str, part: str, names: list[str]) -> tuple[str, d
     if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
         raise InputError(f"{where}: expected one SELECT, found {kinds(statements)}; give one SELECT")
     query, added = rooted(statements[0].query.strip().rstrip(";"), work.root)
-    added = [(1, 0, len("DESCRIBE ")), *added]
     check_select(query, work.root, where)
     try:
-        there = {str(name): str(kind) for name, kind, *_ in work.fetch(f"DESCRIBE {query}")}
+        work.run(f"DESCRIBE {query}")
     except duckdb.Error as error:
-        raise InputError(f"{where}: {cured(error, located(error, added))}") from error
-    expressions = [f"{_nested(work, name, there, f'({query})', where, part)} AS {_alias(name)}" for name in names]
+        raise InputError(f"{where}: {cured(error, located(error, [(1, 0, len('DESCRIBE ')), *added]))}") from error
+    return query
+
+
+def _from_sql(work: Work, sql: str, part: str, names: list[str]) -> tuple[str, dict[str, Column]]:
+    query = selected(work, sql, part)
+    there = _described(work, f"(\n{query}\n)")
+    expressions = [
+        f"{_nested(work, name, there, f'({query})', f'{part}.sql', part)} AS {_alias(name)}" for name in names
+    ]
     inner = f"(SELECT {', '.join(expressions) or '1 AS one'} FROM (\n{query}\n))"
     return inner, _typed(work, inner, names)
 

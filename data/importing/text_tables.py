@@ -34,7 +34,7 @@ def text_rows(work: Work, spec: Table, file: Path, part: str, names: list[str]) 
     path = work.root / file
     try:
         separator, quote = dialect(path, spec)
-        header = spec.header or _header(path, spec, separator, quote)
+        header = header_of(path, spec)
     except UnicodeDecodeError as error:
         raise not_text(path, spec, error) from error
     except UNPACKING as error:
@@ -66,7 +66,11 @@ def text_rows(work: Work, spec: Table, file: Path, part: str, names: list[str]) 
     )
 
 
-def _header(path: Path, spec: Table, separator: str, quote: str) -> list[str]:
+def header_of(path: Path, spec: Table) -> list[str]:
+    """The names of a text file's columns."""
+    if spec.header:
+        return spec.header
+    separator, quote = dialect(path, spec)
     with opened(path, spec) as text:
         for _ in range(spec.skip_lines):
             text.readline()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import yaml
 from export import Export
 
 FIRST, LATER, LAST = "2026-03-01T10:05:00Z", "2026-03-02T10:05:00Z", "2026-04-01T00:00:00Z"
@@ -18,7 +19,7 @@ def test_the_lines_of_an_order_have_quantities_of_their_own(export: Export, name
         {"user": "zoe", "time": LAST, "lines": [{"sku": "1", "n": 1}]},
     ]
     export.of_events(rows, name, item_id="lines.sku", quantity="lines.n", kind="purchase", kind_column=None)
-    export.files["shown.csv"] += f"L2,ann,2026-03-05T10:00:00Z,mug,4,1\n"
+    export.files["shown.csv"] += "L2,ann,2026-03-05T10:00:00Z,mug,4,1\n"
     assert export.load() == ["1:3 2:0 3:0 | ", "4:0 | purchase 1"]
     assert export.report["tables"]["events"]["dropped"] == {"takes another event back": 1}
 
@@ -45,3 +46,73 @@ def test_a_quantity_that_is_no_number_is_refused(export: Export) -> None:
     export.refused(r"orders\.csv row 0 \(line 2\), field n: '1,00' is not a number; correct it, or set decimal")
     export.mapping["events"]["decimal"] = ","
     assert export.load() == ["1:0 2:0 3:0 | "]
+
+
+SAYS = {  # a column that is not mapped: what it says of an order, what of a cancelled one, and how the report tells it
+    "status": ("paid", "cancelled", "says 'cancelled' (1)"),
+    "order_status_name": ("Completed", "Refunded by agent", "says 'Refunded by agent' (1)"),
+    "phase": ("done", "RETURNED", "says 'RETURNED' (1)"),
+    "Bestellstatus": ("Geliefert", "Storniert", "says 'Storniert' (1)"),
+    "état": ("livrée", "Remboursée", "says 'Remboursée' (1)"),
+    "estado": ("entregado", "devuelto", "says 'devuelto' (1)"),
+    "订单状态": ("已完成", "已退款", "says '已退款' (1)"),
+    "isRefunded": ("false", "true", "is set ('true', …)"),
+    "zurückgesendet": ("nein", "ja", "is set ('ja', …)"),
+    "Cancelled at": ("", "2026-03-02 10:00:00", "is set ('2026-03-02 10:00:00', …)"),
+    "refund_amount": ("0.00", "9.90", "is set ('9.90', …)"),
+    "qty": ("2", "-2", "is below zero (-2, …)"),
+    "Montant": ("9.90", "-9.90", "is below zero (-9.90, …)"),
+}
+INNOCENT = [
+    ("customer_type", "new", "returning"), ("returnable", "yes", "no"), ("query", "mug", "return"),
+    ("quantity", "1", "2"), ("return_status", "not returned", "NOT_RETURNED"), ("refund_policy", "14", "30"),
+]  # fmt: skip
+
+
+def orders(export: Export, name: str, right: str, wrong: str, form: str) -> Export:
+    """Three orders, of which the second is no purchase, as one column says."""
+    lines = [("ann", "1", FIRST, right), ("ann", "3", LATER, wrong), ("zoe", "1", LAST, right)]
+    export.mapping["pairs"]["window_hours"] = 48
+    if form == "csv":
+        rows: Any = f"user,sku,time,{name}\n" + "".join(",".join(line) + "\n" for line in lines)
+    else:
+        rows = [dict(zip(("user", "sku", "time", name), line, strict=True)) for line in lines]
+    return export.of_events(rows, f"orders.{form}", kind="purchase", kind_column=None)
+
+
+@pytest.mark.parametrize("name", SAYS)
+def test_a_column_of_returns_that_is_not_mapped_is_named(export: Export, name: str) -> None:
+    right, wrong, says = SAYS[name]
+    form = ("csv", "jsonl", "parquet")[[*SAYS].index(name) % 3]
+    assert orders(export, name, right, wrong, form).load() == ["1:3 2:0 3:3 | "]
+    (warning,) = export.report["warnings"]
+    begin = f"events counts 1 of 3 carts and purchases although {name!r}, which is not mapped, {says}; add "
+    assert warning.startswith(begin)
+    assert warning.endswith(" to events")
+    export.mapping["events"] |= yaml.safe_load(warning.removeprefix(begin).removesuffix(" to events"))
+    assert export.load() == ["1:3 2:0 3:0 | "]
+    assert export.report["warnings"] == []
+
+
+@pytest.mark.parametrize("column", INNOCENT, ids=lambda column: column[0])
+def test_a_column_that_says_something_else_is_not_named(export: Export, column: tuple[str, str, str]) -> None:
+    orders(export, *column, "csv").load()
+    assert export.report["warnings"] == []
+
+
+def test_columns_of_nested_lines_and_of_a_select_are_named_too(export: Export) -> None:
+    rows: list[dict[str, Any]] = [
+        {"u": {"id": "ann"}, "t": FIRST, "lines": [{"sku": "1", "state": {"name": "ok"}}]},
+        {"u": {"id": "ann"}, "t": FIRST, "lines": [{"sku": "3", "state": {"name": "canceled"}}]},
+        {"u": {"id": "zoe"}, "t": LAST, "lines": [{"sku": "1", "state": {"name": "ok"}}]},
+    ]
+    keys = {"user_id": "u.id", "item_id": "lines.sku", "time": "t", "kind": "purchase", "kind_column": None}
+    export.of_events(rows, "orders.parquet", **keys).load()
+    assert "although 'lines.state.name', which is not mapped, says 'canceled' (1)" in export.report["warnings"][0]
+    export.mapping["events"]["where"] = {"lines.state.name": {"not": "canceled"}}
+    assert export.load() == ["1:3 2:0 3:0 | "]
+    del export.mapping["events"]["where"], export.mapping["events"]["file"]
+    lines = "SELECT u, t, unnest(lines) AS line FROM 'orders.parquet'"
+    export.mapping["events"] |= {"sql": lines, "item_id": "line.sku"}
+    export.load()
+    assert "although 'line.state.name', which is not mapped, says 'canceled' (1)" in export.report["warnings"][0]

@@ -1,0 +1,138 @@
+"""Columns of an events table that the mapping does not read and that call some of its purchases cancelled or returned.
+
+    warn_of_returns(work, mapping, number, "events")      # a warning in the report for each such column
+
+By name and values: quantities and amounts below zero, the words for cancelled and returned of five languages, and marks
+such as `is_refunded` and `cancelled_at`. Only rows that count as a cart or a purchase are looked at.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import unicodedata
+from typing import Any
+
+import duckdb
+
+from reshelf.data.importing.casts import is_missing
+from reshelf.data.importing.column_names import column_names
+from reshelf.data.importing.database import Work, quoted
+from reshelf.data.importing.exploded import one_row_each
+from reshelf.data.importing.mapping import EventsTable, Mapping
+from reshelf.data.importing.tables import Source, names_of, open_table
+from reshelf.data.schema import EventKind
+from reshelf.errors import InputError
+
+_WORTH = tuple(list(EventKind).index(kind) for kind in (EventKind.CART, EventKind.PURCHASE))
+_AMOUNT = re.compile(
+    r"quantit|qty|\bqte\b|units|menge|anzahl|stuck|cantidad|\bcant\b|unidades|数量|件数|amount|total|revenue|value|price|"
+    r"sales|betrag|preis|umsatz|summe|montant|prix|importe|precio|ingreso|金额|价"
+)
+"""Names of quantities and amounts, in small letters and without accents as all that is compared here."""
+_STATE = re.compile(r"stat(us|e|ut)\b|zustand|etat|estado|type|kind|\bart\b|typ\b|tipo|状态|类型")
+"""Names of what state or kind an order is."""
+_BACK = re.compile(
+    r"cancel|\bvoid(ed)?\b|refund|\breturn(ed|s)?\b|charge ?back|\breversed\b|"
+    r"storn|retour|zuruckge|erstatt|gutschrift|widerruf|abgebrochen|"
+    r"annul|rembours|renvoye|\bavoir\b|devuel|devol|reembols|anulad|取消|退款|退货|退回|作废"
+)
+"""What an order that was cancelled or sent back is called, in English, German, French, Spanish and Chinese."""
+_OTHERWISE = re.compile(
+    r"able\b|bar\b|polic|window|\bdays?\b|\burl|rate\b|until|deadline|\bnot?\b|\bnon\b|\bun(cancel|return)|\bnicht\b|\bsin\b|\bpas\b|未"
+)
+"""What makes such a word say something else: `refundable`, `return_window`, `not returned`."""
+_TYPED = re.compile(r"quer|search|term|title|name|text|comment|note|descr|url|mail|message")
+"""Names of columns whose words people typed."""
+_NO = "('false', 'f', 'no', 'n', 'off', 'nein', 'non', '否')"
+_FEW = 50
+"""States a column may have: one with more different words holds texts."""
+_SOME = 10_000
+"""Rows that are looked at for words in columns of any name."""
+
+
+def warn_of_returns(work: Work, mapping: Mapping, number: int, part: str) -> None:
+    """Say which columns of an events table have to be mapped, lest what was sent back count as bought."""
+    spec = mapping.events[number]
+    raws = [raw for (raw,) in work.fetch(f"SELECT raw FROM kind WHERE part = {number} AND kind IN {_WORTH}")]
+    read = {*_mapped(spec), *spec.where}
+    try:
+        names = [name for name in column_names(work, spec, part) if name not in read] if raws else []
+        if not names:
+            return
+        source = open_table(work, spec, part, [*names, *_mapped(spec)])
+        if isinstance(spec.item_id, str):
+            source, _ = one_row_each(source, spec.item_id)
+        kinds = f"{source.text(spec.kind_column)} IN ({', '.join(map(quoted, raws))})" if spec.kind_column else "true"
+        rest = f"coalesce({source.number(spec.quantity)}, 1) > 0" if spec.quantity else "true"
+        rows = f"{source.relation} WHERE {kinds} AND {rest}"
+        texts = ", ".join(f"{source.column(name).text} AS c{n}" for n, name in enumerate(names))
+        work.run(f"CREATE OR REPLACE TEMP TABLE looked AS SELECT {texts} FROM {rows} LIMIT {_SOME}")
+        for n, name in enumerate(names):
+            words = work.fetch(f"SELECT DISTINCT c{n} FROM looked WHERE c{n} IS NOT NULL LIMIT {_FEW + 1}")
+            if found := _found(source, rows, name, [word for (word,) in words]):
+                some, total, says, key = found
+                what = f"although {name!r}, which is not mapped, {says}; add {key} to {part}"
+                work.report.warn(f"{part} counts {some:,} of {total:,} carts and purchases {what}")
+    except (InputError, duckdb.Error):
+        return  # columns that nobody asked for may be unreadable
+
+
+def _mapped(spec: EventsTable) -> list[str]:
+    ids = names_of(spec.user_id, spec.item_id, spec.list_id, spec.session_id, spec.event_id)
+    return names_of(ids, spec.time, spec.order, spec.kind_column, spec.query, spec.value, spec.quantity, spec.split)
+
+
+def _found(source: Source, rows: str, name: str, words: list[str]) -> tuple[int, int, str, str] | None:
+    """Of how many rows, of how many, an unmapped column says what, and what to add to the mapping.
+
+    Args:
+        words: what stands in it, for a few rows.
+    """
+    plain, text, fetch = _plain(name), source.column(name).text, source.work.fetch
+    told = len(words) <= _FEW and any(map(_is_back, words))
+    if _STATE.search(plain) or (told and not _TYPED.search(plain)):
+        counts = fetch(f"SELECT {text} AS word, count(*) FROM {rows} GROUP BY 1 ORDER BY 2 DESC, 1")
+        back = {word: n for word, n in counts if word is not None and _is_back(word)}
+        if back and len(counts) <= 2 * _FEW:
+            says = ", ".join(f"{word!r} ({n:,})" for word, n in back.items())
+            total = sum(n for _, n in counts)
+            return sum(back.values()), total, f"says {says}", f"where: {_yaml({name: {'not': list(back)}})}"
+    if _is_back(name):
+        no = f"{is_missing(text)} OR lower(trim({text})) IN {_NO} OR coalesce(try_cast({text} AS DOUBLE) = 0, false)"
+        query = f"SELECT count(*), count(*) FILTER ({no}), count(*) FILTER ({is_missing(text)}) FROM {rows}"
+        ((total, unset, missing),) = fetch(query)
+        set_to = [word for (word,) in fetch(f"SELECT DISTINCT {text} FROM {rows} AND NOT ({no}) ORDER BY 1 LIMIT 4")]
+        if 0 < unset < total:
+            where = (
+                {"not": set_to}
+                if len(set_to) < 4 and not any(word[:1].isdigit() for word in set_to)
+                else None
+                if unset == missing
+                else [None, 0]
+            )
+            return total - unset, total, f"is set ({set_to[0]!r}, …)", f"where: {_yaml({name: where})}"
+    elif _AMOUNT.search(plain):
+        below = f"regexp_matches({text}, '^\\s*-\\s*[$€£¥]?[0-9]')"
+        ((total, n, least),) = fetch(
+            f"SELECT count(*), count(*) FILTER ({below}), any_value({text}) FILTER ({below}) FROM {rows}"
+        )
+        if n:
+            return n, total, f"is below zero ({least}, …)", f"quantity: {_yaml(name)}"
+    return None
+
+
+def _is_back(text: str) -> bool:
+    plain = _plain(text)
+    return bool(_BACK.search(plain) and not _OTHERWISE.search(plain))
+
+
+def _plain(text: str) -> str:
+    """In small letters, without accents, with a space between words: `isRefunded`, `IS_REFUNDED` are `is refunded`."""
+    apart = re.sub(r"(?<=[a-z])(?=[A-Z])|[\W_]+", " ", unicodedata.normalize("NFKD", text).replace("\u0308", ""))
+    return "".join(sign for sign in apart if not unicodedata.combining(sign)).casefold()
+
+
+def _yaml(value: Any) -> str:
+    """Of one line, as a mapping file has it."""
+    return json.dumps(value, ensure_ascii=False)
