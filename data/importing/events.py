@@ -12,6 +12,7 @@ back: that one has no grade any more, and is in no history after it.
 
 from __future__ import annotations
 
+import re
 import time as clock
 
 import numpy as np
@@ -171,7 +172,9 @@ def _make_kinds(work: Work, mapping: Mapping) -> None:
         names = {kind.value: kind for kind in EventKind} | spec.kinds
         in_any_case = {name.lower(): kind for name, kind in names.items()}
         common = spec.undo == UNDO  # words in any case, but for what the mapping calls a kind
-        takes = None if common and raw in names else spec.undo.get(raw.lower() if common else raw)
+        takes = (
+            None if common and raw in names else spec.undo.get(re.sub(r"[\s-]+", "_", raw.lower()) if common else raw)
+        )
         kind = None if takes else names.get(raw, None if raw in spec.grades else in_any_case.get(raw.lower()))
         if raw in spec.grades and kind is None and not takes:
             kind = EventKind.VIEW  # a kind of the shop's own: its grade says what it is worth

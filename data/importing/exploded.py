@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from reshelf.data.importing.casts import Column
-from reshelf.data.importing.tables import Source
+from reshelf.data.importing.tables import Source, chosen
 
 _SOME = 10_000
 """Rows that are looked at for lists in JSON."""
@@ -28,9 +28,9 @@ def one_row_each(source: Source, item: str) -> tuple[Source, bool]:
     lists = {name: sql for name in source.columns if (sql := _list(source, name, item))}
     if item not in lists:
         return source, False
-    for name, sql in lists.items():
+    for name in lists.keys() - {item}:
         what = f"there are not as many values as in {item}; give one for each, or take the row apart with sql"
-        source.forbid(f"{source.relation} WHERE len({sql}) <> len({lists[item]})", name, what)
+        source.forbid(f"{source.everything} WHERE len({lists[name]}) <> len({lists[item]})", name, what)
     inner, outer = [], []
     for name, column in source.columns.items():
         if name not in lists:
@@ -44,11 +44,11 @@ def one_row_each(source: Source, item: str) -> tuple[Source, bool]:
             one = f"CASE WHEN json_type({column.sql}) = 'ARRAY' THEN {one} ELSE {column.sql} END"
         outer.append(f"{one} AS {column.sql}")
     inner.append(f"generate_subscripts({lists[item]}, 1) - 1 AS place")
-    inside = f"SELECT row, {', '.join(inner)} FROM {source.relation}"
-    relation = f"(SELECT row * {_MOST} + place AS row, place, {', '.join(outer)} FROM ({inside}))"
-    everything = f"(SELECT unnest({lists[item]}) FROM {source.everything})"
+    inside = f"SELECT row, {', '.join(inner)} FROM {source.everything}"
+    everything = f"(SELECT row * {_MOST} + place AS row, place, {', '.join(outer)} FROM ({inside}))"
     kinds = {name: Column(column.sql, column.type.removesuffix("[]")) for name, column in source.columns.items()}
-    return replace(source, relation=relation, everything=everything, columns=source.columns | kinds, step=_MOST), True
+    relation = chosen(everything, kinds, source.spec, source.part)
+    return replace(source, relation=relation, everything=everything, columns=kinds, step=_MOST), True
 
 
 def _list(source: Source, name: str, item: str) -> str | None:
@@ -56,7 +56,7 @@ def _list(source: Source, name: str, item: str) -> str | None:
     column = source.column(name)
     if column.is_list:
         return column.sql
-    some = f"SELECT {column.sql} AS value FROM {source.relation} LIMIT {_SOME}"
+    some = f"SELECT {column.sql} AS value FROM {source.everything} LIMIT {_SOME}"
     plain = "json_type(value) = 'ARRAY' AND coalesce(json_type(value, '$[0]') NOT IN ('OBJECT', 'ARRAY'), true)"
     if column.type != "JSON" or not source.work.number(f"SELECT count(*) FROM ({some}) WHERE {plain}"):
         return None

@@ -40,11 +40,16 @@ def json_rows(work: Work, spec: Table, files: list[Path], part: str, names: list
         f"FROM ({_objects(work, spec, file)})"
         for file, keys in zip(files, folders)
     )
-    missing = _missing(work, spec, everything, names, part, files) if names else []
+    if not names:
+        return f"(SELECT 1 AS one FROM ({everything}))"
+    paths = list(dict.fromkeys(path for name in names for path in _paths(name)))
+    found = f"SELECT *, json_extract(json, [{', '.join(paths)}]) AS parts FROM ({everything})"  # reads the text once
+    inside = {name: _inside(name, paths) for name in names}
+    missing = _missing(work, spec, found, inside, part, files)
     if lost := [name for name in missing if name not in shared]:
         raise InputError(_no_column(work, everything, lost[0], work.root / files[0], part))
-    columns = [f"{named('folder ' + n) if n in missing else _inside(n)} AS {named('column ' + n)}" for n in names]
-    return f"(SELECT {', '.join(columns) or '1 AS one'} FROM ({everything}))"
+    columns = [f"{named('folder ' + n) if n in missing else inside[n]} AS {named('column ' + n)}" for n in names]
+    return f"(SELECT {', '.join(columns)} FROM ({found}))"
 
 
 def _objects(work: Work, spec: Table, file: Path) -> str:
@@ -84,12 +89,18 @@ def _said(value: str | None) -> str:
     return "CAST(NULL AS JSON)" if value is None else f"to_json({quoted(value)})"
 
 
-def _inside(name: str) -> str:
-    """SQL of a key, or of a dotted path into objects, lists of objects and text that is JSON."""
-    steps = name.split(".")
-    ways = [f"json_extract(json, {json_path([name])})"]
-    if len(steps) > 1:
-        ways.append(f"json_extract(json, {json_path(steps)})")
+def _paths(name: str) -> list[str]:
+    """Where in an object a name may be: as a key, and as a dotted path."""
+    return list(dict.fromkeys((json_path([name]), json_path(name.split(".")))))
+
+
+def _inside(name: str, paths: list[str]) -> str:
+    """SQL of a key, or of a dotted path into objects, lists of objects and text that is JSON.
+
+    Args:
+        paths: what the list `parts` holds the values of.
+    """
+    steps, ways = name.split("."), [f"parts[{paths.index(path) + 1}]" for path in _paths(name)]
     for at in range(1, len(steps)):
         head, rest = f"json_extract(json, {json_path(steps[:at])})", json_path(steps[at:])
         parts = f"list_transform(CAST({head} AS JSON[]), lambda e: json_extract(e, {rest}))"
@@ -99,26 +110,31 @@ def _inside(name: str) -> str:
     return ways[0] if len(ways) == 1 else f"coalesce({', '.join(ways)})"
 
 
-def _missing(work: Work, spec: Table, everything: str, names: list[str], part: str, files: list[Path]) -> list[str]:
+def _missing(
+    work: Work, spec: Table, everything: str, inside: dict[str, str], part: str, files: list[Path]
+) -> list[str]:
     """The names that no row has.
+
+    Args:
+        inside: names and their SQL.
 
     Raises:
         InputError: a name stands for objects, a line is none.
     """
     file = work.root / files[0]
-    tests = [f"bool_or({_inside(name)} IS NOT NULL)" for name in names]
-    tests += [f"min(json_keys({_inside(name)})[1]) FILTER (json_type({_inside(name)}) = 'OBJECT')" for name in names]
+    tests = [f"bool_or({value} IS NOT NULL)" for value in inside.values()]
+    tests += [f"min(json_keys({value})[1]) FILTER (json_type({value}) = 'OBJECT')" for value in inside.values()]
     try:
         for limit in (" LIMIT 1000", ""):
             *found, count, objects = work.fetch(
                 f"SELECT {', '.join(tests)}, count(*), bool_and(json_type(json) = 'OBJECT') "
                 f"FROM (FROM ({everything}){limit})"
             )[0]
-            there, nested = found[: len(names)], found[len(names) :]
+            there, nested = found[: len(inside)], found[len(inside) :]
             if count and not objects:
                 none = f"{file}: an element of its list is not a JSON object; write one object for each row"
                 raise InputError(bad_json(work.root, files, spec) or none)
-            for name, key in zip(names, nested):
+            for name, key in zip(inside, nested):
                 if key is not None and name not in id_columns(spec):
                     what = f"{file}: column {name!r} holds objects where plain values are expected"
                     raise InputError(
@@ -130,7 +146,7 @@ def _missing(work: Work, spec: Table, everything: str, names: list[str], part: s
         raise InputError(
             bad_json(work.root, files, spec) or f"{file} cannot be read: {one_line(error)}; correct the file"
         ) from error
-    return [name for name, yes in zip(names, there) if not yes]
+    return [name for name, yes in zip(inside, there) if not yes]
 
 
 def _no_column(work: Work, everything: str, name: str, file: Path, part: str) -> str:

@@ -54,13 +54,18 @@ Columns = str | list[str]
 OnUnknown = Literal["drop", "error"]
 
 UNDO = {
-    **dict.fromkeys(("remove_from_cart", "removefromcart", "remove_cart", "cart_remove"), EventKind.CART),
     **dict.fromkeys(
-        ("refund", "refunded", "return", "returned", "cancel", "cancelled", "canceled", "purchase_cancelled"),
+        ("remove_from_cart", "removefromcart", "remove_cart", "cart_remove", "product_removed"), EventKind.CART
+    ),
+    **dict.fromkeys(
+        (
+            *("refund", "refunded", "return", "returned", "cancel", "cancelled", "canceled", "purchase_cancelled"),
+            *("order_refunded", "order_returned", "order_cancelled", "order_canceled"),
+        ),
         EventKind.PURCHASE,
     ),
 }
-"""What the common words for taking something back take back."""
+"""What the common words for taking something back take back: in any case, with spaces and hyphens too."""
 
 
 @dataclass(kw_only=True)

@@ -19,7 +19,7 @@ from reshelf.data.importing.casts import is_missing
 from reshelf.data.importing.column_names import column_names
 from reshelf.data.importing.database import Work, quoted
 from reshelf.data.importing.exploded import one_row_each
-from reshelf.data.importing.mapping import EventsTable, Mapping
+from reshelf.data.importing.mapping import UNDO, EventsTable, Mapping
 from reshelf.data.importing.tables import Source, names_of, open_table
 from reshelf.data.schema import EventKind
 from reshelf.errors import InputError
@@ -38,6 +38,9 @@ _BACK = re.compile(
     r"annul|rembours|renvoye|\bavoir\b|devuel|devol|reembols|anulad|取消|退款|退货|退回|作废"
 )
 """What an order that was cancelled or sent back is called, in English, German, French, Spanish and Chinese."""
+_REMOVED = re.compile(r"remov|entfern|supprim|retir|elimin|quita|移除|移出|删除")
+_CART = re.compile(r"cart|basket|\bbag\b|warenkorb|panier|carrito|cesta|购物车")
+"""What is taken out of a cart, and what a cart is called."""
 _OTHERWISE = re.compile(
     r"able\b|bar\b|polic|window|\bdays?\b|\burl|rate\b|until|deadline|\bnot?\b|\bnon\b|\bun(cancel|return)|\bnicht\b|\bsin\b|\bpas\b|未"
 )
@@ -54,10 +57,13 @@ _SOME = 10_000
 def warn_of_returns(work: Work, mapping: Mapping, number: int, part: str) -> None:
     """Say which columns of an events table have to be mapped, lest what was sent back count as bought."""
     spec = mapping.events[number]
+    _warn_of_kinds(work, spec, number, part)
     raws = [raw for (raw,) in work.fetch(f"SELECT raw FROM kind WHERE part = {number} AND kind IN {_WORTH}")]
     read = {*_mapped(spec), *spec.where}
     try:
-        names = [name for name in column_names(work, spec, part) if name not in read] if raws else []
+        there = column_names(work, spec, part) if raws else {}
+        beside = ("", spec.item_id.rpartition(".")[0] if isinstance(spec.item_id, str) else "")
+        names = [name for name, head in there.items() if name not in read and head in beside]
         if not names:
             return
         source = open_table(work, spec, part, [*names, *_mapped(spec)])
@@ -76,6 +82,22 @@ def warn_of_returns(work: Work, mapping: Mapping, number: int, part: str) -> Non
                 work.report.warn(f"{part} counts {some:,} of {total:,} carts and purchases {what}")
     except (InputError, duckdb.Error):
         return  # columns that nobody asked for may be unreadable
+
+
+def _warn_of_kinds(work: Work, spec: EventsTable, number: int, part: str) -> None:
+    """Say which words of `kind_column` seem to take something back, and are dropped for want of a kind."""
+    if spec.undo != UNDO:
+        return
+    unknown = f"SELECT raw FROM kind WHERE part = {number} AND kind IS NULL AND undoes IS NULL"
+    rows = f"event_row WHERE part = {number} AND kind IN ({unknown})"
+    for raw, n in work.fetch(f"SELECT kind, count(*) FROM {rows} GROUP BY kind ORDER BY 2 DESC, 1"):
+        of_cart = bool(_CART.search(_plain(raw)))
+        if _is_back(raw) or (of_cart and _REMOVED.search(_plain(raw))):
+            undo = _yaml({raw: EventKind.CART.value if of_cart else EventKind.PURCHASE.value})
+            what = f"leaves out the kind {raw!r} ({n:,}), which is not mapped, and what it takes back counts"
+            work.report.warn(
+                f"{part} {what}; add undo: {undo} to {part}, or undo: {{}} where it is the state of an order"
+            )
 
 
 def _mapped(spec: EventsTable) -> list[str]:
@@ -104,13 +126,8 @@ def _found(source: Source, rows: str, name: str, words: list[str]) -> tuple[int,
         ((total, unset, missing),) = fetch(query)
         set_to = [word for (word,) in fetch(f"SELECT DISTINCT {text} FROM {rows} AND NOT ({no}) ORDER BY 1 LIMIT 4")]
         if 0 < unset < total:
-            where = (
-                {"not": set_to}
-                if len(set_to) < 4 and not any(word[:1].isdigit() for word in set_to)
-                else None
-                if unset == missing
-                else [None, 0]
-            )
+            few = len(set_to) < 4 and not any(word[:1].isdigit() for word in set_to)
+            where = {"not": set_to} if few else None if unset == missing else [None, 0]
             return total - unset, total, f"is set ({set_to[0]!r}, …)", f"where: {_yaml({name: where})}"
     elif _AMOUNT.search(plain):
         below = f"regexp_matches({text}, '^\\s*-\\s*[$€£¥]?[0-9]')"
@@ -129,8 +146,8 @@ def _is_back(text: str) -> bool:
 
 def _plain(text: str) -> str:
     """In small letters, without accents, with a space between words: `isRefunded`, `IS_REFUNDED` are `is refunded`."""
-    apart = re.sub(r"(?<=[a-z])(?=[A-Z])|[\W_]+", " ", unicodedata.normalize("NFKD", text).replace("\u0308", ""))
-    return "".join(sign for sign in apart if not unicodedata.combining(sign)).casefold()
+    letters = "".join(sign for sign in unicodedata.normalize("NFKD", text) if not unicodedata.combining(sign))
+    return re.sub(r"(?<=[a-z])(?=[A-Z])|[\W_]+", " ", letters).casefold()
 
 
 def _yaml(value: Any) -> str:

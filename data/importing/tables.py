@@ -144,15 +144,23 @@ def open_table(work: Work, spec: Table, part: str, wanted: Sequence[str]) -> Sou
         if name not in (*id_columns(spec), getattr(spec, "history", "")) and one.startswith(_NESTED):
             what = f"column {name!r} holds {one.split('(')[0]} values where plain ones are expected"
             raise InputError(f"{part}: {what}; map a part of it ({name}.part), or unnest it with sql")
+    numbered = body if files and ending_of(files[0]) in PARQUET else f"(SELECT {_COUNTED} AS row, * FROM {body})"
+    return Source(work, part, spec, files, chosen(numbered, columns, spec, part), numbered, columns)
+
+
+def chosen(relation: str, columns: Mapping[str, Column], spec: Table, part: str) -> str:
+    """The rows of a relation that `where` accepts.
+
+    Raises:
+        InputError: a comparison that there is not.
+    """
     tests = []
     for name, value in spec.where.items():
         bad = [key for key in value if key not in ("not", *RANGES)] if isinstance(value, dict) else []
         if bad:
             raise InputError(f"{part}.where.{name}: {bad[0]!r} is unknown; use not, {', '.join(RANGES)}")
         tests.append(chosen_by(columns[name], value, spec))
-    numbered = body if files and ending_of(files[0]) in PARQUET else f"(SELECT {_COUNTED} AS row, * FROM {body})"
-    relation = f"(FROM {numbered} WHERE {' AND '.join(tests)})" if tests else numbered
-    return Source(work, part, spec, files, relation, body, columns)
+    return f"(FROM {relation} WHERE {' AND '.join(tests)})" if tests else relation
 
 
 def reading(work: Work, source: Source, query: str, again: bool = False) -> None:

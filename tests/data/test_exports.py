@@ -166,6 +166,8 @@ MISTAKES = {
         "cannot be read: .*; correct the file",
     ),
     "Iceberg": ({"log/data/a.csv": EVENTS, "log/metadata/v1.metadata.json": "{}"}, "is an Iceberg table, whose files"),
+    "Hudi": ({"log/a.csv": EVENTS, "log/.hoodie/hoodie.properties": ""}, r"is a Hudi table.*spark\.read\.format"),
+    "Lance": ({"log/data/a.lance": "", "log/_versions/1.manifest": ""}, r"is a Lance table.*lance\.dataset\(…\)"),
 }
 
 
@@ -244,8 +246,9 @@ def test_a_quantity_below_zero_takes_back(export: Export) -> None:
 
 def test_rows_that_are_too_many_lists_or_too_few(export: Export) -> None:
     export.files["shown.csv"] = SHOWN + "L1,ann,2026-03-09T10:00:00Z,mug,4,4\n"
-    export.load()
-    assert any("rows more than a day apart (list L1)" in text for text in export.report["warnings"])
+    assert export.load() == ["1:0 2:3 3:0 | view 5", "4:0 | view 5, click 2, purchase 2"]
+    (found,) = export.report["tables"]["pairs.0"]["repaired"].items()
+    assert found == ("list id used again more than half an hour later, a list of its own", 1)
     export.mapping["pairs"] |= {"list_id": None, "position": None}
     export.files["shown.csv"] = "user,time,q,sku\n" + "".join(
         f"ann,2026-03-01T10:00:00.00{n}Z,mug,{n}\n" for n in range(1, 4)
