@@ -19,7 +19,7 @@ import numpy as np
 
 from reshelf.data.importing.casts import NO_QUERY
 from reshelf.data.importing.database import Work, quoted
-from reshelf.data.importing.exploded import one_row_each
+from reshelf.data.importing.divided_rows import one_row_each
 from reshelf.data.importing.import_report import UNMAPPED
 from reshelf.data.importing.items import check_exact
 from reshelf.data.importing.mapping import UNDO, Mapping
@@ -76,7 +76,7 @@ def read_events(work: Work, mapping: Mapping) -> None:
     _check_rows(work, mapping, sources)
     _check(work, mapping, sources)
     work.run("DROP TABLE event_row")
-    _drop_repeated(work, mapping)
+    _drop_repeated(work, mapping, sources)
     _drop_bots(work, mapping)
     take_back(work, mapping)
     kept = work.fetch("SELECT part, count(*) FROM checked GROUP BY part")
@@ -114,9 +114,7 @@ def _stage(work: Work, mapping: Mapping, number: int) -> Source:
     )
     wanted = names_of(spec.user_id, spec.item_id, spec.list_id, *rest)
     source = open_table(work, spec, part, wanted)
-    several = False
-    if isinstance(spec.item_id, str):
-        source, several = one_row_each(source, spec.item_id)
+    source, several = one_row_each(source, names_of(spec.item_id))
     order, place, query = "row", "row", source.text(spec.query)
     if not spec.time and spec.order:
         order = source.number(spec.order)
@@ -164,6 +162,14 @@ def _stage(work: Work, mapping: Mapping, number: int) -> Source:
     return source
 
 
+def _joined(words: str) -> str:
+    """`Remove from Cart`, `remove_from_cart` and `removeFromCart` are one word: removefromcart."""
+    return re.sub(r"[\s_-]+", "", words.lower())
+
+
+_COMMON = {_joined(words): kind for words, kind in UNDO.items()}
+
+
 def _make_kinds(work: Work, mapping: Mapping) -> None:
     """The table `kind`: what every raw value of every events table stands for."""
     rows = []
@@ -172,9 +178,7 @@ def _make_kinds(work: Work, mapping: Mapping) -> None:
         names = {kind.value: kind for kind in EventKind} | spec.kinds
         in_any_case = {name.lower(): kind for name, kind in names.items()}
         common = spec.undo == UNDO  # words in any case, but for what the mapping calls a kind
-        takes = (
-            None if common and raw in names else spec.undo.get(re.sub(r"[\s-]+", "_", raw.lower()) if common else raw)
-        )
+        takes = spec.undo.get(raw) if not common else None if raw in names else _COMMON.get(_joined(raw))
         kind = None if takes else names.get(raw, None if raw in spec.grades else in_any_case.get(raw.lower()))
         if raw in spec.grades and kind is None and not takes:
             kind = EventKind.VIEW  # a kind of the shop's own: its grade says what it is worth
@@ -326,9 +330,10 @@ def _drop_bots(work: Work, mapping: Mapping) -> None:
     work.run("DELETE FROM checked WHERE user IN (FROM bot)")
 
 
-def _drop_repeated(work: Work, mapping: Mapping) -> None:
+def _drop_repeated(work: Work, mapping: Mapping, sources: list[Source]) -> None:
     """Rows that say again what an earlier one said: the same event id on the same item, or the same shopper, item, kind
-    and moment. The products of an order may share its id, and so do an order and its return."""
+    and moment. The products of an order may share its id, and so do an order and its return. A product that is in one
+    row twice was chosen twice."""
     if any(spec.event_id for spec in mapping.events):
         work.run(
             "CREATE TABLE again AS SELECT part, row FROM (SELECT part, row, row_number() OVER (PARTITION BY event_id, "
@@ -339,9 +344,12 @@ def _drop_repeated(work: Work, mapping: Mapping) -> None:
         return
     before = "SELECT user, key, lag(user) OVER () AS user_before, lag(key) OVER () AS key_before FROM checked"
     at_once = f"SELECT user, key FROM ({before}) WHERE user = user_before AND key = key_before"
+    whole_row = (
+        "row // CASE part " + " ".join(f"WHEN {n} THEN {source.step}" for n, source in enumerate(sources)) + " END"
+    )
     work.run(
-        "CREATE TABLE again AS SELECT part, row FROM (SELECT part, row, rank() OVER (PARTITION BY user, item, "
-        f"kind, undoes, key, query ORDER BY part, row) AS n FROM checked SEMI JOIN ({at_once}) USING (user, key)) "
+        "CREATE TABLE again AS SELECT part, row FROM (SELECT part, row, rank() OVER (PARTITION BY user, item, kind, "
+        f"undoes, key, query ORDER BY part, {whole_row}) AS n FROM checked SEMI JOIN ({at_once}) USING (user, key)) "
         "WHERE n > 1"
     )
     _drop_again(work, mapping, REPEATED)

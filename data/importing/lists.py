@@ -3,8 +3,8 @@
     lists = read_lists(work, mapping, sources)      # tables `head` (one row per list) and `cand` (one row per
     candidate)
 
-Errors: a list whose rows disagree in shopper, query or split, a list id that comes twice at one time, two products at
-one place.
+Errors: a list whose rows disagree in shopper, query or split, a list id that comes in two tables, two products at one
+place.
 Dropped, counted: a product that comes again in its list (its best label is kept), products that the catalogue does not
 have, lists of bots, lists whose window for outcomes is still open when the log ends.
 """
@@ -151,7 +151,7 @@ def _make_heads(work: Work, mapping: Mapping, sources: Sequence[Source]) -> None
             ):
                 _disagree(work, source, spec, what, names_of(column)[0] if column else "", *found[0])
     for number, source in enumerate(sources):
-        name_again(work, source, number)
+        name_again(work, source.part, number)
         work.run(f"UPDATE head SET list_text = '{source.part}-' || row WHERE list_text IS NULL AND part = {number}")
     work.run("CREATE TABLE numbered AS SELECT number, list_text, context FROM head")
     again = work.fetch(
@@ -164,7 +164,7 @@ def _make_heads(work: Work, mapping: Mapping, sources: Sequence[Source]) -> None
         )[0]
         where, there = sources[part].place(row), sources[first_part].place(first)
         what = f"{text!r} is there already ({there}); list ids must be unique"
-        cure = "set list_id_scope: [list_id, time] where one id stands for several lists, or leave one out with sql"
+        cure = "set list_id_scope in one of the tables, such as [list_id, user_id], or leave one list out with where"
         raise InputError(f"{where}, field list_id: {what}; {cure}")
 
 

@@ -54,9 +54,7 @@ Columns = str | list[str]
 OnUnknown = Literal["drop", "error"]
 
 UNDO = {
-    **dict.fromkeys(
-        ("remove_from_cart", "removefromcart", "remove_cart", "cart_remove", "product_removed"), EventKind.CART
-    ),
+    **dict.fromkeys(("remove_from_cart", "remove_cart", "cart_remove", "product_removed"), EventKind.CART),
     **dict.fromkeys(
         (
             *("refund", "refunded", "return", "returned", "cancel", "cancelled", "canceled", "purchase_cancelled"),
@@ -65,7 +63,7 @@ UNDO = {
         EventKind.PURCHASE,
     ),
 }
-"""What the common words for taking something back take back: in any case, with spaces and hyphens too."""
+"""What the common words for taking something back take back: in any case, with any signs between."""
 
 
 @dataclass(kw_only=True)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
+from dataclasses import dataclass
 from typing import Any
 
 import duckdb
@@ -18,7 +19,7 @@ import duckdb
 from reshelf.data.importing.casts import is_missing
 from reshelf.data.importing.column_names import column_names
 from reshelf.data.importing.database import Work, quoted
-from reshelf.data.importing.exploded import one_row_each
+from reshelf.data.importing.divided_rows import one_row_each
 from reshelf.data.importing.mapping import UNDO, EventsTable, Mapping
 from reshelf.data.importing.tables import Source, names_of, open_table
 from reshelf.data.schema import EventKind
@@ -54,21 +55,28 @@ _SOME = 10_000
 """Rows that are looked at for words in columns of any name."""
 
 
+@dataclass(frozen=True)
+class _Found:
+    """What a column says of carts and purchases."""
+
+    rows: int
+    """Of how many."""
+    total: int
+    says: str
+    key: str
+    """What to add to the mapping."""
+
+
 def warn_of_returns(work: Work, mapping: Mapping, number: int, part: str) -> None:
     """Say which columns of an events table have to be mapped, lest what was sent back count as bought."""
     spec = mapping.events[number]
     _warn_of_kinds(work, spec, number, part)
     raws = [raw for (raw,) in work.fetch(f"SELECT raw FROM kind WHERE part = {number} AND kind IN {_WORTH}")]
-    read = {*_mapped(spec), *spec.where}
     try:
-        there = column_names(work, spec, part) if raws else {}
-        beside = ("", spec.item_id.rpartition(".")[0] if isinstance(spec.item_id, str) else "")
-        names = [name for name, head in there.items() if name not in read and head in beside]
+        names = _not_mapped(work, spec, part) if raws else []
         if not names:
             return
-        source = open_table(work, spec, part, [*names, *_mapped(spec)])
-        if isinstance(spec.item_id, str):
-            source, _ = one_row_each(source, spec.item_id)
+        source, _ = one_row_each(open_table(work, spec, part, [*names, *_mapped(spec)]), names_of(spec.item_id))
         kinds = f"{source.text(spec.kind_column)} IN ({', '.join(map(quoted, raws))})" if spec.kind_column else "true"
         rest = f"coalesce({source.number(spec.quantity)}, 1) > 0" if spec.quantity else "true"
         rows = f"{source.relation} WHERE {kinds} AND {rest}"
@@ -77,11 +85,17 @@ def warn_of_returns(work: Work, mapping: Mapping, number: int, part: str) -> Non
         for n, name in enumerate(names):
             words = work.fetch(f"SELECT DISTINCT c{n} FROM looked WHERE c{n} IS NOT NULL LIMIT {_FEW + 1}")
             if found := _found(source, rows, name, [word for (word,) in words]):
-                some, total, says, key = found
-                what = f"although {name!r}, which is not mapped, {says}; add {key} to {part}"
-                work.report.warn(f"{part} counts {some:,} of {total:,} carts and purchases {what}")
+                what = f"although {name!r}, which is not mapped, {found.says}; add {found.key} to {part}"
+                work.report.warn(f"{part} counts {found.rows:,} of {found.total:,} carts and purchases {what}")
     except (InputError, duckdb.Error):
         return  # columns that nobody asked for may be unreadable
+
+
+def _not_mapped(work: Work, spec: EventsTable, part: str) -> list[str]:
+    """The columns of rows, and of the list that products are in, that the mapping does not read."""
+    heads = {"", *(name.rpartition(".")[0] for name in names_of(spec.item_id))}
+    read = {*_mapped(spec), *spec.where}
+    return [name for name, head in column_names(work, spec, part).items() if name not in read and head in heads]
 
 
 def _warn_of_kinds(work: Work, spec: EventsTable, number: int, part: str) -> None:
@@ -105,38 +119,56 @@ def _mapped(spec: EventsTable) -> list[str]:
     return names_of(ids, spec.time, spec.order, spec.kind_column, spec.query, spec.value, spec.quantity, spec.split)
 
 
-def _found(source: Source, rows: str, name: str, words: list[str]) -> tuple[int, int, str, str] | None:
-    """Of how many rows, of how many, an unmapped column says what, and what to add to the mapping.
+def _found(source: Source, rows: str, name: str, words: list[str]) -> _Found | None:
+    """What an unmapped column says of some carts and purchases.
 
     Args:
         words: what stands in it, for a few rows.
     """
-    plain, text, fetch = _plain(name), source.column(name).text, source.work.fetch
-    told = len(words) <= _FEW and any(map(_is_back, words))
-    if _STATE.search(plain) or (told and not _TYPED.search(plain)):
-        counts = fetch(f"SELECT {text} AS word, count(*) FROM {rows} GROUP BY 1 ORDER BY 2 DESC, 1")
-        back = {word: n for word, n in counts if word is not None and _is_back(word)}
-        if back and len(counts) <= 2 * _FEW:
-            says = ", ".join(f"{word!r} ({n:,})" for word, n in back.items())
-            total = sum(n for _, n in counts)
-            return sum(back.values()), total, f"says {says}", f"where: {_yaml({name: {'not': list(back)}})}"
+    told = len(words) <= _FEW and any(map(_is_back, words)) and not _TYPED.search(_plain(name))
+    states = bool(_STATE.search(_plain(name))) or told
+    if states and (found := _of_states(source, rows, name)):
+        return found
     if _is_back(name):
-        no = f"{is_missing(text)} OR lower(trim({text})) IN {_NO} OR coalesce(try_cast({text} AS DOUBLE) = 0, false)"
-        query = f"SELECT count(*), count(*) FILTER ({no}), count(*) FILTER ({is_missing(text)}) FROM {rows}"
-        ((total, unset, missing),) = fetch(query)
-        set_to = [word for (word,) in fetch(f"SELECT DISTINCT {text} FROM {rows} AND NOT ({no}) ORDER BY 1 LIMIT 4")]
-        if 0 < unset < total:
-            few = len(set_to) < 4 and not any(word[:1].isdigit() for word in set_to)
-            where = {"not": set_to} if few else None if unset == missing else [None, 0]
-            return total - unset, total, f"is set ({set_to[0]!r}, …)", f"where: {_yaml({name: where})}"
-    elif _AMOUNT.search(plain):
-        below = f"regexp_matches({text}, '^\\s*-\\s*[$€£¥]?[0-9]')"
-        ((total, n, least),) = fetch(
-            f"SELECT count(*), count(*) FILTER ({below}), any_value({text}) FILTER ({below}) FROM {rows}"
-        )
-        if n:
-            return n, total, f"is below zero ({least}, …)", f"quantity: {_yaml(name)}"
-    return None
+        return _of_marks(source, rows, name)
+    return _below_zero(source, rows, name) if _AMOUNT.search(_plain(name)) else None
+
+
+def _of_states(source: Source, rows: str, name: str) -> _Found | None:
+    """Of `status`: rows that are cancelled, refunded, …"""
+    text = source.column(name).text
+    counts = source.work.fetch(f"SELECT {text} AS word, count(*) FROM {rows} GROUP BY 1 ORDER BY 2 DESC, 1")
+    back = {word: n for word, n in counts if word is not None and _is_back(word)}
+    if not back or len(counts) > 2 * _FEW:
+        return None
+    says = "says " + ", ".join(f"{word!r} ({n:,})" for word, n in back.items())
+    total = sum(n for _, n in counts)
+    return _Found(sum(back.values()), total, says, f"where: {_yaml({name: {'not': list(back)}})}")
+
+
+def _of_marks(source: Source, rows: str, name: str) -> _Found | None:
+    """Of `is_refunded`, `cancelled_at`, `refund_amount`: rows where it is set, if it is not in all of them."""
+    text, fetch = source.column(name).text, source.work.fetch
+    no = f"({is_missing(text)} OR lower(trim({text})) IN {_NO} OR coalesce(try_cast({text} AS DOUBLE) = 0, false))"
+    ((total, unset, missing),) = fetch(
+        f"SELECT count(*), count(*) FILTER ({no}), count(*) FILTER ({is_missing(text)}) FROM {rows}"
+    )
+    if not 0 < unset < total:
+        return None
+    set_to = [word for (word,) in fetch(f"SELECT DISTINCT {text} FROM {rows} AND NOT {no} ORDER BY 1 LIMIT 4")]
+    few = len(set_to) < 4 and not any(word[:1].isdigit() for word in set_to)
+    where = {"not": set_to} if few else None if unset == missing else [None, 0]
+    return _Found(total - unset, total, f"is set ({set_to[0]!r}, …)", f"where: {_yaml({name: where})}")
+
+
+def _below_zero(source: Source, rows: str, name: str) -> _Found | None:
+    """Of `qty`, `amount`: rows with a sign."""
+    text = source.column(name).text
+    below = f"regexp_matches({text}, '^\\s*-\\s*[$€£¥]?[0-9]')"
+    ((total, n, least),) = source.work.fetch(
+        f"SELECT count(*), count(*) FILTER ({below}), any_value({text}) FILTER ({below}) FROM {rows}"
+    )
+    return _Found(n, total, f"is below zero ({least}, …)", f"quantity: {_yaml(name)}") if n else None
 
 
 def _is_back(text: str) -> bool:

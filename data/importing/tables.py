@@ -50,7 +50,7 @@ class Source:
     """The same without `where`."""
     columns: dict[str, Column]
     step: int = 1
-    """Numbers of rows for each row of the files, where one holds several products (`exploded`)."""
+    """Numbers of rows for each row of the files, where one holds several products (`divided_rows`)."""
 
     def column(self, name: str) -> Column:
         return self.columns[name]
