@@ -41,6 +41,7 @@ _DAY, _HOUR, _QUARTER = 86_400_000_000, 3_600_000_000, 900_000_000
 _MANY = 20
 """Events that say in which zone their midnights are."""
 REPEATED = "repeated row"
+ONE_SEARCH = "further product of a search, which is one event"
 UNKNOWN_ITEM = "item not in the catalogue"
 _PLACE = "(CAST(part AS BIGINT) << 56) + row"
 """SQL of what rows of several tables are sorted by: a number is compared faster than a struct."""
@@ -252,6 +253,7 @@ def _check(work: Work, mapping: Mapping, sources: list[Source]) -> None:
         WHEN k.kind IS NULL AND k.undoes IS NULL THEN '{UNMAPPED}'
         WHEN s.item IS NULL AND s.unknown IS NULL AND k.kind IS DISTINCT FROM {SEARCH} THEN 'item id missing'
         WHEN s.item IS NULL AND k.kind IS DISTINCT FROM {SEARCH} THEN '{UNKNOWN_ITEM}'
+        WHEN k.kind = {SEARCH} AND s.row % {_step(sources, "s.part")} > 0 THEN '{ONE_SEARCH}'
         WHEN k.kind = {SEARCH} AND s.query IS NULL AND {has_query} THEN 'search without a query'
         WHEN {timed} AND s.unread THEN 'time cannot be read'
         WHEN s.key IS NULL THEN 'time missing'
@@ -306,6 +308,11 @@ def _check(work: Work, mapping: Mapping, sources: list[Source]) -> None:
     work.run("DELETE FROM checked WHERE reason IS NOT NULL")
 
 
+def _step(sources: list[Source], part: str) -> str:
+    """SQL of how many numbers of rows each row of a file has, by its part."""
+    return f"CASE {part} " + " ".join(f"WHEN {n} THEN {source.step}" for n, source in enumerate(sources)) + " END"
+
+
 def _first(work: Work, column: str, where: str) -> list[str]:
     """A few different values of the events' rows, as examples."""
     found = work.fetch(
@@ -344,13 +351,10 @@ def _drop_repeated(work: Work, mapping: Mapping, sources: list[Source]) -> None:
         return
     before = "SELECT user, key, lag(user) OVER () AS user_before, lag(key) OVER () AS key_before FROM checked"
     at_once = f"SELECT user, key FROM ({before}) WHERE user = user_before AND key = key_before"
-    whole_row = (
-        "row // CASE part " + " ".join(f"WHEN {n} THEN {source.step}" for n, source in enumerate(sources)) + " END"
-    )
     work.run(
         "CREATE TABLE again AS SELECT part, row FROM (SELECT part, row, rank() OVER (PARTITION BY user, item, kind, "
-        f"undoes, key, query ORDER BY part, {whole_row}) AS n FROM checked SEMI JOIN ({at_once}) USING (user, key)) "
-        "WHERE n > 1"
+        f"undoes, key, query ORDER BY part, row // {_step(sources, 'part')}) AS n FROM checked SEMI JOIN ({at_once}) "
+        "USING (user, key)) WHERE n > 1"
     )
     _drop_again(work, mapping, REPEATED)
 

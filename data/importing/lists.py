@@ -22,7 +22,7 @@ from reshelf.data.importing.attribution import attribute, hide_named
 from reshelf.data.importing.database import Arrays, Work, quoted
 from reshelf.data.importing.events import UNKNOWN_ITEM
 from reshelf.data.importing.mapping import ListColumns, ListsTable, Mapping, PairsTable
-from reshelf.data.importing.reused_ids import divide, name_again
+from reshelf.data.importing.reused_ids import count_merged, divide, name_again
 from reshelf.data.importing.shown import labelled_by_events, parts_of
 from reshelf.data.importing.tables import Source, names_of
 from reshelf.data.signals.event_log import Int64
@@ -151,6 +151,8 @@ def _make_heads(work: Work, mapping: Mapping, sources: Sequence[Source]) -> None
             ):
                 _disagree(work, source, spec, what, names_of(column)[0] if column else "", *found[0])
     for number, source in enumerate(sources):
+        if isinstance(source.spec, ListsTable):
+            count_merged(work, source.part, number)
         name_again(work, source.part, number)
         work.run(f"UPDATE head SET list_text = '{source.part}-' || row WHERE list_text IS NULL AND part = {number}")
     work.run("CREATE TABLE numbered AS SELECT number, list_text, context FROM head")

@@ -2,6 +2,7 @@
 
 merge_again(work, part, labels) # rows that hold whole lists, in `listed`
 divide(work, number)            # rows of a pairs table in `shown`, before they are put together
+count_merged(work, part, number)
 name_again(work, part, number)  # lists of one id in `head`: L1, L1/2, …
 
 A row that holds a whole list and says the same as an earlier one within half an hour is that list, delivered again or
@@ -77,6 +78,13 @@ def divide(work: Work, number: int) -> None:
         f"shown.part = {number} AND visit.visit > 0 AND visit.gkey IN ({' UNION '.join(again)})"
     )
     work.run("DROP TABLE visit")
+
+
+def count_merged(work: Work, part: str, number: int) -> None:
+    """Count the rows with whole lists that `merge_again` put together."""
+    rows = work.number(f"SELECT count(DISTINCT row) FROM shown WHERE part = {number}")
+    lists = work.number(f"SELECT count(*) FROM head WHERE part = {number}")
+    work.report.drop(part, "list again with other labels, the best kept", rows - lists)
 
 
 def name_again(work: Work, part: str, number: int) -> None:

@@ -118,7 +118,7 @@ def test_columns_of_nested_lines_and_of_a_select_are_named_too(export: Export) -
     assert "although 'line.state.name', which is not mapped, says 'canceled' (1)" in export.report["warnings"][0]
 
 
-@pytest.mark.parametrize("word", ["remove-from-cart", "Remove from Cart", "Product Removed"])
+@pytest.mark.parametrize("word", ["remove-from-cart", "Remove from Cart", "Product Removed", "removeFromCart"])
 def test_the_common_words_are_known_in_any_spelling(export: Export, word: str) -> None:
     export.files["events.csv"] = (
         f"user,sku,time,kind\nann,2,{FIRST},cart\nann,2,{FIRST[:-3]}30Z,{word}\nzoe,1,{LAST},view\n"
@@ -128,12 +128,13 @@ def test_the_common_words_are_known_in_any_spelling(export: Export, word: str) -
 
 
 def test_a_word_for_taking_back_that_is_not_known_is_named(export: Export) -> None:
-    rows = f"user,sku,time,kind\nann,2,{FIRST},purchase\nann,2,{FIRST[:-3]}30Z,Storniert\nzoe,1,{LAST},view\n"
+    rows = f"user,sku,time,kind\nann,1,{FIRST},click\nann,2,{FIRST},purchase\n"
+    rows += f"ann,2,{FIRST[:-3]}30Z,Storniert\nzoe,1,{LAST},view\n"
     export.files["events.csv"] = rows
-    assert export.load() == ["1:0 2:3 3:0 | "]
+    assert export.load() == ["1:1 2:3 3:0 | "]
     (warning,) = export.report["warnings"]
     assert "leaves out the kind 'Storniert' (1), which is not mapped" in warning
     assert 'add undo: {"Storniert": "purchase"} to events' in warning
     export.mapping["events"]["undo"] = {"Storniert": "purchase"}
-    assert export.load() == ["1:0 2:0 3:0 | "]
+    assert export.load() == ["1:1 2:0 3:0 | "]
     assert export.report["warnings"] == []
