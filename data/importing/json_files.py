@@ -15,9 +15,9 @@ from typing import Any
 
 import duckdb
 
-from reshelf.data.importing.casts import json_path
 from reshelf.data.importing.database import Work, named, quoted
 from reshelf.data.importing.found_files import partition_of
+from reshelf.data.importing.json_paths import in_list, in_text, json_path
 from reshelf.data.importing.mapping import Table, id_columns
 from reshelf.data.importing.sql_text import one_line
 from reshelf.data.importing.text_files import LINE_LIMIT, UNPACKING, cut_off, json_form, not_text, opened, readable
@@ -102,11 +102,10 @@ def _inside(name: str, paths: list[str]) -> str:
     """
     steps, ways = name.split("."), [f"parts[{paths.index(path) + 1}]" for path in _paths(name)]
     for at in range(1, len(steps)):
-        head, rest = f"json_extract(json, {json_path(steps[:at])})", json_path(steps[at:])
-        parts = f"list_transform(CAST({head} AS JSON[]), lambda e: json_extract(e, {rest}))"
-        listed = f"json_type({head}) = 'ARRAY' AND json_type({head}, '$[0]') = 'OBJECT'"
-        ways.append(f"CASE WHEN {listed} THEN CASE WHEN list_count({parts}) > 0 THEN to_json({parts}) END END")
-        ways.append(f"json_extract(try_cast({head} ->> '$' AS JSON), {rest})")
+        head = f"json_extract(json, {json_path(steps[:at])})"
+        ways.append(in_list(head, steps[at:]))
+        text = in_text(f"({head} ->> '$')", ".".join(steps[at:]))
+        ways.append(f"CASE WHEN json_type({head}) = 'VARCHAR' THEN {text} END")
     return ways[0] if len(ways) == 1 else f"coalesce({', '.join(ways)})"
 
 

@@ -17,11 +17,12 @@ from typing import NoReturn
 
 import duckdb
 
-from reshelf.data.importing.casts import Column, id_of, in_text, is_no_number, number_of, text_of
+from reshelf.data.importing.casts import Column, id_of, is_no_number, number_of, text_of
 from reshelf.data.importing.conditions import RANGES, chosen_by
 from reshelf.data.importing.database import Work, named, quoted
 from reshelf.data.importing.found_files import PARQUET, check_select, find_files
 from reshelf.data.importing.json_files import bad_json, json_rows
+from reshelf.data.importing.json_paths import in_text
 from reshelf.data.importing.mapping import Columns, Table, id_columns
 from reshelf.data.importing.sql_text import cured, kinds, located, one_line, rooted
 from reshelf.data.importing.text_files import JSON, ending_of, line_of
@@ -188,8 +189,9 @@ def _select(work: Work, spec: Table, files: list[Path], part: str, names: list[s
         return _parquet(work, files, part, names)
     if endings <= set(JSON):
         return json_rows(work, spec, files, part, names), {name: Column(_alias(name), "JSON") for name in names}
-    bodies = [text_rows(work, spec, file, part, names) for file in files]
-    return f"({' UNION ALL '.join(bodies)})", {name: Column(_alias(name), "VARCHAR") for name in names}
+    body = f"({' UNION ALL '.join(text_rows(work, spec, file, part, names) for file in files)})"
+    dotted = any("." in name for name in names)  # what a path leads to in text is JSON
+    return body, _typed(work, body, names) if dotted else {name: Column(_alias(name), "VARCHAR") for name in names}
 
 
 def _alias(name: str) -> str:
