@@ -9,7 +9,8 @@ into objects, into text that is JSON, and into lists of objects, of which it giv
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -153,14 +154,22 @@ def _no_column(work: Work, everything: str, name: str, file: Path, part: str) ->
     rows = [json.loads(text) for (text,) in work.fetch(f"SELECT CAST(json AS VARCHAR) FROM ({everything}) LIMIT 100")]
     keys = list(dict.fromkeys(key for row in rows for key in sorted(row)))
     what = f"{file}: there is no column {name!r} (there are {', '.join(keys)})"
-    for row in rows:
-        for path, listed in _deeper(row, name.split(".")[-1], ()):
-            if not listed:
-                return f"{what}, but {'.'.join(path)!r}; write that in {part}"
-            head = ".".join(path[:listed])
-            cure = f"sql: SELECT unnest({head}) AS row FROM read_json('…'), and row.{'.'.join(path[listed:])}"
-            return f"{what}, but it is in every element of the list {head!r}; one row each is {cure}"
-    return f"{what}; correct {part} in the mapping"
+    steps = name.split(".")
+    found = [one for row in rows for one in _deeper(row, steps[-1], ())]
+    if not found:
+        return f"{what}; correct {part} in the mapping"
+    path, listed = max(found, key=lambda one: _agree(one[0], steps))
+    if not listed:
+        return f"{what}, but {'.'.join(path)!r}; write that in {part}"
+    head = ".".join(path[:listed])
+    cure = f"sql: SELECT unnest({head}) AS row FROM read_json('…'), and row.{'.'.join(path[listed:])}"
+    return f"{what}, but it is in every element of the list {head!r}; one row each is {cure}"
+
+
+def _agree(path: Sequence[str], steps: Sequence[str]) -> int:
+    """How many of the last steps of two paths are the same."""
+    pairs = zip(reversed(path), reversed(steps))
+    return len(list(takewhile(lambda pair: pair[0] == pair[1], pairs)))
 
 
 def _deeper(value: Any, key: str, above: tuple[str, ...], listed: int = 0) -> Iterator[tuple[tuple[str, ...], int]]:

@@ -31,14 +31,15 @@ _AMOUNT = re.compile(
     r"sales|betrag|preis|umsatz|summe|montant|prix|importe|precio|ingreso|金额|价"
 )
 """Names of quantities and amounts, in small letters and without accents as all that is compared here."""
-_STATE = re.compile(r"stat(us|e|ut)\b|zustand|etat|estado|type|kind|\bart\b|typ\b|tipo|状态|类型")
-"""Names of what state or kind an order is."""
+_STATUS = re.compile(r"stat(us|e|ut)\b|zustand|etat|estado|状态")
+_STATE = re.compile(_STATUS.pattern + r"|type|kind|\bart\b|typ\b|tipo|类型")
+"""Names of what state an order is in, and of what state or kind it is."""
 _BACK = re.compile(
-    r"cancel|\bvoid(ed)?\b|refund|\breturn(ed|s)?\b|charge ?back|\breversed\b|"
-    r"storn|retour|zuruckge|erstatt|gutschrift|widerruf|abgebrochen|"
-    r"annul|rembours|renvoye|\bavoir\b|devuel|devol|reembols|anulad|取消|退款|退货|退回|作废"
+    r"cancel|\bvoid(ed)?\b|refund|\breturn(ed|s)?\b|charge ?back|\breversed\b|\bdeleted\b|"
+    r"storn|retour|zuruckge|erstatt|gutschrift|widerruf|abgebrochen|geloscht|"
+    r"annul|rembours|renvoye|\bavoir\b|supprime|devuel|devol|reembols|anulad|eliminad|取消|退款|退货|退回|作废|删除"
 )
-"""What an order that was cancelled or sent back is called, in English, German, French, Spanish and Chinese."""
+"""What an order that was cancelled, sent back or deleted is called, in English, German, French, Spanish and Chinese."""
 _REMOVED = re.compile(r"remov|entfern|supprim|retir|elimin|quita|移除|移出|删除")
 _CART = re.compile(r"cart|basket|\bbag\b|warenkorb|panier|carrito|cesta|购物车")
 """What is taken out of a cart, and what a cart is called."""
@@ -71,6 +72,7 @@ def warn_of_returns(work: Work, mapping: Mapping, number: int, part: str) -> Non
     """Say which columns of an events table have to be mapped, lest what was sent back count as bought."""
     spec = mapping.events[number]
     _warn_of_kinds(work, spec, number, part)
+    _warn_of_states(work, spec, number, part)
     raws = [raw for (raw,) in work.fetch(f"SELECT raw FROM kind WHERE part = {number} AND kind IN {_WORTH}")]
     try:
         names = _not_mapped(work, spec, part) if raws else []
@@ -82,9 +84,12 @@ def warn_of_returns(work: Work, mapping: Mapping, number: int, part: str) -> Non
         rows = f"{source.relation} WHERE {kinds} AND {rest}"
         texts = ", ".join(f"{source.column(name).text} AS c{n}" for n, name in enumerate(names))
         work.run(f"CREATE OR REPLACE TEMP TABLE looked AS SELECT {texts} FROM {rows} LIMIT {_SOME}")
+        signed = False  # one column of quantities or amounts below zero is enough
         for n, name in enumerate(names):
             words = work.fetch(f"SELECT DISTINCT c{n} FROM looked WHERE c{n} IS NOT NULL LIMIT {_FEW + 1}")
-            if found := _found(source, rows, name, [word for (word,) in words]):
+            found = _found(source, rows, name, [word for (word,) in words])
+            if found and not (signed and found.key.startswith("quantity")):
+                signed = signed or found.key.startswith("quantity")
                 what = f"although {name!r}, which is not mapped, {found.says}; add {found.key} to {part}"
                 work.report.warn(f"{part} counts {found.rows:,} of {found.total:,} carts and purchases {what}")
     except (InputError, duckdb.Error):
@@ -96,6 +101,17 @@ def _not_mapped(work: Work, spec: EventsTable, part: str) -> list[str]:
     heads = {"", *(name.rpartition(".")[0] for name in names_of(spec.item_id))}
     read = {*_mapped(spec), *spec.where}
     return [name for name, head in column_names(work, spec, part).items() if name not in read and head in heads]
+
+
+def _warn_of_states(work: Work, spec: EventsTable, number: int, part: str) -> None:
+    """Say which words of `kind_column` take something back, though they may be the state of an order itself."""
+    if spec.undo != UNDO or not _STATUS.search(_plain(spec.kind_column or "")):
+        return
+    back = f"SELECT raw FROM kind WHERE part = {number} AND undoes IS NOT NULL"
+    rows = f"event_row WHERE part = {number} AND kind IN ({back})"
+    for raw, n in work.fetch(f"SELECT kind, count(*) FROM {rows} GROUP BY kind ORDER BY 2 DESC, 1"):
+        what = f"{spec.kind_column!r} says {raw!r} ({n:,}), which takes back what was bought before of the same product"
+        work.report.warn(f"{part}: {what}; where it is the state of that order itself, add undo: {{}} to {part}")
 
 
 def _warn_of_kinds(work: Work, spec: EventsTable, number: int, part: str) -> None:

@@ -59,6 +59,7 @@ SAYS = {  # a column that is not mapped: what it says of an order, what of a can
     "isRefunded": ("false", "true", "is set ('true', …)"),
     "zurückgesendet": ("nein", "ja", "is set ('ja', …)"),
     "Cancelled at": ("", "2026-03-02 10:00:00", "is set ('2026-03-02 10:00:00', …)"),
+    "deleted": ("0", "1", "is set ('1', …)"),
     "refund_amount": ("0.00", "9.90", "is set ('9.90', …)"),
     "qty": ("2", "-2", "is below zero (-2, …)"),
     "Montant": ("9.90", "-9.90", "is below zero (-9.90, …)"),
@@ -138,3 +139,22 @@ def test_a_word_for_taking_back_that_is_not_known_is_named(export: Export) -> No
     export.mapping["events"]["undo"] = {"Storniert": "purchase"}
     assert export.load() == ["1:1 2:0 3:0 | "]
     assert export.report["warnings"] == []
+
+
+def test_a_status_that_takes_back_is_named(export: Export) -> None:
+    """Of an order itself, it takes nothing back: `undo: {}`."""
+    rows = f"user,sku,time,order_status\nann,2,{FIRST},completed\nann,2,{LATER},Refunded\nzoe,1,{LAST},completed\n"
+    export.of_events(rows, "orders.csv", kind_column="order_status", kinds={"completed": "purchase"})
+    export.mapping["pairs"]["window_hours"] = 48
+    assert export.load() == ["1:0 2:0 3:0 | "]
+    assert "'order_status' says 'Refunded' (1), which takes back what was bought before" in export.report["warnings"][0]
+    export.mapping["events"]["undo"] = {}
+    assert export.load() == ["1:0 2:3 3:0 | "]
+    assert export.report["warnings"] == []
+
+
+def test_of_amounts_below_zero_one_is_named(export: Export) -> None:
+    rows = f"user,sku,time,qty,total\nann,1,{FIRST},1,9\nann,3,{LATER},-1,-9\nzoe,1,{LAST},1,9\n"
+    export.of_events(rows, "orders.csv", kind="purchase", kind_column=None).load()
+    (warning,) = export.report["warnings"]
+    assert warning.endswith('add quantity: "qty" to events')
