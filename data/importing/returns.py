@@ -84,23 +84,23 @@ def warn_of_returns(work: Work, mapping: Mapping, number: int, part: str) -> Non
         rows = f"{source.relation} WHERE {kinds} AND {rest}"
         texts = ", ".join(f"{source.column(name).text} AS c{n}" for n, name in enumerate(names))
         work.run(f"CREATE OR REPLACE TEMP TABLE looked AS SELECT {texts} FROM {rows} LIMIT {_SOME}")
-        signed = False  # one column of quantities or amounts below zero is enough
         for n, name in enumerate(names):
             words = work.fetch(f"SELECT DISTINCT c{n} FROM looked WHERE c{n} IS NOT NULL LIMIT {_FEW + 1}")
-            found = _found(source, rows, name, [word for (word,) in words])
-            if found and not (signed and found.key.startswith("quantity")):
-                signed = signed or found.key.startswith("quantity")
+            if found := _found(source, rows, name, [word for (word,) in words]):
                 what = f"although {name!r}, which is not mapped, {found.says}; add {found.key} to {part}"
                 work.report.warn(f"{part} counts {found.rows:,} of {found.total:,} carts and purchases {what}")
+                if found.key.startswith("quantity"):  # rows that take something back by it need no other key
+                    rows = f"{rows} AND NOT coalesce({_is_below_zero(source.column(name).text)}, false)"
     except (InputError, duckdb.Error):
         return  # columns that nobody asked for may be unreadable
 
 
 def _not_mapped(work: Work, spec: EventsTable, part: str) -> list[str]:
-    """The columns of rows, and of the list that products are in, that the mapping does not read."""
+    """The columns of rows, and of the list that products are in, that the mapping does not read; amounts first."""
     heads = {"", *(name.rpartition(".")[0] for name in names_of(spec.item_id))}
     read = {*_mapped(spec), *spec.where}
-    return [name for name, head in column_names(work, spec, part).items() if name not in read and head in heads]
+    names = [name for name, head in column_names(work, spec, part).items() if name not in read and head in heads]
+    return sorted(names, key=lambda name: not _AMOUNT.search(_plain(name)))
 
 
 def _warn_of_states(work: Work, spec: EventsTable, number: int, part: str) -> None:
@@ -180,11 +180,16 @@ def _of_marks(source: Source, rows: str, name: str) -> _Found | None:
 def _below_zero(source: Source, rows: str, name: str) -> _Found | None:
     """Of `qty`, `amount`: rows with a sign."""
     text = source.column(name).text
-    below = f"regexp_matches({text}, '^\\s*-\\s*[$€£¥]?[0-9]')"
+    below = _is_below_zero(text)
     ((total, n, least),) = source.work.fetch(
         f"SELECT count(*), count(*) FILTER ({below}), any_value({text}) FILTER ({below}) FROM {rows}"
     )
     return _Found(n, total, f"is below zero ({least}, …)", f"quantity: {_yaml(name)}") if n else None
+
+
+def _is_below_zero(text: str) -> str:
+    """BOOLEAN, of a number as text, with a currency or without."""
+    return f"regexp_matches({text}, '^\\s*-\\s*[$€£¥]?[0-9]')"
 
 
 def _is_back(text: str) -> bool:

@@ -153,8 +153,9 @@ def test_a_status_that_takes_back_is_named(export: Export) -> None:
     assert export.report["warnings"] == []
 
 
-def test_of_amounts_below_zero_one_is_named(export: Export) -> None:
-    rows = f"user,sku,time,qty,total\nann,1,{FIRST},1,9\nann,3,{LATER},-1,-9\nzoe,1,{LAST},1,9\n"
+def test_of_a_row_below_zero_one_column_is_named(export: Export) -> None:
+    """`where` by its status would leave the return out that `quantity` takes for one."""
+    rows = f"user,sku,time,state,total,qty\nann,1,{FIRST},ok,9,1\nann,3,{LATER},refunded,-9,-1\nzoe,1,{LAST},ok,9,1\n"
     export.of_events(rows, "orders.csv", kind="purchase", kind_column=None).load()
     (warning,) = export.report["warnings"]
-    assert warning.endswith('add quantity: "qty" to events')
+    assert warning.endswith('add quantity: "total" to events')
