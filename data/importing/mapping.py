@@ -25,7 +25,7 @@ Every table is either a `file` or a `sql`, both relative to `--root`:
 - `file`: one file, a folder with all below it, or a pattern with `*`: .parquet, .csv, .tsv, .dat, .txt, .jsonl,
   .ndjson, .json (all but Parquet also .gz, .zst, .bz2). Text tables are read as text, so the id `007` stays `007`. A
   dotted path goes into objects and maps (`payload.user`), into text that is JSON, and into lists of objects, of which
-  it is the list of parts (`hits.sku`). What a folder says (`day=2024-03-01`) is a column where the files have none of
+  it is the list of parts (`hits.sku`), in text too. What a folder says (`day=2024-03-01`) is a column where the files have none of
   that name.
 - `sql`: one DuckDB SELECT over `read_csv`, `read_json`, `read_parquet`, globs and Hive partitions below the root. It
   can read nothing else, and write nothing. Its columns are then mapped like those of a file; DuckDB's `filename` is
@@ -164,11 +164,13 @@ class ParentsTable(Table):
 
 @dataclass(kw_only=True)
 class EventsTable(Table):
-    """What shoppers did: one row per event, or one row per shopper with a list column of item ids, oldest first."""
+    """What shoppers did: one row per event, or one row per order or shopper with a list column of item ids, oldest
+    first; list columns beside it (times, quantities) go along."""
 
     user_id: Columns
     """`[customer, session]`: the first that is there. Rows without any are dropped (counted)."""
     item_id: Columns
+    """`[sku, lines.sku]`: the first that is there, a product or a list of them."""
     time: str | None = None
     """Without it, `order` (or the order of the rows) says what came first."""
     order: str | None = None
@@ -228,7 +230,8 @@ class ListColumns(Table):
     """What lists and pairs share."""
 
     list_id: Columns | None = None
-    """Rows without one are dropped (counted)."""
+    """Rows without one are dropped (counted). An id that is used again later, or for other results in a table of whole
+    lists, names several lists (`data.importing.reused_ids`)."""
     list_id_scope: list[str] = field(default_factory=list)
     """What makes a list, where one `list_id` stands for several: keys of this table or columns, such as
     `[list_id, user_id, page]`. Default: the `list_id`, and rows of one list that disagree in shopper or query are an
