@@ -24,9 +24,9 @@ Every table is either a `file` or a `sql`, both relative to `--root`:
 
 - `file`: one file, a folder with all below it, or a pattern with `*`: .parquet, .csv, .tsv, .dat, .txt, .jsonl,
   .ndjson, .json (all but Parquet also .gz, .zst, .bz2). Text tables are read as text, so the id `007` stays `007`. A
-  dotted path goes into objects and maps (`payload.user`), into text that is JSON, and into lists of objects there and
-  here, of which it is the list of parts (`hits.sku`). What a folder says (`day=2024-03-01`) is a column where the
-  files have none of that name.
+  dotted path goes into objects and maps (`payload.user`), into text that is JSON, and in either into lists of objects,
+  of which it is the list of parts (`hits.sku`). What a folder says (`day=2024-03-01`) is a column where the files have
+  none of that name.
 - `sql`: one DuckDB SELECT over `read_csv`, `read_json`, `read_parquet`, globs and Hive partitions below the root. It
   can read nothing else, and write nothing. Its columns are then mapped like those of a file; DuckDB's `filename` is
   the whole path. Leave types to the mapping: read CSV with `all_varchar = true`, and do not cast ids, times or
