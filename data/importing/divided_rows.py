@@ -13,7 +13,7 @@ from reshelf.data.importing.tables import Source, chosen
 
 _SOME = 10_000
 """Rows that are looked at for lists in JSON."""
-_MOST = 1 << 20
+_MOST = 1 << 24
 """Products of one row, at most: the number of a divided row is that of the whole one times this, plus its place."""
 
 
