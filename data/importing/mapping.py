@@ -191,8 +191,8 @@ class EventsTable(Table):
     value: str | None = None
     """Stars of a rating."""
     quantity: str | None = None
-    """How many. Below zero the row takes back an event of its kind, as a return does in a list of sales; with 0 it is
-    dropped (counted)."""
+    """How many. Below zero the row takes back an event of its kind, as a return does in a list of sales, once all of it
+    is back: of three with one returned two are kept, and were bought. With 0 it is dropped (counted)."""
     list_id: Columns | None = None
     """The result list the event happened on, where the log has it; may be null in some rows."""
     on_unknown: OnUnknown = "drop"

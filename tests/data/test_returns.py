@@ -24,6 +24,30 @@ def test_the_lines_of_an_order_have_quantities_of_their_own(export: Export, name
     assert export.report["tables"]["events"]["dropped"] == {"takes another event back": 1}
 
 
+@pytest.mark.parametrize(
+    ("quantities", "right"),
+    [
+        ({1: [3, -1], 3: [1, -1]}, "1:3 2:0 3:0"),
+        ({1: [3, -1, -2], 3: [2, 1, -1]}, "1:0 2:0 3:3"),
+        ({1: [1, -2], 3: [-1, 1]}, "1:0 2:0 3:3"),
+        ({1: [0.5, 0.25, -0.75], 3: [1, 2, -2, 1, -1, -1]}, "1:0 2:0 3:0"),
+        ({1: [1, -1, 2, -1], 3: []}, "1:3 2:0 3:0"),
+    ],
+)
+def test_a_purchase_of_which_some_is_kept_was_one(
+    export: Export, quantities: dict[int, list[float]], right: str
+) -> None:
+    rows = "user,sku,time,n\n" + "".join(
+        f"ann,{sku},2026-03-01T10:{5 + at:02}:00Z,{n}\n"
+        for sku, found in quantities.items()
+        for at, n in enumerate(found)
+    )
+    rows += f"ann,6,{FIRST},1\nzoe,1,{LAST},1\n"
+    export.of_events(rows, "orders.csv", quantity="n", kind="purchase", kind_column=None)
+    export.files["shown.csv"] += "L1,ann,2026-03-01T10:00:00Z,mug,6,4\n"
+    assert export.load() == [f"{right} 6:3 | "]
+
+
 @pytest.mark.parametrize("name", ["shoppers.jsonl", "shoppers.parquet"])
 def test_a_row_for_each_shopper_has_lists_of_times_and_kinds(export: Export, name: str) -> None:
     times = ["2026-03-01T09:00:00Z", "2026-03-01T10:00:30Z", FIRST]
