@@ -26,11 +26,15 @@ from reshelf.data.schema import EventKind
 from reshelf.errors import InputError
 
 _WORTH = tuple(list(EventKind).index(kind) for kind in (EventKind.CART, EventKind.PURCHASE))
+_QUANTITY = re.compile(r"quantit|qty|\bqte\b|units|menge|anzahl|stuck|cantidad|\bcant\b|unidades|数量|件数")
 _AMOUNT = re.compile(
-    r"quantit|qty|\bqte\b|units|menge|anzahl|stuck|cantidad|\bcant\b|unidades|数量|件数|amount|total|revenue|value|price|"
-    r"sales|betrag|preis|umsatz|summe|montant|prix|importe|precio|ingreso|金额|价"
+    r"amount|total|revenue|value|price|sales|betrag|preis|umsatz|summe|montant|prix|importe|precio|ingreso|金额|价"
 )
-"""Names of quantities and amounts, in small letters and without accents as all that is compared here."""
+_LESS = re.compile(
+    r"discount|coupon|voucher|adjust|diff|delta|change|margin|profit|balance|rabatt|gutschein|remise|descuento|优惠|折扣"
+)
+"""Names of quantities and of amounts, and of amounts that are below zero for sales too; in small letters and without
+accents as all that is compared here."""
 _STATUS = re.compile(r"stat(us|e|ut)\b|zustand|etat|estado|状态")
 _STATE = re.compile(_STATUS.pattern + r"|type|kind|\bart\b|typ\b|tipo|类型")
 """Names of what state an order is in, and of what state or kind it is."""
@@ -96,11 +100,11 @@ def warn_of_returns(work: Work, mapping: Mapping, number: int, part: str) -> Non
 
 
 def _not_mapped(work: Work, spec: EventsTable, part: str) -> list[str]:
-    """The columns of rows, and of the list that products are in, that the mapping does not read; amounts first."""
+    """The columns of rows, and of the list that products are in, that the mapping does not read; quantities first."""
     heads = {"", *(name.rpartition(".")[0] for name in names_of(spec.item_id))}
     read = {*_mapped(spec), *spec.where}
     names = [name for name, head in column_names(work, spec, part).items() if name not in read and head in heads]
-    return sorted(names, key=lambda name: not _AMOUNT.search(_plain(name)))
+    return sorted(names, key=lambda name: (not _QUANTITY.search(_plain(name)), not _AMOUNT.search(_plain(name))))
 
 
 def _warn_of_states(work: Work, spec: EventsTable, number: int, part: str) -> None:
@@ -147,7 +151,8 @@ def _found(source: Source, rows: str, name: str, words: list[str]) -> _Found | N
         return found
     if _is_back(name):
         return _of_marks(source, rows, name)
-    return _below_zero(source, rows, name) if _AMOUNT.search(_plain(name)) else None
+    counted = _QUANTITY.search(_plain(name)) or (_AMOUNT.search(_plain(name)) and not _LESS.search(_plain(name)))
+    return _below_zero(source, rows, name) if counted else None
 
 
 def _of_states(source: Source, rows: str, name: str) -> _Found | None:

@@ -91,6 +91,7 @@ SAYS = {  # a column that is not mapped: what it says of an order, what of a can
 INNOCENT = [
     ("customer_type", "new", "returning"), ("returnable", "yes", "no"), ("query", "mug", "return"),
     ("quantity", "1", "2"), ("return_status", "not returned", "NOT_RETURNED"), ("refund_policy", "14", "30"),
+    ("discount_amount", "0.00", "-1.50"), ("Preis (Rabatt)", "0", "-1"), ("review_text", "ok", "-1 for that"),
 ]  # fmt: skip
 
 
@@ -182,4 +183,4 @@ def test_of_a_row_below_zero_one_column_is_named(export: Export) -> None:
     rows = f"user,sku,time,state,total,qty\nann,1,{FIRST},ok,9,1\nann,3,{LATER},refunded,-9,-1\nzoe,1,{LAST},ok,9,1\n"
     export.of_events(rows, "orders.csv", kind="purchase", kind_column=None).load()
     (warning,) = export.report["warnings"]
-    assert warning.endswith('add quantity: "total" to events')
+    assert warning.endswith('add quantity: "qty" to events')
