@@ -32,18 +32,11 @@ def one_row_each(source: Source, items: Sequence[str]) -> tuple[Source, bool]:
     lists = {name: sql for name in source.columns if (sql := _list(source, name, items))}
     if lists.keys().isdisjoint(items):
         return source, False
-    counts = [
-        f"nullif(len({lists[name]}), 0)"
-        if name in lists
-        else f"CASE WHEN {id_of(source.column(name))} <> '' THEN 1 END"
-        for name in items
-    ]
-    products, spec = f"coalesce({', '.join(counts)}, 0)", source.spec
+    products, spec = _how_many(source, lists, items), source.spec
     plain = replace(spec, where={name: value for name, value in spec.where.items() if name not in lists})
     rows = chosen(source.everything, source.columns, plain, source.part)
-    for name in lists.keys() - set(items):
-        what = f"there are not as many values as in {items[0]}; give one for each, or take the row apart with sql"
-        source.forbid(f"{rows} WHERE len({lists[name]}) <> {products}", name, what)
+    left_out = chosen(source.everything, source.columns, plain, source.part, others=True)
+    _check_lengths(source, rows, lists, items, products)
     inner, outer = [f"unnest(range(greatest({products}, 1))) AS place"], []
     for number, (name, column) in enumerate(source.columns.items()):
         one = column.sql
@@ -63,8 +56,27 @@ def one_row_each(source: Source, items: Sequence[str]) -> tuple[Source, bool]:
     kinds = {name: Column(column.sql, column.type.removesuffix("[]")) for name, column in source.columns.items()}
     listed = replace(spec, where={name: value for name, value in spec.where.items() if name in lists})
     relation = chosen(divided(rows), kinds, listed, source.part)
-    everything = divided(source.everything)
-    return replace(source, relation=relation, everything=everything, columns=kinds, step=_MOST), True
+    if listed.where:
+        others = chosen(divided(rows), kinds, listed, source.part, others=True)
+        left_out = f"(SELECT row FROM {left_out} UNION ALL SELECT row FROM {others})"
+    return replace(source, relation=relation, left_out=left_out, columns=kinds, step=_MOST), True
+
+
+def _how_many(source: Source, lists: dict[str, str], items: Sequence[str]) -> str:
+    """SQL of the number of a row's products: of the first column that has some."""
+    counts = []
+    for name in items:
+        one = f"CASE WHEN {id_of(source.column(name))} <> '' THEN 1 END"
+        counts.append(f"nullif(len({lists[name]}), 0)" if name in lists else one)
+    return f"coalesce({', '.join(counts)}, 0)"
+
+
+def _check_lengths(source: Source, rows: str, lists: dict[str, str], items: Sequence[str], products: str) -> None:
+    """Lists beside the products are as long, but for parts of the same objects, which are so anyway."""
+    together = {name.rpartition(".")[0] for name in items if name in lists} - {""}
+    for name in (name for name in lists.keys() - set(items) if name.rpartition(".")[0] not in together):
+        what = f"there are not as many values as in {items[0]}; give one for each, or take the row apart with sql"
+        source.forbid(f"{rows} WHERE len({lists[name]}) <> {products}", name, what)
 
 
 def _list(source: Source, name: str, items: Sequence[str]) -> str | None:

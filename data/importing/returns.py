@@ -21,7 +21,7 @@ from reshelf.data.importing.column_names import column_names
 from reshelf.data.importing.database import Work, quoted
 from reshelf.data.importing.divided_rows import one_row_each
 from reshelf.data.importing.mapping import UNDO, EventsTable, Mapping
-from reshelf.data.importing.tables import Source, names_of, open_table
+from reshelf.data.importing.tables import names_of, open_table
 from reshelf.data.schema import EventKind
 from reshelf.errors import InputError
 
@@ -56,8 +56,8 @@ _TYPED = re.compile(r"quer|search|term|title|name|text|comment|note|descr|url|ma
 _NO = "('false', 'f', 'no', 'n', 'off', 'nein', 'non', '否')"
 _FEW = 50
 """States a column may have: one with more different words holds texts."""
-_SOME = 10_000
-"""Rows that are looked at for words in columns of any name."""
+_SOME = 500_000
+"""Rows that are looked at: what is in none of them is rare."""
 
 
 @dataclass(frozen=True)
@@ -85,16 +85,16 @@ def warn_of_returns(work: Work, mapping: Mapping, number: int, part: str) -> Non
         source, _ = one_row_each(open_table(work, spec, part, [*names, *_mapped(spec)]), names_of(spec.item_id))
         kinds = f"{source.text(spec.kind_column)} IN ({', '.join(map(quoted, raws))})" if spec.kind_column else "true"
         rest = f"coalesce({source.number(spec.quantity)}, 1) > 0" if spec.quantity else "true"
-        rows = f"{source.relation} WHERE {kinds} AND {rest}"
         texts = ", ".join(f"{source.column(name).text} AS c{n}" for n, name in enumerate(names))
-        work.run(f"CREATE OR REPLACE TEMP TABLE looked AS SELECT {texts} FROM {rows} LIMIT {_SOME}")
+        some = f"(FROM {source.relation} LIMIT {_SOME})"
+        work.run(f"CREATE OR REPLACE TEMP TABLE looked AS SELECT {texts} FROM {some} WHERE {kinds} AND {rest}")
         for n, name in enumerate(names):
-            words = work.fetch(f"SELECT DISTINCT c{n} FROM looked WHERE c{n} IS NOT NULL LIMIT {_FEW + 1}")
-            if found := _found(source, rows, name, [word for (word,) in words]):
+            if found := _found(work, f"c{n}", name):
                 what = f"although {name!r}, which is not mapped, {found.says}; add {found.key} to {part}"
                 work.report.warn(f"{part} counts {found.rows:,} of {found.total:,} carts and purchases {what}")
                 if found.key.startswith("quantity"):  # rows that take something back by it need no other key
-                    rows = f"{rows} AND NOT coalesce({_is_below_zero(source.column(name).text)}, false)"
+                    work.run(f"DELETE FROM looked WHERE {_is_below_zero(f'c{n}')}")
+        work.run("DROP TABLE looked")
     except (InputError, duckdb.Error):
         return  # columns that nobody asked for may be unreadable
 
@@ -139,26 +139,26 @@ def _mapped(spec: EventsTable) -> list[str]:
     return names_of(ids, spec.time, spec.order, spec.kind_column, spec.query, spec.value, spec.quantity, spec.split)
 
 
-def _found(source: Source, rows: str, name: str, words: list[str]) -> _Found | None:
+def _found(work: Work, text: str, name: str) -> _Found | None:
     """What an unmapped column says of some carts and purchases.
 
     Args:
-        words: what stands in it, for a few rows.
+        text: what the column is called in the table `looked`.
     """
-    told = len(words) <= _FEW and any(map(_is_back, words)) and not _TYPED.search(_plain(name))
-    states = bool(_STATE.search(_plain(name))) or told
-    if states and (found := _of_states(source, rows, name)):
+    plain = _plain(name)
+    words = [] if _TYPED.search(plain) else work.fetch(f"SELECT DISTINCT {text} FROM looked LIMIT {_FEW + 1}")
+    told = len(words) <= _FEW and any(_is_back(word) for (word,) in words if word)
+    if (_STATE.search(plain) or told) and (found := _of_states(work, text, name)):
         return found
     if _is_back(name):
-        return _of_marks(source, rows, name)
-    counted = _QUANTITY.search(_plain(name)) or (_AMOUNT.search(_plain(name)) and not _LESS.search(_plain(name)))
-    return _below_zero(source, rows, name) if counted else None
+        return _of_marks(work, text, name)
+    counted = _QUANTITY.search(plain) or (_AMOUNT.search(plain) and not _LESS.search(plain))
+    return _below_zero(work, text, name) if counted else None
 
 
-def _of_states(source: Source, rows: str, name: str) -> _Found | None:
+def _of_states(work: Work, text: str, name: str) -> _Found | None:
     """Of `status`: rows that are cancelled, refunded, …"""
-    text = source.column(name).text
-    counts = source.work.fetch(f"SELECT {text} AS word, count(*) FROM {rows} GROUP BY 1 ORDER BY 2 DESC, 1")
+    counts = work.fetch(f"SELECT {text}, count(*) FROM looked GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT {2 * _FEW + 1}")
     back = {word: n for word, n in counts if word is not None and _is_back(word)}
     if not back or len(counts) > 2 * _FEW:
         return None
@@ -167,27 +167,25 @@ def _of_states(source: Source, rows: str, name: str) -> _Found | None:
     return _Found(sum(back.values()), total, says, f"where: {_yaml({name: {'not': list(back)}})}")
 
 
-def _of_marks(source: Source, rows: str, name: str) -> _Found | None:
+def _of_marks(work: Work, text: str, name: str) -> _Found | None:
     """Of `is_refunded`, `cancelled_at`, `refund_amount`: rows where it is set, if it is not in all of them."""
-    text, fetch = source.column(name).text, source.work.fetch
     no = f"({is_missing(text)} OR lower(trim({text})) IN {_NO} OR coalesce(try_cast({text} AS DOUBLE) = 0, false))"
-    ((total, unset, missing),) = fetch(
-        f"SELECT count(*), count(*) FILTER ({no}), count(*) FILTER ({is_missing(text)}) FROM {rows}"
+    ((total, unset, missing),) = work.fetch(
+        f"SELECT count(*), count(*) FILTER ({no}), count(*) FILTER ({is_missing(text)}) FROM looked"
     )
     if not 0 < unset < total:
         return None
-    set_to = [word for (word,) in fetch(f"SELECT DISTINCT {text} FROM {rows} AND NOT {no} ORDER BY 1 LIMIT 4")]
+    set_to = [word for (word,) in work.fetch(f"SELECT DISTINCT {text} FROM looked WHERE NOT {no} ORDER BY 1 LIMIT 4")]
     few = len(set_to) < 4 and not any(word[:1].isdigit() for word in set_to)
     where = {"not": set_to} if few else None if unset == missing else [None, 0]
     return _Found(total - unset, total, f"is set ({set_to[0]!r}, …)", f"where: {_yaml({name: where})}")
 
 
-def _below_zero(source: Source, rows: str, name: str) -> _Found | None:
+def _below_zero(work: Work, text: str, name: str) -> _Found | None:
     """Of `qty`, `amount`: rows with a sign."""
-    text = source.column(name).text
     below = _is_below_zero(text)
-    ((total, n, least),) = source.work.fetch(
-        f"SELECT count(*), count(*) FILTER ({below}), any_value({text}) FILTER ({below}) FROM {rows}"
+    ((total, n, least),) = work.fetch(
+        f"SELECT count(*), count(*) FILTER ({below}), any_value({text}) FILTER ({below}) FROM looked"
     )
     return _Found(n, total, f"is below zero ({least}, …)", f"quantity: {_yaml(name)}") if n else None
 

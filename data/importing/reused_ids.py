@@ -34,7 +34,8 @@ def merge_again(work: Work, part: str, labels: Sequence[str]) -> None:
     work.run(
         f"""CREATE TABLE again AS WITH paused AS (
             SELECT *, coalesce(time - lag(time) OVER w > {_PAUSE}, false) AS begins FROM listed
-            WHERE list_text IS NOT NULL WINDOW w AS (PARTITION BY {said} ORDER BY time, row)
+            WHERE list_text IN (SELECT list_text FROM listed GROUP BY list_text HAVING count(*) > 1)
+            WINDOW w AS (PARTITION BY {said} ORDER BY time, row)
         ), divided AS (
             SELECT *, count(*) FILTER (begins) OVER (PARTITION BY {said} ORDER BY time, row) AS visit FROM paused)
         SELECT row, first_value(gkey) OVER (PARTITION BY {said}, visit ORDER BY time, row) AS gkey,

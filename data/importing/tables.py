@@ -50,6 +50,8 @@ class Source:
     everything: str
     """The same without `where`."""
     columns: dict[str, Column]
+    left_out: str = ""
+    """The rows that `where` leaves out, where they are not the rest of `everything`."""
     step: int = 1
     """Numbers of rows for each row of the files, where one holds several products (`divided_rows`)."""
 
@@ -92,7 +94,11 @@ class Source:
     def count(self, table: str) -> int:
         """Note in the report how many rows there are and how many `where` left out; returns how many are in `table`."""
         kept = self.work.number(f"SELECT count(*) FROM {table}")
-        total = self.work.number(f"SELECT count(*) FROM {self.everything}") if self.spec.where else kept
+        total = kept
+        if self.spec.where and self.left_out:
+            total += self.work.number(f"SELECT count(*) FROM {self.left_out}")
+        elif self.spec.where:
+            total = self.work.number(f"SELECT count(*) FROM {self.everything}")
         self.work.report.read(self.part, total)
         self.work.report.drop(self.part, "not chosen by where", total - kept)
         return kept
@@ -149,8 +155,8 @@ def open_table(work: Work, spec: Table, part: str, wanted: Sequence[str]) -> Sou
     return Source(work, part, spec, files, chosen(numbered, columns, spec, part), numbered, columns)
 
 
-def chosen(relation: str, columns: Mapping[str, Column], spec: Table, part: str) -> str:
-    """The rows of a relation that `where` accepts.
+def chosen(relation: str, columns: Mapping[str, Column], spec: Table, part: str, others: bool = False) -> str:
+    """The rows of a relation that `where` accepts, or the others.
 
     Raises:
         InputError: a comparison that there is not.
@@ -161,6 +167,8 @@ def chosen(relation: str, columns: Mapping[str, Column], spec: Table, part: str)
         if bad:
             raise InputError(f"{part}.where.{name}: {bad[0]!r} is unknown; use not, {', '.join(RANGES)}")
         tests.append(chosen_by(columns[name], value, spec))
+    if others:
+        return f"(FROM {relation} WHERE NOT ({' AND '.join(tests) or 'true'}))"
     return f"(FROM {relation} WHERE {' AND '.join(tests)})" if tests else relation
 
 
