@@ -56,7 +56,7 @@ _TYPED = re.compile(r"quer|search|term|title|name|text|comment|note|descr|url|ma
 _NO = "('false', 'f', 'no', 'n', 'off', 'nein', 'non', '否')"
 _FEW = 50
 """States a column may have: one with more different words holds texts."""
-_SOME = 500_000
+_SOME = 200_000
 """Rows that are looked at: what is in none of them is rare."""
 
 

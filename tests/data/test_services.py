@@ -32,7 +32,7 @@ def service(export: Export, files: dict[str, Any], events: Any, lists: dict[str,
 
 
 def dropped(export: Export, table: str = "events") -> dict[str, int]:
-    return export.report["tables"][table]["dropped"]  # type: ignore[no-any-return]
+    return export.report["tables"][table]["dropped"]
 
 
 def test_algolia(export: Export) -> None:
