@@ -58,10 +58,14 @@ def attribute(work: Work, mapping: Mapping) -> None:
 
 
 def hide_named(work: Work) -> None:
-    """Whatever names a list is no history of it, shown there or not, wherever its labels come from."""
+    """Whatever names a list is no history of it, shown there or not, wherever its labels come from; unless it is of an
+    earlier list of that id."""
     work.run(
-        "INSERT INTO own SELECT h.number, l.rowid FROM log l JOIN head h ON h.list = l.list JOIN shopper u ON u.id = "
-        "h.user AND u.code = l.user WHERE l.key < h.time"
+        """INSERT INTO own SELECT number, event FROM (
+            SELECT h.number, h.list, h.user, l.rowid AS event, l.item, l.key FROM log l JOIN head h ON h.list = l.list
+            JOIN shopper u ON u.id = h.user AND u.code = l.user WHERE l.key < h.time) named
+        WHERE NOT EXISTS (SELECT 1 FROM head e JOIN cand c ON c.number = e.number WHERE e.list = named.list AND
+            e.user = named.user AND e.time <= named.key AND (c.item = named.item OR named.item < 0))"""
     )
 
 

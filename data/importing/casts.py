@@ -9,10 +9,9 @@ they are.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
-from reshelf.data.importing.database import named, quoted
+from reshelf.data.importing.database import quoted
 from reshelf.data.schema import MAX_GRADE
 
 SPACES = "' ' || chr(9) || chr(10) || chr(13) || chr(160)"
@@ -112,16 +111,6 @@ def without_point(text: str) -> str:
         f"CASE WHEN suffix({text}, '0') AND regexp_full_match({text}, '-?[0-9]{{1,15}}\\.0+') "
         f"THEN split_part({text}, '.', 1) ELSE {text} END"
     )
-
-
-def in_text(text: str, path: str) -> str:
-    """VARCHAR of what a dotted path leads to in text that is JSON; NULL in other text."""
-    return f"(try_cast({text} AS JSON) ->> {json_path(path.split('.'))})"
-
-
-def json_path(steps: Iterable[str]) -> str:
-    """An SQL literal: the path of DuckDB's functions of JSON that goes by these keys."""
-    return quoted("$." + ".".join(named(step) for step in steps))
 
 
 def list_of(column: Column, separator: str) -> str:

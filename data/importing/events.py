@@ -12,17 +12,20 @@ back: that one has no grade any more, and is in no history after it.
 
 from __future__ import annotations
 
+import re
 import time as clock
 
 import numpy as np
 
-from reshelf.data.importing.casts import NO_QUERY, Column
+from reshelf.data.importing.casts import NO_QUERY
 from reshelf.data.importing.database import Work, quoted
+from reshelf.data.importing.divided_rows import one_row_each
 from reshelf.data.importing.import_report import UNMAPPED
 from reshelf.data.importing.items import check_exact
 from reshelf.data.importing.mapping import UNDO, Mapping
 from reshelf.data.importing.mapping_file import events_name
 from reshelf.data.importing.plausible_times import check_plausible, check_times, earliest_of, written
+from reshelf.data.importing.returns import warn_of_returns
 from reshelf.data.importing.rules import BuildConfig
 from reshelf.data.importing.tables import Source, names_of, open_table, reading
 from reshelf.data.importing.taking_back import take_back
@@ -35,11 +38,10 @@ KINDS = tuple(EventKind)
 SEARCH = KINDS.index(EventKind.SEARCH)
 _GRADES = {EventKind.CLICK: 1, EventKind.CART: 2, EventKind.PURCHASE: 3}
 _DAY, _HOUR, _QUARTER = 86_400_000_000, 3_600_000_000, 900_000_000
-_SOME = 10_000
-"""Rows that are looked at for lists."""
 _MANY = 20
 """Events that say in which zone their midnights are."""
 REPEATED = "repeated row"
+ONE_SEARCH = "further product of a search, which is one event"
 UNKNOWN_ITEM = "item not in the catalogue"
 _PLACE = "(CAST(part AS BIGINT) << 56) + row"
 """SQL of what rows of several tables are sorted by: a number is compared faster than a struct."""
@@ -51,6 +53,7 @@ _OPTIONAL = {
     "value": ("value", "DOUBLE"),
     "bad_value": ("value", "BOOLEAN"),
     "quantity": ("quantity", "DOUBLE"),
+    "bad_quantity": ("quantity", "BOOLEAN"),
     "event_id": ("event_id", "VARCHAR"),
     "session": ("session_id", "VARCHAR"),
     "split": ("split", "VARCHAR"),
@@ -68,11 +71,13 @@ def read_events(work: Work, mapping: Mapping) -> None:
     work.run(f"CREATE TABLE event_row ({_STAGED}{optional})")
     sources = [_stage(work, mapping, number) for number in range(len(mapping.events))]
     _make_kinds(work, mapping)
+    for number, source in enumerate(sources):
+        warn_of_returns(work, mapping, number, source.part)
     work.task("cleaning events")
     _check_rows(work, mapping, sources)
     _check(work, mapping, sources)
     work.run("DROP TABLE event_row")
-    _drop_repeated(work, mapping)
+    _drop_repeated(work, mapping, sources)
     _drop_bots(work, mapping)
     take_back(work, mapping)
     kept = work.fetch("SELECT part, count(*) FROM checked GROUP BY part")
@@ -110,13 +115,11 @@ def _stage(work: Work, mapping: Mapping, number: int) -> Source:
     )
     wanted = names_of(spec.user_id, spec.item_id, spec.list_id, *rest)
     source = open_table(work, spec, part, wanted)
-    items = _lists_of_items(work, source, spec.item_id) if isinstance(spec.item_id, str) else None
-    if items:
-        source = _exploded(source, names_of(spec.item_id)[0], items)
+    source, several = one_row_each(source, names_of(spec.item_id))
     order, place, query = "row", "row", source.text(spec.query)
     if not spec.time and spec.order:
         order = source.number(spec.order)
-    elif not spec.time and items:
+    elif not spec.time and several:
         order = "place"
     columns = {
         "part": str(number),
@@ -133,6 +136,7 @@ def _stage(work: Work, mapping: Mapping, number: int) -> Source:
         "value": source.number(spec.value),
         "bad_value": source.no_number(spec.value),
         "quantity": source.number(spec.quantity),
+        "bad_quantity": source.no_number(spec.quantity),
         "event_id": source.id(spec.event_id),
         "session": source.id(spec.session_id),
         "split": source.text(spec.split),
@@ -148,40 +152,23 @@ def _stage(work: Work, mapping: Mapping, number: int) -> Source:
         f"item_id END AS unknown FROM (SELECT {selected} FROM {source.relation}) s LEFT JOIN known i ON i.id = item_id",
     )
     source.count(f"event_row WHERE part = {number}")
-    bad = f"SELECT row FROM event_row WHERE part = {number} AND bad_value ORDER BY row LIMIT 1"
-    for (row,) in work.fetch(bad) if spec.value else ():
-        source.fail(row, spec.value or "", f"{written(source, spec.value, row)!r} is not a number")
+    for name in (name for name in ("value", "quantity") if getattr(spec, name)):
+        bad = f"SELECT min(row) FROM event_row WHERE part = {number} AND bad_{name} HAVING count(*) > 0"
+        for (row,) in work.fetch(bad):
+            what = f"{written(source, getattr(spec, name), row)!r} is not a number; correct it, or set decimal"
+            source.fail(row, getattr(spec, name), what)
     if spec.order and not spec.time:
         rows = f"event_row WHERE part = {number} AND key IS NULL"
         source.forbid(rows, spec.order, "the order is missing; give a number")
     return source
 
 
-def _lists_of_items(work: Work, source: Source, name: str) -> Column | None:
-    """A column of items as lists, where it holds some; JSON may hold both lists and single ones."""
-    column = source.column(name)
-    if column.is_list:
-        return column
-    some = f"SELECT {column.sql} AS item FROM {source.relation} LIMIT {_SOME}"
-    plain = "json_type(item) = 'ARRAY' AND coalesce(json_type(item, '$[0]') NOT IN ('OBJECT', 'ARRAY'), true)"
-    if column.type != "JSON" or not work.number(f"SELECT count(*) FROM ({some}) WHERE {plain}"):
-        return None
-    one = f"CASE WHEN {column.sql} IS NOT NULL THEN [{column.sql}] END"
-    return Column(
-        f"CASE WHEN json_type({column.sql}) = 'ARRAY' THEN CAST({column.sql} AS JSON[]) ELSE {one} END", "JSON[]"
-    )
+def _joined(words: str) -> str:
+    """`Remove from Cart`, `remove_from_cart` and `removeFromCart` are one word: removefromcart."""
+    return re.sub(r"[\s_-]+", "", words.lower())
 
 
-def _exploded(source: Source, item: str, lists: Column) -> Source:
-    """One row per shopper with a list of items becomes one row per event; its place in the list is its order."""
-    rest = ", ".join(c.sql for name, c in source.columns.items() if name != item)
-    column = source.column(item)
-    unnested = (
-        f"(SELECT row, {rest}{', ' if rest else ''}unnest({lists.sql}) AS {column.sql}, "
-        f"generate_subscripts({lists.sql}, 1) - 1 AS place FROM {source.relation})"
-    )
-    columns = source.columns | {item: Column(column.sql, lists.type[:-2])}
-    return Source(source.work, source.part, source.spec, source.files, unnested, source.everything, columns)
+_COMMON = {_joined(words): kind for words, kind in UNDO.items()}
 
 
 def _make_kinds(work: Work, mapping: Mapping) -> None:
@@ -192,7 +179,7 @@ def _make_kinds(work: Work, mapping: Mapping) -> None:
         names = {kind.value: kind for kind in EventKind} | spec.kinds
         in_any_case = {name.lower(): kind for name, kind in names.items()}
         common = spec.undo == UNDO  # words in any case, but for what the mapping calls a kind
-        takes = None if common and raw in names else spec.undo.get(raw.lower() if common else raw)
+        takes = spec.undo.get(raw) if not common else None if raw in names else _COMMON.get(_joined(raw))
         kind = None if takes else names.get(raw, None if raw in spec.grades else in_any_case.get(raw.lower()))
         if raw in spec.grades and kind is None and not takes:
             kind = EventKind.VIEW  # a kind of the shop's own: its grade says what it is worth
@@ -251,7 +238,7 @@ def _end_whole_days(work: Work, part: int, timezone: str) -> None:
 
 def _check(work: Work, mapping: Mapping, sources: list[Source]) -> None:
     """The table `checked`, sorted: codes for texts; rows to drop are counted by reason and left out."""
-    optional = [name for name in mapped(mapping) if name != "bad_value"]
+    optional = [name for name in mapped(mapping) if not name.startswith("bad_")]
     thresholds = (mapping.build or BuildConfig()).rating_thresholds if "value" in optional else []
     stars = " + ".join(f"CAST(s.value >= {least} AS TINYINT)" for least in thresholds) or "0"
     latest = int((clock.time() + 86_400) * 1e6)
@@ -266,6 +253,7 @@ def _check(work: Work, mapping: Mapping, sources: list[Source]) -> None:
         WHEN k.kind IS NULL AND k.undoes IS NULL THEN '{UNMAPPED}'
         WHEN s.item IS NULL AND s.unknown IS NULL AND k.kind IS DISTINCT FROM {SEARCH} THEN 'item id missing'
         WHEN s.item IS NULL AND k.kind IS DISTINCT FROM {SEARCH} THEN '{UNKNOWN_ITEM}'
+        WHEN k.kind = {SEARCH} AND s.row % {_step(sources, "s.part")} > 0 THEN '{ONE_SEARCH}'
         WHEN k.kind = {SEARCH} AND s.query IS NULL AND {has_query} THEN 'search without a query'
         WHEN {timed} AND s.unread THEN 'time cannot be read'
         WHEN s.key IS NULL THEN 'time missing'
@@ -320,6 +308,11 @@ def _check(work: Work, mapping: Mapping, sources: list[Source]) -> None:
     work.run("DELETE FROM checked WHERE reason IS NOT NULL")
 
 
+def _step(sources: list[Source], part: str) -> str:
+    """SQL of how many numbers of rows each row of a file has, by its part."""
+    return f"CASE {part} " + " ".join(f"WHEN {n} THEN {source.step}" for n, source in enumerate(sources)) + " END"
+
+
 def _first(work: Work, column: str, where: str) -> list[str]:
     """A few different values of the events' rows, as examples."""
     found = work.fetch(
@@ -344,9 +337,10 @@ def _drop_bots(work: Work, mapping: Mapping) -> None:
     work.run("DELETE FROM checked WHERE user IN (FROM bot)")
 
 
-def _drop_repeated(work: Work, mapping: Mapping) -> None:
+def _drop_repeated(work: Work, mapping: Mapping, sources: list[Source]) -> None:
     """Rows that say again what an earlier one said: the same event id on the same item, or the same shopper, item, kind
-    and moment. The products of an order may share its id, and so do an order and its return."""
+    and moment. The products of an order may share its id, and so do an order and its return. A product that is in one
+    row twice was chosen twice."""
     if any(spec.event_id for spec in mapping.events):
         work.run(
             "CREATE TABLE again AS SELECT part, row FROM (SELECT part, row, row_number() OVER (PARTITION BY event_id, "
@@ -358,9 +352,9 @@ def _drop_repeated(work: Work, mapping: Mapping) -> None:
     before = "SELECT user, key, lag(user) OVER () AS user_before, lag(key) OVER () AS key_before FROM checked"
     at_once = f"SELECT user, key FROM ({before}) WHERE user = user_before AND key = key_before"
     work.run(
-        "CREATE TABLE again AS SELECT part, row FROM (SELECT part, row, rank() OVER (PARTITION BY user, item, "
-        f"kind, undoes, key, query ORDER BY part, row) AS n FROM checked SEMI JOIN ({at_once}) USING (user, key)) "
-        "WHERE n > 1"
+        "CREATE TABLE again AS SELECT part, row FROM (SELECT part, row, rank() OVER (PARTITION BY user, item, kind, "
+        f"undoes, key, query ORDER BY part, row // {_step(sources, 'part')}) AS n FROM checked SEMI JOIN ({at_once}) "
+        "USING (user, key)) WHERE n > 1"
     )
     _drop_again(work, mapping, REPEATED)
 

@@ -4,8 +4,8 @@
     partition_of(Path("events/shop=7/day=2024-03-01/part-0.csv"))      # {"shop": "7", "day": "2024-03-01"}
 
 A folder of Spark's has parts with nothing in them, and names columns by folders. The folder of a Delta table also has
-the files of its earlier versions: only what its log calls live is read. Iceberg and Hudi tables keep those too, and are
-refused.
+the files of its earlier versions: only what its log calls live is read. Iceberg, Hudi and Lance tables keep those too,
+and are refused.
 """
 
 from __future__ import annotations
@@ -28,8 +28,9 @@ _KINDS = {"Parquet": PARQUET, "JSON": JSON, "text": TEXT}
 _NOWHERE = "__HIVE_DEFAULT_PARTITION__"
 _KEEPS = {
     "a Delta table": "name its folder with file:, which reads what its log calls live",
-    "an Iceberg table": "write its current rows to other files",
-    "a Hudi table": "write its current rows to other files",
+    "an Iceberg table": "write its rows to Parquet (pyiceberg: table.scan().to_arrow()) and name that",
+    "a Hudi table": "write its rows to Parquet (Spark: spark.read.format('hudi').load(…)) and name that",
+    "a Lance table": "write its rows to Parquet (lance.dataset(…).to_table()) and name that",
 }
 """Tables whose folders also hold rows that were deleted or replaced, and what to do with one."""
 
@@ -119,6 +120,8 @@ def _table_of(folder: Path) -> tuple[Path, str] | None:
             return place, "a Hudi table"
         if (place / "metadata").is_dir() and any((place / "metadata").glob("*.metadata.json*")):
             return place, "an Iceberg table"
+        if (place / "_versions").is_dir() and any((place / "_versions").glob("*.manifest")):
+            return place, "a Lance table"
     return None
 
 

@@ -103,23 +103,15 @@ def shares_by_split(work: Work, log: EventLog, lists: Lists, cuts: Cuts | None) 
 
 
 def _odd_lists(work: Work, mapping: Mapping) -> None:
-    """Rows that are one list and should be several, or the other way."""
+    """Rows that are several lists and should be one."""
     for number, (part, spec) in enumerate(parts_of(mapping)):
-        total, single, long, name = work.fetch(
-            f"SELECT count(*), count(*) FILTER (size = 1), count(*) FILTER (lasts > {_DAY}), "
-            f"min(list_text) FILTER (lasts > {_DAY}) FROM head WHERE part = {number}"
-        )[0]
+        total, single = work.fetch(f"SELECT count(*), count(*) FILTER (size = 1) FROM head WHERE part = {number}")[0]
         if single > total / 2 and not (isinstance(spec, PairsTable) and spec.each_row):
             own = "their rows agree in neither list_id nor in shopper, query and time (each has its own millisecond?): "
             cure = "map list_id, or set session_hours" if isinstance(spec, PairsTable) else "there is nothing to rank"
             work.report.warn(
                 f"{single} of {total} lists of {part} are one product alone; "
                 f"{own if isinstance(spec, PairsTable) else ''}{cure}"
-            )
-        if long and not (isinstance(spec, PairsTable) and spec.session_hours):
-            work.report.warn(
-                f"{long} of {total} lists of {part} have rows more than a day apart (list {name}): if their id comes "
-                "again for another list, set list_id_scope to what tells them apart, such as [list_id, day]"
             )
 
 

@@ -3,7 +3,8 @@
     lists = read_lists(work, mapping, sources)      # tables `head` (one row per list) and `cand` (one row per
     candidate)
 
-Errors: a list whose rows disagree in shopper, query or split, a list id that comes twice, two products at one place.
+Errors: a list whose rows disagree in shopper, query or split, a list id that comes in two tables, two products at one
+place.
 Dropped, counted: a product that comes again in its list (its best label is kept), products that the catalogue does not
 have, lists of bots, lists whose window for outcomes is still open when the log ends.
 """
@@ -21,6 +22,7 @@ from reshelf.data.importing.attribution import attribute, hide_named
 from reshelf.data.importing.database import Arrays, Work, quoted
 from reshelf.data.importing.events import UNKNOWN_ITEM
 from reshelf.data.importing.mapping import ListColumns, ListsTable, Mapping, PairsTable
+from reshelf.data.importing.reused_ids import count_merged, divide, name_again
 from reshelf.data.importing.shown import labelled_by_events, parts_of
 from reshelf.data.importing.tables import Source, names_of
 from reshelf.data.signals.event_log import Int64
@@ -72,6 +74,10 @@ def read_lists(work: Work, mapping: Mapping, sources: Sequence[Source]) -> Lists
     parts = parts_of(mapping)
     work.task("putting lists together")
     _make_codes(work)
+    for number, (_, spec) in enumerate(parts):
+        grouped = isinstance(spec, PairsTable) and not spec.each_row and spec.session_hours is None
+        if grouped and spec.time and (spec.list_id or spec.list_id_scope):
+            divide(work, number)
     _make_heads(work, mapping, sources)
     _make_candidates(work, mapping, sources)
     _drop_lists_of_bots(work, sources)
@@ -126,7 +132,6 @@ def _make_heads(work: Work, mapping: Mapping, sources: Sequence[Source]) -> None
                 arg_min(list_text, first) AS list_text, arg_min(user, first) AS user, min(time) AS time,
                 arg_min(query, first) AS query, arg_min(context, first) AS context, arg_min(split, first) AS split,
                 min(user) <> max(user) AS users, min({key}) <> max({key}) AS queries,
-                max(time) - min(time) AS lasts,
                 min(context) <> max(context) AS contexts, min(split) <> max(split) AS splits, bool_or(long) AS long
             FROM (SELECT *, struct_pack(time := coalesce(time, 0), row := row) AS first FROM shown) GROUP BY part,
                 gkey)"""
@@ -146,6 +151,9 @@ def _make_heads(work: Work, mapping: Mapping, sources: Sequence[Source]) -> None
             ):
                 _disagree(work, source, spec, what, names_of(column)[0] if column else "", *found[0])
     for number, source in enumerate(sources):
+        if isinstance(source.spec, ListsTable):
+            count_merged(work, source.part, number)
+        name_again(work, source.part, number)
         work.run(f"UPDATE head SET list_text = '{source.part}-' || row WHERE list_text IS NULL AND part = {number}")
     work.run("CREATE TABLE numbered AS SELECT number, list_text, context FROM head")
     again = work.fetch(
@@ -158,7 +166,7 @@ def _make_heads(work: Work, mapping: Mapping, sources: Sequence[Source]) -> None
         )[0]
         where, there = sources[part].place(row), sources[first_part].place(first)
         what = f"{text!r} is there already ({there}); list ids must be unique"
-        cure = "set list_id_scope: [list_id, time] where one id stands for several lists, or leave one out with sql"
+        cure = "set list_id_scope in one of the tables, such as [list_id, user_id], or leave one list out with where"
         raise InputError(f"{where}, field list_id: {what}; {cure}")
 
 

@@ -24,9 +24,9 @@ Every table is either a `file` or a `sql`, both relative to `--root`:
 
 - `file`: one file, a folder with all below it, or a pattern with `*`: .parquet, .csv, .tsv, .dat, .txt, .jsonl,
   .ndjson, .json (all but Parquet also .gz, .zst, .bz2). Text tables are read as text, so the id `007` stays `007`. A
-  dotted path goes into objects and maps (`payload.user`), into text that is JSON, and into lists of objects, of which
-  it is the list of parts (`hits.sku`). What a folder says (`day=2024-03-01`) is a column where the files have none of
-  that name.
+  dotted path goes into objects and maps (`payload.user`), into text that is JSON, and in either into lists of objects,
+  of which it is the list of parts (`hits.sku`). What a folder says (`day=2024-03-01`) is a column where the files have
+  none of that name.
 - `sql`: one DuckDB SELECT over `read_csv`, `read_json`, `read_parquet`, globs and Hive partitions below the root. It
   can read nothing else, and write nothing. Its columns are then mapped like those of a file; DuckDB's `filename` is
   the whole path. Leave types to the mapping: read CSV with `all_varchar = true`, and do not cast ids, times or
@@ -54,13 +54,16 @@ Columns = str | list[str]
 OnUnknown = Literal["drop", "error"]
 
 UNDO = {
-    **dict.fromkeys(("remove_from_cart", "removefromcart", "remove_cart", "cart_remove"), EventKind.CART),
+    **dict.fromkeys(("remove_from_cart", "remove_cart", "cart_remove", "product_removed"), EventKind.CART),
     **dict.fromkeys(
-        ("refund", "refunded", "return", "returned", "cancel", "cancelled", "canceled", "purchase_cancelled"),
+        (
+            *("refund", "refunded", "return", "returned", "cancel", "cancelled", "canceled", "purchase_cancelled"),
+            *("order_refunded", "order_returned", "order_cancelled", "order_canceled"),
+        ),
         EventKind.PURCHASE,
     ),
 }
-"""What the common words for taking something back take back."""
+"""What the common words for taking something back take back: in any case, with any signs between."""
 
 
 @dataclass(kw_only=True)
@@ -161,11 +164,13 @@ class ParentsTable(Table):
 
 @dataclass(kw_only=True)
 class EventsTable(Table):
-    """What shoppers did: one row per event, or one row per shopper with a list column of item ids, oldest first."""
+    """What shoppers did: one row per event, or one row per order or shopper with a list column of item ids, oldest
+    first; list columns beside it (times, quantities) go along."""
 
     user_id: Columns
     """`[customer, session]`: the first that is there. Rows without any are dropped (counted)."""
     item_id: Columns
+    """`[sku, lines.sku]`: the first that is there, a product or a list of them."""
     time: str | None = None
     """Without it, `order` (or the order of the rows) says what came first."""
     order: str | None = None
@@ -186,8 +191,8 @@ class EventsTable(Table):
     value: str | None = None
     """Stars of a rating."""
     quantity: str | None = None
-    """How many. Below zero the row takes back an event of its kind, as a return does in a list of sales; with 0 it is
-    dropped (counted)."""
+    """How many. Below zero the row takes back an event of its kind, as a return does in a list of sales, once all of it
+    is back: of three with one returned two are kept, and were bought. With 0 it is dropped (counted)."""
     list_id: Columns | None = None
     """The result list the event happened on, where the log has it; may be null in some rows."""
     on_unknown: OnUnknown = "drop"
@@ -225,7 +230,8 @@ class ListColumns(Table):
     """What lists and pairs share."""
 
     list_id: Columns | None = None
-    """Rows without one are dropped (counted)."""
+    """Rows without one are dropped (counted). An id that is used again later, or for other results in a table of whole
+    lists, names several lists (`data.importing.reused_ids`)."""
     list_id_scope: list[str] = field(default_factory=list)
     """What makes a list, where one `list_id` stands for several: keys of this table or columns, such as
     `[list_id, user_id, page]`. Default: the `list_id`, and rows of one list that disagree in shopper or query are an

@@ -24,6 +24,7 @@ from reshelf.data.importing.items import check_exact
 from reshelf.data.importing.mapping import ListColumns, ListsTable, Mapping, PairsTable
 from reshelf.data.importing.money import Money, read_money
 from reshelf.data.importing.plausible_times import check_plausible, check_times, implausible
+from reshelf.data.importing.reused_ids import merge_again
 from reshelf.data.importing.tables import Source, names_of, open_table, reading
 from reshelf.data.schema import MAX_GRADE
 
@@ -268,13 +269,7 @@ def _stage_lists(
     reading(work, source, f"CREATE TABLE listed AS SELECT {inner} FROM {source.relation}")
     source.count("listed")
     if spec.list_id or spec.list_id_scope:
-        work.run(
-            "CREATE TABLE again AS SELECT row FROM (SELECT row, row_number() OVER (PARTITION BY list_text, user, time, "
-            "query, results ORDER BY row) AS n FROM listed WHERE list_text IS NOT NULL) WHERE n > 1"
-        )
-        work.report.drop(source.part, "list delivered again", work.number("SELECT count(*) FROM again"))
-        work.run("DELETE FROM listed WHERE row IN (FROM again)")
-        work.run("DROP TABLE again")
+        merge_again(work, source.part, [name for name in ("labels", "target") if getattr(spec, name)])
     is_object = "starts_with(results[1], '{') AND json_valid(results[1])"
     if source.column(spec.candidates).type.startswith(("STRUCT", "MAP")):
         is_object = "len(results) > 0"

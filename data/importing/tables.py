@@ -17,11 +17,12 @@ from typing import NoReturn
 
 import duckdb
 
-from reshelf.data.importing.casts import Column, id_of, in_text, is_no_number, number_of, text_of
+from reshelf.data.importing.casts import Column, id_of, is_no_number, number_of, text_of
 from reshelf.data.importing.conditions import RANGES, chosen_by
 from reshelf.data.importing.database import Work, named, quoted
 from reshelf.data.importing.found_files import PARQUET, check_select, find_files
 from reshelf.data.importing.json_files import bad_json, json_rows
+from reshelf.data.importing.json_paths import in_text
 from reshelf.data.importing.mapping import Columns, Table, id_columns
 from reshelf.data.importing.sql_text import cured, kinds, located, one_line, rooted
 from reshelf.data.importing.text_files import JSON, ending_of, line_of
@@ -49,6 +50,10 @@ class Source:
     everything: str
     """The same without `where`."""
     columns: dict[str, Column]
+    left_out: str = ""
+    """The rows that `where` leaves out, where they are not the rest of `everything`."""
+    step: int = 1
+    """Numbers of rows for each row of the files, where one holds several products (`divided_rows`)."""
 
     def column(self, name: str) -> Column:
         return self.columns[name]
@@ -89,13 +94,18 @@ class Source:
     def count(self, table: str) -> int:
         """Note in the report how many rows there are and how many `where` left out; returns how many are in `table`."""
         kept = self.work.number(f"SELECT count(*) FROM {table}")
-        total = self.work.number(f"SELECT count(*) FROM {self.everything}") if self.spec.where else kept
+        total = kept
+        if self.spec.where and self.left_out:
+            total += self.work.number(f"SELECT count(*) FROM {self.left_out}")
+        elif self.spec.where:
+            total = self.work.number(f"SELECT count(*) FROM {self.everything}")
         self.work.report.read(self.part, total)
         self.work.report.drop(self.part, "not chosen by where", total - kept)
         return kept
 
     def place(self, row: int) -> str:
         """Where a row is, for messages."""
+        row //= self.step
         if not self.files:
             return f"{self.part}.sql row {row}"
         for file in self.files:
@@ -141,15 +151,25 @@ def open_table(work: Work, spec: Table, part: str, wanted: Sequence[str]) -> Sou
         if name not in (*id_columns(spec), getattr(spec, "history", "")) and one.startswith(_NESTED):
             what = f"column {name!r} holds {one.split('(')[0]} values where plain ones are expected"
             raise InputError(f"{part}: {what}; map a part of it ({name}.part), or unnest it with sql")
+    numbered = body if files and ending_of(files[0]) in PARQUET else f"(SELECT {_COUNTED} AS row, * FROM {body})"
+    return Source(work, part, spec, files, chosen(numbered, columns, spec, part), numbered, columns)
+
+
+def chosen(relation: str, columns: Mapping[str, Column], spec: Table, part: str, others: bool = False) -> str:
+    """The rows of a relation that `where` accepts, or the others.
+
+    Raises:
+        InputError: a comparison that there is not.
+    """
     tests = []
     for name, value in spec.where.items():
         bad = [key for key in value if key not in ("not", *RANGES)] if isinstance(value, dict) else []
         if bad:
             raise InputError(f"{part}.where.{name}: {bad[0]!r} is unknown; use not, {', '.join(RANGES)}")
         tests.append(chosen_by(columns[name], value, spec))
-    numbered = body if files and ending_of(files[0]) in PARQUET else f"(SELECT {_COUNTED} AS row, * FROM {body})"
-    relation = f"(FROM {numbered} WHERE {' AND '.join(tests)})" if tests else numbered
-    return Source(work, part, spec, files, relation, body, columns)
+    if others:
+        return f"(FROM {relation} WHERE NOT ({' AND '.join(tests) or 'true'}))"
+    return f"(FROM {relation} WHERE {' AND '.join(tests)})" if tests else relation
 
 
 def reading(work: Work, source: Source, query: str, again: bool = False) -> None:
@@ -177,8 +197,9 @@ def _select(work: Work, spec: Table, files: list[Path], part: str, names: list[s
         return _parquet(work, files, part, names)
     if endings <= set(JSON):
         return json_rows(work, spec, files, part, names), {name: Column(_alias(name), "JSON") for name in names}
-    bodies = [text_rows(work, spec, file, part, names) for file in files]
-    return f"({' UNION ALL '.join(bodies)})", {name: Column(_alias(name), "VARCHAR") for name in names}
+    body = f"({' UNION ALL '.join(text_rows(work, spec, file, part, names) for file in files)})"
+    dotted = any("." in name for name in names)  # what a path leads to in text is JSON
+    return body, _typed(work, body, names) if dotted else {name: Column(_alias(name), "VARCHAR") for name in names}
 
 
 def _alias(name: str) -> str:
@@ -266,7 +287,12 @@ def _ways(steps: Sequence[str]) -> Iterator[str]:
         yield in_text(f"CAST({head} AS VARCHAR)", ".".join(rest))
 
 
-def _from_sql(work: Work, sql: str, part: str, names: list[str]) -> tuple[str, dict[str, Column]]:
+def selected(work: Work, sql: str, part: str) -> str:
+    """A table's SELECT with paths that start from the root.
+
+    Raises:
+        InputError: it is no SELECT, or reads a folder that also holds deleted rows.
+    """
     where = f"{part}.sql"
     try:
         statements = work.base.extract_statements(sql)
@@ -275,13 +301,20 @@ def _from_sql(work: Work, sql: str, part: str, names: list[str]) -> tuple[str, d
     if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
         raise InputError(f"{where}: expected one SELECT, found {kinds(statements)}; give one SELECT")
     query, added = rooted(statements[0].query.strip().rstrip(";"), work.root)
-    added = [(1, 0, len("DESCRIBE ")), *added]
     check_select(query, work.root, where)
     try:
-        there = {str(name): str(kind) for name, kind, *_ in work.fetch(f"DESCRIBE {query}")}
+        work.run(f"DESCRIBE {query}")
     except duckdb.Error as error:
-        raise InputError(f"{where}: {cured(error, located(error, added))}") from error
-    expressions = [f"{_nested(work, name, there, f'({query})', where, part)} AS {_alias(name)}" for name in names]
+        raise InputError(f"{where}: {cured(error, located(error, [(1, 0, len('DESCRIBE ')), *added]))}") from error
+    return query
+
+
+def _from_sql(work: Work, sql: str, part: str, names: list[str]) -> tuple[str, dict[str, Column]]:
+    query = selected(work, sql, part)
+    there = _described(work, f"(\n{query}\n)")
+    expressions = [
+        f"{_nested(work, name, there, f'({query})', f'{part}.sql', part)} AS {_alias(name)}" for name in names
+    ]
     inner = f"(SELECT {', '.join(expressions) or '1 AS one'} FROM (\n{query}\n))"
     return inner, _typed(work, inner, names)
 

@@ -9,32 +9,35 @@ from reshelf.data.importing.database import Work
 from reshelf.data.importing.mapping import Mapping
 from reshelf.data.importing.mapping_file import events_name
 
+_NOTHING = 1e-6
+"""Of a quantity, as the difference of two sums."""
+
 
 def take_back(work: Work, mapping: Mapping) -> None:
     """The tables `taken` (part, row, undone: when), of events that were taken back, and `log`; what took back is gone.
 
-    Additions and removals of one shopper, item and kind are brackets: a removal closes the last open addition. The
-    level of brackets never falls below zero, for logs begin in the middle.
+    Additions and removals of one shopper, item and kind are a pile, by their quantities where these are mapped: what
+    was added last is taken off first, and an addition is undone once nothing of it is left. The pile never falls below
+    zero, for logs begin in the middle.
     """
+    quantity = "coalesce(abs(quantity), 1)" if any(spec.quantity for spec in mapping.events) else "1"
     work.run(
-        """CREATE TABLE taken AS
-        WITH bracket AS (
-            SELECT user, item, coalesce(undoes, kind) AS kind, key, part, row, undoes IS NULL AS opens FROM checked
+        f"""CREATE TABLE taken AS
+        WITH change AS (
+            SELECT user, item, coalesce(undoes, kind) AS kind, key, part, row, undoes IS NULL AS adds,
+                {quantity} AS quantity FROM checked
             WHERE (user, item) IN (SELECT (user, item) FROM checked WHERE undoes IS NOT NULL)
         ), summed AS (
-            SELECT *, sum(CASE WHEN opens THEN 1 ELSE -1 END) OVER w AS total FROM bracket
-            WINDOW w AS (PARTITION BY user, item, kind ORDER BY key, part, row)
-        ), levelled AS (
-            SELECT *, total - least(0, min(total) OVER w) AS level,
-                total < least(0, coalesce(min(total) OVER (PARTITION BY user, item, kind ORDER BY key, part, row
-                    ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0)) AS alone FROM summed
-            WINDOW w AS (PARTITION BY user, item, kind ORDER BY key, part, row)
-        ), numbered AS (
-            SELECT *, row_number() OVER (PARTITION BY user, item, kind ORDER BY key, part, row) AS n FROM levelled
+            SELECT *, sum(CASE WHEN adds THEN quantity ELSE -quantity END) OVER w AS total, row_number() OVER w AS n
+            FROM change WINDOW w AS (PARTITION BY user, item, kind ORDER BY key, part, row)
+        ), piled AS (
+            SELECT *, total - least(0, min(total) OVER w) AS pile FROM summed
+            WINDOW w AS (PARTITION BY user, item, kind ORDER BY n)
         )
-        SELECT o.part, o.row, c.key AS undone FROM (SELECT * FROM numbered WHERE NOT opens AND NOT alone) c
-        ASOF JOIN (SELECT * FROM numbered WHERE opens) o
-            ON o.user = c.user AND o.item = c.item AND o.kind = c.kind AND o.level = c.level + 1 AND c.n >= o.n"""
+        SELECT added.part, added.row, min_by(removed.key, removed.n) AS undone
+        FROM piled added JOIN piled removed USING (user, item, kind)
+        WHERE added.adds AND NOT removed.adds AND removed.n > added.n
+            AND removed.pile <= added.pile - added.quantity + {_NOTHING} GROUP BY ALL"""
     )
     work.report.taken_back = work.number("SELECT count(*) FROM taken")
     for part, n in work.fetch("SELECT part, count(*) FROM checked WHERE undoes IS NOT NULL GROUP BY part"):

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from reshelf.data.importing.casts import in_text
 from reshelf.data.importing.database import Work, named, quoted
 from reshelf.data.importing.found_files import partition_of
+from reshelf.data.importing.json_paths import in_text
 from reshelf.data.importing.mapping import Table
 from reshelf.data.importing.text_files import (
     LINE_LIMIT,
@@ -26,7 +26,8 @@ from reshelf.errors import InputError
 
 
 def text_rows(work: Work, spec: Table, file: Path, part: str, names: list[str]) -> str:
-    """A SELECT of a text file's columns, all VARCHAR; `\\N` is how databases write NULL into text.
+    """A SELECT of a text file's columns: VARCHAR, and JSON for a path into text that is JSON. `\\N` is how databases
+    write NULL into text.
 
     Raises:
         InputError: no header, a column that is not there or there twice, text of another encoding.
@@ -34,7 +35,7 @@ def text_rows(work: Work, spec: Table, file: Path, part: str, names: list[str]) 
     path = work.root / file
     try:
         separator, quote = dialect(path, spec)
-        header = spec.header or _header(path, spec, separator, quote)
+        header = header_of(path, spec)
     except UnicodeDecodeError as error:
         raise not_text(path, spec, error) from error
     except UNPACKING as error:
@@ -48,9 +49,10 @@ def text_rows(work: Work, spec: Table, file: Path, part: str, names: list[str]) 
             value = folders[name]
             wanted.append(f"{'CAST(NULL AS VARCHAR)' if value is None else quoted(value)} AS {named('column ' + name)}")
             continue
-        column, inside = name, ""
-        if name not in header and "." in name:
-            column, _, inside = name.partition(".")
+        steps = name.split(".")
+        heads = [".".join(steps[:at]) for at in range(len(steps), 0, -1)]
+        column = next((head for head in heads if head in header), name)
+        inside = name[len(column) + 1 :]
         if (found := header.count(column)) != 1:
             raise InputError(_missing(path, spec, part, separator, quote, header, name, found))
         text = f"nullif(c{header.index(column)}, '\\N')"
@@ -66,7 +68,11 @@ def text_rows(work: Work, spec: Table, file: Path, part: str, names: list[str]) 
     )
 
 
-def _header(path: Path, spec: Table, separator: str, quote: str) -> list[str]:
+def header_of(path: Path, spec: Table) -> list[str]:
+    """The names of a text file's columns."""
+    if spec.header:
+        return spec.header
+    separator, quote = dialect(path, spec)
     with opened(path, spec) as text:
         for _ in range(spec.skip_lines):
             text.readline()

@@ -1,4 +1,4 @@
-"""A small shop for the import tests."""
+"""A small shop, and a small export, for the import tests."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from export import Export
 from shop_tables import Shop
 
 
@@ -16,3 +17,9 @@ from shop_tables import Shop
 def shop(tmp_path: Path) -> Shop:
     """Twelve items, thirty events and six lists, not yet written."""
     return Shop(tmp_path)
+
+
+@pytest.fixture
+def export(tmp_path: Path) -> Export:
+    """Seven products, four events and one list, not yet written."""
+    return Export(tmp_path)

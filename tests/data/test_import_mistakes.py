@@ -69,7 +69,6 @@ MISTAKES: dict[str, tuple[Change, list[str]]] = {
         _set("items", 5, sku="001"),
         ["items.jsonl row 5", "field sku", "'001'", "items.jsonl row 1"],
     ),
-    "duplicate list id": (_set("lists", 5, id="q1"), ["lists.jsonl row 5", "list_id", "'q1'", "lists.jsonl row 1"]),
     "empty list": (_strict(_set("lists", 3, shown=[], bought=[])), ["lists.jsonl row 3", "field shown", "empty"]),
     "missing list": (_strict(_set("lists", 3, shown=None)), ["lists.jsonl row 3", "field shown", "empty"]),
     "NaN label": (_set("lists", 3, bought=[0, float("nan"), 1]), ["lists.jsonl row 3", "field bought", "NaN"]),

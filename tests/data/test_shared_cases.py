@@ -72,6 +72,7 @@ RIGHT = [
     case("logs/b17_label_col/csv_TrueFalse", {"L1": "p0:1 p1:0 p2:1"}),
     case("logs/b17_label_col/two_label_columns", {"L1": "p0:3 p1:0 p2:1"},
          changes={"pairs.0.label": {"clicked": 1, "bought": 3}}),
+    case("logs/b18_list_id_reused/m", {"1": "p0:1 p1:0", "1/2": "p2:0 p3:1"}, {"1": "", "1/2": ""}),
     case("logs/b18_list_id_reused/m", {"1/a": "p0:1 p1:0", "1/b": "p2:0 p3:1"}, {"1/a": "", "1/b": ""}, changes=SCOPE),
     case("logs/b19_skew/m", {"1": "p0:1 p1:0"}, {"1": ""}),
     case("logs/b24_null_user/pairs", {"L1": "p0:1 p1:0"}, dropped={"pairs.0": {"shopper id missing": 2}}),
@@ -96,7 +97,6 @@ RIGHT = [
 REFUSED = {
     "inputs/float_users/shop": "field customer: the id 1.152921504606847e+18 is a floating-point number above 2^53",
     "logs/b54_bigint/m": "field i: the id 2.0530135556318828e+18 is a floating-point number above 2^53",
-    "logs/b18_list_id_reused/m": "field u: the shopper is 'b', but 'a' in the same list '1'",
     "logs/b25_two_slots/m": "two products of one list are at position 1; set list_id_scope",
     "logs/b10_price_asof/err": "item 'p0' is there already",
     "logs/b20_timesplit/dates": "would leave some in each",
