@@ -72,7 +72,14 @@ def keep_levels_in_order(model: Qwen3ForCausalLM, tokens: Mapping[int, int], gen
     rows = torch.tensor(list(tokens.values()))
     with torch.no_grad():
         weight[rows] = weight.mean(0) + EMBEDDING * level_walk(len(rows), weight.size(1), generator)
-    weight.register_hook(lambda gradient: gradient.index_fill(0, rows.to(gradient.device), 0.0))
+    keep_embeddings(model, rows)
+
+
+def keep_embeddings(model: Qwen3ForCausalLM, tokens: torch.Tensor) -> None:
+    """Keep the embeddings of some tokens, int64 [N], from being trained."""
+    model.model.embed_tokens.weight.register_hook(
+        lambda gradient: gradient.index_fill(0, tokens.to(gradient.device), 0.0)
+    )
 
 
 def level_walk(levels: int, width: int, generator: torch.Generator) -> torch.Tensor:

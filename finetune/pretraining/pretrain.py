@@ -14,11 +14,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 import yaml
+from torch.utils.data import Dataset
 from transformers import (
     PreTrainedTokenizerBase,
     Qwen3Config,
@@ -34,7 +35,8 @@ from reshelf.data.dataset_folder import load_dataset_folder
 from reshelf.data.marketplace import MarketplaceConfig
 from reshelf.errors import InputError
 from reshelf.finetune.packed_trainer import PackedTrainer, packed_arguments
-from reshelf.finetune.pretraining.init import keep_levels_in_order, start_with_matching
+from reshelf.finetune.pretraining.any_words import InOtherWords, others, read_base, take_layers
+from reshelf.finetune.pretraining.init import keep_embeddings, keep_levels_in_order, start_with_matching
 from reshelf.finetune.pretraining.muon import MuonAdamW
 from reshelf.finetune.pretraining.session_text import (
     Candidates,
@@ -42,7 +44,9 @@ from reshelf.finetune.pretraining.session_text import (
     SessionSource,
     SessionStream,
     SimulatedSource,
+    Text,
     TextBatch,
+    collate_outcomes,
     collate_text,
     vocabulary_text,
 )
@@ -50,8 +54,6 @@ from reshelf.finetune.pretraining.tokenizer import train_tokenizer
 from reshelf.finetune.progress import LossProgress
 from reshelf.finetune.resume import CHECKPOINTS, check_unchanged, has_begun, made_of, write_begun
 from reshelf.modeling.attention import SHARED_PREFIX
-from reshelf.modeling.config import ModelConfig
-from reshelf.modeling.loading import load_base
 from reshelf.modeling.score import logits_at
 from reshelf.prompts.config import PromptConfig
 from reshelf.prompts.levels import level_text
@@ -98,12 +100,19 @@ class PretrainConfig:
     """Simulated shops, each with its own catalogue (seeds seed + 1000, seed + 1001, …); unused with `data`."""
     marketplace: MarketplaceConfig = field(default_factory=MarketplaceConfig)
     """What the simulated shops are like; unused with `data`."""
+    languages: list[Literal["en", "zh"]] = field(default_factory=list)
+    """Of the simulated shops, in turn; default: that of `marketplace`."""
     prompt: PromptConfig = field(default_factory=lambda: PromptConfig(template="plain", event_gaps=False))
     """How sessions are written: use the prompt that finetuning will use."""
     start: str = ""
     """Base to go on from, a folder or a Hub id, with its tokenizer; empty for a new one."""
     shape: ShapeConfig = field(default_factory=ShapeConfig)
     """Size of a new model."""
+    layers: Path | None = None
+    """Folder of a base of that shape whose layers a new model begins with, over a tokenizer of its own: finetune/bases/
+    matching, which ships, matches whatever the words are."""
+    other_words: bool = False
+    """Read every session in other words, drawn at random, to make such layers."""
     texts: int = 60_000
     """Sessions and catalogue texts to read, all in all."""
     max_candidates: int = 0
@@ -123,6 +132,8 @@ class PretrainConfig:
     def __post_init__(self) -> None:
         sizes = dict.fromkeys(("shops", "texts", "texts_per_step", "save_every"), AT_LEAST_1)
         check_numbers(self, {**sizes, "max_candidates": AT_LEAST_0, "learning_rate": POSITIVE, "seed": SEED})
+        if self.start and self.layers is not None:
+            raise InputError("start has layers of its own; leave out layers, or start")
         if self.texts < self.texts_per_step:
             raise InputError(
                 f"texts is {self.texts}, and one step reads {self.texts_per_step} (texts_per_step); give more"
@@ -137,15 +148,20 @@ class TextTrainer(PackedTrainer):
     ) -> torch.Tensor:
         learned = torch.nonzero((inputs.words >= 0) | (inputs.outcomes >= 0))[:, 0]
         logits = logits_at(model, inputs.packed, learned)
-        outcomes = inputs.outcomes[learned]
-        loss = WORD_WEIGHT * F.cross_entropy(logits, inputs.words[learned])
-        return loss + F.cross_entropy(logits, outcomes) if bool((outcomes >= 0).any()) else loss
+        targets = ((WORD_WEIGHT, inputs.words[learned]), (1.0, inputs.outcomes[learned]))
+        losses = [weight * F.cross_entropy(logits, ids) for weight, ids in targets if bool((ids >= 0).any())]
+        return torch.stack(losses).sum()
 
 
 def new_model(
-    shape: ShapeConfig, tokenizer: PreTrainedTokenizerBase, seed: int, levels: int = PromptConfig.levels
+    shape: ShapeConfig,
+    tokenizer: PreTrainedTokenizerBase,
+    seed: int,
+    levels: int = PromptConfig.levels,
+    layers: Path | None = None,
 ) -> Qwen3ForCausalLM:
-    """An untrained Qwen3 that is ready to match, and to read levels 0 … `levels` (see `finetune.pretraining.init`)."""
+    """A Qwen3 that is ready to match, and to read levels 0 … `levels`, untrained (`finetune.pretraining.init`) or with
+    the layers of a base (`finetune.pretraining.any_words`)."""
     torch.manual_seed(seed)
     config = Qwen3Config(
         vocab_size=len(tokenizer),
@@ -165,7 +181,10 @@ def new_model(
     config._attn_implementation = SHARED_PREFIX
     model = Qwen3ForCausalLM(config)
     generator = torch.Generator().manual_seed(seed)
-    start_with_matching(model, generator)
+    if layers is None:
+        start_with_matching(model, generator)
+    else:
+        take_layers(model, tokenizer, layers, generator)
     written = {level: tokenizer(level_text(level), add_special_tokens=False).input_ids for level in range(levels + 1)}
     if len(tokens := {level: ids[0] for level, ids in written.items() if len(ids) == 1}) > 1:
         keep_levels_in_order(model, tokens, generator)
@@ -190,22 +209,29 @@ def pretrain(config: PretrainConfig, callbacks: Sequence[TrainerCallback] = ()) 
         raise InputError("`reshelf pretrain` works in one process; start it without `accelerate launch`")
     set_seed(config.seed)
     sources = _sources(config)
-    items = chain.from_iterable(source.items.values() for source in sources)
-    config = replace(config, prompt=config.prompt.in_language_of(items))
+    if not config.languages:
+        items = chain.from_iterable(source.items.values() for source in sources)
+        config = replace(config, prompt=config.prompt.in_language_of(items))
     begun = _made_of(config)
     check_unchanged(config.out, begun)
     if config.start:
-        model, tokenizer = _started(config.start, str(arguments.device))
+        model, tokenizer = read_base(config.start, str(arguments.device), "start")
     else:
         tokenizer = train_tokenizer(vocabulary_text(sources, config.prompt), config.shape.vocabulary)
-        model = new_model(config.shape, tokenizer, config.seed, config.prompt.levels)
+        model = new_model(config.shape, tokenizer, config.seed, config.prompt.levels, config.layers)
+    sessions = SessionStream(
+        sources, tokenizer, config.prompt, config.texts, config.max_candidates, config.seed, config.candidates
+    )
+    stream: Dataset[Text] = sessions
+    if config.other_words:
+        tokens = others(tokenizer)
+        stream = InOtherWords(sessions, tokens, config.seed)
+        keep_embeddings(model, torch.from_numpy(tokens))
     trainer = TextTrainer(
         model=model,
         args=arguments,
-        train_dataset=SessionStream(
-            sources, tokenizer, config.prompt, config.texts, config.max_candidates, config.seed, config.candidates
-        ),
-        data_collator=collate_text,
+        train_dataset=stream,
+        data_collator=collate_outcomes if config.other_words else collate_text,
         callbacks=[LossProgress("pretraining"), *callbacks],
         optimizers=(MuonAdamW(model, config.learning_rate), None),
     )
@@ -228,24 +254,20 @@ def pretrain(config: PretrainConfig, callbacks: Sequence[TrainerCallback] = ()) 
 def _made_of(config: PretrainConfig) -> dict[str, str]:
     """What is trained on what; a finished data set or base is its contents, wherever it lies."""
     settings = yaml.safe_load(config_text(config))
-    for place in ("out", "data", "start"):
+    for place in ("out", "data", "start", "layers"):
         settings.pop(place)
     settings["marketplace"].pop("out")
+    base = config.start or str(config.layers or "")
     names = () if config.data is None else ("items.parquet", "train.parquet")
-    return made_of(settings, {f"data {name}": Path(config.data or "", name) for name in names}, config.start)
-
-
-def _started(base: str, device: str) -> tuple[Any, PreTrainedTokenizerBase]:
-    try:
-        return load_base(ModelConfig(base, quantise=False, dtype="float32"), device)
-    except InputError as error:
-        raise InputError(str(error).replace("model.base", "start")) from error
+    return made_of(settings, {f"data {name}": Path(config.data or "", name) for name in names}, base)
 
 
 def _sources(config: PretrainConfig) -> list[SessionSource]:
     if config.data is not None:
         return [LoggedSource(load_dataset_folder(config.data, ("train",)))]
-    return [SimulatedSource(config.marketplace, config.seed + 1000 + n) for n in range(config.shops)]
+    languages = config.languages or [config.marketplace.language]
+    shops = [replace(config.marketplace, language=languages[n % len(languages)]) for n in range(config.shops)]
+    return [SimulatedSource(shop, config.seed + 1000 + n) for n, shop in enumerate(shops)]
 
 
 def _arguments(config: PretrainConfig) -> TrainingArguments:

@@ -133,10 +133,13 @@ class SessionStream(Dataset[Text]):
         entry = replace(prompt, fields=list(WHOLE), features=[], item_tokens=96)
         levels = [fit_levels(source.sample(), prompt.features, prompt.levels) for source in sources]
         self._sessions = [
-            [PromptBuilder(tokenizer, prompt, s.items, edges, joint=joint) for joint in (False, True)]
+            [
+                PromptBuilder(tokenizer, prompt.in_language_of(s.items.values()), s.items, edges, joint=joint)
+                for joint in (False, True)
+            ]
             for s, edges in zip(sources, levels)
         ]
-        self._entries = [PromptBuilder(tokenizer, entry, source.items) for source in sources]
+        self._entries = [PromptBuilder(tokenizer, entry.in_language_of(s.items.values()), s.items) for s in sources]
         self._ids = [list(source.items) for source in sources]
         words = [tokenizer.encode(word, add_special_tokens=False) for word in OUTCOMES]
         for outcome, word in zip(OUTCOMES, words, strict=True):
@@ -204,11 +207,19 @@ def collate_text(texts: Sequence[Text]) -> TextBatch:
     return TextBatch(packed, torch.from_numpy(words), torch.from_numpy(outcomes))
 
 
+def collate_outcomes(texts: Sequence[Text]) -> TextBatch:
+    """The same with nothing but outcomes to learn."""
+    batch = collate_text(texts)
+    return replace(batch, words=torch.full_like(batch.words, -100))
+
+
 TEMPLATE_WORDS = {
     "en": "history ;\nviewed clicked carted bought searched rated ;\nquery: ;\nproduct: days stars",
     "zh": "历史 ;\n浏览 ;\n点击 ;\n加购 ;\n购买 ;\n搜索 ;\n评分 ;\n查询: ;\n商品: , 品牌 价格 类目 天 星",
 }
 """What the templates write themselves, by language."""
+PRICES = " ".join("$" * n for n in range(1, 6))
+"""How price levels are written."""
 
 
 def vocabulary_text(sources: Sequence[SessionSource], prompt: PromptConfig) -> Iterator[str]:
@@ -220,10 +231,9 @@ def vocabulary_text(sources: Sequence[SessionSource], prompt: PromptConfig) -> I
     for source in sources:
         for item in source.items.values():
             yield " ".join(["product:", *(f"{name} {field_text(item, name)}" for name in WHOLE), "=>"])
-    queries = [ranking.query for source in sources for ranking in source.sample()]
-    own = TEMPLATE_WORDS[prompt.in_language_of(item for source in sources for item in source.items.values()).language]
     numbers = [level_text(level) for level in range(prompt.levels + 1)]
     levels = "".join([*numbers, *(f" ; {name}{number}" for name in prompt.features for number in numbers)])
-    prices = " ".join("$" * n for n in range(1, 6))
-    for query in queries:
-        yield f"{own} {query} ; {''.join(OUTCOMES)} {prices}{levels}"
+    for source in sources:
+        own = TEMPLATE_WORDS[prompt.in_language_of(source.items.values()).language]
+        for ranking in source.sample():
+            yield f"{own} {ranking.query} ; {''.join(OUTCOMES)} {PRICES}{levels}"
