@@ -146,8 +146,8 @@ class RedisHistory:
         new = 0
         for user_id, sent in by_user.items():
             arguments: list[Any] = [self._kept, int(REMEMBERED_S)]
-            for _, *entry in sent:
-                arguments += entry
+            for _, event_id, sent_with, body in sent:
+                arguments += (event_id, sent_with, body)
             found: list[int] = await self.evaluate(_APPEND, _keys(tenant, user_id), arguments)
             new += sum(found)
             kept = [one_event for (one_event, *_), is_new in zip(sent, found, strict=True) if is_new]

@@ -109,7 +109,7 @@ def test_the_page_comes_whatever_is_typed_or_away(page: httpx.Client) -> None:
         assert page.post("/click", data=form).status_code == 200
     cluster = next(one for one in psutil.Process().children(recursive=True) if one.name() == "postgres")
     cluster.send_signal(signal.SIGQUIT)
-    cluster.wait(30)
+    until(lambda: cluster.status() == psutil.STATUS_ZOMBIE, 30)  # until the example waits for it
     reply = page.get("/", params={"q": "coat"})
     assert (reply.status_code, reply.text[:26]) == (503, "PostgreSQL does not answer")
 
