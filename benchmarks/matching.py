@@ -2,10 +2,10 @@
 
     make bench NAME=matching        # a quarter of an hour of one core
 
-An English and a Chinese simulated shop, each with a tokenizer of its own catalogue. For each, new bases from nothing and
-with the layers of `finetune/bases/matching`, before they read the shop, and after some hundred and some thousand of its
-sessions. Measured without finetuning, on sessions that none has read: how often a product that was clicked, carted or
-bought has a higher probability of being so than one of its list that was passed over (0.5 is chance), behind its
+An English and a Chinese simulated shop, each with a tokenizer of its own catalogue. For each, new bases from nothing
+and with the layers of `finetune/bases/matching`, before they read the shop, and after some hundred and some thousand of
+its sessions. Measured without finetuning, on sessions that none has read: how often a product that was clicked, carted
+or bought has a higher probability of being so than one of its list that was passed over (0.5 is chance), behind its
 shopper's own history and behind another's.
 """
 
