@@ -292,12 +292,21 @@ def _arguments(config: PretrainConfig) -> TrainingArguments:
 def _card(config: PretrainConfig, loss: float) -> str:
     source = f"the training lists of `{config.data}`" if config.data else f"{config.shops} simulated shops"
     shape = config.shape
-    made = (
-        f"Trained from `{config.start}`, with its tokenizer,"
-        if config.start
-        else f"Qwen3 architecture, {shape.layers} layers of width {shape.hidden}, with its own byte-level BPE "
-        "tokenizer, trained from\nnothing"
-    )
+    if config.start:
+        made = f"Trained from `{config.start}`, with its tokenizer,"
+    else:
+        begun = "nothing" if config.layers is None else f"the layers of `{config.layers}`"
+        made = (
+            f"Qwen3 architecture, {shape.layers} layers of width {shape.hidden}, with its own byte-level BPE "
+            f"tokenizer, trained from\n{begun}"
+        )
+    if config.other_words:
+        read = (
+            f"sessions of {source}, each in words of its own,\ndrawn at random. So it knows no words but those of the "
+            "templates: its layers are for models of other words\n(`--layers`), which need no more than embeddings."
+        )
+    else:
+        read = f"catalogue and session text of {source}."
     return f"""---
 library_name: transformers
 pipeline_tag: text-generation
@@ -305,7 +314,7 @@ pipeline_tag: text-generation
 
 # A small base language model
 
-{made} on catalogue and session text of {source}.
+{made} on {read}
 {config.texts} texts were read; the last training loss was {loss:.3f}.
 
 It knows how sessions go on (passed, clicked, carted, bought) and has never been asked to answer yes or no: that is
