@@ -4,8 +4,8 @@
 # Happens: what stands behind the point is cut off, in predicates and in data. "= 2.5" deletes the twos, ">= 2.5" as well, "< 2.5" leaves them;
 #   write_deltalake(mode="append") stores 2.7 as 2 and -0.5 as 0, update and merge likewise, with schema_mode="merge" too. A night in which one
 #   grade is missing, so that pandas has floats, or in which grades became expected ones, is stored without a word.
-# Source: deltalake 1.6.6, DeltaTable.delete, update, merge, write_deltalake (their pages say that the schema must fit, or nothing). Compare
-#   the types of both before writing; whole numbers in predicates.
+# Source: deltalake 1.6.6, DeltaTable.delete, update, merge, write_deltalake (their pages do not say it). Compare the types of both before
+#   writing; whole numbers in predicates.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

@@ -3,8 +3,8 @@
 # Happens: what stands behind the point is cut off before any check is made: grades of 3.7 are 3, a click rate of 0.9 is 0, -0.5 is 0 and passes
 #   ge(0). "int8" and pl.Int64 (polars) do the same, "Int64", the type pandas offers for missing ones, refuses. The table that comes back
 #   is valid. No warning.
-# Source: pandera 0.35.0, pandera.engines.pandas_engine, polars_engine; the page "Data Type Coercion" says that values that cannot be coerced
-#   raise. "Int64", or a check on a float column.
+# Source: pandera 0.35.0, pandera.engines.pandas_engine, polars_engine; their pages do not say it. "Int64", or a check on a
+#   float column.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

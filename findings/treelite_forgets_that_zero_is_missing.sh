@@ -5,7 +5,7 @@
 #   to the side of the missing ones. Scores are off by more than their spread in three rows of five, and nDCG falls from 1.00
 #   to 0.93. Models without zero_as_missing are exact, with missing values and categories. cuML's FIL and Triton's read LightGBM through treelite.
 # Source: treelite 4.8.1, src/model_loader/lightgbm.cc (of the missing types of decision_type it knows NaN and None); treelite#376 is open since
-#   2022, its pages do not name zero_as_missing. Train with NaN in place of 0.
+#   2022. Train with NaN in place of 0.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
