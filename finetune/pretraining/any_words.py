@@ -1,7 +1,7 @@
 """Layers that match a product with a history whatever the words are, and models of other words that begin with them.
 
-    stream = InOtherWords(stream, others(tokenizer), seed=0)                # every session in words of its own
-    take_layers(model, tokenizer, MATCHING)                                 # of a new model, over its own tokenizer
+    stream = InOtherWords(stream, others(tokenizer), seed=0)     # every session in words of its own
+    take_layers(model, tokenizer, MATCHING, generator)           # of a new model, over its own tokenizer
 
 A base that reads one shop learns by heart what goes with its words, and one that reads many shops' words neither that
 nor to match: no word comes often enough. Here a session's tokens, but for those that templates write, are others in
