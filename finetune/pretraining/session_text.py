@@ -214,10 +214,11 @@ def collate_outcomes(texts: Sequence[Text]) -> TextBatch:
 
 
 TEMPLATE_WORDS = {
-    "en": "history ;\nviewed clicked carted bought searched rated ;\nquery: ;\nproduct: days stars",
-    "zh": "历史 ;\n浏览 ;\n点击 ;\n加购 ;\n购买 ;\n搜索 ;\n评分 ;\n查询: ;\n商品: , 品牌 价格 类目 天 星",
+    "en": "history ;\nviewed ;\nclicked ;\ncarted ;\nbought ;\nsearched ;\nrated ;\nquery ;\nquery: ;\n"
+    "product: by , category days stars =>",
+    "zh": "历史 ;\n浏览 ;\n点击 ;\n加购 ;\n购买 ;\n搜索 ;\n评分 ;\n查询 ;\n查询: ;\n商品: , 品牌 价格 类目 天 星 =>",
 }
-"""What the templates write themselves, by language."""
+"""What the templates write themselves, as it stands there: at the head of a line a word is another token."""
 PRICES = " ".join("$" * n for n in range(1, 6))
 """How price levels are written."""
 
