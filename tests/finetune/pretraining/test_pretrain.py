@@ -133,11 +133,17 @@ def test_any_text_survives_the_tokenizer_and_label_words_are_one_token(data: Ran
         assert len(tokenizer.encode(word)) == 1
 
 
-def test_the_words_of_the_chinese_template_are_tokens(data: RankingData) -> None:
+def test_the_words_of_the_english_template_are_tokens(data: RankingData) -> None:
+    tokenizer = train_tokenizer(vocabulary_text([LoggedSource(data)], PROMPT), SHAPE.vocabulary)
+    for word in ("history", "viewed", "clicked", "carted", "bought", "searched", "rated", "query", "product", " by"):
+        assert len(tokenizer.encode(word)) == 1, word
+
+
+def test_a_chinese_character_is_a_token_whatever_stands_beside_it(data: RankingData) -> None:
     chinese = replace(PROMPT, language="zh")
     tokenizer = train_tokenizer(vocabulary_text([LoggedSource(data)], chinese), SHAPE.vocabulary)
-    for word in ("历史", "浏览", "点击", "加购", "购买", "搜索", "评分", "查询", "商品"):
-        assert len(tokenizer.encode(word)) == 1, word
+    for text in ("历史", "浏览点击", "购买查询加购"):
+        assert [tokenizer.decode([i]) for i in tokenizer.encode(text)] == list(text)
 
 
 def test_levels_are_one_token_each_for_a_base_that_reads_none(data: RankingData) -> None:
