@@ -108,6 +108,7 @@ CLAIMS: dict[str, tuple[str, str]] = {
     "ab_equal": ("A/B experiments of equal orders with p < 0.05, share of 200", "≤ 0.08"),
     "ab_better": ("the same of the better order, with as many shoppers as were computed", "≥ 0.9"),
     "memory_gain_simulated": ("nDCG@10 of counts in place of half of a history's tokens, less that of events", "≥ 0"),
+    "memory_gain_beauty": ("the same on Amazon Beauty, search", "≥ 0"),
     "nights_share_of_unbiased": (
         "nDCG@10 after three nights of `reshelf retrain`, share of training on unbiased clicks",
         "≥ 0.98",
