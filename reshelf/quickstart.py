@@ -38,7 +38,6 @@ from reshelf.evaluation.report import table
 from reshelf.evaluation.run import evaluate
 from reshelf.finetune.card import CARD
 from reshelf.finetune.config import FinetuneConfig
-from reshelf.finetune.pretraining.any_words import MATCHING
 from reshelf.finetune.pretraining.pretrain import PretrainConfig, pretrain
 from reshelf.finetune.progress import FEWEST_STEPS, StepTimer, StopAt
 from reshelf.finetune.run import finetune, is_finished
@@ -54,7 +53,7 @@ _PRETRAINING, _FINETUNING = 0.42, 0.7
 """Share of the time that is left when the step begins, measuring included; what remains is for evaluating."""
 _PATIENCE = 1.25
 """Times its share that a step may take, where the machine has become slower than it was when it was measured."""
-_PASSES, _FEWEST_TEXTS = 0.5, 600
+_PASSES, _FEWEST_TEXTS = 1.5, 600
 """Most times that pretraining reads a training list: a base that has read their outcomes often knows them by heart, and
 finetuning on the same lists has nothing to learn from the numbers. And how many texts it may read in any case."""
 _EPOCHS = 3
@@ -208,8 +207,7 @@ def _run(recipe: str, lists: RankingData, out: Path) -> FinetuneConfig:
 
 
 def _pretrain(run: FinetuneConfig, lists: RankingData, plan: _Plan, end: float) -> None:
-    prompt = replace(run.prompt, features=[])
-    config = PretrainConfig(out=Path(run.model.base), data=run.data, prompt=prompt, layers=MATCHING)
+    config = PretrainConfig(out=Path(run.model.base), data=run.data, prompt=replace(run.prompt, features=[]))
     config.max_candidates = run.max_candidates
 
     begun, budget = time.monotonic(), _PRETRAINING * (end - time.monotonic())
