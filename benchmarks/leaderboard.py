@@ -26,6 +26,8 @@ NAMES = (
     "hostile",
     "experiments",
     "nights",
+    "long_memory",
+    "matching",
     "feature_dropout",
     "data_needed",
     "feature_names",

@@ -70,7 +70,7 @@ def test_the_curve_in_the_documents_is_what_was_measured(repository: Path) -> No
     assert f"{max(others) // 100 * 100} of real purchases did not)" in advice
 
 
-@pytest.mark.parametrize("name", sorted({*NAMES, "long_memory"}))
+@pytest.mark.parametrize("name", sorted(NAMES))
 def test_a_script_says_what_it_can_be_asked_for(
     name: str, repository: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
