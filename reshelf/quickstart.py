@@ -2,10 +2,10 @@
 
     reshelf quickstart data/mappings/shop.yaml --root /where/the/files/are --out runs/shop --minutes 10
 
-It imports, takes a base (on a GPU one of the Hub, else it pretrains a small one of the shop's catalogue and sessions),
-finetunes, evaluates, and shows one list before and after. How much is read and trained follows from the size of the
-shop and from how long a few steps take on this machine. What is finished in OUT is not made again: repeat the command
-after a crash and it goes on where it was, with the settings it began with (`OUT/quickstart.json`).
+It imports, takes a base (on a GPU one of the Hub, else a small one over a tokenizer of the shop's catalogue),
+finetunes, evaluates, and shows one list before and after. How much is trained follows from the size of the shop and
+from how long a few steps take on this machine. What is finished in OUT is not made again: repeat the command after a
+crash and it goes on where it was, with the settings it began with (`OUT/quickstart.json`).
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ from reshelf.evaluation.report import table
 from reshelf.evaluation.run import evaluate
 from reshelf.finetune.card import CARD
 from reshelf.finetune.config import FinetuneConfig
+from reshelf.finetune.pretraining.any_words import MATCHING
 from reshelf.finetune.pretraining.pretrain import PretrainConfig, pretrain
 from reshelf.finetune.progress import FEWEST_STEPS, StepTimer, StopAt
 from reshelf.finetune.run import finetune, is_finished
@@ -49,13 +50,10 @@ from reshelf.ranges import Range, check_numbers
 PLAN = "quickstart.json"
 _RECIPES = Path(str(files("reshelf.finetune")))
 _LARGE, _SMALL = "shop.yaml", "shop_small.yaml"
-_PRETRAINING, _FINETUNING = 0.42, 0.7
+_FINETUNING = 0.7
 """Share of the time that is left when the step begins, measuring included; what remains is for evaluating."""
 _PATIENCE = 1.25
 """Times its share that a step may take, where the machine has become slower than it was when it was measured."""
-_PASSES, _FEWEST_TEXTS = 1.5, 600
-"""Most times that pretraining reads a training list: a base that has read their outcomes often knows them by heart, and
-finetuning on the same lists has nothing to learn from the numbers. And how many texts it may read in any case."""
 _EPOCHS = 3
 """Most times that finetuning reads a training list: more lowered nothing but the loss of training."""
 _VALIDATIONS, _VALID_LISTS, _FEWEST_VALID = 6, 200, 30
@@ -110,7 +108,7 @@ def _quickstart(config: QuickstartConfig, mapping: Mapping, console: Console) ->
     console.rule("2. A base")
     run = _run(plan.get("recipe", lambda: _recipe(console)), lists, config.out)
     if run.model.base == str(config.out / "base") and not (config.out / "base" / CARD).exists():
-        _pretrain(run, lists, plan, end)
+        _make_base(run)
     console.rule("3. LoRA finetuning")
     if not is_finished(model):
         _finetune(run, lists, plan, end)
@@ -181,14 +179,14 @@ def _signals(mapping: Mapping) -> list[str]:
 def _recipe(console: Console) -> str:
     """The recipe of `reshelf.finetune` to follow; says why."""
     if not torch.cuda.is_available():
-        console.print("There is no GPU, so a small base is pretrained on the shop's own catalogue and sessions.")
+        console.print("There is no GPU, so the base is a small one over a tokenizer of the shop's catalogue.")
         return _SMALL
     base = load_yaml(FinetuneConfig, _RECIPES / _LARGE).model.base
     try:
         check_base_exists(base)
         load_tokenizer(base)
     except InputError as error:
-        console.print(f"There is a GPU, but {error}; so a small base is pretrained.", highlight=False)
+        console.print(f"There is a GPU, but {error}; so the base is a small one.", highlight=False)
         return _SMALL
     console.print(f"There is a GPU, {torch.cuda.get_device_name()}: the base is {base}, in 4 bits.", highlight=False)
     return _LARGE
@@ -206,20 +204,12 @@ def _run(recipe: str, lists: RankingData, out: Path) -> FinetuneConfig:
     return load_yaml(FinetuneConfig, _RECIPES / recipe, **changes)
 
 
-def _pretrain(run: FinetuneConfig, lists: RankingData, plan: _Plan, end: float) -> None:
-    config = PretrainConfig(out=Path(run.model.base), data=run.data, prompt=replace(run.prompt, features=[]))
-    config.max_candidates = run.max_candidates
-
-    begun, budget = time.monotonic(), _PRETRAINING * (end - time.monotonic())
-
-    def texts() -> int:
-        timer = _timed(lambda out, timer: pretrain(replace(config, out=out), [timer]), run.out.parent, budget)
-        most = int(max(_PASSES * len(lists.lists["train"]), _FEWEST_TEXTS)) // config.texts_per_step
-        left = begun + budget - time.monotonic()
-        return config.texts_per_step * max(FEWEST_STEPS, min(most, int(left / timer.step_s)))
-
-    config.texts = plan.get("texts", texts)
-    pretrain(config, callbacks=[StopAt(begun + _PATIENCE * budget)])
+def _make_base(run: FinetuneConfig) -> None:
+    """A small base over a tokenizer of the catalogue, with the layers that ship. One step: more would not be worth the
+    time, which finetuning needs (docs/bases.md)."""
+    prompt = replace(run.prompt, features=[])
+    config = PretrainConfig(out=Path(run.model.base), data=run.data, prompt=prompt, layers=MATCHING)
+    pretrain(replace(config, texts=config.texts_per_step))
 
 
 def _finetune(run: FinetuneConfig, lists: RankingData, plan: _Plan, end: float) -> None:
