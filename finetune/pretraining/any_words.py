@@ -107,7 +107,7 @@ def take_layers(
     own = model.model.embed_tokens.weight
     kept = {name: weight for name, weight in model.state_dict().items() if weight.shape[0] != own.shape[0]}
     if any(name not in weights or weights[name].shape != weight.shape for name, weight in kept.items()):
-        raise InputError(f"layers: {base} is of another shape; give one of the width, depth and heads of shape")
+        raise InputError(f"layers: {base} is of another shape; give shape as its config.json says, or another base")
     model.load_state_dict({name: weights[name] for name in kept}, strict=False)
     mean = embeddings[torch.from_numpy(others(its_tokenizer))].mean(0)
     own.copy_(torch.randn(own.shape, generator=generator) * EMBEDDING + mean)
