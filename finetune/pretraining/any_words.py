@@ -103,12 +103,11 @@ def take_layers(
         InputError: the base cannot be read, or has another shape.
     """
     taken, its_tokenizer = read_base(str(base), "cpu", "layers")
-    weights, embeddings = taken.state_dict(), taken.get_input_embeddings().weight
-    own = model.model.embed_tokens.weight
-    kept = {name: weight for name, weight in model.state_dict().items() if weight.shape[0] != own.shape[0]}
-    if any(name not in weights or weights[name].shape != weight.shape for name, weight in kept.items()):
+    of_base, of_model = (_without_embeddings(one.state_dict()) for one in (taken, model))
+    if {name: weight.shape for name, weight in of_base.items()} != {n: weight.shape for n, weight in of_model.items()}:
         raise InputError(f"layers: {base} is of another shape; give shape as its config.json says, or another base")
-    model.load_state_dict({name: weights[name] for name in kept}, strict=False)
+    model.load_state_dict(of_base, strict=False)
+    embeddings, own = taken.get_input_embeddings().weight, model.model.embed_tokens.weight
     mean = embeddings[torch.from_numpy(others(its_tokenizer))].mean(0)
     own.copy_(torch.randn(own.shape, generator=generator) * EMBEDDING + mean)
     written = written_by_templates(its_tokenizer)
@@ -117,3 +116,9 @@ def take_layers(
         token = tokenizer.convert_ids_to_tokens(row)
         if token in rows:
             own[row] = embeddings[rows[token]]
+
+
+def _without_embeddings(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {
+        name: weight for name, weight in weights.items() if not name.startswith(("model.embed_tokens.", "lm_head."))
+    }

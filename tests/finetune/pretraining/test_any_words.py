@@ -118,8 +118,9 @@ def test_a_model_of_other_words_begins_with_the_layers(
             assert torch.equal(mine[rows[token]], its[of_base[token]]), token
     drawn = mine[torch.from_numpy(others(other))]
     assert len(drawn.unique(dim=0)) == len(drawn)
-    with pytest.raises(InputError, match=r"layers: .* another shape"):
-        new_model(replace(SHAPE, layers=1, hidden=128), other, 4, layers=tmp_path / "base")
+    for shape in (replace(SHAPE, layers=1, hidden=128), replace(SHAPE, layers=1), replace(SHAPE, layers=3)):
+        with pytest.raises(InputError, match=r"layers: .* another shape"):
+            new_model(shape, other, 4, layers=tmp_path / "base")
     with pytest.raises(InputError, match="layers"):
         take_layers(model, other, tmp_path / "nowhere", torch.Generator())
     with pytest.raises(InputError, match="leave out layers, or start"):
