@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,9 +22,9 @@ import torch
 from rich.console import Console
 
 from benchmarks.harness import show, write_result
-from reshelf.data.marketplace import MarketplaceConfig
+from reshelf.config import load_yaml
 from reshelf.finetune.pretraining.any_words import MATCHING, read_base
-from reshelf.finetune.pretraining.pretrain import PretrainConfig, new_model, pretrain
+from reshelf.finetune.pretraining.pretrain import PretrainConfig, ShapeConfig, new_model, pretrain
 from reshelf.finetune.pretraining.session_text import (
     OUTCOMES,
     SimulatedSource,
@@ -34,14 +35,11 @@ from reshelf.finetune.pretraining.session_text import (
 from reshelf.finetune.pretraining.tokenizer import train_tokenizer
 from reshelf.modeling.score import logits_at
 from reshelf.prompts.builder import PromptBuilder
-from reshelf.prompts.config import PromptConfig
 
 TEXTS = (0, 500)
 LISTS, SEED, UNREAD = 200, 500, 1_000_000
-PROMPT = PromptConfig(
-    template="plain", fields=["title", "brand", "price_level"], event_fields=["title", "brand"], event_gaps=False,
-    history_tokens=320, item_tokens=48,
-)  # fmt: skip
+RECIPE = Path(__file__).parents[1] / "finetune" / "pretrain_matching.yaml"
+"""Prompts and shops are those of the layers."""
 LANGUAGES: tuple[Literal["en", "zh"], ...] = ("en", "zh")
 
 
@@ -60,25 +58,28 @@ def main() -> None:
     ratios = {f"matching_{language}": found[language, "layers", 0] for language in LANGUAGES}
     ratios |= {f"matching_{language}_{TEXTS[-1]}": found[language, "layers", TEXTS[-1]] for language in LANGUAGES}
     Console().print(ratios)
-    print(f"written to {write_result('matching', rows, ratios, {'lists': LISTS, 'vocabulary': 2048})}")
+    print(
+        f"written to {write_result('matching', rows, ratios, {'lists': LISTS, 'vocabulary': ShapeConfig.vocabulary})}"
+    )
 
 
 def shares(language: Literal["en", "zh"], layers: Path | None, texts: int) -> tuple[float, float]:
     """Of pairs of a product that was taken and one that was passed over, those in the right order: behind the history
     of their shopper, and behind that of another."""
     with tempfile.TemporaryDirectory() as made:
-        config = PretrainConfig(
-            out=Path(made) / "base", shops=1, languages=[language], prompt=PROMPT, layers=layers, seed=SEED,
-            marketplace=MarketplaceConfig(decisiveness=4), texts=max(texts, 8),
+        recipe = load_yaml(PretrainConfig, RECIPE, out=str(Path(made) / "base"))
+        config = replace(
+            recipe, shops=1, languages=[language], shape=ShapeConfig(), layers=layers, other_words=False, seed=SEED,
+            texts=max(texts, recipe.texts_per_step),
         )  # fmt: skip
-        source = SimulatedSource(MarketplaceConfig(decisiveness=4, language=language), SEED + 1000)
+        source = SimulatedSource(replace(recipe.marketplace, language=language), SEED + 1000)
         if texts:
             pretrain(config)
             model, tokenizer = read_base(str(config.out), "cpu", "base")
         else:
-            tokenizer = train_tokenizer(vocabulary_text([source], PROMPT), config.shape.vocabulary)
+            tokenizer = train_tokenizer(vocabulary_text([source], recipe.prompt), config.shape.vocabulary)
             model = new_model(config.shape, tokenizer, SEED, layers=layers)
-    builder = PromptBuilder(tokenizer, PROMPT.in_language_of(source.items.values()), source.items)
+    builder = PromptBuilder(tokenizer, recipe.prompt.in_language_of(source.items.values()), source.items)
     words = [tokenizer(word, add_special_tokens=False).input_ids[0] for word in OUTCOMES]
     lists = [source.session(UNREAD + n) for n in range(LISTS)]
     found = []
