@@ -180,8 +180,9 @@ def tfidf_rows(vectoriser: TfidfVectorizer, texts: Sequence[str]) -> sp.csr_matr
 
     rows = CountVectorizer.transform(vectoriser, texts).tocsr()
     data = (1 + np.log(rows.data)) * vectoriser.idf_[rows.indices]
-    lengths = np.sqrt(np.bincount(np.repeat(np.arange(len(texts)), np.diff(rows.indptr)), data**2, len(texts)))
-    return sp.csr_matrix((data / np.repeat(lengths, np.diff(rows.indptr)), rows.indices, rows.indptr), rows.shape)
+    row = np.repeat(np.arange(len(texts)), np.diff(rows.indptr))
+    lengths = np.sqrt(np.bincount(row, data**2, len(texts)))
+    return sp.csr_matrix((data / lengths[row], rows.indices, rows.indptr), rows.shape)
 
 
 def _categories(paths: Sequence[Sequence[str]]) -> sp.csr_matrix:
