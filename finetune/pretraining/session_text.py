@@ -130,16 +130,16 @@ class SessionStream(Dataset[Text]):
         self._candidates = candidates
         self._seed = seed
         self._length = length
-        entry = replace(prompt, fields=list(WHOLE), features=[], item_tokens=96)
+        prompts = [prompt.in_language_of(source.items.values()) for source in sources]
         levels = [fit_levels(source.sample(), prompt.features, prompt.levels) for source in sources]
         self._sessions = [
-            [
-                PromptBuilder(tokenizer, prompt.in_language_of(s.items.values()), s.items, edges, joint=joint)
-                for joint in (False, True)
-            ]
-            for s, edges in zip(sources, levels)
+            [PromptBuilder(tokenizer, own, s.items, edges, joint=joint) for joint in (False, True)]
+            for s, own, edges in zip(sources, prompts, levels, strict=True)
         ]
-        self._entries = [PromptBuilder(tokenizer, entry.in_language_of(s.items.values()), s.items) for s in sources]
+        self._entries = [
+            PromptBuilder(tokenizer, replace(own, fields=list(WHOLE), features=[], item_tokens=96), s.items)
+            for s, own in zip(sources, prompts, strict=True)
+        ]
         self._ids = [list(source.items) for source in sources]
         words = [tokenizer.encode(word, add_special_tokens=False) for word in OUTCOMES]
         for outcome, word in zip(OUTCOMES, words, strict=True):
