@@ -15,7 +15,6 @@ import io
 import json
 import shutil
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
@@ -221,7 +220,7 @@ def _finetune(run: FinetuneConfig, lists: RankingData, plan: _Plan, end: float) 
 
     def measured() -> dict[str, Any]:
         trial = replace(run, eval_every=10**6, valid_lists=valid, optimizer=replace(run.optimizer, max_steps=10**6))
-        timer = _timed(lambda out, timer: finetune(replace(trial, out=out), callbacks=[timer]), run.out.parent, budget)
+        timer = _timed(trial, budget)
         left = begun + budget - time.monotonic()
         a_list = timer.validation_s / valid
         scored = int(_VALIDATING * left / max(a_list, 1e-6))
@@ -241,14 +240,14 @@ def _finetune(run: FinetuneConfig, lists: RankingData, plan: _Plan, end: float) 
     finetune(run, callbacks=[StopAt(begun + _PATIENCE * budget - spare)])
 
 
-def _timed(train: Callable[[Path, StepTimer], object], out: Path, budget: float) -> StepTimer:
-    """Train for a moment in a folder that goes away, and measure."""
-    folder = out / ".timer"
+def _timed(trial: FinetuneConfig, budget: float) -> StepTimer:
+    """Finetune for a moment in a folder that goes away, and measure."""
+    folder = trial.out.parent / ".timer"
     shutil.rmtree(folder, ignore_errors=True)
     timer = StepTimer(min(10.0, 0.03 * budget))
     try:
         with contextlib.redirect_stdout(io.StringIO()):
-            train(folder, timer)
+            finetune(replace(trial, out=folder), callbacks=[timer])
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     return timer
