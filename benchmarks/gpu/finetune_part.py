@@ -21,7 +21,7 @@ from reshelf.data.schema import RankingList
 from reshelf.finetune.config import FinetuneConfig
 from reshelf.finetune.run import finetune
 from reshelf.inference.engines.transformers_engine import Budget, TransformersEngine
-from reshelf.metrics.ndcg import ndcg
+from reshelf.metrics.ndcg import exponential_gains, ndcg
 from reshelf.modeling.checkpoint import load_reranker
 from reshelf.modeling.merge import merged
 
@@ -114,8 +114,8 @@ def _scores(engine: TransformersEngine, builder: Any, lists: Sequence[RankingLis
 
 
 def mean_ndcg(scores: Sequence[np.ndarray], lists: Sequence[RankingList]) -> float:
-    values = [ndcg(s, np.array(one.labels)) for s, one in zip(scores, lists, strict=True) if any(one.labels or ())]
-    return float(np.mean(values))
+    judged = [(row, one.labels) for row, one in zip(scores, lists, strict=True) if one.labels and any(one.labels)]
+    return float(np.mean([ndcg(row, exponential_gains(labels)) for row, labels in judged]))
 
 
 def _grid(scores: Sequence[np.ndarray]) -> np.ndarray:
