@@ -6,7 +6,9 @@
 Shoppers were assigned, so shoppers are what is independent: the rate of an arm is a ratio of two sums over its
 shoppers, and its variance is that of the ratio (the delta method; Deng, Knoblich and Lu, "Applying the delta method in
 metric analytics", KDD 2018, equation 4), with as many degrees of freedom as the smaller arm gives. Counting lists as if
-they were independent would find differences that are not there as soon as shoppers have several lists.
+they were independent would find differences that are not there as soon as shoppers have several lists. A shopper is
+weighed against the arm without them (the jackknife), so that a robot with most of an arm's lists makes no difference
+sure: as a part of the rate, it would be too near to it.
 """
 
 from __future__ import annotations
@@ -110,7 +112,8 @@ def holm(ps: list[float]) -> list[float]:
 
 def _rate(successes: Int64, lists: Int64) -> ArmRate:
     rate = successes.sum() / lists.sum()
-    deviation = float(np.std((successes - rate * lists) / lists.mean(), ddof=1))
+    others = 1 - lists / lists.sum()
+    deviation = float(np.std((successes - rate * lists) / lists.mean() / others, ddof=1))
     return ArmRate(len(lists), int(lists.sum()), _around(rate, deviation**2 / len(lists), len(lists)), deviation)
 
 
