@@ -37,6 +37,10 @@ _PICKS_HAD = {
     "cart": gettext_noop("whose picks had more carts"),
     "purchase": gettext_noop("whose picks had more purchases"),
 }
+_MUCH = 0.1
+"""Share of the lists with the outcome that is too much for one shopper."""
+_ROUNDING = 1e-6
+"""By which shares that are all there may not add up to 1."""
 _UNEVEN = 0.001
 """Below this p, shoppers are not split as they were to be: something is wrong with the experiment."""
 
@@ -130,7 +134,10 @@ def _arms_of(lists: ExperimentLists, names: list[str], effect: float) -> dict[st
     found = compare_arms(successes, counts.sum(axis=1)[~moved], arms, 0, effect)
     split = np.bincount(arms, minlength=len(names))
     shares = np.array([lists.shares[name] for name in names])
-    uneven = float(chisquare(split, shares / shares.sum() * shoppers).pvalue)
+    seen, meant = split, shares
+    if (absent := 1 - shares.sum()) > _ROUNDING:  # of an arm that has no list at all
+        seen, meant = np.append(split, 0), np.append(shares, absent)
+    uneven = float(chisquare(seen, meant / meant.sum() * shoppers).pvalue)
     by_arm = {difference.arm: difference for difference in found.differences}
     result: dict[str, Any] = {"shoppers": shoppers, "lists": len(lists.arm), "split_p": uneven, "notes": []}
     _ = translations(lists.language).gettext
@@ -143,6 +150,11 @@ def _arms_of(lists: ExperimentLists, names: list[str], effect: float) -> dict[st
             "meanwhile; the comparison cannot be trusted"
         )
         result["notes"].append(text.format(p=uneven))
+    if successes.max() > _MUCH * successes.sum():
+        text = _(
+            "one shopper has {share:.0%} of the lists with the outcome: if that is a robot, a rate is mostly its own"
+        )
+        result["notes"].append(text.format(share=successes.max() / successes.sum()))
     result["arms"] = [
         {
             "arm": name, "shoppers": rate.shoppers, "lists": rate.lists, "rate": rate.rate._asdict(),
@@ -159,6 +171,11 @@ def _arms_of(lists: ExperimentLists, names: list[str], effect: float) -> dict[st
 
 
 def _preference_of(lists: ExperimentLists, names: list[str], effect: float) -> dict[str, Any]:
+    if len(names) > 2:
+        raise InputError(
+            f"experiment {lists.name}: lists are interleaved of {len(names)} arms, {', '.join(names)}, as after a "
+            "renaming; copy the log's files of before or after it, and `_key`, into a folder, and give --served of that"
+        )
     if effect >= 0.5:
         raise InputError(f"effect is {effect}; interleaved, it is the distance from one half: give less than 0.5")
     first, second = (lists.successes[:, lists.arms.index(name)] for name in names)

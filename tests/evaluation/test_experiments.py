@@ -100,6 +100,16 @@ class TestReport:
 
     ITEMS = tuple(Item(item_id=f"p{n}", title="Mug") for n in range(4))
 
+    def served(
+        self, list_id: str, user_id: str, arm: str | None, control: str = "a", language: str = "en"
+    ) -> ServedList:  # fmt: skip
+        """Of no arm: interleaved."""
+        return ServedList(
+            list_id, "shop", user_id, "mug", self.ITEMS, [0, 1, 2, 3], np.array([1, 0, 2, 3]), "m", "s", language, 1.0,
+            experiment="x", control=control, arm=arm, arm_share=None if arm is None else 0.5,
+            teams={1: "b", 0: "a", 2: "a", 3: "b"} if arm is None else None,
+        )  # fmt: skip
+
     def write(self, folder: Path, interleaved: bool, control: str = "a", language: str = "en") -> list[dict[str, Any]]:
         """200 shoppers with two lists each, of whom every third one in b, and every sixth one in a, clicks in the first
         list; interleaved, every third one on b's pick. Returns the events."""
@@ -108,14 +118,7 @@ class TestReport:
         for n in range(400):
             shopper = n // 2
             arm = "ab"[shopper % 2]
-            log.put(
-                ServedList(
-                    f"l{n}", "shop", f"u{shopper}", "mug", self.ITEMS, [0, 1, 2, 3], np.array([1, 0, 2, 3]), "m", "s",
-                    language, 1.0, experiment="x", control=control, arm=None if interleaved else arm,
-                    arm_share=None if interleaved else 0.5,
-                    teams={1: "b", 0: "a", 2: "a", 3: "b"} if interleaved else None,
-                )
-            )  # fmt: skip
+            log.put(self.served(f"l{n}", f"u{shopper}", None if interleaved else arm, control, language))
             if n % 2 == 0 and shopper % 3 == 0 and (interleaved or arm == "b" or shopper % 4 == 0):
                 events.append({"list_id": f"l{n}", "user_id": f"u{shopper}", "item_id": "p1", "kind": "Click"})
         log.close()
@@ -156,6 +159,52 @@ class TestReport:
         assert main(["experiment", "report", "--served", str(tmp_path / "served"), "--events",
                      str(tmp_path / "events.csv"), "--outcome", "purchase"]) == 2  # fmt: skip
         assert "no event of the outcome purchase; `kind` must be" in capsys.readouterr().err
+
+    def test_a_robot_makes_no_difference_sure_and_is_told_of(self, tmp_path: Path) -> None:
+        """Half of all lists and clicks, and more: p was below 0.0001."""
+        rng = np.random.default_rng(0)
+        arms = np.arange(2000) % 2
+        lists = rng.integers(1, 4, 2000)
+        successes = rng.binomial(lists, 0.1)
+        for times in (1, 3, 30):
+            lists[0] = successes[0] = times * lists[1:].sum()
+            assert compare_arms(successes, lists, arms, 0, 0.05).differences[0].p > 0.2
+        events = self.write(tmp_path / "served", interleaved=False)
+        said = "one shopper has {} of the lists with the outcome"
+        assert not any("one shopper" in note for note in self.report(tmp_path, events)["notes"])
+        robot = [{"list_id": f"r{n}", "user_id": "robot", "item_id": "p1", "kind": "click"} for n in range(50)]
+        log = ServedListLog(tmp_path / "served", Metrics(), None, 1e9)
+        for one in robot:
+            log.put(self.served(one["list_id"], one["user_id"], "b"))
+        log.close()
+        assert self.report(tmp_path, events + robot)["notes"][1].startswith(said.format("50%"))
+
+    def test_an_arm_without_lists_is_missed(self, tmp_path: Path) -> None:
+        """Of three arms, as where the third one's model was never ready; it was left out without a word."""
+        events = self.write(tmp_path / "served", interleaved=False)
+        (log,) = (tmp_path / "served").glob("served-*.parquet")
+        rows = pq.read_table(log)
+        share = pa.array([1 / 3] * len(rows))
+        pq.write_table(rows.set_column(rows.schema.get_field_index("arm_share"), "arm_share", share), log)
+        found = self.report(tmp_path, events)
+        assert found["split_p"] < 1e-9
+        assert any("shoppers are not split as they were to be" in note for note in found["notes"])
+
+    def test_an_interleaved_arm_that_was_renamed_is_said(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """It was a traceback."""
+        self.write(tmp_path / "served", interleaved=True)
+        (log,) = (tmp_path / "served").glob("served-*.parquet")
+        rows = pq.read_table(log)
+        teams = [
+            ["c" if n % 2 and one == "b" else one for one in row] for n, row in enumerate(rows["teams"].to_pylist())
+        ]
+        pq.write_table(rows.set_column(rows.schema.get_field_index("teams"), "teams", pa.array(teams)), log)
+        (tmp_path / "events.csv").write_text("list_id,item_id,kind\nl0,p1,click\n")
+        words = ["experiment", "report", "--served", str(tmp_path / "served"), "--events", str(tmp_path / "events.csv")]
+        assert main(words) == 2
+        assert "3 arms, a, b, c, as after a renaming" in capsys.readouterr().err
 
     def test_arms_that_were_renamed_are_named(self, tmp_path: Path) -> None:
         self.write(tmp_path / "served", interleaved=False)
