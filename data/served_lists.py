@@ -82,8 +82,12 @@ def read_key(folder: Path) -> bytes:
     return key
 
 
-def make_key(folder: Path) -> bytes:
+def make_key(folder: Path, key: bytes = b"") -> bytes:
     """The key of a folder, made where there is none yet; of servers that start at once, all have the same.
+
+    Args:
+        folder: of served lists.
+        key: what to make there, of a folder that was there before; otherwise a new one.
 
     Raises:
         InputError: the folder cannot be written to, or the key is invalid.
@@ -94,7 +98,7 @@ def make_key(folder: Path) -> bytes:
         folder.mkdir(parents=True, exist_ok=True)
         if not path.exists():
             partial.touch(mode=0o600)
-            partial.write_text(secrets.token_bytes(_KEY_BYTES).hex(), encoding="ascii")
+            partial.write_text((key or secrets.token_bytes(_KEY_BYTES)).hex(), encoding="ascii")
             try:
                 os.link(partial, path)  # unlike a rename, not over another's
             except FileExistsError:

@@ -175,6 +175,8 @@ class ServedListLog:
                 with atomic(self._folder / name) as partial:
                     pq.write_table(pa.Table.from_batches(batches), partial, compression="zstd")
                 self._metrics.served_lists.labels("written").inc(sum(map(len, batches)))
+                # A folder that was moved away took the key with it, and this is another, perhaps another server's.
+                self._key = make_key(self._folder, self._key)
         except (OSError, InputError, pa.ArrowException) as error:
             self._dropped(sum(map(len, batches)), str(error))
         self._prune()

@@ -19,6 +19,7 @@ from reshelf.inference.interleaving import draft_propensities
 from reshelf.inference.serving import served_lists
 from reshelf.inference.serving.metrics import Metrics
 from reshelf.inference.serving.served_lists import ServedList, ServedListLog
+from tests.inference.serving.server import until
 
 ITEMS = [Item(item_id=f"p{n}", title=f"Secret {n}") for n in range(4)]
 
@@ -105,6 +106,31 @@ def test_a_file_is_finished_when_it_is_large_and_old_ones_go(tmp_path: Path, mon
     again.put(served())
     again.close()
     assert sum(path.stat().st_size for path in tmp_path.glob("served-*.parquet")) <= bound
+
+
+def test_a_folder_that_is_moved_away_is_made_again_with_its_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As for rotation: without its key nobody could have found a shopper in the files that followed."""
+    monkeypatch.setattr(served_lists, "_BYTES", 1)
+    monkeypatch.setattr(served_lists, "_ROWS", 1)
+    folder = tmp_path / "served"
+    log = ServedListLog(folder, Metrics(), None, 1e9)
+    users = []
+    for moved in ("first", "second"):
+        log.put(served())
+        until(lambda: list(folder.glob("served-*.parquet")) and (folder / KEY_FILE).exists(), 10)
+        folder.rename(tmp_path / moved)
+        users += pq.read_table(tmp_path / moved)["user"].to_pylist()
+        assert users[-1] == pseudonym(read_key(tmp_path / moved), "shop", "anna@shop.example")
+    assert len(set(users)) == 1
+    other = make_key(folder)  # of a server that started meanwhile
+    log.put(served())
+    until(lambda: list(folder.glob("served-*.parquet")), 10)
+    log.put(served(list_id="l2"))
+    log.close()
+    rows = pq.read_table(folder).to_pylist()
+    assert {row["user"] for row in rows if row["list_id"] == "l2"} == {pseudonym(other, "shop", "anna@shop.example")}
 
 
 def test_servers_that_share_a_folder_share_its_key(tmp_path: Path) -> None:
