@@ -80,4 +80,6 @@ def cured(error: duckdb.Error, message: str, cure: str = "correct the mapping") 
     """The message and what to do: nothing in a mapping helps against a full disk or a Parquet file that was cut off."""
     if is_full_disk(error):
         return f"{message}; make room there"
+    if "No files found" in str(error):
+        return f"{message}; put them there, or correct the mapping"
     return f"{message}; {'write or copy that file again' if _NOT_WHOLE.search(str(error)) else cure}"

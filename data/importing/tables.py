@@ -332,7 +332,10 @@ def _explain(error: duckdb.Error, source: Source) -> str:
     if line := re.search(r"CSV Error on Line: (\d+)", text):
         where = f"{file} line {line[1]}"
         if counts := re.search(r"Expected Number of Columns: (\d+) Found: (\d+)", text):
-            return f"{where}: {counts[2]} columns where the header has {counts[1]}; quote the separator inside values"
+            cure = "quote the separator inside values"
+            if int(counts[2]) < int(counts[1]):  # the last line, mostly: its writer was killed, or is at work
+                cure = "the line is cut off; finish or remove it, or copy whole lines of a file that is being written"
+            return f"{where}: {counts[2]} columns where the header has {counts[1]}; {cure}"
         if '\\"' in text and source.spec.escape is None:
             return f"{where}: a quotation mark inside a value stands behind a backslash; set {source.part}.escape: '\\'"
         if "unterminated quote" in text.lower():

@@ -277,6 +277,7 @@ def test_a_mapping_that_is_not_there(tmp_path: Path) -> None:
         ("broken.jsonl", '{"sku": "1", "name": "a"}\n{"sku"\n', r"broken\.jsonl line 2 is not JSON"),
         ("broken.jsonl", "[1]\n", r"broken\.jsonl: an element of its list is not a JSON object"),
         ("broken.csv", "sku,name\n1,a,b\n", r"broken\.csv line 2: 3 columns"),
+        ("broken.csv", "sku,name,brand\n1,a,b\n2,c", r"broken\.csv line 3: 2 columns .*; the line is cut off"),
         ("broken.csv", b"sku,name\n1,\xff\n", r"broken\.csv is not utf-8 text"),
         ("broken.parquet", "no", r"broken\.parquet cannot be read as Parquet: .*; write or copy that file again"),
         ("broken.xlsx", "no", r"broken\.xlsx: unknown kind of file"),
@@ -300,6 +301,15 @@ def test_a_select_of_a_file_that_was_cut_off_does_not_blame_the_mapping(shop: Sh
         shop.mapping["items"] = {"sql": f"SELECT * FROM '{name}.parquet'", "item_id": "sku", "title": "name"}
         with pytest.raises(InputError, match=r"^items\.sql: .*; write or copy that file again$"):
             shop.load("parquet")
+
+
+def test_a_select_of_files_that_are_not_there_yet_does_not_blame_the_mapping_alone(shop: Shop) -> None:
+    """As a log of served lists before its first file."""
+    shop.mapping["items"] = {"sql": "SELECT * FROM 'served/*.parquet'", "item_id": "sku", "title": "name"}
+    with pytest.raises(
+        InputError, match=r"No files found .*served/\*\.parquet.*; put them there, or correct the mapping"
+    ):
+        shop.load("csv")
 
 
 def test_a_log_with_no_event_says_so(shop: Shop) -> None:
