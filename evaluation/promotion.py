@@ -25,10 +25,11 @@ from reshelf.data.atomic import check_writable, replace_folder, write_json
 from reshelf.data.dataset_folder import load_dataset_folder
 from reshelf.data.propensity.file import read_propensities
 from reshelf.data.schema import RankingList
-from reshelf.errors import InputError
+from reshelf.errors import DivergedError, InputError
 from reshelf.evaluation.counterfactual import snips_dcg
 from reshelf.evaluation.reranker_system import finetuned
 from reshelf.inference.engines.engine import EngineName
+from reshelf.inference.ranking import NonFiniteScoreError
 from reshelf.metrics.bootstrap import Interval, interval, resample
 from reshelf.modeling.spec import SPEC_FILE, read_reranker
 from reshelf.ranges import AT_LEAST_1, SEED, check_numbers
@@ -107,6 +108,7 @@ def promote(config: PromoteConfig) -> None:
 
     Raises:
         InputError: a folder, a file or the lists cannot be used.
+        DivergedError: one of the two gives scores that are no numbers.
     """
     if config.model.resolve() == config.over.resolve():
         raise InputError(f"{config.model} is the running reranker; give the folder of a new one")
@@ -119,7 +121,9 @@ def promote(config: PromoteConfig) -> None:
         facts = {**asdict(better), "difference": better.difference._asdict(), "promoted": better.is_sure}
         if better.is_sure:
             _swap(config.model, config.over, facts)
-    print(f"{config.model} is promoted to {config.over}" if facts["promoted"] else f"not promoted: {config.over} stays")
+    why = "too few shoppers clicked" if facts["shoppers"] < FEWEST else "it is not surely better"
+    said = f"{config.model} is promoted to {config.over}"
+    print(said if facts["promoted"] else f"not promoted, for {why}: {config.over} stays")
     if config.out is not None:
         write_json(config.out, facts)
 
@@ -136,7 +140,11 @@ def _compared(config: PromoteConfig) -> Improvement:
     found = []
     for folder in (config.model, config.over):
         with finetuned(folder, data.items, config.engine, trust_remote_code=config.trust_remote_code) as system:
-            found.append(system.scores(data, lists))
+            try:
+                found.append(system.scores(data, lists))
+            except NonFiniteScoreError as error:
+                said = f"nothing is promoted, for {folder} cannot be compared: {error}; finetune it again"
+                raise DivergedError(said) from error
     return improvement(found[0], found[1], lists, propensities, config.k, config.seed)
 
 

@@ -8,17 +8,21 @@ import signal
 import sys
 import tempfile
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from reshelf.cli import main
 from reshelf.data import atomic
+from reshelf.data.dataset_folder import RankingData
 from reshelf.data.marketplace import MarketplaceConfig, simulate
 from reshelf.data.schema import RankingList
 from reshelf.errors import InputError
 from reshelf.evaluation import promotion
 from reshelf.evaluation.promotion import Improvement, PromoteConfig, improvement, promote
+from reshelf.inference.ranking import NonFiniteScoreError
 from reshelf.metrics.bootstrap import Interval
 
 ETA = 0.7
@@ -116,6 +120,38 @@ def test_who_is_killed_and_repeats_says_what_became_of_it(
             assert not json.loads(out.read_text())["promoted"]
             monkeypatch.setattr(promotion, "_compared", lambda _: Improvement(0.9, 0.8, Interval(0.1, low, 0.2), 500))
     assert step > (8 if sure else 1)
+
+
+def test_a_model_whose_scores_are_no_numbers_is_named_in_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], served: list[RankingList]
+) -> None:
+    """Weights that are numbers, and overflow; it was a traceback."""
+
+    class Overflows:
+        def scores(self, *_: object) -> None:
+            raise NonFiniteScoreError("list l1: the model gave a score that is not a number")
+
+    for name in ("read_reranker", "read_propensities"):
+        monkeypatch.setattr(promotion, name, lambda *_: None)
+    data = RankingData({}, {"test": served})
+    monkeypatch.setattr(promotion, "load_dataset_folder", lambda *_: data)
+    monkeypatch.setattr(promotion, "finetuned", lambda *_, **__: nullcontext(Overflows()))
+    for name in ("new", "model"):
+        (tmp_path / name).mkdir()
+    words = ["promote", str(tmp_path / "new"), "--over", str(tmp_path / "model"), "--data", "d", "--propensities", "p"]
+    assert main(words) == 1
+    assert "new cannot be compared: list l1: the model gave a score that is not a number" in capsys.readouterr().err
+    assert not any((tmp_path / "model").iterdir())
+
+
+@pytest.mark.parametrize(("shoppers", "why"), [(99, "too few shoppers clicked"), (100, "it is not surely better")])
+def test_it_is_said_why_a_model_was_not_promoted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], shoppers: int, why: str
+) -> None:
+    low = 0.01 if shoppers < 100 else 0.0
+    monkeypatch.setattr(promotion, "_compared", lambda _: Improvement(0.9, 0.8, Interval(0.1, low, 0.2), shoppers))
+    promote(PromoteConfig(tmp_path / "new", tmp_path / "model", tmp_path, tmp_path))
+    assert f"not promoted, for {why}: " in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("way", ["link", "."])
