@@ -56,6 +56,8 @@ def test_a_night(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest
         assert not (out / "data").exists()
         assert main(command) == 130
     made = {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file()}
+    (out / "model" / "checkpoints" / "checkpoint-3").mkdir(parents=True)  # of a finetuning killed in its last step
+    (out / "model" / "checkpoints" / "checkpoint-3" / "optimizer.pt").touch()
     before = weights(running)
     with locked_folder(out, "`reshelf retrain`"):
         assert main(command) == 2
