@@ -8,12 +8,13 @@ with unix_socket(Path("/run/reshelf.sock")) as listener: ...
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import logging
 import os
 import socket
 import ssl
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from reshelf.errors import InputError
@@ -90,27 +91,50 @@ def unix_socket(path: Path) -> Iterator[socket.socket]:
     Raises:
         InputError: another server listens there, or nobody can.
     """
-    try:
-        with socket.socket(socket.AF_UNIX) as probe:
-            probe.connect(str(path))
-        raise InputError(f"uds {path}: another server listens there")
-    except ConnectionRefusedError:
-        if path.is_socket():
-            path.unlink()
-    except OSError:  # `bind` says it better
-        pass
-    with socket.socket(socket.AF_UNIX) as listener:
-        before = os.umask(0o117)
+    with ExitStack() as held:
         try:
-            listener.bind(str(path))
-            listener.listen()
+            # Held as long as the socket: of two that start at once, one would take the other's for a dead server's.
+            lock = os.open(path.with_name(f".{path.name}.lock"), os.O_RDWR | os.O_CREAT, 0o600)
+            held.callback(os.close, lock)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _check_nobody_listens(path)
+            listener = held.enter_context(socket.socket(socket.AF_UNIX))
+            before = os.umask(0o117)
+            try:
+                listener.bind(str(path))
+                listener.listen()
+            finally:
+                os.umask(before)
+        except BlockingIOError as error:
+            raise InputError(
+                f"uds {path}: another server listens there; stop that one, or give another path"
+            ) from error
         except OSError as error:
             raise InputError(f"uds {path}: {error.strerror or error}; give another path") from error
-        finally:
-            os.umask(before)
         own = path.stat().st_ino
         try:
             yield listener
         finally:
             if path.exists() and path.stat().st_ino == own:
                 path.unlink()
+
+
+def _check_nobody_listens(path: Path) -> None:
+    """Remove what a killed server left.
+
+    Raises:
+        BlockingIOError: somebody listens.
+    """
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.setblocking(False)  # a server that is stopped, and has no place for one more, is one too
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            if path.is_socket():
+                path.unlink()
+            return
+        except BlockingIOError:
+            raise
+        except OSError:  # `bind` says it better
+            return
+    raise BlockingIOError

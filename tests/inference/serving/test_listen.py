@@ -98,7 +98,7 @@ def test_a_unix_socket_is_its_users_own_and_one_servers(tmp_path: Path) -> None:
     path = tmp_path / "s"
     with unix_socket(path):
         assert stat.S_IMODE(path.stat().st_mode) == 0o660
-        with pytest.raises(InputError, match="another server listens there"), unix_socket(path):
+        with pytest.raises(InputError, match="another server listens there; stop that one, or"), unix_socket(path):
             pass
     assert not path.exists()
     with socket.socket(socket.AF_UNIX) as killed:
@@ -110,6 +110,40 @@ def test_a_unix_socket_is_its_users_own_and_one_servers(tmp_path: Path) -> None:
         with pytest.raises(InputError, match=r"uds .*; give another path"), unix_socket(taken):
             pass
     assert path.read_text() == "no socket"
+
+
+def test_of_servers_that_start_at_once_beside_a_dead_ones_socket_one_listens(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second took the first one's socket away, when it came between its look and its removal."""
+    path = tmp_path / "s"
+    with socket.socket(socket.AF_UNIX) as killed:
+        killed.bind(str(path))
+    is_socket, refused = Path.is_socket, []
+
+    def another_comes(self: Path) -> bool:
+        monkeypatch.setattr(Path, "is_socket", is_socket)
+        with pytest.raises(InputError, match="another server listens there"), unix_socket(path):
+            pass
+        refused.append(path)
+        return is_socket(self)
+
+    monkeypatch.setattr(Path, "is_socket", another_comes)
+    with unix_socket(path), socket.socket(socket.AF_UNIX) as client:
+        assert refused
+        client.connect(str(path))
+
+
+def test_a_server_that_is_stopped_keeps_its_socket(tmp_path: Path) -> None:
+    """It has no place for one more connection; the look for it waited for ever."""
+    path = tmp_path / "s"
+    with socket.socket(socket.AF_UNIX) as stopped, socket.socket(socket.AF_UNIX) as waiting:
+        stopped.bind(str(path))
+        stopped.listen(0)
+        waiting.connect(str(path))
+        with pytest.raises(InputError, match="another server listens there"), unix_socket(path):
+            pass
+        assert path.is_socket()
 
 
 @pytest.mark.parametrize(
