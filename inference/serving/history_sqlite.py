@@ -91,6 +91,7 @@ class SqliteHistory:
         self._reader: sqlite3.Connection
         self._swept = float("-inf")
         self._lock: TextIO | None = None
+        self._opened: os.stat_result
 
     @classmethod
     async def open(cls, path: str, kept: int, keep_s: float | None = None) -> SqliteHistory:
@@ -108,6 +109,7 @@ class SqliteHistory:
             os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
             if Path(path).stat().st_mode & 0o077:
                 Path(path).chmod(0o600)
+            store._opened = os.stat(path)
             store._writer = await store._on(store._writing, store._connect)
             await store._on(store._writing, store._migrate)
             store._reader = await store._on(store._reading, store._connect)
@@ -117,10 +119,24 @@ class SqliteHistory:
                 "a history that servers share"
             ) from error
         except (StoreError, OSError) as error:
-            raise InputError(
-                f"history {path}: {error}; give a file that can be written, or a redis:// address"
-            ) from error
+            problem = f"{path}: {error.strerror}" if isinstance(error, OSError) else error
+            raise InputError(f"history {problem}; give a file that can be written, or a redis:// address") from error
         return store
+
+    def _begun(self) -> _Transaction:
+        """A transaction on the file that has this name still: what went to one that was moved away or removed would be
+        gone with the next start, although it was acknowledged.
+
+        Raises:
+            sqlite3.OperationalError: it is another one, or none.
+        """
+        try:
+            is_there = os.path.samestat(os.stat(self._path), self._opened)
+        except OSError:
+            is_there = False
+        if not is_there:
+            raise sqlite3.OperationalError("it was moved or removed under the server; put it back, or restart that")
+        return _Transaction(self._writer)
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self._path, timeout=_LOCKED_S, isolation_level=None)
@@ -147,7 +163,7 @@ class SqliteHistory:
     async def append(self, tenant: str, events: Sequence[SentEvent]) -> int:
         def write() -> int:
             now = time.time()
-            with _Transaction(self._writer) as writer:
+            with self._begun() as writer:
                 if now - self._swept > _SWEEP_S:
                     writer.execute("DELETE FROM event_ids WHERE time < ?", (now - REMEMBERED_S,))
                     writer.execute("DELETE FROM forgotten WHERE time < ?", (now - FORGOTTEN_S,))
@@ -201,7 +217,7 @@ class SqliteHistory:
 
     async def forget(self, tenant: str, user_id: str) -> int:
         def delete() -> int:
-            with _Transaction(self._writer) as writer:
+            with self._begun() as writer:
                 gone = writer.execute("DELETE FROM events WHERE tenant = ? AND user_id = ?", (tenant, user_id)).rowcount
                 row = (digest(tenant, user_id), time.time())
                 writer.execute("INSERT OR REPLACE INTO forgotten VALUES (?, ?)", row)
@@ -232,7 +248,7 @@ class SqliteHistory:
         try:
             return await asyncio.get_running_loop().run_in_executor(thread, work)
         except sqlite3.Error as error:
-            raise StoreError(str(error)) from error
+            raise StoreError(f"{self._path}: {error}") from error
 
 
 class _Transaction:
