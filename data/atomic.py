@@ -20,7 +20,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from reshelf.errors import InputError
+from reshelf.errors import InputError, is_full_disk
 
 _YOUNG_S = 60.0
 """A younger file's writer may not have its lock yet; and a file system without locks shows when it was written last."""
@@ -49,13 +49,25 @@ def atomic(path: Path) -> Iterator[Path]:
     try:
         with suppress(OSError):  # a file system without locks: then a killed writer's file stays
             fcntl.flock(alive, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield partial
-        _sync(partial)
+        with _named_where_full(path):
+            yield partial
+            _sync(partial)
         os.replace(partial, path)
         _sync(path.parent)
     finally:
         partial.unlink(missing_ok=True)
         os.close(alive)
+
+
+@contextmanager
+def _named_where_full(path: Path) -> Iterator[None]:
+    """Of a full disk, whoever writes says that it is full, and seldom what it was to hold."""
+    try:
+        yield
+    except Exception as error:
+        if is_full_disk(error) and not getattr(error, "filename", None):
+            error.filename = str(path)  # type: ignore[attr-defined]
+        raise
 
 
 def _sweep(path: Path) -> None:
@@ -97,7 +109,8 @@ def atomic_folder(folder: Path, job: str) -> Iterator[Path]:
     partial, old = (folder.with_name(f".{folder.name}.{what}") for what in ("partial", "old"))
     with work_folder(partial, job):
         try:
-            yield partial
+            with _named_where_full(folder):
+                yield partial
             replace_folder(partial, folder, old)
         finally:
             shutil.rmtree(old, ignore_errors=True)

@@ -29,7 +29,7 @@ import pyarrow.parquet as pq
 from reshelf.data.atomic import atomic
 from reshelf.data.schema import Item
 from reshelf.data.served_lists import SERVED_SCHEMA, folded_query, make_key, pseudonym
-from reshelf.errors import InputError
+from reshelf.errors import InputError, is_full_disk
 from reshelf.inference.interleaving import draft_propensities
 from reshelf.inference.serving.log import log_once_a_minute
 from reshelf.inference.serving.metrics import Metrics
@@ -178,7 +178,8 @@ class ServedListLog:
                 # A folder that was moved away took the key with it, and this is another, perhaps another server's.
                 self._key = make_key(self._folder, self._key)
         except (OSError, InputError, pa.ArrowException) as error:
-            self._dropped(sum(map(len, batches)), str(error))
+            problem = "the disk is full; make room" if is_full_disk(error) else error
+            self._dropped(sum(map(len, batches)), f"{self._folder}: {problem}")
         self._prune()
 
     def _dropped(self, lists: int, why: str) -> None:

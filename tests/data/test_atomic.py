@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -40,6 +41,14 @@ def test_an_error_leaves_what_was_there(tmp_path: Path) -> None:
         fails()
     assert path.read_text() == "before"
     assert os.listdir(tmp_path) == ["report.json"]
+
+
+def test_a_full_disk_is_said_with_what_was_to_be_written(tmp_path: Path) -> None:
+    """Of a write, the system's error names no file."""
+    for name, make in (("report.json", atomic), ("data", lambda path: atomic_folder(path, "import"))):
+        with pytest.raises(OSError, match="No space left") as found, make(tmp_path / name):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        assert found.value.filename == str(tmp_path / name)
 
 
 def test_it_is_on_the_disk_before_it_has_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 import time
@@ -106,6 +107,20 @@ def test_a_file_is_finished_when_it_is_large_and_old_ones_go(tmp_path: Path, mon
     again.put(served())
     again.close()
     assert sum(path.stat().st_size for path in tmp_path.glob("served-*.parquet")) <= bound
+
+
+def test_a_full_disk_is_said_with_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(served_lists, "log_once_a_minute", lambda _, problem, **__: said.append(problem))
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "Error writing bytes to file")  # as Arrow does, which names none
+
+    monkeypatch.setattr(pq, "write_table", full)
+    log = ServedListLog(tmp_path, Metrics(), None, 1e9)
+    log.put(served())
+    log.close()
+    assert said == [f"{tmp_path}: the disk is full; make room"]
 
 
 def test_a_folder_that_is_moved_away_is_made_again_with_its_key(
