@@ -22,7 +22,8 @@ from reshelf.prompts.list_prompt import ListPrompt
 from reshelf.ranges import SHARE, check_numbers
 
 _COLD, _EVENTS, _ORDER, _ITEMS, _NUMBERS = 1, 2, 3, 4, 5
-"""Behind the seed of a list: what is drawn. 0 would be the seed that `finetune.batches.thin` draws with."""
+"""Behind the seed of a list: what is drawn. 0 would be the seed that `finetune.batches.thin` draws with
+(findings/numpy_first_list_draws_what_the_run_draws.sh)."""
 _OPTIONAL: tuple[dict[str, object], ...] = (
     {"brand": None},
     {"price": None, "currency": None},

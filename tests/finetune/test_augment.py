@@ -9,6 +9,7 @@ from reshelf.data.dataset_folder import RankingData
 from reshelf.data.schema import Event, EventKind, Item, RankingList
 from reshelf.data.signals import PERSONAL
 from reshelf.errors import InputError
+from reshelf.finetune import augment
 from reshelf.finetune.augment import AugmentConfig, augmented, build_augmented, drop_fields, without_features
 from reshelf.finetune.batches import Extras, ListDataset
 from reshelf.finetune.pretraining.session_text import LoggedSource, vocabulary_text
@@ -108,6 +109,16 @@ def test_changed_candidates_are_written_as_such_and_the_history_whole(
     assert np.array_equal(prompt.prefix, plain.prefix)
     again = builder.build(one)
     assert all(np.array_equal(a, b) for a, b in zip(again.items, plain.items, strict=True)), "the cache is untouched"
+
+
+def test_changes_draw_other_numbers_than_the_thinning_of_the_list() -> None:
+    """To NumPy [0, 0, 7] and [0, 0, 7, 0] are one seed (findings/numpy_first_list_draws_what_the_run_draws.sh)."""
+    thins = np.random.default_rng([0, 0, 7]).random()
+    whats = (augment._COLD, augment._EVENTS, augment._ORDER, augment._ITEMS, augment._NUMBERS)
+    draws = {augment._draws([0, 0, 7], what).random() for what in whats}
+    assert len(draws) == len(whats)
+    assert thins not in draws
+    assert augment._draws([0, 0, 7], 0).random() == thins
 
 
 def test_numbers_go_missing_by_feature_by_candidate_and_by_list() -> None:
