@@ -80,7 +80,7 @@ def compare_arms(successes: Int64, lists: Int64, arms: Int64, control: int, effe
         >>> lists, arms = np.ones(2000, dtype=int), np.repeat([0, 1], 1000)
         >>> found = compare_arms((np.arange(2000) % 1000 < 100 + 60 * arms).astype(int), lists, arms, 0, 0.3)
         >>> round(found.differences[0].absolute.mean, 3), found.differences[0].p < 0.001, found.shoppers_per_arm
-        (0.06, True, 2104)
+        (0.06, True, 2108)
     """
     rates = [_rate(successes[arms == arm], lists[arms == arm]) for arm in range(int(arms.max()) + 1)]
     base = rates[control]
