@@ -374,16 +374,6 @@ def test_a_file_that_cannot_be_used_is_one_sentence(tmp_path: Path, name: str) -
         use(str(tmp_path / name), lambda store: store.read("t", "u"))
 
 
-def test_no_event_is_acknowledged_into_a_file_that_was_moved(tmp_path: Path) -> None:
-    async def work(store: HistoryStore) -> None:
-        (tmp_path / "shop").rename(tmp_path / "aside")
-        with pytest.raises(StoreError, match=r"history\.sqlite: it was moved or removed .*; put it back, or"):
-            await store.append("t", [click(2)])
-
-    (tmp_path / "shop").mkdir()
-    use(str(tmp_path / "shop" / "history.sqlite"), work)
-
-
 def test_a_file_is_one_servers(tmp_path: Path) -> None:
     """Two would each have in memory what the other forgets."""
     path = str(tmp_path / "history.sqlite")
