@@ -18,10 +18,10 @@ from benchmarks.quality_slices import other_histories
 from reshelf.config import load_yaml
 from reshelf.data.dataset_folder import load_dataset_folder
 from reshelf.data.schema import RankingList
+from reshelf.evaluation.measure import Truth, ndcg_per_list
 from reshelf.finetune.config import FinetuneConfig
 from reshelf.finetune.run import finetune
 from reshelf.inference.engines.transformers_engine import Budget, TransformersEngine
-from reshelf.metrics.ndcg import exponential_gains, ndcg
 from reshelf.modeling.checkpoint import load_reranker
 from reshelf.modeling.merge import merged
 
@@ -114,8 +114,7 @@ def _scores(engine: TransformersEngine, builder: Any, lists: Sequence[RankingLis
 
 
 def mean_ndcg(scores: Sequence[np.ndarray], lists: Sequence[RankingList]) -> float:
-    judged = [(row, one.labels) for row, one in zip(scores, lists, strict=True) if one.labels and any(one.labels)]
-    return float(np.mean([ndcg(row, exponential_gains(labels)) for row, labels in judged]))
+    return float(np.nanmean(ndcg_per_list(scores, Truth.of(lists), 10)))
 
 
 def _grid(scores: Sequence[np.ndarray]) -> np.ndarray:
