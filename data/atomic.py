@@ -18,7 +18,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from reshelf.errors import InputError, is_full_disk
 
@@ -221,6 +221,22 @@ def _locked(folder: Path, job: str) -> Iterator[None]:
         yield
     finally:
         os.close(lock)
+
+
+def lock_beside(path: Path) -> TextIO:
+    """Hold `.NAME.lock` beside a file until it is closed, for its user only; it stays, as removing it would let two in.
+
+    Raises:
+        BlockingIOError: another process holds it.
+        OSError: it cannot be made.
+    """
+    lock = os.fdopen(os.open(path.with_name(f".{path.name}.lock"), os.O_RDWR | os.O_CREAT, 0o600), "r+")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        lock.close()
+        raise
+    return lock
 
 
 @contextmanager

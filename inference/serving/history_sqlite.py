@@ -7,7 +7,6 @@ store = await SqliteHistory.open("history.sqlite", kept=500)
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import os
 import sqlite3
 import time
@@ -16,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TextIO, TypeVar
 
+from reshelf.data.atomic import lock_beside
 from reshelf.data.signals.live import MOST_EVENTS, Interaction
 from reshelf.errors import InputError
 from reshelf.inference.serving.history import (
@@ -103,9 +103,7 @@ class SqliteHistory:
         store = cls(path, kept, keep_s)
         try:
             # Beside it: what closes a lock on the file itself takes SQLite's own with it.
-            lock = Path(path).with_name(f".{Path(path).name}.lock")
-            store._lock = os.fdopen(os.open(lock, os.O_RDWR | os.O_CREAT, 0o600), "r+")
-            fcntl.flock(store._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            store._lock = lock_beside(Path(path))
             os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
             if Path(path).stat().st_mode & 0o077:
                 Path(path).chmod(0o600)

@@ -8,7 +8,7 @@ with unix_socket(Path("/run/reshelf.sock")) as listener: ...
 from __future__ import annotations
 
 import asyncio
-import fcntl
+import errno
 import logging
 import os
 import socket
@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from reshelf.data.atomic import lock_beside
 from reshelf.errors import InputError
 from reshelf.inference.serving.log import log_once_a_minute
 from reshelf.inference.serving.tenants import file_version
@@ -94,9 +95,7 @@ def unix_socket(path: Path) -> Iterator[socket.socket]:
     with ExitStack() as held:
         try:
             # Held as long as the socket: of two that start at once, one would take the other's for a dead server's.
-            lock = os.open(path.with_name(f".{path.name}.lock"), os.O_RDWR | os.O_CREAT, 0o600)
-            held.callback(os.close, lock)
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            held.enter_context(lock_beside(path))
             _check_nobody_listens(path)
             listener = held.enter_context(socket.socket(socket.AF_UNIX))
             before = os.umask(0o117)
@@ -127,14 +126,8 @@ def _check_nobody_listens(path: Path) -> None:
     """
     with socket.socket(socket.AF_UNIX) as probe:
         probe.setblocking(False)  # a server that is stopped, and has no place for one more, is one too
-        try:
-            probe.connect(str(path))
-        except ConnectionRefusedError:
-            if path.is_socket():
-                path.unlink()
-            return
-        except BlockingIOError:
-            raise
-        except OSError:  # `bind` says it better
-            return
-    raise BlockingIOError
+        found = probe.connect_ex(str(path))  # of what else it may be, `bind` says it better
+    if found in (0, errno.EAGAIN):
+        raise BlockingIOError
+    if found == errno.ECONNREFUSED and path.is_socket():
+        path.unlink()
