@@ -3,12 +3,14 @@
 begun = fingerprint(config, processes=1)
 check_unchanged(config.out, begun)
 write_begun(config.out, begun)
-has_begun(config.out)     # True until its folder of checkpoints is removed
+has_begun(config.out)     # True until
+remove_checkpoints(config.out)
 """
 
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ from reshelf.finetune.config import FinetuneConfig
 CHECKPOINTS = "checkpoints"
 """Folder of an unfinished run, in its output folder."""
 BEGUN = "begun.json"
+_REMOVED = ".checkpoints.removed"
 
 
 def fingerprint(config: FinetuneConfig, processes: int) -> dict[str, str]:
@@ -59,6 +62,16 @@ def has_begun(out: Path) -> bool:
     """Whether an unfinished run is in the folder. An empty folder of checkpoints is none: transformers makes it before
     there is a run."""
     return (out / CHECKPOINTS / BEGUN).exists() or any((out / CHECKPOINTS).glob("checkpoint-*"))
+
+
+def remove_checkpoints(out: Path) -> None:
+    """Of a run that is finished, and what is left of them where this was killed: they lose their name at once, so that
+    a run never goes on from half of them."""
+    removed = out / _REMOVED
+    shutil.rmtree(removed, ignore_errors=True)
+    if (out / CHECKPOINTS).is_dir():
+        (out / CHECKPOINTS).rename(removed)
+    shutil.rmtree(removed, ignore_errors=True)
 
 
 def check_unchanged(out: Path, now: dict[str, str]) -> None:

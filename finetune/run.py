@@ -7,7 +7,6 @@ A run that was cut short goes on from its last checkpoint when the same command 
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, replace
@@ -37,7 +36,14 @@ from reshelf.finetune.losses.ranknet import ranknet
 from reshelf.finetune.losses.teacher_bce import teacher_bce
 from reshelf.finetune.losses.weighted_sum import LossSum
 from reshelf.finetune.packed_trainer import packed_arguments
-from reshelf.finetune.resume import CHECKPOINTS, check_unchanged, fingerprint, has_begun, write_begun
+from reshelf.finetune.resume import (
+    CHECKPOINTS,
+    check_unchanged,
+    fingerprint,
+    has_begun,
+    remove_checkpoints,
+    write_begun,
+)
 from reshelf.finetune.trainer import ListTrainer, Teaching, Watched
 from reshelf.finetune.validation import Validation
 from reshelf.modeling.base_checks import check_budgets
@@ -62,8 +68,8 @@ CONFIG = "config.yaml"
 
 
 def is_finished(folder: Path) -> bool:
-    """Whether `finetune` has ended there: the card is written last."""
-    return (folder / SPEC_FILE).is_file() and (folder / CARD).is_file()
+    """Whether `finetune` has ended there: the card is written last, and then the checkpoints go."""
+    return (folder / SPEC_FILE).is_file() and (folder / CARD).is_file() and not has_begun(folder)
 
 
 def finetune(
@@ -135,7 +141,7 @@ def _train(run: _Prepared) -> float:
         save_reranker(config.out, model, run.tokenizer, spec)
         write_curve(config.out, trainer.state.log_history, config.metric)
         write_card(config.out, config, run.data, trainer.state, arguments.world_size, calibration, lift)
-        shutil.rmtree(config.out / CHECKPOINTS)
+        remove_checkpoints(config.out)
         kept = f"{METRIC_NAMES[config.metric]} {trainer.state.best_metric:.4f}"
         print(f"{config.out}: kept the checkpoint of step {trainer.state.best_global_step}, valid {kept}")
         if sent := [name for name in config.prompt.features if name not in computed]:

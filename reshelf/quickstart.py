@@ -40,6 +40,7 @@ from reshelf.finetune.config import FinetuneConfig
 from reshelf.finetune.pretraining.any_words import MATCHING
 from reshelf.finetune.pretraining.pretrain import PretrainConfig, pretrain
 from reshelf.finetune.progress import FEWEST_STEPS, StepTimer, StopAt
+from reshelf.finetune.resume import remove_checkpoints
 from reshelf.finetune.run import finetune, is_finished
 from reshelf.modeling.loading import check_base_exists
 from reshelf.modeling.spec import read_spec
@@ -111,6 +112,7 @@ def _quickstart(config: QuickstartConfig, mapping: Mapping, console: Console) ->
     console.rule("3. LoRA finetuning")
     if not is_finished(model):
         _finetune(run, lists, plan, end)
+    remove_checkpoints(model)  # what is left where it was killed in this very step
     split = "test" if lists.lists.get("test") else "valid"
     console.rule(f"4. How good it is, on {split} lists")
     _evaluate(run, lists, split, plan, end, console)

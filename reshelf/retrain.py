@@ -27,7 +27,7 @@ from reshelf.data.propensity.estimate import PropensityConfig, estimate
 from reshelf.errors import DivergedError, InputError
 from reshelf.evaluation.promotion import FEWEST, PromoteConfig, check_replaceable, finish_promotion, promote
 from reshelf.finetune.config import FinetuneConfig
-from reshelf.finetune.resume import CHECKPOINTS
+from reshelf.finetune.resume import remove_checkpoints
 from reshelf.finetune.run import CONFIG, finetune, is_finished
 from reshelf.modeling.loading import check_base_exists
 from reshelf.modeling.spec import read_spec
@@ -92,7 +92,7 @@ def _retrain(config: RetrainConfig, run: FinetuneConfig, console: Console) -> No
     console.rule("3. Finetuning as the running reranker was")
     if not is_finished(model):
         finetune(run)
-    shutil.rmtree(model / CHECKPOINTS, ignore_errors=True)  # of a call that was killed in this very step
+    remove_checkpoints(model)  # what is left where it was killed in this very step
     console.rule("4. Against the running reranker, on held-out lists")
     promote(
         PromoteConfig(

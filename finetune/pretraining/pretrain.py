@@ -9,7 +9,6 @@ of finetuning (yes, no) mean nothing to it yet.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
@@ -52,7 +51,14 @@ from reshelf.finetune.pretraining.session_text import (
 )
 from reshelf.finetune.pretraining.tokenizer import train_tokenizer
 from reshelf.finetune.progress import LossProgress
-from reshelf.finetune.resume import CHECKPOINTS, check_unchanged, has_begun, made_of, write_begun
+from reshelf.finetune.resume import (
+    CHECKPOINTS,
+    check_unchanged,
+    has_begun,
+    made_of,
+    remove_checkpoints,
+    write_begun,
+)
 from reshelf.modeling.attention import SHARED_PREFIX
 from reshelf.modeling.score import logits_at
 from reshelf.prompts.config import PromptConfig
@@ -245,7 +251,7 @@ def pretrain(config: PretrainConfig, callbacks: Sequence[TrainerCallback] = ()) 
         last_loss = next(entry["loss"] for entry in reversed(trainer.state.log_history) if "loss" in entry)
         with atomic(config.out / "README.md") as partial:
             partial.write_text(_card(config, last_loss), encoding="utf-8")
-        shutil.rmtree(config.out / CHECKPOINTS, ignore_errors=True)
+        remove_checkpoints(config.out)
         size = sum(p.numel() for p in model.parameters())
         read = trainer.state.global_step * config.texts_per_step
         print(f"{config.out}: {size / 1e6:.1f} M parameters, {len(tokenizer)} tokens, {read} texts read")

@@ -51,7 +51,8 @@ PartialState.set_device = lambda self: setattr(self, "device", torch.device("cpu
 gather = run.gather_adapter
 def look(model):
     shares = {p.to_local().numel() / p.numel() for p in model.parameters()}  # of a process, every parameter a DTensor
-    print("shares", sorted(shares), {str(p.dtype) for p in model.parameters()})
+    types = {str(p.dtype) for p in model.parameters()}
+    print(f"shares {sorted(shares)} {types}\\n", end="")  # in one piece, for the other process prints too
     gather(model)
 run.gather_adapter = look
 sys.exit(main(sys.argv[1:]))

@@ -23,13 +23,14 @@ from reshelf.data.signals import Signals, Texts
 from reshelf.data.signals.kept import FOLDER, keep_signals, open_signals
 from reshelf.errors import InputError
 from reshelf.finetune.config import FinetuneConfig
-from reshelf.finetune.run import finetune
+from reshelf.finetune.resume import remove_checkpoints
+from reshelf.finetune.run import finetune, is_finished
 from reshelf.modeling.checkpoint import load_reranker
 from reshelf.modeling.lift import Lift
 from reshelf.modeling.spec import read_spec
 from tests.finetune.conftest import short_run
 from tests.finetune.curves import valid_and_kept
-from tests.finetune.killed import finetune_killed
+from tests.finetune.killed import finetune_killed, finetune_killed_while_removing
 from tests.forked import exit_code
 
 
@@ -99,6 +100,20 @@ def test_killed_and_resumed_the_curve_is_the_uninterrupted_one(
     assert curve(config.out) == curve(uninterrupted)
     ours, theirs = (load_file(out / "adapter/adapter_model.safetensors") for out in (config.out, uninterrupted))
     assert all(np.array_equal(ours[name], theirs[name]) for name in theirs)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("removed", [False, True])
+def test_killed_while_it_removes_its_checkpoints_it_is_finished_or_goes_on(
+    config: FinetuneConfig, uninterrupted: Path, removed: bool
+) -> None:
+    assert exit_code(finetune_killed_while_removing, config, removed) == -signal.SIGKILL
+    assert is_finished(config.out) == removed
+    if not removed:
+        finetune(config)
+    remove_checkpoints(config.out)
+    assert curve(config.out) == curve(uninterrupted)
+    assert {path.name for path in config.out.iterdir()} == {path.name for path in uninterrupted.iterdir()}
 
 
 @pytest.mark.slow
