@@ -299,7 +299,19 @@ def open_signals(folder: Path) -> KeptSignals | None:
     """
     if not folder.is_dir():
         return None
-    about = _read_description(folder)
+    while True:
+        about = _read_description(folder)
+        try:
+            kept = _mapped(folder, about)
+        except InputError:
+            if _read_description(folder) == about:
+                raise
+            continue
+        if _read_description(folder) == about:  # else a refresh exchanged it meanwhile, and tables of both were read
+            return kept
+
+
+def _mapped(folder: Path, about: Description) -> KeptSignals:
     tables = read_tables(folder, [_ITEMS, *_tables_of([*about.names, *about.first_stage])])
     try:
         kept = KeptSignals(about, tables)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import Random
@@ -29,7 +30,7 @@ from reshelf.data.signals.event_log import EventLog
 from reshelf.data.signals.kept import FIRST_STAGE, FOLDER, Description, KeptSignals, copy_signals, open_signals
 from reshelf.data.signals.live import Interaction, LiveEvents
 from reshelf.data.signals.query_clicks import QUERY_CLICKS
-from reshelf.data.signals.tables import write_tables
+from reshelf.data.signals.tables import read_tables, write_tables
 from reshelf.errors import InputError
 
 HOUR, START = 3600, 1_700_000_000
@@ -265,6 +266,39 @@ def test_newer_tables_are_of_the_same_shop_and_count_alike(tmp_path: Path) -> No
     refused(r"counts.arrow is not what signals.json beside it was written for")
     (source / "counts.arrow").unlink()
     refused(r"counts.arrow is not there; import again")
+
+
+@pytest.mark.parametrize("read_before", [0, 1, 2])
+def test_tables_that_a_refresh_exchanges_while_they_are_read_are_all_new(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read_before: int
+) -> None:
+    lists = shop(tmp_path / "old", LOG, True, "time").lists["test"]
+    shop(tmp_path / "new", [(u, (i + 1) % 9, t, kind) for u, i, t, kind in LOG], True, "time")
+    old, new = (tmp_path / one / "data" / FOLDER for one in ("old", "new"))
+    target, names = tmp_path / "model" / FOLDER, ["popularity", "match"]
+    copy_signals(old, target, names)
+    read = 0
+
+    def one_by_one(folder: Path, wanted: Sequence[str]) -> dict[str, Any]:
+        nonlocal read
+        tables = {}
+        for name in wanted:
+            if read == read_before:
+                copy_signals(new, target, names)
+            tables |= read_tables(folder, [name])
+            read += 1
+        return tables
+
+    with monkeypatch.context() as patch:
+        patch.setattr("reshelf.data.signals.kept.read_tables", one_by_one)
+        found = open_signals(target)
+    exact = open_signals(new)
+    assert found is not None
+    assert exact is not None
+    assert found.description.fingerprint.items() <= exact.description.fingerprint.items()
+    for one in lists:
+        numbers, expected = (kept.compute(bare(one), names) for kept in (found, exact))
+        assert all(np.array_equal(numbers[name], expected[name]) for name in names)
 
 
 def test_what_a_killed_copy_left_is_not_kept(tmp_path: Path) -> None:
