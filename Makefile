@@ -15,6 +15,8 @@ DATA ?= ../shared/data
 RUN := .venv/bin
 BEAUTY := runs/beauty_search
 NAME ?= none
+# One more than there are cores: many tests wait for a server.
+WORKERS ?= $(shell expr 1 + $$(getconf _NPROCESSORS_ONLN))
 ARGS ?=
 
 # Python keeps what it compiles, or each of the processes that tests start would compile the same files.
@@ -36,7 +38,7 @@ real: .venv/installed
 test: check tests
 
 tests: .venv/installed-dev
-	OMP_NUM_THREADS=1 $(RUN)/pytest tests --data-root=$(DATA) -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder --durations 30
+	OMP_NUM_THREADS=1 $(RUN)/pytest tests --data-root=$(DATA) -n $(WORKERS) --maxprocesses 4 --dist loadfile --no-loadscope-reorder --durations 30
 
 check: .venv/installed-dev
 	$(RUN)/ruff check .
