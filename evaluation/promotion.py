@@ -95,8 +95,6 @@ class Improvement:
         """For people."""
         mean, low, high = self.difference
         found = f"new {self.new:.4f}, running {self.running:.4f}: {mean:+.4f} ({low:+.4f} to {high:+.4f})"
-        if self.shoppers < FEWEST:
-            return f"{found}, of {self.shoppers} shoppers with a click; it takes {FEWEST}"
         return f"{found}, of {self.shoppers:,} shoppers with a click"
 
 
@@ -121,7 +119,8 @@ def promote(config: PromoteConfig) -> None:
         facts = {**asdict(better), "difference": better.difference._asdict(), "promoted": better.is_sure}
         if better.is_sure:
             _swap(config.model, config.over, facts)
-    why = "too few shoppers clicked" if facts["shoppers"] < FEWEST else "it is not surely better"
+    few = facts["shoppers"] < FEWEST
+    why = f"it takes {FEWEST} shoppers with a click" if few else "it is not surely better"
     said = f"{config.model} is promoted to {config.over}"
     print(said if facts["promoted"] else f"not promoted, for {why}: {config.over} stays")
     if config.out is not None:
