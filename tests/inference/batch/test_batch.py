@@ -6,8 +6,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
-from io import StringIO
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,57 +14,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from rich.console import Console
 
 from reshelf.data.dataset_folder import ITEM_SCHEMA, LIST_SCHEMA, to_row, write_records
 from reshelf.data.schema import Item, RankingList
 from reshelf.errors import InputError
 from reshelf.inference.batch.output import SCORES_SCHEMA, lock_folder, write_shard
 from reshelf.inference.batch.rows import Reject
-from reshelf.inference.batch.run import BatchConfig, batch, make_job
+from reshelf.inference.batch.run import BatchConfig, make_job
 from reshelf.inference.ranking import rank
-from reshelf.inference.reranker import Reranker
 from reshelf.inference.rules import Rules
-
-
-@pytest.fixture(scope="module")
-def items(tmp_path_factory: pytest.TempPathFactory, catalogue: dict[str, Item]) -> Path:
-    path = tmp_path_factory.mktemp("catalogue") / "items.parquet"
-    write_records(path, catalogue.values(), ITEM_SCHEMA)
-    return path
-
-
-@pytest.fixture(scope="module")
-def expected(reranker_folder: Path, catalogue: dict[str, Item], lists: list[RankingList]) -> dict[str, np.ndarray]:
-    with Reranker.from_pretrained(reranker_folder, "transformers", catalogue) as reranker:
-        return dict(zip([r.list_id for r in lists], reranker.score_lists(lists)))
-
-
-@pytest.fixture
-def run(reranker_folder: Path, items: Path, tmp_path: Path) -> Any:
-    """Runs a job on the tiny reranker; returns its report and what it printed."""
-
-    def call(lists: Path | str, out: Path | None = None, **options: Any) -> tuple[dict[str, Any], str]:
-        said = StringIO()
-        fields = {"model": str(reranker_folder), "catalogue": items, "engine": "transformers"} | options
-        config = BatchConfig(lists=str(lists), out=out or tmp_path / "out", **fields)
-        return batch(config, Console(file=said, width=200)), said.getvalue()
-
-    return call
-
-
-def write(path: Path, rows: Sequence[dict[str, Any]], schema: pa.Schema = LIST_SCHEMA, **options: Any) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(pa.Table.from_pylist(list(rows), schema=schema), path, **options)
-    return path
-
-
-def scores_of(out: Path) -> list[dict[str, Any]]:
-    return [row for path in sorted(out.glob("scores-*.parquet")) for row in pq.read_table(path).to_pylist()]
-
-
-def rejects_of(out: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for path in sorted(out.glob("rejected-*.jsonl")) for line in path.open(encoding="utf-8")]
+from tests.inference.batch.files import rejects_of, scores_of, write
 
 
 def listing(folder: Path) -> dict[str, bytes]:

@@ -21,8 +21,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from reshelf.cli import main
-from reshelf.data.dataset_folder import ITEM_SCHEMA, LIST_SCHEMA, write_records
-from reshelf.data.schema import Item, RankingList
+from reshelf.data.dataset_folder import LIST_SCHEMA, write_records
+from reshelf.data.schema import RankingList
 from tests.forked import forked
 
 pytestmark = pytest.mark.slow
@@ -54,17 +54,10 @@ MADE = list(short_lists(900))
 
 
 @pytest.fixture(scope="module")
-def catalogue_file(tmp_path_factory: pytest.TempPathFactory, catalogue: dict[str, Item]) -> Path:
-    path = tmp_path_factory.mktemp("catalogue") / "items.parquet"
-    write_records(path, catalogue.values(), ITEM_SCHEMA)
-    return path
-
-
-@pytest.fixture(scope="module")
-def words(reranker_folder: Path, catalogue_file: Path) -> list[str]:
+def words(reranker_folder: Path, items: Path) -> list[str]:
     """The command, but for its lists and its output folder."""
     return [
-        *("batch", "--model", str(reranker_folder), "--catalogue", str(catalogue_file), "--engine", "transformers"),
+        *("batch", "--model", str(reranker_folder), "--catalogue", str(items), "--engine", "transformers"),
     ]
 
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
 from datetime import timedelta
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -14,56 +12,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from rich.console import Console
 from safetensors.torch import load_file, save_file
 
 from reshelf.cli import main
-from reshelf.data.dataset_folder import ITEM_SCHEMA, LIST_SCHEMA, to_row, write_records
+from reshelf.data.dataset_folder import LIST_SCHEMA, to_row
 from reshelf.data.hashes import folder_sha256
-from reshelf.data.schema import Item, RankingList
-from reshelf.inference.batch.run import BatchConfig, batch
-from reshelf.inference.reranker import Reranker
-
-
-@pytest.fixture(scope="module")
-def items(tmp_path_factory: pytest.TempPathFactory, catalogue: dict[str, Item]) -> Path:
-    path = tmp_path_factory.mktemp("catalogue") / "items.parquet"
-    write_records(path, catalogue.values(), ITEM_SCHEMA)
-    return path
-
-
-@pytest.fixture(scope="module")
-def expected(reranker_folder: Path, catalogue: dict[str, Item], lists: list[RankingList]) -> dict[str, np.ndarray]:
-    with Reranker.from_pretrained(reranker_folder, "transformers", catalogue) as reranker:
-        return dict(zip([r.list_id for r in lists], reranker.score_lists(lists)))
-
-
-@pytest.fixture
-def run(reranker_folder: Path, items: Path, tmp_path: Path) -> Any:
-    """Runs a job on the tiny reranker; returns its report and what it printed."""
-
-    def call(lists: Path | str, out: Path | None = None, **options: Any) -> tuple[dict[str, Any], str]:
-        said = StringIO()
-        fields = {"model": str(reranker_folder), "catalogue": items, "engine": "transformers"} | options
-        config = BatchConfig(lists=str(lists), out=out or tmp_path / "out", **fields)
-        return batch(config, Console(file=said, width=200)), said.getvalue()
-
-    return call
-
-
-def write(path: Path, rows: Sequence[dict[str, Any]], schema: pa.Schema = LIST_SCHEMA, **options: Any) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(pa.Table.from_pylist(list(rows), schema=schema), path, **options)
-    return path
-
-
-def scores_of(out: Path) -> list[dict[str, Any]]:
-    return [row for path in sorted(out.glob("scores-*.parquet")) for row in pq.read_table(path).to_pylist()]
-
-
-def rejects_of(out: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for path in sorted(out.glob("rejected-*.jsonl")) for line in path.open(encoding="utf-8")]
-
+from reshelf.data.schema import RankingList
+from tests.inference.batch.files import rejects_of, scores_of, write
 
 BAD: dict[str, tuple[dict[str, Any], str, str]] = {
     "no list id": ({"list_id": None}, "list_id", "field list_id: is missing"),

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from reshelf.data.schema import Item, RankingList
 from reshelf.errors import InputError
 from reshelf.inference.engines import child as child_module
 from reshelf.inference.engines.child import EngineChild
@@ -24,17 +23,6 @@ from reshelf.inference.engines.messages import Forget, Score, Start, framed
 from reshelf.inference.engines.transformers_engine import TransformersEngine
 from reshelf.modeling.checkpoint import TrainedReranker, load_reranker
 from reshelf.prompts.list_prompt import ListPrompt
-
-
-@pytest.fixture(scope="module")
-def loaded(reranker_folder: Path) -> TrainedReranker:
-    return load_reranker(reranker_folder, "cpu")
-
-
-@pytest.fixture(scope="module")
-def prompts(loaded: TrainedReranker, catalogue: dict[str, Item], lists: list[RankingList]) -> list[ListPrompt]:
-    builder = loaded.builder(catalogue)
-    return [builder.build(ranking) for ranking in lists]
 
 
 @pytest.fixture(scope="module")

@@ -14,22 +14,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from reshelf.data.schema import Item, RankingList
+from reshelf.data.schema import RankingList
 from reshelf.errors import InputError
 from reshelf.inference.engines.transformers_engine import Budget, TransformersEngine
 from reshelf.modeling.checkpoint import TrainedReranker, load_reranker
 from reshelf.prompts.list_prompt import ListPrompt
-
-
-@pytest.fixture(scope="module")
-def loaded(reranker_folder: Path) -> TrainedReranker:
-    return load_reranker(reranker_folder, "cpu")
-
-
-@pytest.fixture(scope="module")
-def prompts(loaded: TrainedReranker, catalogue: dict[str, Item], lists: list[RankingList]) -> list[ListPrompt]:
-    builder = loaded.builder(catalogue)
-    return [builder.build(ranking) for ranking in lists]
 
 
 def separate(loaded: TrainedReranker, prompt: ListPrompt) -> np.ndarray:

@@ -26,17 +26,6 @@ from reshelf.modeling.checkpoint import TrainedReranker, load_reranker
 from reshelf.prompts.list_prompt import ListPrompt
 
 
-@pytest.fixture(scope="module")
-def loaded(reranker_folder: Path) -> TrainedReranker:
-    return load_reranker(reranker_folder, "cpu")
-
-
-@pytest.fixture(scope="module")
-def prompts(loaded: TrainedReranker, catalogue: dict[str, Item], lists: list[RankingList]) -> list[ListPrompt]:
-    builder = loaded.builder(catalogue)
-    return [builder.build(ranking) for ranking in lists]
-
-
 @pytest.fixture(scope="module", params=["merged", "by_request"])
 def reranker(request: pytest.FixtureRequest, reranker_folder: Path, catalogue: dict[str, Item]) -> Iterator[Reranker]:
     settings = VllmSettings(lora=request.param)
