@@ -31,16 +31,11 @@ from reshelf.data.schema import Item, RankingList
 from reshelf.errors import InputError
 from reshelf.inference.engines.dense import dense_model, plain_tokenizer, write_dense
 from reshelf.inference.engines.transformers_engine import TransformersEngine
-from reshelf.modeling.checkpoint import TrainedReranker, load_reranker
+from reshelf.modeling.checkpoint import TrainedReranker
 from reshelf.modeling.config import LoraConfig, ModelConfig
 from reshelf.modeling.loading import add_lora, load_base
 from reshelf.modeling.score import attach_head
 from reshelf.modeling.spec import ADAPTER, RerankerSpec
-
-
-@pytest.fixture(scope="module")
-def loaded(reranker_folder: Path) -> TrainedReranker:
-    return load_reranker(reranker_folder, "cpu")
 
 
 @torch.inference_mode()

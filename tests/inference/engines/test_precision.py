@@ -31,12 +31,6 @@ from reshelf.prompts.list_prompt import ListPrompt
 
 
 @pytest.fixture(scope="module")
-def prompts(reranker_folder: Path, catalogue: dict[str, Item], lists: list[RankingList]) -> list[ListPrompt]:
-    builder = load_reranker(reranker_folder, "cpu").builder(catalogue)
-    return [builder.build(ranking) for ranking in lists]
-
-
-@pytest.fixture(scope="module")
 def expected(reranker_folder: Path, prompts: list[ListPrompt]) -> list[np.ndarray]:
     """By the weights and the adapter that were trained."""
     return TransformersEngine(load_reranker(reranker_folder, "cpu").model).score(prompts)
