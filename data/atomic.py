@@ -74,14 +74,26 @@ def _sweep(path: Path) -> None:
     """Remove what killed writers of `path` have left; who is alive holds a lock on theirs."""
     for left in path.parent.glob(f".{glob.escape(path.name)}.????????????.partial"):
         with suppress(OSError):
-            if time.time() - left.stat().st_mtime < _YOUNG_S:
-                continue
-            descriptor = os.open(left, os.O_RDONLY)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                left.unlink()
-            finally:
-                os.close(descriptor)
+            if time.time() - left.stat().st_mtime >= _YOUNG_S:
+                _remove_if_nobodys(left)
+
+
+def remove_partials(folder: Path) -> None:
+    """What killed writers of files have left in a folder whose lock the caller holds (`locked_folder`): nobody begins
+    another file there meanwhile, so that none is too young."""
+    for left in folder.glob(".*.????????????.partial"):
+        with suppress(OSError):
+            _remove_if_nobodys(left)
+
+
+def _remove_if_nobodys(left: Path) -> None:
+    """Raises OSError where its writer is alive."""
+    descriptor = os.open(left, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        left.unlink()
+    finally:
+        os.close(descriptor)
 
 
 def write_json(path: Path, values: Any) -> None:

@@ -167,10 +167,15 @@ class Reranker:
                 memory). auto is bfloat16 where it was trained in that and the device is fast at it, else float32.
 
         Raises:
-            InputError: no such model, not a reranker, another prompt fingerprint, an engine that is not there, or
-                `item_tokens` is something else.
+            InputError: no such model, not a reranker, another prompt fingerprint, an engine that is not there,
+                `catalogue` holds no items by id, or `item_tokens` is something else.
         """
         choose_engine(engine)  # what is not installed is said before anything is loaded
+        if catalogue is not None and not isinstance(catalogue, Mapping):
+            raise InputError(
+                f"catalogue: a {type(catalogue).__name__} holds no items by id; give "
+                'load_dataset_folder("runs/shop/data").items'
+            )
         folder = find_reranker(model, revision)
         spec, tokenizer = read_reranker(folder, trust_remote_code)
         tokens = None

@@ -24,7 +24,7 @@ import torch
 from rich.console import Console
 
 from reshelf.config import load_yaml
-from reshelf.data.atomic import locked_folder, not_if_refused, write_json
+from reshelf.data.atomic import locked_folder, not_if_refused, remove_partials, write_json
 from reshelf.data.dataset_folder import RankingData, load_dataset_folder
 from reshelf.data.hashes import file_sha256
 from reshelf.data.importing.importer import ImportConfig, import_folder
@@ -90,6 +90,8 @@ def quickstart(config: QuickstartConfig, console: Console | None = None) -> None
     console = console or Console()
     mapping = load_mapping(config.mapping)
     with locked_folder(config.out, "quickstart"), not_if_refused(config.out / PLAN):
+        for folder in (config.out, config.out / "base", config.out / "model"):
+            remove_partials(folder)
         _quickstart(config, mapping, console)
 
 
@@ -107,12 +109,15 @@ def _quickstart(config: QuickstartConfig, mapping: Mapping, console: Console) ->
             raise InputError(f"{data} has no {split} lists: too few lists for the shares in split; see its report.json")
     console.rule("2. A base")
     run = _run(plan.get("recipe", lambda: _recipe(console)), lists, config.out)
-    if run.model.base == str(config.out / "base") and not (config.out / "base" / CARD).exists():
-        _make_base(run)
+    base = config.out / "base"
+    if run.model.base == str(base):
+        if not (base / CARD).exists():
+            _make_base(run)
+        remove_checkpoints(base)  # what is left where it was killed in this very step
     console.rule("3. LoRA finetuning")
     if not is_finished(model):
         _finetune(run, lists, plan, end)
-    remove_checkpoints(model)  # what is left where it was killed in this very step
+    remove_checkpoints(model)  # likewise
     split = "test" if lists.lists.get("test") else "valid"
     console.rule(f"4. How good it is, on {split} lists")
     _evaluate(run, lists, split, plan, end, console)

@@ -230,7 +230,10 @@ def _check_follows(source: Path, kept: Description, before: Path, was: Descripti
     same = "import by the same mapping"
     lost = [name for name in was.computed if name not in kept.computed]
     if lost:
-        raise InputError(f"{source} does not keep {lost[0]!r}, which {before} has; {same}")
+        raise InputError(
+            f"{source} does not keep {lost[0]!r}, which {before} has; {same}, and with the signals that "
+            f"quickstart adds where a mapping names none: --changes.signals.names '[{','.join(was.computed)}]'"
+        )
     for name in ("history", "decay", "recent_days", "first_stage"):
         old, new = getattr(was, name), getattr(kept, name)
         if old != new:

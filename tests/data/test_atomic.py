@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from reshelf.data.atomic import atomic, atomic_folder, write_json
+from reshelf.data.atomic import atomic, atomic_folder, remove_partials, write_json
 from reshelf.data.marketplace import MarketplaceConfig, simulate_folder
 from reshelf.data.propensity.estimate import PropensityConfig, estimate
 from reshelf.errors import InputError
@@ -81,6 +81,15 @@ def test_what_a_killed_writer_left_goes_and_a_living_writers_file_stays(tmp_path
         assert slow.read_text() == "slow"
     assert path.read_text() == "slow"
     assert os.listdir(tmp_path) == ["report.json"]
+
+
+def test_in_a_locked_folder_what_a_killed_writer_left_goes_at_once(tmp_path: Path) -> None:
+    left = tmp_path / ".report.svg.0123456789ab.partial"
+    left.touch()
+    with atomic(tmp_path / "model.json") as living:
+        remove_partials(tmp_path)
+        assert not left.exists()
+        assert living.exists()
 
 
 def test_a_folder_that_cannot_be(tmp_path: Path) -> None:

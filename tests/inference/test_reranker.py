@@ -191,3 +191,9 @@ def test_a_query_over_its_budget_is_cut_and_counted(reranker: Reranker, lists: l
     long, short = (ask(reranker, lists[0], query="word " * words) for words in (2000, 1000))
     assert 0 < short.truncated.query_tokens < long.truncated.query_tokens
     assert [entry.score for entry in long.entries] == pytest.approx([entry.score for entry in short.entries], abs=1e-4)
+
+
+@pytest.mark.parametrize("given", ["runs/shop/data", Path("runs/shop/data"), [Item(item_id="1", title="Mug")]])
+def test_a_catalogue_that_holds_no_items_by_id_is_refused_at_once(reranker_folder: Path, given: Any) -> None:
+    with pytest.raises(InputError, match=f"catalogue: a {type(given).__name__} holds no items by id; give load_"):
+        Reranker.from_pretrained(reranker_folder, "transformers", given, device="cpu")

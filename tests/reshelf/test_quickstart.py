@@ -153,9 +153,14 @@ def test_killed_at_any_step_and_repeated(tmp_path: Path, capsys: pytest.CaptureF
             print(name, file=process.stdin, flush=True)
             assert process.stdout.readline() == f"{-signal.SIGKILL}\n", said.read_text()
             assert not (out / "model" / "reshelf.json").exists() or name == "evaluate"
+    # And while a base's or a model's checkpoints are removed, and while files are written.
+    for left in ("base/checkpoints", "base/.checkpoints.removed", "model/.checkpoints.removed"):
+        (out / left / "checkpoint-1").mkdir(parents=True)
+    for left in (".report.svg", f".{PLAN}", "base/.README.md", "model/.reshelf.json"):
+        (out / f"{left}.0123456789ab.partial").touch()
     assert main(command) == 0, capsys.readouterr().err
     assert (out / "report.json").is_file()
-    assert not [path.name for path in out.iterdir() if path.name.startswith(".")]
+    assert not [path for path in out.rglob("*") if path.name.startswith(".") or path.name == "checkpoints"]
 
 
 def test_what_cannot_be_is_refused_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
