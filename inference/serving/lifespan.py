@@ -60,7 +60,8 @@ async def running(config: ServeConfig, engine: ServedEngine) -> AsyncIterator[Fa
     store = await open_store(config.history, config.kept_events, keep_s, config.redis_password_file)
     shoppers = Shoppers(store, metrics)
     trials = Trials(models, shoppers, log, config.deadline_ms / 1000)
-    purging = asyncio.create_task(_purge(store)) if keep_s is not None else None
+    watching = [asyncio.create_task(tenants.watch())]
+    watching += [asyncio.create_task(_purge(store))] if keep_s is not None else []
     try:
         await models.start()
         if models.own.signals is not None and models.own.signals.follows:
@@ -72,8 +73,8 @@ async def running(config: ServeConfig, engine: ServedEngine) -> AsyncIterator[Fa
         rates = Rates(getattr(store, "evaluate", None))  # in Redis, where histories are
         yield make_app(Service(config, catalogue, models, shoppers, trials, metrics), tenants, rates, traces)
     finally:
-        if purging is not None:
-            purging.cancel()
+        for task in watching:
+            task.cancel()
         await trials.close()
         await models.close()
         await store.close()

@@ -8,11 +8,13 @@ running server within a second.
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import hashlib
 import secrets
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -204,8 +206,7 @@ def read_tenants(path: Path) -> dict[str, Tenant]:
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         said = " ".join(str(error).split())
         raise InputError(f"tenants {path}: not a file of tenants ({said}); make it with `reshelf key`") from error
-    twice = {one.name for one in found if sum(other.name == one.name for other in found) > 1}
-    if twice:
+    if twice := [name for name, count in Counter(one.name for one in found).items() if count > 1]:
         raise InputError(f"tenants {path}: {', '.join(sorted(twice))} is there twice; remove one")
     owners: dict[str, str] = {}
     for one in found:
@@ -247,7 +248,7 @@ def _digest(key: str) -> str:
 
 @dataclass
 class Tenants:
-    """The tenants of a running server; without a file, everybody is one."""
+    """The tenants of a running server; without a file, everybody is one. `watch` sees changes of the file."""
 
     path: Path | None = None
     everybody: Tenant = OPEN
@@ -255,18 +256,24 @@ class Tenants:
     problem: str = ""
     """Why the file as it is now cannot be used; the tenants are those of before."""
     _by_digest: dict[str, tuple[Tenant, Key]] = field(default_factory=dict)
-    _seen: tuple[int, int] = (0, 0)
-    _looked: float = float("-inf")
+    _seen: tuple[int, ...] = ()
+    """Version of the file that was read last, whether it could be used or not."""
 
     def __post_init__(self) -> None:
         if self.path is not None:
-            self._read(self.path)
+            self._seen = _any_change(self.path)
+            self._by_digest = _by_digest(self.path)
+
+    async def watch(self) -> None:
+        """Read the file again, in a thread, whenever it changes: one of thousands of tenants takes a second."""
+        while self.path is not None:
+            await asyncio.sleep(_LOOK_S)
+            await asyncio.to_thread(self._look, self.path)
 
     def of(self, authorization: str | None) -> Tenant | None:
         """The tenant of a header `Bearer KEY`; None for nobody's."""
         if self.path is None:
             return self.everybody
-        self._look(self.path)
         scheme, _, key = (authorization or "").partition(" ")
         if scheme.lower() != "bearer":
             return None
@@ -284,35 +291,42 @@ class Tenants:
 
     def models(self) -> set[str]:
         """Reranker folders that tenants and their experiments name."""
-        if self.path is not None:
-            self._look(self.path)
         tenants = [self.everybody, *(tenant for tenant, _ in self._by_digest.values())]
         named = {tenant.model for tenant in tenants if tenant.model}
         return named.union(*(tenant.experiment.models for tenant in tenants if tenant.experiment is not None))
 
     def _look(self, path: Path) -> None:
-        """Read the file again where it has changed; a broken one changes nothing, and is said every minute."""
-        now = time.monotonic()
-        if now - self._looked < _LOOK_S:
-            return
-        self._looked = now
-        try:
-            if self.problem or file_version(path) != self._seen:
-                self._read(path)
+        """Read the file where it has changed; a broken one changes nothing, and is said every minute."""
+        # The version from before: a change in between is read the next time.
+        if (seen := _any_change(path)) != self._seen:
+            self._seen = seen
+            try:
+                before, self._by_digest = self._by_digest, _by_digest(path)
                 self.problem = ""
-        except InputError as error:
-            self.problem = str(error)
+                _audit_changes(before, self._by_digest)
+            except InputError as error:
+                self.problem = str(error)
+        if self.problem:
             log_once_a_minute("tenants file not read", problem=self.problem)
 
-    def _read(self, path: Path) -> None:
-        # The version from before: a change in between is read the next time.
-        seen = file_version(path)
-        before = self._by_digest
-        self._by_digest = {key.sha256: (one, key) for one in read_tenants(path).values() for key in one.keys}
-        for change, some, others in (("key added", self._by_digest, before), ("key removed", before, self._by_digest)):
-            for digest in some.keys() - others.keys() if self._seen != (0, 0) else ():
-                audit(change, tenant=some[digest][0].name, key_sha256=digest[:8])
-        self._seen = seen
+
+def _by_digest(path: Path) -> dict[str, tuple[Tenant, Key]]:
+    return {key.sha256: (one, key) for one in read_tenants(path).values() for key in one.keys}
+
+
+def _audit_changes(before: dict[str, tuple[Tenant, Key]], now: dict[str, tuple[Tenant, Key]]) -> None:
+    for change, some, others in (("key added", now, before), ("key removed", before, now)):
+        for digest in some.keys() - others.keys():
+            audit(change, tenant=some[digest][0].name, key_sha256=digest[:8])
+
+
+def _any_change(path: Path) -> tuple[int, ...]:
+    """Another one too whenever the file may be read, that could not be before."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return ()
+    return stat.st_mtime_ns, stat.st_ctime_ns, stat.st_size, stat.st_ino
 
 
 def file_version(path: Path) -> tuple[int, int]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -13,9 +15,11 @@ import yaml
 from reshelf.cli import main
 from reshelf.data.schema import Item
 from reshelf.inference.client import Client, ServiceError
+from reshelf.inference.serving import tenants
 from reshelf.inference.serving.schemas import SentEvent
-from reshelf.inference.serving.tenants import KeyConfig, Tenants, read_tenants
+from reshelf.inference.serving.tenants import KeyConfig, Tenant, Tenants, read_tenants
 from reshelf.inference.serving.tenants import make_key as make_key_of
+from reshelf.yaml_loader import UniqueKeyLoader
 from tests.inference.serving.server import Server, until
 
 DOCUMENTS = [f"p{n}" for n in range(6)]
@@ -139,14 +143,61 @@ def test_an_old_key_works_for_a_while_beside_the_new_one(tmp_path: Path, capsys:
     new = make_key(file, capsys, "a", "--replace", "--overlap", "1s", "--expires", "90d")
     (tenant,) = read_tenants(file).values()
     assert (tenant.rate, tenant.candidates, tenant.in_flight, len(tenant.keys)) == ("5/second", "500/second", 4, 2)
-    tenants = Tenants(file)
-    assert tenants.of(f"Bearer {new}") == tenants.of(f"bearer {old}") == tenant
-    assert tenants.of(old) is tenants.of("Bearer x") is tenants.of(None) is None
-    until(lambda: tenants.of(f"Bearer {old}") is None, 5)
-    assert tenants.of(f"Bearer {new}") == tenant
+    running = Tenants(file)
+    assert running.of(f"Bearer {new}") == running.of(f"bearer {old}") == tenant
+    assert running.of(old) is running.of("Bearer x") is running.of(None) is None
+    until(lambda: running.of(f"Bearer {old}") is None, 5)
+    assert running.of(f"Bearer {new}") == tenant
     for flag, value in (("--overlap", "soon"), ("--expires", "0d"), ("--rate", "5"), ("--in_flight", "-1")):
         assert main(["key", "--tenants", str(file), "--name", "a", "--replace", flag, value]) == 2
         assert flag[2:] in capsys.readouterr().err
+
+
+def test_a_file_is_read_beside_the_requests_and_once_where_it_is_broken(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "tenants.yaml"
+    key = make_key(file, capsys, "a")
+    running, reads, gaps = Tenants(file), [], []
+    whole = file.read_text()
+
+    def read_slowly(path: Path) -> dict[str, Tenant]:  # as thousands of tenants are
+        reads.append(path)
+        time.sleep(0.3)
+        return read_tenants(path)
+
+    async def serve_while_it_is_broken_and_mended() -> None:
+        watching = asyncio.create_task(running.watch())
+        file.write_text(whole.replace("name: a", "nam: a"))
+        for n in range(200):
+            before = time.perf_counter()
+            assert running.of(f"Bearer {key}") is not None
+            await asyncio.sleep(0.005)
+            gaps.append(time.perf_counter() - before)
+            if n == 150:
+                assert "tenants[0].name" in running.problem
+                assert len(reads) == 1
+                file.write_text(whole)
+        while running.problem:
+            await asyncio.sleep(0.005)
+        watching.cancel()
+
+    monkeypatch.setattr(tenants, "read_tenants", read_slowly)
+    monkeypatch.setattr(tenants, "_LOOK_S", 0.05)
+    asyncio.run(serve_while_it_is_broken_and_mended())
+    assert max(gaps) < 0.25
+    assert len(reads) == 2
+
+
+def test_a_file_of_thousands_is_read_in_the_time_that_its_yaml_takes(tmp_path: Path) -> None:
+    file = tmp_path / "tenants.yaml"
+    entries = (f"- {{name: shop{n}, keys: [{{sha256: a{n:063x}}}]}}\n" for n in range(3000))
+    file.write_text("tenants:\n" + "".join(entries))
+    started = time.process_time()
+    yaml.load(file.read_text(), UniqueKeyLoader)
+    for_yaml = time.process_time() - started
+    assert len(read_tenants(file)) == 3000
+    assert time.process_time() - started < 3 * for_yaml
 
 
 def test_a_file_from_before_there_could_be_two_keys_is_read(tmp_path: Path) -> None:
