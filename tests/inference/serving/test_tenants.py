@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,6 +15,7 @@ import yaml
 
 from reshelf.cli import main
 from reshelf.data.schema import Item
+from reshelf.errors import InputError
 from reshelf.inference.client import Client, ServiceError
 from reshelf.inference.serving import tenants
 from reshelf.inference.serving.schemas import SentEvent
@@ -187,6 +189,13 @@ def test_a_file_is_read_beside_the_requests_and_once_where_it_is_broken(
     asyncio.run(serve_while_it_is_broken_and_mended())
     assert max(gaps) < 0.25
     assert len(reads) == 2
+
+
+def test_what_is_no_file_is_not_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path, tmp_path / "pipe"):
+        with pytest.raises(InputError, match="no file"):
+            read_tenants(path)
 
 
 def test_a_file_of_thousands_is_read_in_the_time_that_its_yaml_takes(tmp_path: Path) -> None:
