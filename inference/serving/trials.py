@@ -8,7 +8,7 @@
 
 An experiment never makes a list worse than the tenant's own model would: it begins when all its models are ready; an
 interleaved list whose second scores do not come in time is ordered by the first arm; a shadow only scores while its
-engine has nothing else to do, and after the reply.
+engine has nothing else to do and would be done in time for a list that came meanwhile, and after the reply.
 """
 
 from __future__ import annotations
@@ -184,7 +184,12 @@ class Trials:
         )
         folder = trial.experiment.shadow if trial.experiment is not None else ""
         shadow = self._models.of(folder) if folder else None
-        if shadow is None or shadow.engine.depth or len(self._shadows) >= _SHADOWS:
+        within_s = self._deadline_s if request.deadline_ms is None else request.deadline_ms / 1000
+        if (
+            shadow is None
+            or len(self._shadows) >= _SHADOWS
+            or not shadow.engine.has_time_to_spare(len(context.items), within_s)
+        ):
             self._log.put(one)
             return
         task = asyncio.create_task(self._shadowed(shadow, context, one, self._log))

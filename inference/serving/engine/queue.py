@@ -185,6 +185,11 @@ class ScoringQueue:
         if within_s > 0 and self._pace.seconds(before + own) > _CARE * within_s:
             raise UnservedError("queue_full")
 
+    def has_time_to_spare(self, candidates: int, within_s: float) -> bool:
+        """Whether the engine is idle, and a list that came while it scored one of as many candidates would be admitted
+        still, to have its scores within so many seconds."""
+        return not self.depth and self._pace.seconds(2 * self._pace.tokens(candidates)) <= _CARE * within_s
+
     def put(self, prompt: ListPrompt, namespace: str, adapter: str = "") -> asyncio.Future[ListScores]:
         """Scores of one list, on their way. A caller that stops waiting takes its list out of the queue.
 

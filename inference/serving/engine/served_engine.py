@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -111,6 +112,10 @@ class ServedEngine:
     def admit(self, namespace: str, candidates: int, within_s: float) -> None:
         """`ScoringQueue.admit`."""
         self._queue.admit(namespace, candidates, within_s)
+
+    def has_time_to_spare(self, candidates: int, within_s: float) -> bool:
+        """`ScoringQueue.has_time_to_spare`; an engine that one model has to itself is as slow as that is."""
+        return self._queue.has_time_to_spare(candidates, within_s if self.users > 1 else math.inf)
 
     def score(self, prompt: ListPrompt, namespace: str, adapter: str = "") -> asyncio.Future[ListScores]:
         """`ScoringQueue.put`."""

@@ -25,6 +25,7 @@ from reshelf.inference.serving.history import open_store
 from reshelf.inference.serving.metrics import Metrics
 from reshelf.inference.serving.schemas import RerankReply, RerankRequest
 from reshelf.inference.serving.scoring import RequestContext
+from reshelf.inference.serving.served_lists import ServedList
 from reshelf.inference.serving.shoppers import Shoppers
 from reshelf.inference.serving.tenants import OPEN, Tenants
 from reshelf.inference.serving.trials import Trials
@@ -38,6 +39,18 @@ QUERY = "blue wool coat"
 def ordered(folder: Path, catalogue: dict[str, Item]) -> list[str]:
     with Reranker.from_pretrained(folder, "transformers", catalogue, device="cpu") as reranker:
         return list(reranker.rerank(QUERY, IDS, scores=SCORES).item_ids)
+
+
+class Logged:
+    """A log of served lists in memory."""
+
+    def __init__(self) -> None:
+        self.lists: list[ServedList] = []
+
+    def put(self, one: ServedList) -> None:
+        self.lists.append(one)
+
+    def close(self) -> None: ...
 
 
 def test_arms_teams_and_shadows(
@@ -144,3 +157,35 @@ def test_a_second_arm_that_does_not_answer_leaves_the_order_to_the_first(
             model.writing.shutdown()
 
     asyncio.run(scored())
+
+
+def test_a_shadow_holds_up_no_list_of_a_slow_engine(reranker_folder: Path, catalogue: dict[str, Item]) -> None:
+    async def served() -> None:
+        config = ServeConfig(reranker_folder)
+        engine = ServedEngine.of(reranker_folder, config)
+        models = Models(config, catalogue, Tenants(), engine)
+        for name in (reranker_folder, Path("shadow")):
+            models._served[name] = ServedModel(reranker_folder, config, catalogue, engine)
+        (model, shadow), log = models._served.values(), Logged()
+        engine.users, queue = 2, engine._queue
+        queue.connect(lambda message: None, in_flight=1)
+        trials = Trials(models, None, log, 1.0)  # type: ignore[arg-type]
+        tenant = OPEN.model_copy(update={"experiment": Experiment(name="x", shadow="shadow")})
+        items = {n: catalogue[name] for n, name in enumerate(IDS)}
+
+        def serve_one(deadline_ms: float) -> None:
+            request = RerankRequest(query=QUERY, documents=list(IDS), scores=SCORES, deadline_ms=deadline_ms)
+            context = RequestContext(tenant, request, QUERY, items, time.perf_counter() + 5, {})
+            ranked = rank(np.array(SCORES))
+            trials.served(trials.of(tenant, request), context, "id", model, ranked, ranked.arranged, None, None)
+
+        queue._pace.learn(1.0, 1000, len(IDS))  # a second for each such list
+        serve_one(1500)
+        assert (len(log.lists), len(trials._shadows)) == (1, 0), "a list that came now would be refused behind it"
+        serve_one(3000)
+        assert (len(log.lists), len(trials._shadows)) == (1, 1)
+        await trials.close()
+        for one in (model, shadow):
+            one.writing.shutdown()
+
+    asyncio.run(served())

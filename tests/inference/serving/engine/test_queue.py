@@ -141,6 +141,21 @@ def test_a_list_is_expected_after_its_own_and_as_many_of_each_other_tenant() -> 
     asyncio.run(admit())
 
 
+def test_time_is_to_spare_where_a_list_that_comes_meanwhile_is_admitted() -> None:
+    async def spare() -> None:
+        queue = ScoringQueue(64)
+        queue.connect(lambda message: None, in_flight=1)
+        assert queue.has_time_to_spare(1, within_s=0.1), "an idle engine of unknown pace is tried"
+        queue._pace.learn(1.0, PROMPT.tokens, 1)  # a second for each list
+        assert not queue.has_time_to_spare(1, within_s=2.0)
+        assert queue.has_time_to_spare(1, within_s=2 / 0.79)
+        queue.put(PROMPT, "tenant")
+        queue.admit("tenant", 1, within_s=2 / 0.79)
+        assert not queue.has_time_to_spare(1, within_s=100.0), "it is not idle"
+
+    asyncio.run(spare())
+
+
 def test_an_engine_that_says_what_it_should_not_is_found_out() -> None:
     async def lie() -> None:
         queue = ScoringQueue(2)
