@@ -154,6 +154,7 @@ async def send_ubi(request: Request, body: UbiRequest, tenant: Admitted, service
 @router.delete("/v1/users/{user_id:any_text}", responses=REFUSALS)
 async def forget(request: Request, user_id: str, tenant: Admitted, service: Served) -> ForgetReply:
     """Forget a shopper."""
+    _check_named(user_id)
     forgotten = await service.forget(tenant, user_id)
     _audit(request, "forget", tenant, user_id, forgotten)
     return ForgetReply(forgotten=forgotten)
@@ -162,6 +163,7 @@ async def forget(request: Request, user_id: str, tenant: Admitted, service: Serv
 @router.get("/v1/users/{user_id:any_text}/export", responses=REFUSALS, response_model_exclude_none=True)
 async def export(request: Request, user_id: str, tenant: Admitted, service: Served) -> ExportReply:
     """All that is kept of a shopper."""
+    _check_named(user_id)
     reply = await service.shoppers.export(tenant, user_id)
     _audit(request, "export", tenant, user_id, len(reply.events))
     return reply
@@ -198,6 +200,12 @@ async def metrics(_: Operator, service: Served) -> Response:
 def _audit(request: Request, action: str, tenant: Tenant, user_id: str, events: int) -> None:
     """The request's id is in the reply too: so the shop finds whom it was about, and nobody else does."""
     audit(action, request_id=request.state.request_id, tenant=tenant.name, user=hashed(user_id), events=events)
+
+
+def _check_named(user_id: str) -> None:
+    """Of nobody, as where a script's variable is empty, nothing could ever be forgotten."""
+    if not user_id:
+        raise RefusedError("empty; put the shopper's id into the path, percent-encoded", "user_id")
 
 
 def _check_event(event: SentEvent, field: str, catalogue: Mapping[str, Item], most: int) -> None:

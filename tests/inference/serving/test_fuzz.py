@@ -31,6 +31,8 @@ def test_a_shopper_with_any_id_is_forgotten(server: Server) -> None:
             client.forget(user_id)
         meta = server.rerank(query="coat", documents=["p1", "p2"], user_id=user_id).json()["meta"]
         assert meta["history"]["events"] == 0, user_id
+    for reply in (server.http.delete("/v1/users/"), server.http.get("/v1/users//export")):
+        assert (reply.status_code, reply.json()["field"]) == (422, "user_id"), "nobody was forgotten"
 
 
 @pytest.mark.parametrize("time", ["0001-01-01T00:00:00+06:06", "9999-12-31T23:59:59-05:00"])
