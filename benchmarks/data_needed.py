@@ -6,7 +6,7 @@ Real purchases: the Amazon Beauty search lists. A shop of some of the shoppers k
 its first stage are counted from their events, its small base reads their sessions, and its reranker is finetuned on
 their lists. The smallest has the shoppers of the lists that all are validated and measured on, the others more and more
 besides. The last columns are the same reranker where the numbers of only some products are known, or of none: whether
-such lists are better left in first-stage order (`reshelf.inference.assembly.LEAST_KNOWN`).
+such lists are better left in first-stage order (`reshelf.prompts.levels.LEAST_KNOWN`).
 """
 
 from __future__ import annotations

@@ -145,9 +145,10 @@ def _train(run: _Prepared) -> float:
         kept = f"{METRIC_NAMES[config.metric]} {trainer.state.best_metric:.4f}"
         print(f"{config.out}: kept the checkpoint of step {trainer.state.best_global_step}, valid {kept}")
         if sent := [name for name in config.prompt.features if name not in computed]:
+            what = "are ranked without it" if run.levels.may_lack(len(sent)) else "stay in first-stage order"
             print(
                 f"{config.out}: {config.data} does not keep what {', '.join(sent)} is computed from; requests that do "
-                f"not send it {'are ranked without it' if run.levels.missing else 'stay in first-stage order'}"
+                f"not send it {what}"
             )
         if lift is not None:
             print(lift.sentence(config.prompt.language))

@@ -25,11 +25,6 @@ from reshelf.errors import InputError
 from reshelf.prompts.builder import PromptBuilder
 from reshelf.prompts.levels import FeatureLevels, field_of
 
-LEAST_KNOWN = 0.1
-"""Share of its numbers that a list must have to be ranked by a model that has seen missing ones: below it the model has
-little but text to go by, whose worth differs from shop to shop. Without any number nDCG@10 was 0.04 where the first
-stage had 0.21 (Amazon Beauty, 8,323 events; 0.08 with a tenth, 0.14 with half), and 0.81 where it had 0.41 (simulated
-shop): no one share is right for both (`benchmarks.data_needed`, `benchmarks.feature_dropout`)."""
 REQUEST = "request"
 """Id of the list and of the shopper: neither is in a prompt."""
 
@@ -178,7 +173,7 @@ def with_features(
 
     Raises:
         MissingFeaturesError: numbers are missing, are not to be imputed, and the model has not been trained on lists
-            that lack them, or fewer than `LEAST_KNOWN` of all its numbers are known.
+            that lack them, or nearly all of its numbers are (`FeatureLevels.may_lack`).
 
     Examples:
         >>> levels = FeatureLevels({"first_stage": [0.1, 0.4, 0.8], "popularity": [3.0, 20.0, 90.0]})
@@ -204,7 +199,7 @@ def with_features(
     fields = tuple(map(field_of, missing))
     if missing and not impute:
         lacking = sum(int(np.isnan(found[name]).sum()) for name in missing)
-        if not levels.missing or lacking > (1 - LEAST_KNOWN) * count * len(levels.edges):
+        if not levels.may_lack(lacking, count):
             raise MissingFeaturesError(ranking, fields)
     if impute:
         for name in missing:

@@ -56,14 +56,15 @@ def test_a_night(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest
         assert not (out / "data").exists()
         assert main(command) == 130
     made = {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file()}
-    (out / "model" / "checkpoints" / "checkpoint-3").mkdir(parents=True)  # of a finetuning killed in its last step
-    (out / "model" / "checkpoints" / "checkpoint-3" / "optimizer.pt").touch()
+    (out / "model" / ".checkpoints.removed" / "checkpoint-3").mkdir(parents=True)  # killed in its last step
+    (out / "model" / ".checkpoints.removed" / "checkpoint-3" / "optimizer.pt").touch()
     before = weights(running)
     with locked_folder(out, "`reshelf retrain`"):
         assert main(command) == 2
     assert "another `reshelf retrain` is writing there" in capsys.readouterr().err
     assert main(command) == 0, capsys.readouterr().err
     assert {path: path.stat().st_mtime_ns for path in made} == made, "what was finished is not made again"
+    assert not (out / "model" / ".checkpoints.removed").exists()
     assert json.loads((out / "promotion.json").read_text())["promoted"]
     assert weights(running) == weights(out / "model") != before
     assert (running / "config.yaml").read_text() == (out / "model" / "config.yaml").read_text()

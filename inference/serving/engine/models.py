@@ -112,7 +112,7 @@ class ServedModel:
         if missing:
             fields = ["scores" if name == FIRST_STAGE else f"features.{name}" for name in missing]
             problem = "the model reads numbers that cannot be computed here: requests without them are "
-            problem += "ranked without" if self.spec.levels.missing else "not reranked"
+            problem += "ranked without" if self.spec.levels.may_lack(len(missing)) else "not reranked"
             logger.warning(problem, extra={"model": self.name, "missing": fields})
         if self.adapter:
             await self.engine.load(self.adapter, self.folder)
