@@ -144,7 +144,9 @@ def test_a_model_whose_scores_are_no_numbers_is_named_in_a_sentence(
     assert not any((tmp_path / "model").iterdir())
 
 
-@pytest.mark.parametrize(("shoppers", "why"), [(99, "it takes 100 shoppers"), (100, "it is not surely better")])
+@pytest.mark.parametrize(
+    ("shoppers", "why"), [(99, "it takes 100 shoppers with a click"), (100, "it is not surely better")]
+)
 def test_it_is_said_why_a_model_was_not_promoted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], shoppers: int, why: str
 ) -> None:
