@@ -143,13 +143,13 @@ def test_a_new_key_is_seen_without_a_restart_and_a_rate_is_kept(
 def test_an_old_key_works_for_a_while_beside_the_new_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "tenants.yaml"
     old = make_key(file, capsys, "a", "--rate", "5/second", "--candidates", "500/second", "--in_flight", "4")
-    new = make_key(file, capsys, "a", "--replace", "--overlap", "1s", "--expires", "90d")
+    new = make_key(file, capsys, "a", "--replace", "--overlap", "3s", "--expires", "90d")
     (tenant,) = read_tenants(file).values()
     assert (tenant.rate, tenant.candidates, tenant.in_flight, len(tenant.keys)) == ("5/second", "500/second", 4, 2)
     running = Tenants(file)
     assert running.of(f"Bearer {new}") == running.of(f"bearer {old}") == tenant
     assert running.of(old) is running.of("Bearer x") is running.of(None) is None
-    until(lambda: running.of(f"Bearer {old}") is None, 5)
+    until(lambda: running.of(f"Bearer {old}") is None, 10)
     assert running.of(f"Bearer {new}") == tenant
     for flag, value in (("--overlap", "soon"), ("--expires", "0d"), ("--rate", "5"), ("--in_flight", "-1")):
         assert main(["key", "--tenants", str(file), "--name", "a", "--replace", flag, value]) == 2
