@@ -1,4 +1,4 @@
-# make demo    finetune a reranker and watch it reorder lists, nothing but this machine needed (about 8 minutes of work)
+# make demo    finetune a reranker and watch it reorder lists, nothing but this machine needed (two to eight minutes)
 # make real    train and evaluate on the Amazon Beauty search lists in $(DATA) (within an hour on two cores)
 # make test    every check and every test
 # make bench NAME=train_step    one benchmark, into benchmarks/results (benchmarks/README.md lists them)
