@@ -6,7 +6,6 @@ import asyncio
 import hashlib
 import os
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,6 @@ from reshelf.inference.serving import tenants
 from reshelf.inference.serving.schemas import SentEvent
 from reshelf.inference.serving.tenants import KeyConfig, Tenant, Tenants, read_tenants
 from reshelf.inference.serving.tenants import make_key as make_key_of
-from reshelf.yaml_loader import UniqueKeyLoader
 from tests.inference.serving.server import Server, until
 
 DOCUMENTS = [f"p{n}" for n in range(6)]
@@ -196,17 +194,6 @@ def test_what_is_no_file_is_not_opened(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "pipe"):
         with pytest.raises(InputError, match="no file"):
             read_tenants(path)
-
-
-def test_a_file_of_thousands_is_read_in_the_time_that_its_yaml_takes(tmp_path: Path) -> None:
-    file = tmp_path / "tenants.yaml"
-    entries = (f"- {{name: shop{n}, keys: [{{sha256: a{n:063x}}}]}}\n" for n in range(3000))
-    file.write_text("tenants:\n" + "".join(entries))
-    started = time.process_time()
-    yaml.load(file.read_text(), UniqueKeyLoader)
-    for_yaml = time.process_time() - started
-    assert len(read_tenants(file)) == 3000
-    assert time.process_time() - started < 3 * for_yaml
 
 
 def test_a_file_from_before_there_could_be_two_keys_is_read(tmp_path: Path) -> None:
