@@ -196,9 +196,9 @@ def read_tenants(path: Path) -> dict[str, Tenant]:
     Raises:
         InputError: the file is not there or not one of tenants.
     """
-    if path.exists() and not path.is_file():  # who opens a pipe waits for ever
-        raise InputError(f"tenants {path}: a folder or a pipe, no file; make it with `reshelf key`")
     try:
+        if path.exists() and not path.is_file():  # who opens a pipe waits for ever
+            raise OSError("a folder or a pipe, no file")
         raw = yaml.load(path.read_text(encoding="utf-8"), UniqueKeyLoader)
         found = TenantsFile.model_validate(raw).tenants
     except (OSError, UnicodeDecodeError) as error:

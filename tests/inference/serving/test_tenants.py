@@ -196,6 +196,11 @@ def test_what_is_no_file_is_not_opened(tmp_path: Path) -> None:
             read_tenants(path)
 
 
+def test_a_file_that_cannot_even_be_looked_for_is_said(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"tenants .*: .*File name too long.*; make the file with `reshelf key`"):
+        read_tenants(tmp_path / ("t" * 300))
+
+
 def test_a_file_from_before_there_could_be_two_keys_is_read(tmp_path: Path) -> None:
     file = tmp_path / "tenants.yaml"
     file.write_text(f"tenants: [{{name: a, key_sha256: {hashlib.sha256(b'k').hexdigest()}, rate: 5/second}}]")
