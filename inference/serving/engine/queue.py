@@ -182,13 +182,17 @@ class ScoringQueue:
         own = waiting[namespace] + self._pace.tokens(candidates)
         before: float = sum(entry.prompt.tokens for entry in self._in_flight.values())
         before += sum(min(tokens, own) for who, tokens in waiting.items() if who != namespace)
-        if within_s > 0 and self._pace.seconds(before + own) > _CARE * within_s:
+        if within_s > 0 and not self._in_time(before + own, within_s):
             raise UnservedError("queue_full")
 
     def has_time_to_spare(self, candidates: int, within_s: float) -> bool:
         """Whether the engine is idle, and a list that came while it scored one of as many candidates would be admitted
         still, to have its scores within so many seconds."""
-        return not self.depth and self._pace.seconds(2 * self._pace.tokens(candidates)) <= _CARE * within_s
+        return not self.depth and self._in_time(2 * self._pace.tokens(candidates), within_s)
+
+    def _in_time(self, tokens: float, within_s: float) -> bool:
+        """Whether the engine is expected to be done with lists of so many tokens early enough to admit them."""
+        return self._pace.seconds(tokens) <= _CARE * within_s
 
     def put(self, prompt: ListPrompt, namespace: str, adapter: str = "") -> asyncio.Future[ListScores]:
         """Scores of one list, on their way. A caller that stops waiting takes its list out of the queue.
