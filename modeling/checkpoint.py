@@ -102,10 +102,14 @@ def load_reranker(
                 "or finetune again"
             )
     attach_head(base, *PromptBuilder(tokenizer, spec.prompt, {}, spec.levels).label_ids)
-    from peft import PeftModel  # takes seconds to import; who reads only the spec does not wait for it
+    # peft takes seconds to import; who reads only the spec does not wait for it.
+    from peft import PeftModel
+
+    from reshelf.modeling.low_rank import fuse_updates
 
     with reading_adapter(folder) as adapter:
         model = PeftModel.from_pretrained(base, str(adapter))
+    fuse_updates(model)
     return TrainedReranker(folder, model.eval(), tokenizer, spec, device)
 
 

@@ -15,14 +15,14 @@ from typing import Any, cast
 
 import bitsandbytes as bnb
 import torch
-import torch.nn.functional as F
 from peft.tuners.lora import LoraLayer
 
 from reshelf.modeling.four_bit import unpacked
+from reshelf.modeling.onednn import times
 
 
 def fuse_updates(model: torch.nn.Module) -> None:
-    """Let linear layers with a single adapter compute this way while they train; all else is peft's."""
+    """Let linear layers with a single adapter compute this way; all else, as DoRA, is peft's."""
     for layer in model.modules():
         if isinstance(layer, LoraLayer) and isinstance(layer.get_base_layer(), torch.nn.Linear):
             module = cast(Any, layer)
@@ -30,16 +30,23 @@ def fuse_updates(model: torch.nn.Module) -> None:
 
 
 def _forward(layer: Any, plain: Callable[..., torch.Tensor], x: torch.Tensor, *rest: Any, **more: Any) -> torch.Tensor:
-    base = layer.get_base_layer()
-    # FSDP spreads packed weights over GPUs as plain ones.
-    spread = isinstance(base, bnb.nn.Linear4bit) and not isinstance(base.weight, bnb.nn.Params4bit)
-    if spread or not layer.training or not torch.is_grad_enabled() or len(layer.active_adapters) != 1:
+    if rest or more or not _is_one_plain_update(layer):
         return plain(x, *rest, **more)
     name = layer.active_adapters[0]
     a, b = layer.lora_A[name].weight, layer.lora_B[name].weight
-    share = getattr(layer.lora_dropout[name], "p", 0.0)
-    out: torch.Tensor = _Updated.apply(x, a, b, base, layer.scaling[name], share)
+    share = getattr(layer.lora_dropout[name], "p", 0.0) if layer.training else 0.0
+    out: torch.Tensor = _Updated.apply(x, a, b, layer.get_base_layer(), layer.scaling[name], share)
     return out
+
+
+def _is_one_plain_update(layer: Any) -> bool:
+    """Whether all there is to compute is W x + s B A x."""
+    base, names = layer.get_base_layer(), layer.active_adapters
+    # FSDP spreads packed weights over GPUs as plain ones.
+    spread = isinstance(base, bnb.nn.Linear4bit) and not isinstance(base.weight, bnb.nn.Params4bit)
+    if spread or layer.disable_adapters or layer.merged or len(names) != 1 or names[0] not in layer.lora_A:
+        return False
+    return not layer.lora_bias.get(names[0]) and names[0] not in layer.lora_variant
 
 
 class _Updated(torch.autograd.Function):
@@ -51,9 +58,9 @@ class _Updated(torch.autograd.Function):
     ) -> torch.Tensor:
         rows = x.reshape(-1, x.shape[-1])
         kept, mask = dropout(rows, share) if share else (rows, None)
-        hidden = kept @ a.to(x.dtype).T
+        hidden = times(kept, a.to(x.dtype))
         bias = None if base.bias is None else base.bias.to(x.dtype)
-        out = F.linear(rows, unpacked(base.weight).to(x.dtype), bias).addmm_(hidden, (b * scale).to(x.dtype).T)
+        out = times(rows, unpacked(base.weight).to(x.dtype), bias).addmm_(hidden, (b * scale).to(x.dtype).T)
         ctx.save_for_backward(a, b, rows, mask, hidden)  # `rows` other layers keep as well; `kept` is made of it again
         ctx.base, ctx.scale, ctx.share, ctx.shape = base, scale, share, x.shape
         return out.view(*x.shape[:-1], -1)
@@ -75,7 +82,7 @@ class _Updated(torch.autograd.Function):
         d_a = (d_hidden.T @ dropped(rows)).to(a.dtype)
         if not ctx.needs_input_grad[0]:
             return None, d_a, d_b, None, None, None
-        d_x = d_out @ unpacked(ctx.base.weight).to(kind)
+        d_x = times(d_out, unpacked(ctx.base.weight).to(kind).T)
         if mask is None:
             d_x.addmm_(d_hidden, a.to(kind))
         else:

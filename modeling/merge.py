@@ -23,6 +23,7 @@ from reshelf.errors import InputError
 from reshelf.modeling.checkpoint import TrainedReranker, load_reranker
 from reshelf.modeling.four_bit import unpacked
 from reshelf.modeling.loading import compute_in_input_dtype
+from reshelf.modeling.onednn import Linear
 from reshelf.modeling.precision import Computed, Precision, choose_precision
 
 logger = logging.getLogger("reshelf.modeling")
@@ -70,7 +71,7 @@ def merged(model: PeftModel, dtype: torch.dtype) -> Any:
             base, weight = layer, unpacked(layer.weight).float()
         else:
             continue
-        plain = torch.nn.Linear(base.in_features, base.out_features, base.bias is not None, weight.device, dtype)
+        plain = Linear(base.in_features, base.out_features, base.bias is not None, weight.device, dtype)
         plain.weight.copy_(weight)
         if base.bias is not None:
             plain.bias.copy_(base.bias)

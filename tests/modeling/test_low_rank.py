@@ -34,12 +34,12 @@ class _Two(torch.nn.Module):
         return out
 
 
-def adapted(four_bit: bool, kind: torch.dtype, dropout: float = 0.0) -> Any:
+def adapted(four_bit: bool, kind: torch.dtype, dropout: float = 0.0, **more: Any) -> Any:
     import peft
 
     lora = LoraConfig(rank=4, alpha=8)
     config = peft.LoraConfig(
-        r=lora.rank, lora_alpha=lora.alpha, lora_dropout=dropout, target_modules=["first", "second"]
+        r=lora.rank, lora_alpha=lora.alpha, lora_dropout=dropout, target_modules=["first", "second"], **more
     )
     model = peft.get_peft_model(_Two(four_bit, kind), config, autocast_adapter_dtype=False)
     compute_in_input_dtype(model)
@@ -74,6 +74,31 @@ def test_outputs_and_gradients(four_bit: bool, kind: torch.dtype, bound: float) 
     for mine, theirs in zip((*found[:2], *found[2]), (*expected[:2], *expected[2]), strict=True):
         assert mine.dtype == theirs.dtype
         assert float((mine - theirs).norm()) <= bound * float(theirs.norm())
+
+
+def test_what_is_more_than_one_plain_update_stays_pefts() -> None:
+    x = torch.randn(3, 64, dtype=torch.float64)
+    for more in ({"use_dora": True}, {"lora_bias": True}):
+        model = adapted(False, torch.float64, **more)
+        for name, parameter in model.named_parameters():
+            if name.endswith(("magnitude_vector.default.weight", "lora_B.default.bias")):
+                torch.nn.init.uniform_(parameter, 1.0, 2.0)
+        expected = model(x)
+        fuse_updates(model)
+        torch.testing.assert_close(model(x), expected)
+    model = adapted(False, torch.float64)
+    plain = model.base_model.model
+    expected = torch.nn.functional.linear(x, plain.first.base_layer.weight, plain.first.base_layer.bias)
+    two = model(x)
+    fuse_updates(model)
+    with model.disable_adapter():
+        torch.testing.assert_close(plain.first(x), expected)
+    model.add_adapter("other", model.peft_config["default"])
+    model.base_model.set_adapter(["default", "other"])
+    torch.testing.assert_close(model(x), two)  # the other's B is 0
+    model.base_model.set_adapter("default")
+    model.merge_adapter()
+    torch.testing.assert_close(model(x), two)
 
 
 @pytest.mark.parametrize("share", [0.05, 0.5])

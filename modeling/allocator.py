@@ -1,0 +1,29 @@
+"""Memory that a forward pass frees is kept for the next one.
+
+    keep_freed_memory()
+
+glibc gives the end of its heap back as soon as it is free, and a pass over a list frees it all: the next one had every
+page made and zeroed anew, 33,000 page faults and a third of the time of a list (100 candidates of 42 tokens behind
+512, the base that ships).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from functools import cache
+
+KEPT = 1 << 29
+"""Bytes of free memory at the end of the heap that stay with the process."""
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
+_LARGEST = 1 << 25  # that glibc takes from the heap
+
+
+@cache
+def keep_freed_memory() -> bool:
+    """For all of this process; False where the C library is another one."""
+    if sys.platform != "linux":
+        return False
+    option = getattr(ctypes.CDLL(None), "mallopt", None)
+    # Either one alone stops glibc from raising the other as it learns sizes.
+    return option is not None and bool(option(_M_MMAP_THRESHOLD, _LARGEST) and option(_M_TRIM_THRESHOLD, KEPT))
