@@ -6,7 +6,8 @@
 Registered with transformers' AttentionInterface, so any of its causal LMs runs with it. Scores equal those of K
 separate prompts up to float rounding, in layers with a sliding window as in others. There is no T×T mask, and neither
 K copies of the prefix's keys and values nor a matrix of attention weights: on a CPU a list is a few calls of torch's
-flash attention (`modeling.attention_pieces`), on a GPU the whole row is two of them (`modeling.attention_varlen`), or
+flash attention (`modeling.attention_pieces`), and in the last layer that of the score positions alone
+(`modeling.attention_ends`); on a GPU the whole row is two of them (`modeling.attention_varlen`), or
 one FlexAttention call that skips the blocks nobody may see, where those kernels do not go (`modeling.attention_flex`).
 """
 
@@ -17,8 +18,10 @@ from typing import Any
 import torch
 from transformers import AttentionInterface
 
+from reshelf.modeling.attention_ends import ends
 from reshelf.modeling.attention_flex import flex
 from reshelf.modeling.attention_pieces import pieces
+from reshelf.modeling.attention_products import pays, products
 from reshelf.modeling.attention_varlen import takes, varlen
 from reshelf.modeling.packing import Layout
 
@@ -37,6 +40,7 @@ def shared_prefix_attention(
     softcap: float | None = None,
     sliding_window: int | None = None,
     s_aux: torch.Tensor | None = None,
+    read_rows: torch.Tensor | None = None,
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
     """Attention over a packed row.
@@ -49,6 +53,7 @@ def shared_prefix_attention(
         layout: of the row; None means one plain causal sequence.
         sliding_window: how many tokens of its prompt a token sees, itself counted; None for all.
         s_aux: attention sinks, [H]: a logit beside the keys' that has no value.
+        read_rows: int64 [N], the last token of every item, where nobody reads the output of any other.
 
     Returns:
         [1, T, H, D], and None for the attention weights.
@@ -68,6 +73,10 @@ def shared_prefix_attention(
         _keep(module.layer_idx, key, value, layout)
     if takes(query, window, past, s_aux):
         return varlen(query, key, value, layout, scale), None
+    if read_rows is not None and query.is_cpu:
+        return ends(query, key, value, layout, read_rows, scale, past, window, s_aux), None
+    if pays(query, s_aux):
+        return products(query, key, value, layout, scale, past, window), None
     attend = flex if query.is_cuda else pieces
     return attend(query, key, value, layout, scale, past, window, s_aux), None
 

@@ -23,7 +23,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from reshelf.modeling.attention_products import products
 from reshelf.modeling.flash import backward, forward
 from reshelf.modeling.packing import Layout, Sequences
 
@@ -53,7 +52,7 @@ def pieces(
     if past is None and torch.is_grad_enabled():
         out: torch.Tensor = _Pieces.apply(query, key, value, sinks, layout, scale, window)
     else:
-        out = _row(query, key, value, sinks, layout, scale, window, past, with_lse=False)[0]
+        out = _row(query, key, value, sinks, layout, scale, window, past)[0]
     return out.transpose(1, 2)
 
 
@@ -116,12 +115,9 @@ def _row(
     scale: float,
     window: int | None,
     past: tuple[torch.Tensor, torch.Tensor] | None = None,
-    with_lse: bool = True,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Output [1, H, T, D] of a row, and its log-sum-exp [1, H, T], which is empty without `with_lse`."""
+    """Output [1, H, T, D] of a row, and its log-sum-exp [1, H, T]."""
     _, heads, length, width = query.shape
-    # Pays in bfloat16 and for wide heads.
-    multiply = query.dtype == torch.bfloat16 and width >= 128 and window is None and sinks is None and not with_lse
     # Laid out as [T, H, D]: what the projection after the attention reads.
     out = query.new_empty(1, length, heads, width).transpose(1, 2)
     lse = query.new_empty(1, heads, length, dtype=torch.float32 if query.dtype != torch.float64 else None)
@@ -130,9 +126,7 @@ def _row(
         contexts = [] if past is None else [(past, 0)]
         for sequences in (part.prefix, part.items):
             q, k, v = (x[:, :, sequences.rows] for x in (query, key, value))
-            if multiply and sequences is part.items and sequences.tokens:
-                out[:, :, sequences.rows] = products(q, k, v, [pair for pair, _ in contexts], sequences, scale)
-            elif sequences.tokens:
+            if sequences.tokens:
                 found = _attend(sequences, q, k, v, contexts, scale, window)
                 out[:, :, sequences.rows], lse[:, :, sequences.rows] = found
             contexts = [((k, v), 0), *((pair, gap + sequences.tokens) for pair, gap in contexts)]

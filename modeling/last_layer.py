@@ -3,8 +3,9 @@
     prune_last_layer(causal)
     causal(..., layout=batch.layout, scored_rows=batch.score_positions)      # logits of those rows alone
 
-Other tokens take part in the last layer as keys and values, nothing else. So its attention sees the whole row, and
-residual, MLP and norms see the score positions. What they compute is what they would have computed, and gradients too.
+Other tokens take part in the last layer as keys and values, nothing else. So its attention sees the whole row, with the
+score positions as its queries where `modeling.attention` can, and residual, MLP and norms see the score positions. What
+they compute is what they would have computed, and gradients too.
 """
 
 from __future__ import annotations
@@ -39,9 +40,9 @@ def _cut_residual(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
 
 
 def _attend_to_whole_row(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any] | None:
-    if kwargs.get("scored_rows") is None:
+    if (rows := kwargs.get("scored_rows")) is None:
         return None
-    return args, kwargs | {"hidden_states": kwargs.pop("whole_row")}
+    return args, kwargs | {"hidden_states": kwargs.pop("whole_row"), "read_rows": rows}
 
 
 def _cut_attention(_: Any, args: Any, kwargs: dict[str, Any], output: tuple[torch.Tensor, Any]) -> Any:
