@@ -181,13 +181,15 @@ def matmul_rate(size: int = 1024, runs: int = 10) -> float:
     """Floating-point operations per second of a square matrix product: what the machine's linear algebra reaches."""
     import torch
 
+    from reshelf.modeling.onednn import times
+
     device = "cuda" if torch.cuda.is_available() else "cpu"
     kind = torch.bfloat16 if device == "cuda" else torch.float32
     size = size if device == "cpu" else 8192
     a, b = (torch.randn(size, size, device=device, dtype=kind) for _ in range(2))
 
     def multiply() -> None:
-        torch.matmul(a, b)
+        times(a, b)
         if device == "cuda":
             torch.cuda.synchronize()
 

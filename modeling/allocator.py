@@ -16,7 +16,7 @@ from functools import cache
 KEPT = 1 << 29
 """Bytes of free memory at the end of the heap that stay with the process."""
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
-_LARGEST = 1 << 25  # that glibc takes from the heap
+_LARGEST = 1 << 25  # what glibc raises it to at most
 
 
 @cache

@@ -35,6 +35,7 @@ from reshelf.modeling.base_checks import (
 from reshelf.modeling.config import LoraConfig, ModelConfig
 from reshelf.modeling.fused import fuse_elementwise
 from reshelf.modeling.hub import hub_problem, is_hub_id
+from reshelf.modeling.norm import fuse_norms
 from reshelf.modeling.onednn import use_onednn
 from reshelf.modeling.tokenizer import load_tokenizer
 
@@ -86,6 +87,8 @@ def load_base(
     use_onednn(model)
     if model.device.type == "cuda":
         fuse_elementwise(model)
+    else:
+        fuse_norms(model)
     check_weights(model, config.base)
     with reading_base(config.base):
         check_attention(model, config.base)

@@ -60,6 +60,7 @@ from reshelf.finetune.resume import (
     write_begun,
 )
 from reshelf.modeling.attention import SHARED_PREFIX
+from reshelf.modeling.norm import fuse_norms
 from reshelf.modeling.onednn import use_onednn
 from reshelf.modeling.score import logits_at
 from reshelf.prompts.config import PromptConfig
@@ -188,6 +189,7 @@ def new_model(
     config._attn_implementation = SHARED_PREFIX
     model = Qwen3ForCausalLM(config)
     use_onednn(model)
+    fuse_norms(model)
     generator = torch.Generator().manual_seed(seed)
     if layers is None:
         start_with_matching(model, generator)
