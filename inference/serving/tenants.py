@@ -263,7 +263,7 @@ class Tenants:
 
     def __post_init__(self) -> None:
         if self.path is not None:
-            self._seen = _any_change(self.path)
+            self._seen = file_version(self.path)
             self._by_digest = _by_digest(self.path)
 
     async def watch(self) -> None:
@@ -300,7 +300,7 @@ class Tenants:
     def _look(self, path: Path) -> None:
         """Read the file where it has changed; a broken one changes nothing, and is said every minute."""
         # The version from before: a change in between is read the next time.
-        if (seen := _any_change(path)) != self._seen:
+        if (seen := file_version(path)) != self._seen:
             self._seen = seen
             try:
                 before, self._by_digest = self._by_digest, _by_digest(path)
@@ -322,19 +322,10 @@ def _audit_changes(before: dict[str, tuple[Tenant, Key]], now: dict[str, tuple[T
             audit(change, tenant=some[digest][0].name, key_sha256=digest[:8])
 
 
-def _any_change(path: Path) -> tuple[int, ...]:
-    """Another one too whenever the file may be read, that could not be before."""
+def file_version(path: Path) -> tuple[int, ...]:
+    """Another one whenever the file was written, or may be read that could not be; () where it is not there."""
     try:
         stat = path.stat()
     except OSError:
         return ()
     return stat.st_mtime_ns, stat.st_ctime_ns, stat.st_size, stat.st_ino
-
-
-def file_version(path: Path) -> tuple[int, int]:
-    """Another one whenever the file was written; (0, 0) where it is not there."""
-    try:
-        stat = path.stat()
-    except OSError:
-        return 0, 0
-    return stat.st_mtime_ns, stat.st_size

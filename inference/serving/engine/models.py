@@ -129,7 +129,7 @@ class ServedModel:
     async def refresh_signals(self) -> None:
         """Read its signals anew where they were refreshed; what cannot be read changes nothing."""
         version = file_version(self.folder / FOLDER / DESCRIPTION)
-        if version in (self._signals_version, (0, 0)):
+        if version in (self._signals_version, ()):
             return
         self._signals_version = version
         try:
