@@ -46,7 +46,7 @@ _CHUNK = 32
 """Items of the catalogue that are read at one time, some 10 ms: a request's new items wait no longer than for these."""
 _CATALOGUE = ""
 """Whose turn it is when the catalogue is read: no tenant has that name."""
-Version = tuple[int, int]
+Version = tuple[int, ...]
 
 
 class ServedModel:
