@@ -23,7 +23,8 @@ _CHUNK = 256
 _LOGITS = 1 << 21
 """Logits held at one time: what fits the caches of a few cores."""
 
-Past = tuple[torch.Tensor, torch.Tensor]
+Pair = tuple[torch.Tensor, torch.Tensor]
+"""Keys and values, each [1, H_kv, N, D]."""
 
 
 def pays(query: torch.Tensor, sinks: torch.Tensor | None) -> bool:
@@ -37,7 +38,7 @@ def products(
     value: torch.Tensor,
     layout: Layout,
     scale: float,
-    past: Past | None = None,
+    past: Pair | None = None,
     window: int | None = None,
 ) -> torch.Tensor:
     """Attention over a packed row. Arguments and result as of `attention_pieces.pieces`."""
@@ -72,9 +73,9 @@ class _Products(torch.autograd.Function):
         for sequences, before in _spans(ctx.layout):
             rows = sequences.rows
             context = key[:, :, before], value[:, :, before]
-            call = _Call(query, (key, value), context, sequences, ctx.scale, ctx.window)
-            d_query[0, :, rows], d_own, d_context = call.backward(grads[0][0, :, rows])
-            seen = slice(before.start + call.first, before.stop)
+            span = _Span(query, (key, value), context, sequences, ctx.scale, ctx.window)
+            d_query[0, :, rows], d_own, d_context = span.backward(grads[0][0, :, rows])
+            seen = slice(before.start + span.first, before.stop)
             for target, of_own, of_context in zip((d_key, d_value), d_own, d_context, strict=True):
                 target[:, :, rows] += of_own
                 target[0, :, seen] += of_context
@@ -88,7 +89,7 @@ def _row(
     layout: Layout,
     scale: float,
     window: int | None,
-    past: Past | None = None,
+    past: Pair | None = None,
 ) -> torch.Tensor:
     """Output [1, H, T, D] of a row, laid out as [T, H, D]: what the projection after the attention reads."""
     _, heads, length, width = query.shape
@@ -97,7 +98,7 @@ def _row(
         context = key[:, :, before], value[:, :, before]
         if past is not None:
             context = torch.cat([past[0], context[0]], 2), torch.cat([past[1], context[1]], 2)
-        out[0, :, sequences.rows] = _Call(query, (key, value), context, sequences, scale, window).forward()
+        out[0, :, sequences.rows] = _Span(query, (key, value), context, sequences, scale, window).forward()
     return out
 
 
@@ -112,12 +113,12 @@ def _spans(layout: Layout) -> Iterator[tuple[Sequences, slice]]:
             yield part.items, part.prefix.rows
 
 
-class _Call:
+class _Span:
     """Tokens of sequences, N in all, that see the S tokens of a context that all sequences continue, or the last of
     these, and their own sequence up to themselves."""
 
     def __init__(
-        self, query: torch.Tensor, pair: Past, context: Past, sequences: Sequences, scale: float, window: int | None
+        self, query: torch.Tensor, pair: Pair, context: Pair, sequences: Sequences, scale: float, window: int | None
     ) -> None:
         self.sequences, self.scale = sequences, scale
         self.groups, length = pair[0].shape[1], context[0].shape[2]

@@ -33,12 +33,12 @@ def times(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = Non
 def linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
     """As `torch.nn.functional.linear`, whatever the type and device."""
     if HERE and x.dtype == torch.float32 and x.is_cpu:
-        out: torch.Tensor = _Linear.apply(x, weight, bias)
+        out: torch.Tensor = _Product.apply(x, weight, bias)
         return out
     return F.linear(x, weight, bias)
 
 
-class _Linear(torch.autograd.Function):
+class _Product(torch.autograd.Function):
     """x Wᵀ + b in float32."""
 
     @staticmethod
