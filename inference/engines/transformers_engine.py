@@ -23,6 +23,7 @@ import numpy as np
 import torch
 
 from reshelf.errors import InputError
+from reshelf.inference.engines.threads import threads_for
 from reshelf.modeling.checkpoint import reading_adapter
 from reshelf.modeling.graphs import Graphs
 from reshelf.modeling.packing import pack
@@ -67,6 +68,7 @@ class TransformersEngine:
         self._budget = budget or Budget()
         self._prefixes = PrefixCache(self._budget.prefix_bytes)
         self._adapter = ""
+        self._weights = sum(layer.weight.numel() for layer in model.modules() if isinstance(layer, torch.nn.Linear))
         graphs = None if self._has_adapters() else Graphs(self._model)
         self._graphs = graphs if graphs is not None and graphs.usable else None
         self.on_pass: Callable[[], None] = lambda: None
@@ -177,7 +179,8 @@ class TransformersEngine:
         # What is known to its end is kept already: no copies of it.
         keep = [Past(prefix)] if alone and (past is None or len(past) < len(prefix)) else []
         batch = pack(prompts, past, keep)
-        values = score(self._model, batch.to(self._model.device)).cpu().numpy()
+        with threads_for(batch.input_ids.shape[1] * self._weights):
+            values = score(self._model, batch.to(self._model.device)).cpu().numpy()
         for kept in keep:
             self._prefixes.add(kept, namespace, adapter)
         known = 0 if past is None else len(past)
