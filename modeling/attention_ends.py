@@ -44,19 +44,12 @@ def ends(
         own = n + len(parts)
         context = keys[n], values[n]
         if past is not None:
-            context = torch.cat([past[0].to(exact), context[0]], 2), torch.cat([past[1].to(exact), context[1]], 2)
-        last = _places(part.items, rows[begin : begin + part.items.count])
+            context = torch.cat([past[0], context[0]], 2), torch.cat([past[1], context[1]], 2)
+        last = part.items.places[rows[begin : begin + part.items.count] - part.items.start]
         found.append(_of_list(queries[n], context, part.items, keys[own], values[own], last, scale, window, sinks))
         begin += part.items.count
     out = query.new_zeros(1, key.shape[2], query.shape[1], query.shape[3], dtype=kind)
     return out.index_copy(1, rows, torch.cat(found, 1).to(kind))
-
-
-def _places(items: Sequences, rows: torch.Tensor) -> torch.Tensor:
-    """Each last token's place in its item, int64 [K]."""
-    if items.slots is None:
-        return torch.full_like(rows, items.longest - 1)
-    return items.slots[rows - items.start] % items.longest
 
 
 def _of_list(

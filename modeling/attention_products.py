@@ -127,8 +127,7 @@ class _Span:
         self.query = query[0, :, sequences.rows] * scale
         self.blocks = [sequences.blocks(x[:, :, sequences.rows]) for x in pair]
         self.context = [x[0, :, self.first :] for x in context]
-        places = torch.arange(sequences.longest)
-        token = places.repeat(sequences.count) if sequences.slots is None else sequences.slots % sequences.longest
+        token, places = sequences.places, torch.arange(sequences.longest)
         self.hidden = token[:, None] < places
         """bool [N, L]: what a token does not see of its own sequence."""
         self.out_of_window: torch.Tensor | None = None

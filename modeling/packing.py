@@ -46,6 +46,11 @@ class Sequences:
         """The tokens, as a slice of the row."""
         return slice(self.start, self.start + self.tokens)
 
+    @property
+    def places(self) -> torch.Tensor:
+        """int64 [N]: each token's place in its sequence."""
+        return torch.arange(self.longest).repeat(self.count) if self.slots is None else self.slots % self.longest
+
     def blocks(self, x: torch.Tensor) -> torch.Tensor:
         """[1, H, N, …] to [K, H, L, …], sequence by sequence; slots behind a sequence's end are 0."""
         if self.slots is not None:
