@@ -24,10 +24,9 @@ from rich.console import Console
 from benchmarks.harness import show, write_result
 from reshelf.config import load_yaml
 from reshelf.finetune.pretraining.any_words import MATCHING, read_base
-from reshelf.finetune.pretraining.pretrain import PretrainConfig, ShapeConfig, new_model, pretrain
+from reshelf.finetune.pretraining.pretrain import PretrainConfig, ShapeConfig, new_model, pretrain, session_sources
 from reshelf.finetune.pretraining.session_text import (
     OUTCOMES,
-    SimulatedSource,
     Text,
     collate_text,
     vocabulary_text,
@@ -72,7 +71,7 @@ def shares(language: Literal["en", "zh"], layers: Path | None, texts: int) -> tu
             recipe, shops=1, languages=[language], shape=ShapeConfig(), layers=layers, other_words=False, seed=SEED,
             texts=max(texts, recipe.texts_per_step),
         )  # fmt: skip
-        source = SimulatedSource(replace(recipe.marketplace, language=language), SEED + 1000)
+        (source,) = session_sources(config)
         if texts:
             pretrain(config)
             model, tokenizer = read_base(str(config.out), "cpu", "base")

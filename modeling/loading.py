@@ -21,7 +21,6 @@ from transformers import PreTrainedTokenizerBase
 from transformers.utils.logging import disable_progress_bar
 
 from reshelf.errors import InputError, first_line, is_full_disk
-from reshelf.modeling.allocator import keep_freed_memory
 from reshelf.modeling.artefact import check_objects
 from reshelf.modeling.attention import SHARED_PREFIX
 from reshelf.modeling.base_checks import (
@@ -33,10 +32,8 @@ from reshelf.modeling.base_checks import (
     check_weights,
 )
 from reshelf.modeling.config import LoraConfig, ModelConfig
-from reshelf.modeling.fused import fuse_elementwise
+from reshelf.modeling.fused import compute_fused
 from reshelf.modeling.hub import hub_problem, is_hub_id
-from reshelf.modeling.norm import fuse_norms
-from reshelf.modeling.onednn import use_onednn
 from reshelf.modeling.tokenizer import load_tokenizer
 
 if TYPE_CHECKING:
@@ -68,7 +65,6 @@ def load_base(
     from transformers import AutoConfig  # seconds to import, which `add_lora` alone does not wait for
 
     bound_kernel_caches()
-    keep_freed_memory()
     disable_progress_bar()  # of shards; downloads keep theirs
     check_base_exists(config.base, config.revision)
     check_objects(Path(config.base))
@@ -84,11 +80,7 @@ def load_base(
     with reading_base(config.base):
         model = _read_weights(config, shape, device or pick_device(), spread)
     keep_four_bit_exact(model.eval(), getattr(torch, config.dtype))
-    use_onednn(model)
-    if model.device.type == "cuda":
-        fuse_elementwise(model)
-    else:
-        fuse_norms(model)
+    compute_fused(model, model.device)
     check_weights(model, config.base)
     with reading_base(config.base):
         check_attention(model, config.base)

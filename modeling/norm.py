@@ -3,11 +3,12 @@
     fuse_norms(causal)      # what its norms compute, and its gradients, stay what they were, up to rounding
 
 Autograd goes through transformers' seven operations one by one and keeps a float32 copy of the activations for most of
-them; here the input is kept, and its root mean square. On a GPU liger-kernel does it (`modeling.fused`).
+them; here the input is kept, and its root mean square. On a GPU liger-kernel does it (`modeling.liger`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -19,11 +20,17 @@ from reshelf.modeling.last_layer import FAMILIES
 
 def fuse_norms(causal: Any) -> None:
     """Let the norms of a causal LM of a known family compute this way."""
-    family = causal.config.get_text_config().model_type
-    for module in causal.get_decoder().modules() if family in FAMILIES else ():
+    gemma = causal.config.get_text_config().model_type.startswith("gemma")
+    for module, eps in norms(causal):
+        module.forward = partial(_norm, module, eps, gemma)
+
+
+def norms(causal: Any) -> Iterator[tuple[Any, float]]:
+    """Every RMSNorm of a causal LM of a known family, and its epsilon."""
+    known = causal.config.get_text_config().model_type in FAMILIES
+    for module in causal.get_decoder().modules() if known else ():
         if type(module).__name__.endswith("RMSNorm"):
-            eps = getattr(module, "eps", None) or module.variance_epsilon
-            module.forward = partial(_norm, module, eps, family.startswith("gemma"))
+            yield module, getattr(module, "eps", None) or module.variance_epsilon
 
 
 def _norm(module: Any, eps: float, gemma: bool, x: torch.Tensor) -> torch.Tensor:

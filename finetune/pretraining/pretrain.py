@@ -60,8 +60,7 @@ from reshelf.finetune.resume import (
     write_begun,
 )
 from reshelf.modeling.attention import SHARED_PREFIX
-from reshelf.modeling.norm import fuse_norms
-from reshelf.modeling.onednn import use_onednn
+from reshelf.modeling.fused import compute_fused
 from reshelf.modeling.score import logits_at
 from reshelf.prompts.config import PromptConfig
 from reshelf.prompts.levels import level_text
@@ -188,8 +187,6 @@ def new_model(
     )
     config._attn_implementation = SHARED_PREFIX
     model = Qwen3ForCausalLM(config)
-    use_onednn(model)
-    fuse_norms(model)
     generator = torch.Generator().manual_seed(seed)
     if layers is None:
         start_with_matching(model, generator)
@@ -218,7 +215,7 @@ def pretrain(config: PretrainConfig, callbacks: Sequence[TrainerCallback] = ()) 
     if arguments.world_size > 1:
         raise InputError("`reshelf pretrain` works in one process; start it without `accelerate launch`")
     set_seed(config.seed)
-    sources = _sources(config)
+    sources = session_sources(config)
     if not config.languages:
         items = chain.from_iterable(source.items.values() for source in sources)
         config = replace(config, prompt=config.prompt.in_language_of(items))
@@ -229,6 +226,7 @@ def pretrain(config: PretrainConfig, callbacks: Sequence[TrainerCallback] = ()) 
     else:
         tokenizer = train_tokenizer(vocabulary_text(sources, config.prompt), config.shape.vocabulary)
         model = new_model(config.shape, tokenizer, config.seed, config.prompt.levels, config.layers)
+        compute_fused(model, arguments.device)
     sessions = SessionStream(
         sources, tokenizer, config.prompt, config.texts, config.max_candidates, config.seed, config.candidates
     )
@@ -272,7 +270,8 @@ def _made_of(config: PretrainConfig) -> dict[str, str]:
     return made_of(settings, {f"data {name}": Path(config.data or "", name) for name in names}, base)
 
 
-def _sources(config: PretrainConfig) -> list[SessionSource]:
+def session_sources(config: PretrainConfig) -> list[SessionSource]:
+    """The data set, or simulated shops that each have a catalogue of their own."""
     if config.data is not None:
         return [LoggedSource(load_dataset_folder(config.data, ("train",)))]
     languages = config.languages or [config.marketplace.language]

@@ -68,7 +68,8 @@ class TransformersEngine:
         self._budget = budget or Budget()
         self._prefixes = PrefixCache(self._budget.prefix_bytes)
         self._adapter = ""
-        self._weights = sum(layer.weight.numel() for layer in model.modules() if isinstance(layer, torch.nn.Linear))
+        linear = (layer for layer in model.modules() if isinstance(layer, torch.nn.Linear))
+        self._weights = sum(layer.in_features * layer.out_features for layer in linear)  # 4-bit ones are packed
         graphs = None if self._has_adapters() else Graphs(self._model)
         self._graphs = graphs if graphs is not None and graphs.usable else None
         self.on_pass: Callable[[], None] = lambda: None

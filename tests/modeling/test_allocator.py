@@ -12,14 +12,14 @@ import pytest
 BASE = Path(__file__).parents[2] / "finetune" / "bases" / "marketplace"
 PASSES = """
 import resource, sys, numpy as np, torch
-from reshelf.modeling import loading
+from reshelf.modeling import fused, loading
 from reshelf.modeling.config import ModelConfig
 from reshelf.modeling.packing import pack
 from reshelf.modeling.score import attach_head, score
 from reshelf.prompts.list_prompt import ListPrompt, Truncated
 torch.set_num_threads(1)
 if sys.argv[2] == "plain":
-    loading.keep_freed_memory = lambda: None
+    fused.keep_freed_memory = lambda: None
 model, _ = loading.load_base(ModelConfig(sys.argv[1], quantise=False, dtype="float32"), "cpu")
 attach_head(model, 5, 6)
 def faults(passes):

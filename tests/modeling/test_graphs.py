@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from reshelf.modeling import attention, attention_varlen
 from reshelf.modeling.attention_varlen import VarlenCall
 from reshelf.modeling.config import LoraConfig
-from reshelf.modeling.fused import fuse_elementwise
 from reshelf.modeling.graphs import Graphs, Size, filled, row_size, size_of
+from reshelf.modeling.liger import use_liger
 from reshelf.modeling.loading import add_lora
 from reshelf.modeling.packing import pack
 from reshelf.modeling.score import score
@@ -210,7 +210,7 @@ class TestOnAGpu:
     ) -> None:  # fmt: skip
         """Of two passes between optimizer steps, one of which is new, added up."""
         model = with_head(tiny_model("qwen3").to("cuda", torch.bfloat16))
-        fuse_elementwise(model)
+        use_liger(model)
         model = add_lora(model, LoraConfig(rank=4, alpha=8, dropout=0.0))
         for name, parameter in model.named_parameters():
             if "lora_B" in name:

@@ -8,13 +8,14 @@ import shutil
 import signal
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
 from safetensors.numpy import load_file
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 
 from reshelf.data.atomic import locked_folder
 from reshelf.data.dataset_folder import RankingData
@@ -31,6 +32,8 @@ from reshelf.finetune.pretraining.session_text import (
     vocabulary_text,
 )
 from reshelf.finetune.pretraining.tokenizer import train_tokenizer
+from reshelf.modeling import allocator
+from reshelf.modeling.onednn import Linear
 from reshelf.prompts.config import PromptConfig
 from reshelf.prompts.levels import level_text
 from tests.finetune.killed import pretrain_killed
@@ -38,6 +41,15 @@ from tests.forked import exit_code
 
 SHAPE = ShapeConfig(hidden=64, layers=2, heads=2, intermediate=128, vocabulary=900)
 PROMPT = PromptConfig(template="plain", fields=["title", "price_level"], event_fields=["title"], event_gaps=False)
+
+
+class KernelsOfItsDevice(TrainerCallback):
+    """Checks, at the first step, that a new model computes as a loaded one."""
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
+        assert {type(m) for m in model.model.modules() if isinstance(m, torch.nn.Linear)} == {Linear}
+        assert "forward" in vars(model.model.norm)
+        assert allocator.keep_freed_memory.cache_info().currsize
 
 
 @pytest.fixture
@@ -224,7 +236,7 @@ def test_muon_takes_matrices_and_adamw_the_rest_and_their_state_comes_back(data:
 @pytest.mark.slow
 def test_leaves_a_folder_that_transformers_loads_and_resumes_after_a_kill(shop: Path, tmp_path: Path) -> None:
     whole, cut = base_config(shop, tmp_path / "whole"), base_config(shop, tmp_path / "cut")
-    pretrain(whole)
+    pretrain(whole, [KernelsOfItsDevice()])
     assert {"config.json", "model.safetensors", "tokenizer.json", "README.md"} <= set(os.listdir(whole.out))
     assert "checkpoints" not in os.listdir(whole.out)
     assert AutoModelForCausalLM.from_pretrained(whole.out).config.model_type == "qwen3"

@@ -50,7 +50,9 @@ def test_an_engine_counts_tokens_and_weights(
     engine = TransformersEngine(loaded.model)
     linear = [layer for layer in loaded.model.modules() if isinstance(layer, torch.nn.Linear)]
     prompt = prompts[0]
-    work = (len(prompt.prefix) + sum(map(len, prompt.items))) * sum(layer.weight.numel() for layer in linear)
+    work = (len(prompt.prefix) + sum(map(len, prompt.items))) * sum(
+        layer.in_features * layer.out_features for layer in linear
+    )
     for worth, found in ((work + 1, 1), (work // 2, 2), (work // 50, 4)):
         monkeypatch.setattr(threads, "WORTH_A_THREAD", worth)
         engine.forget()
