@@ -97,7 +97,8 @@ class RankedList:
 
 
 class Reranker:
-    """Scores and reorders lists. Use `from_pretrained`; use as a context manager, or call `close`.
+    """Scores and reorders lists. Use `from_pretrained`; use as a context manager, or call `close`. Several threads may
+    share one: they write prompts side by side and take turns at the engine.
 
     Args:
         engine: what computes the scores.
@@ -163,8 +164,8 @@ class Reranker:
             trust_remote_code: run Python code that comes with the base; only for authors you trust. A reranker that
                 needs it is refused otherwise, whatever it says of itself.
             precision: in which numbers scores are computed: float32 (the reference), bfloat16 (faster where the device
-                multiplies it; Kendall's tau to float32 is 0.99 or more), nf4 (the 4 bits it was trained over: least
-                memory). auto is bfloat16 where it was trained in that and the device is fast at it, else float32.
+                multiplies it; near-equal candidates may change places, docs/measured.md), nf4 (the 4 bits it was
+                trained over: least memory). auto is bfloat16 where it was trained in that and the device is fast at it, else float32.
 
         Raises:
             InputError: no such model, not a reranker, another prompt fingerprint, an engine that is not there,

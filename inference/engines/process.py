@@ -146,7 +146,9 @@ def _load(start: Start) -> Engine:
         from reshelf.inference.engines.transformers_engine import TransformersEngine
 
     if choose_engine(start.engine, Path(start.model)) == "transformers":
-        engine = TransformersEngine.load(Path(start.model), start.precision, start.device, start.trust_remote_code)
+        engine = TransformersEngine.load(
+            Path(start.model), start.precision, start.device, start.trust_remote_code, shares_cores=True
+        )
         engine.capture()
         return engine
     import torch

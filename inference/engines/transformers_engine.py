@@ -14,7 +14,9 @@ them, a list by another one is computed with that one added and the own one take
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -47,19 +49,25 @@ class Budget:
 
 
 class TransformersEngine:
-    """Scores with the model in this process.
+    """Scores with the model in this process; calls from several threads take turns.
 
     Args:
         model: as `load_reranker` or `load_for_scoring` gives it, on its device.
         budget: bounds of memory; speed hardly grows beyond the default.
         merged: reranker folder whose adapter was merged into the model's weights; None where it is beside them.
         precision: in which numbers it computes.
+        shares_cores: whether other cores have other work, as under a service: short passes then take fewer threads.
     """
 
     name: Literal["transformers", "vllm"] = "transformers"
 
     def __init__(
-        self, model: Any, budget: Budget | None = None, merged: Path | None = None, precision: str = ""
+        self,
+        model: Any,
+        budget: Budget | None = None,
+        merged: Path | None = None,
+        precision: str = "",
+        shares_cores: bool = False,
     ) -> None:
         self._model = model.eval()
         self._merged = merged
@@ -68,6 +76,8 @@ class TransformersEngine:
         self._budget = budget or Budget()
         self._prefixes = PrefixCache(self._budget.prefix_bytes)
         self._adapter = ""
+        self._shares_cores = shares_cores
+        self._turn = threading.RLock()
         linear = (layer for layer in model.modules() if isinstance(layer, torch.nn.Linear))
         self._weights = sum(layer.in_features * layer.out_features for layer in linear)  # 4-bit ones are packed
         graphs = None if self._has_adapters() else Graphs(self._model)
@@ -81,17 +91,27 @@ class TransformersEngine:
 
     @classmethod
     def load(
-        cls, folder: Path, precision: Precision = "auto", device: str | None = None, trust_remote_code: bool = False,
-    ) -> TransformersEngine:  # fmt: skip
+        cls,
+        folder: Path,
+        precision: Precision = "auto",
+        device: str | None = None,
+        trust_remote_code: bool = False,
+        shares_cores: bool = False,
+    ) -> TransformersEngine:
         """The engine of a reranker folder; see `load_for_scoring`."""
         from reshelf.modeling.merge import load_for_scoring  # peft takes seconds to import
 
         trained, computed = load_for_scoring(folder, precision, device, trust_remote_code)
-        return cls(trained.model, merged=None if computed == "nf4" else folder, precision=computed)
+        merged = None if computed == "nf4" else folder
+        return cls(trained.model, merged=merged, precision=computed, shares_cores=shares_cores)
 
     @torch.inference_mode()
     def score(self, prompts: Sequence[ListPrompt], namespace: str = "", adapter: str = "") -> list[np.ndarray]:
         """Raw log-odds of every candidate, float32 [K] per list, in the order of the candidates."""
+        with self._turn:
+            return self._score(prompts, namespace, adapter)
+
+    def _score(self, prompts: Sequence[ListPrompt], namespace: str, adapter: str) -> list[np.ndarray]:
         if adapter != self._adapter:
             self._activate(adapter)
         scores: list[list[np.ndarray]] = [[] for _ in prompts]
@@ -115,7 +135,7 @@ class TransformersEngine:
         if self._has_adapters() and name in self._model.peft_config:
             raise InputError(f"there is an adapter {name!r} in this engine; remove it first")
         try:
-            with reading_adapter(folder) as adapter:
+            with self._turn, reading_adapter(folder) as adapter:
                 if not self._has_adapters():
                     self._put_own_beside()
                 found = self._model.load_adapter(str(adapter), name, autocast_adapter_dtype=False)
@@ -127,10 +147,11 @@ class TransformersEngine:
 
     def remove_adapter(self, name: str) -> None:
         """No list will name it any more."""
-        if self._has_adapters() and name in self._model.peft_config:
-            self._activate("")
-            self._model.delete_adapter(name)
-        self._prefixes.forget_adapter(name)  # or the next one of this name would begin with them
+        with self._turn:
+            if self._has_adapters() and name in self._model.peft_config:
+                self._activate("")
+                self._model.delete_adapter(name)
+            self._prefixes.forget_adapter(name)  # or the next one of this name would begin with them
 
     def _has_adapters(self) -> bool:
         from peft import PeftModel
@@ -165,7 +186,8 @@ class TransformersEngine:
 
     def forget(self, namespace: str = "") -> None:
         """Drop what is kept of a namespace's prefixes."""
-        self._prefixes.forget(namespace)
+        with self._turn:
+            self._prefixes.forget(namespace)
 
     def _pass(self, prompts: Sequence[ListPrompt], namespace: str, adapter: str) -> np.ndarray:
         """One forward pass. Alone, a list begins behind what is known of its prefix, and its prefix is kept; where
@@ -180,7 +202,8 @@ class TransformersEngine:
         # What is known to its end is kept already: no copies of it.
         keep = [Past(prefix)] if alone and (past is None or len(past) < len(prefix)) else []
         batch = pack(prompts, past, keep)
-        with threads_for(batch.input_ids.shape[1] * self._weights):
+        work = batch.input_ids.shape[1] * self._weights
+        with threads_for(work) if self._shares_cores else nullcontext():
             values = score(self._model, batch.to(self._model.device)).cpu().numpy()
         for kept in keep:
             self._prefixes.add(kept, namespace, adapter)

@@ -47,14 +47,16 @@ def test_an_engine_counts_tokens_and_weights(
         return plain(model, batch)
 
     monkeypatch.setattr(transformers_engine, "score", score)
-    engine = TransformersEngine(loaded.model)
+    engine, alone = TransformersEngine(loaded.model, shares_cores=True), TransformersEngine(loaded.model)
     linear = [layer for layer in loaded.model.modules() if isinstance(layer, torch.nn.Linear)]
+    weights = sum(layer.in_features * layer.out_features for layer in linear)
     prompt = prompts[0]
-    work = (len(prompt.prefix) + sum(map(len, prompt.items))) * sum(
-        layer.in_features * layer.out_features for layer in linear
-    )
+    work = (len(prompt.prefix) + sum(map(len, prompt.items))) * weights
     for worth, found in ((work + 1, 1), (work // 2, 2), (work // 50, 4)):
         monkeypatch.setattr(threads, "WORTH_A_THREAD", worth)
         engine.forget()
         engine.score([prompt])
         assert seen.pop() == found
+    monkeypatch.setattr(threads, "WORTH_A_THREAD", 2 * work)
+    alone.score([prompt])
+    assert seen == [4], "in a caller's own process their threads are left alone"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from reshelf.data.schema import RankingList
 from reshelf.errors import InputError
 from reshelf.inference.engines.transformers_engine import Budget, TransformersEngine
 from reshelf.modeling.checkpoint import TrainedReranker, load_reranker
+from reshelf.modeling.prefix_cache import WORTH
 from reshelf.prompts.list_prompt import ListPrompt
 
 
@@ -165,3 +168,26 @@ def test_an_adapter_of_a_name_that_was_there_before(
     engine.remove_adapter("shop")
     engine.add_adapter("shop", other_folder)
     np.testing.assert_allclose(engine.score(prompts[:1], adapter="shop")[0], expected, atol=1e-5)
+
+
+def test_threads_take_turns_over_adapters_and_kept_prefixes(
+    loaded: TrainedReranker, prompts: list[ListPrompt], other_folder: Path
+) -> None:
+    """More shoppers than fit are kept and dropped all the time, by two adapters in turn."""
+    long = [one for one in prompts if len(one.prefix) >= WORTH]
+    size = 2 * len(long[0].prefix)  # in tokens, of keys and values
+    per_token = 2 * 4 * loaded.model.config.num_hidden_layers * loaded.model.config.hidden_size
+    engine = TransformersEngine(loaded.model, budget=Budget(prefix_bytes=size * per_token))
+    engine.add_adapter("other", other_folder)
+    work = [(one, adapter) for one in long for adapter in ("", "other")] * 8
+    expected = [engine.score([one], adapter=adapter)[0] for one, adapter in work]
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(6) as pool:
+            found = list(pool.map(lambda one: engine.score([one[0]], adapter=one[1])[0], work))
+    finally:
+        sys.setswitchinterval(before)
+    engine.remove_adapter("other")
+    for mine, theirs in zip(found, expected, strict=True):
+        np.testing.assert_allclose(mine, theirs, atol=1e-5)
