@@ -110,8 +110,12 @@ def test_an_item_that_takes_anothers_place_in_the_catalogue_is_read(
     clicked = next(event.item_id for event in lists[0].history if event.item_id)
     for item_id in (lists[0].candidates[0], clicked):
         held[item_id] = held[item_id].model_copy(update={"title": "steel bottle for trail and rain", "price": 1.0})
-    after = ask(own, lists[0])
-    assert after == ask(Reranker(reranker.engine, reranker._tokenizer, reranker.spec, held), lists[0]) != before
+    found, expected = (
+        {entry.item.item_id: entry.score for entry in ask(one, lists[0])}
+        for one in (own, Reranker(reranker.engine, reranker._tokenizer, reranker.spec, held))
+    )
+    assert found == pytest.approx(expected, abs=1e-5)
+    assert found != pytest.approx({entry.item.item_id: entry.score for entry in before}, abs=1e-3)
     del held[lists[0].candidates[1]]
     with pytest.raises(InputError, match="is not in the catalogue"):
         ask(own, lists[0])
