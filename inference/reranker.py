@@ -10,7 +10,7 @@ Candidates are items, dicts with an item's fields, or ids from the catalogue.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -98,7 +98,8 @@ class RankedList:
 
 class Reranker:
     """Scores and reorders lists. Use `from_pretrained`; use as a context manager, or call `close`. Several threads may
-    share one: they write prompts side by side and take turns at the engine.
+    share one: they write prompts side by side and take turns at the engine. So may processes that are forked
+    from this one, where it computes on a CPU and not with vLLM.
 
     Args:
         engine: what computes the scores.
@@ -165,7 +166,8 @@ class Reranker:
                 needs it is refused otherwise, whatever it says of itself.
             precision: in which numbers scores are computed: float32 (the reference), bfloat16 (faster where the device
                 multiplies it; near-equal candidates may change places, docs/measured.md), nf4 (the 4 bits it was
-                trained over: least memory). auto is bfloat16 where it was trained in that and the device is fast at it, else float32.
+                trained over: least memory). auto is bfloat16 where it was trained in that and the device is fast at it,
+                else float32.
 
         Raises:
             InputError: no such model, not a reranker, another prompt fingerprint, an engine that is not there,
@@ -206,7 +208,8 @@ class Reranker:
 
         Args:
             query: what the shopper searches for; empty for a recommendation slot.
-            candidates: in first-stage order, best first: items, dicts with an item's fields, or ids in the catalogue.
+            candidates: in first-stage order, best first: items, dicts with an item's fields, or ids in the catalogue,
+                which are what the catalogue holds now.
             history: what the shopper did, oldest first.
             history_items: items that history events name and that are neither candidates nor in the catalogue.
             scores: first-stage scores, higher is better; None for one that is not known.
@@ -230,6 +233,10 @@ class Reranker:
                 set, and the model cannot do without them (`inference.assembly.with_features`).
         """
         check_number("personalization", personalization, SHARE)
+        _check_order(
+            candidates=candidates, history=history, history_items=history_items, scores=scores,
+            **{f"features.{name}": values for name, values in (features or {}).items()},
+        )  # fmt: skip
         asked = None if rules is None else _record(Rules, rules, "rules")
         assembled = assemble(
             self._builder,
@@ -302,9 +309,22 @@ class Reranker:
         self.close()
 
 
+def _check_order(**given: Any) -> None:
+    """Of a dict or a table Python would take the keys, and of a set whatever comes first.
+
+    Raises:
+        InputError: what is to be a list is one of these, or a text.
+    """
+    for name, values in given.items():
+        if isinstance(values, (Mapping, Set, str)) or hasattr(values, "columns"):
+            raise InputError(f"{name}: a {type(values).__name__} is no list; give one, in order")
+
+
 def _record(kind: type[R], value: Any, where: str) -> R:
     if isinstance(value, kind):
         return value
+    if isinstance(value, Mapping):  # what can be read once is read by the first who looks at it
+        value = {name: list(one) if isinstance(one, Iterator) else one for name, one in value.items()}
     try:
         return kind.model_validate(replace_half_surrogates(value)[0])
     except ValidationError as error:

@@ -94,6 +94,8 @@ class PromptBuilder:
         self._memory = MemoryWriter(self._parts, config.memory_tokens)
         self._items: dict[str, ItemIds | int] = {}
         """Of every item seen: its ids, or its row in `item_tokens`. No more entries than the catalogue has."""
+        self._written: dict[str, Item] = {}
+        """What those ids were made of: whoever holds the catalogue may put another item in its place."""
         self._event_ids = lru_cache(EVENTS_KEPT)(self._write_event)
         self._query_ids = lru_cache(QUERIES_KEPT)(self._write_query)
         self._context_ids = lru_cache(QUERIES_KEPT)(self._write_context)
@@ -103,7 +105,8 @@ class PromptBuilder:
         """The same builder over other items; cheap enough for a single request."""
         other = copy.copy(self)
         other.items = items
-        other._items = {}
+        other._items, other._written = {}, {}
+        other.__dict__.pop("_price_levels", None)  # they are those of the items
         other._event_ids = lru_cache(EVENTS_KEPT)(other._write_event)
         other._priced_ids = lru_cache(PRICES_KEPT)(other._write_priced)
         return other
@@ -240,21 +243,33 @@ class PromptBuilder:
         return budget // count
 
     def _find(self, item_ids: Iterable[str], list_id: str, field: str) -> None:
-        """Make sure that these items are in `_items`; new ones are tokenised together."""
-        new = [item_id for item_id in item_ids if item_id not in self._items]
-        if not new:
-            return
+        """Make sure that these items are in `_items` as the catalogue has them now; new ones are tokenised together."""
+        seen, now = self._written.get, self.items.get
         items = {}
-        for item_id in new:
-            item = self.items.get(item_id)
+        changed = False
+        for item_id in item_ids:
+            before, item = seen(item_id), now(item_id)
             if item is None:
                 raise InputError(f"list {list_id}, field {field}: item {item_id!r} is not in the catalogue")
-            items[item_id] = item
+            if before is item:
+                continue
+            if before is None or before != item:  # a catalogue that is read as it is asked gives equal ones
+                items[item_id] = item
+                changed = changed or before is not None
+        if not items:
+            return
+        found: dict[str, ItemIds | int] = {}
+        left = items
         if self.item_tokens is not None:
             rows = self.item_tokens.rows(list(items.values()))
-            self._items |= {item_id: row for item_id, row in zip(items, rows.tolist(), strict=True) if row >= 0}
-            items = {item_id: item for item_id, item in items.items() if item_id not in self._items}
-        self._items |= dict(zip(items, self._writer.write(list(items.values())), strict=True))
+            found = {item_id: row for item_id, row in zip(items, rows.tolist(), strict=True) if row >= 0}
+            left = {item_id: item for item_id, item in items.items() if item_id not in found}
+        self._items |= found | dict(zip(left, self._writer.write(list(left.values())), strict=True))
+        self._written |= items
+        if changed:
+            self._event_ids.cache_clear()
+            self._priced_ids.cache_clear()
+            self.__dict__.pop("_price_levels", None)
 
     def _prefix(self, ranking: RankingList) -> tuple[np.ndarray, Truncated]:
         config = self.config

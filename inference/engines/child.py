@@ -7,7 +7,8 @@
 
 It gets its own process group, so that vLLM's processes end with it, and never the caller's script, current folder or
 output: what it prints is read here, and the last of it says why an engine did not start. The child watches its end of
-the socket and ends when the caller has, however the caller ended (`inference.engines.process`).
+the socket and ends when the caller has, however the caller ended (`inference.engines.process`). It is the caller's
+only: a process that is forked from it lets go of the socket at once, or the child would not see that the caller ended.
 """
 
 from __future__ import annotations
@@ -24,11 +25,14 @@ import tempfile
 import threading
 from collections import deque
 from typing import IO
+from weakref import WeakSet
 
 _KEPT = 400
 """Lines of a process's output that are kept."""
 _LONGEST = 2000
 """Characters kept of one line."""
+_unread: list[IO[bytes]] = []
+"""Streams that a forked process never closes."""
 _TRACEBACK = "Traceback (most recent call last):"
 _LOG_PREFIX = re.compile(
     r"^(\([\w .-]+ pid=\d+\) ?)?((DEBUG|INFO|WARNING|ERROR|CRITICAL) \d\d-\d\d \d\d:\d\d:\d\d \[[^\]]*\] ?)?"
@@ -57,11 +61,15 @@ class EngineChild:
             theirs.close()
         assert self.process.stdout is not None
         self.output = LastLines(self.process.stdout)
+        self.starter = os.getpid()
+        _all.add(self)
 
     def end(self, grace_s: float = 20.0) -> None:
         """No process or file of the engine's is left. It has `grace_s` seconds to end by itself when it sees that
-        nobody is there. Again this changes nothing."""
+        nobody is there. Again this changes nothing, nor does it in a process that was forked."""
         self.socket.close()
+        if self.starter != os.getpid():
+            return
         self._wait(grace_s)
         # The group is there as long as one process of it is, even after its first one was waited for.
         with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -81,6 +89,12 @@ class EngineChild:
             finally:
                 os.close(descriptor)
 
+    def let_go(self) -> None:
+        """In a process that was forked: of the socket, the output, and the files, which at its exit it would remove."""
+        self.socket.close()
+        self._files._finalizer.detach()  # type: ignore[attr-defined]
+        self.output.let_go()
+
     def problem(self, message: str = "") -> str:
         """Why it ended, in one sentence: the error in its output that came first, else what it `said` itself.
 
@@ -92,6 +106,17 @@ class EngineChild:
             return message
         code = self.process.returncode
         return f"it was ended by {signal.Signals(-code).name}" if code and code < 0 else f"it ended with code {code}"
+
+
+_all: WeakSet[EngineChild] = WeakSet()
+
+
+def _let_go() -> None:
+    for child in list(_all):
+        child.let_go()
+
+
+os.register_at_fork(after_in_child=_let_go)
 
 
 class LastLines:
@@ -114,6 +139,14 @@ class LastLines:
         self._thread.join(5)
         if not self._thread.is_alive():
             self._stream.close()
+
+    def let_go(self) -> None:
+        """In a process that was forked, where nobody reads: it would keep who prints from being told so."""
+        if not self._stream.closed:
+            null = os.open(os.devnull, os.O_RDONLY)
+            os.dup2(null, self._stream.fileno())  # closing waits for the reader, which was not forked
+            os.close(null)
+            _unread.append(self._stream)
 
     def tail(self, lines: int) -> list[str]:
         return list(self._lines)[-lines:]

@@ -9,6 +9,7 @@ The reranker's weights are loaded in that process only.
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -113,6 +114,7 @@ class EngineProcess:
 
     def remove_adapter(self, name: str) -> None:
         """No list will name it any more."""
+        self._check_process()
         with self._lock, contextlib.suppress(OSError):
             if self._child is not None:
                 self._child.socket.sendall(framed(UnloadAdapter(name)))
@@ -141,8 +143,17 @@ class EngineProcess:
         self.cached_tokens += reply.cached_tokens
         return reply
 
+    def _check_process(self) -> None:
+        """Forks that spoke to the same engine would read each other's scores."""
+        if self._child is not None and self._child.starter != os.getpid():
+            raise RuntimeError(
+                f"the engine belongs to process {self._child.starter}, which forked this one; load a reranker in each "
+                "process that uses one"
+            )
+
     def _exchange(self, message: ToEngine, kind: type[R], within_s: float | None = None) -> R:
         """Send, and wait for the answer."""
+        self._check_process()
         with self._lock:
             if self._child is None:
                 raise RuntimeError("the engine is closed")

@@ -14,9 +14,8 @@ them, a list by another one is computed with that one added and the own one take
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -26,6 +25,7 @@ import torch
 
 from reshelf.errors import InputError
 from reshelf.inference.engines.threads import threads_for
+from reshelf.inference.engines.turns import Turns
 from reshelf.modeling.checkpoint import reading_adapter
 from reshelf.modeling.graphs import Graphs
 from reshelf.modeling.packing import pack
@@ -49,7 +49,8 @@ class Budget:
 
 
 class TransformersEngine:
-    """Scores with the model in this process; calls from several threads take turns.
+    """Scores with the model in this process; calls from several threads take turns, and on a CPU processes that are
+    forked from this one may score too.
 
     Args:
         model: as `load_reranker` or `load_for_scoring` gives it, on its device.
@@ -77,7 +78,7 @@ class TransformersEngine:
         self._prefixes = PrefixCache(self._budget.prefix_bytes)
         self._adapter = ""
         self._shares_cores = shares_cores
-        self._turn = threading.RLock()
+        self._turn = Turns()
         linear = (layer for layer in model.modules() if isinstance(layer, torch.nn.Linear))
         self._weights = sum(layer.in_features * layer.out_features for layer in linear)  # 4-bit ones are packed
         graphs = None if self._has_adapters() else Graphs(self._model)
@@ -105,13 +106,17 @@ class TransformersEngine:
         merged = None if computed == "nf4" else folder
         return cls(trained.model, merged=merged, precision=computed, shares_cores=shares_cores)
 
-    @torch.inference_mode()
     def score(self, prompts: Sequence[ListPrompt], namespace: str = "", adapter: str = "") -> list[np.ndarray]:
         """Raw log-odds of every candidate, float32 [K] per list, in the order of the candidates."""
-        with self._turn:
-            return self._score(prompts, namespace, adapter)
+        return self._turn.take(lambda: self._score(prompts, namespace, adapter))
 
     def _score(self, prompts: Sequence[ListPrompt], namespace: str, adapter: str) -> list[np.ndarray]:
+        if self._model is None:
+            raise RuntimeError("the engine is closed")
+        with _own_settings(self._model):
+            return self._in_passes(prompts, namespace, adapter)
+
+    def _in_passes(self, prompts: Sequence[ListPrompt], namespace: str, adapter: str) -> list[np.ndarray]:
         if adapter != self._adapter:
             self._activate(adapter)
         scores: list[list[np.ndarray]] = [[] for _ in prompts]
@@ -220,8 +225,9 @@ class TransformersEngine:
 
     def close(self) -> None:
         """Let go of the model."""
-        self._model = self._graphs = None
-        self._prefixes = PrefixCache(0)
+        with self._turn:  # not amid another thread's pass
+            self._model = self._graphs = None
+            self._prefixes = PrefixCache(0)
 
     def _passes(self, prompts: Sequence[ListPrompt]) -> Iterator[list[tuple[int, ListPrompt]]]:
         """Lists, or groups of a list's candidates, that share a forward pass; with the list each belongs to."""
@@ -241,3 +247,16 @@ class TransformersEngine:
         count = max(1, (self._budget.tokens - len(prompt.prefix)) // max(map(len, prompt.items)))
         # Groups of equal size rather than a full one and a small rest.
         return prompt.parts(-(-len(prompt.items) // count))
+
+
+@contextmanager
+def _own_settings(model: Any) -> Iterator[None]:
+    """Compute as the model was loaded, whatever torch was told for the caller's own models: its autocast would give
+    scores of another precision, and its default device would have batches made where the weights are not."""
+    with ExitStack() as settings:
+        settings.enter_context(torch.inference_mode())
+        if torch.is_autocast_enabled(model.device.type):
+            settings.enter_context(torch.autocast(model.device.type, enabled=False))
+        if torch.get_default_device().type != "cpu":
+            settings.enter_context(torch.device("cpu"))
+        yield

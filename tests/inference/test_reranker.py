@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from reshelf.data.schema import Event, Item, RankingList
@@ -93,6 +94,33 @@ def test_an_item_in_the_request_wins_over_the_catalogues(
     assert ask(reranker, lists[0]) == before
 
 
+def test_fields_that_can_be_read_once_are_not_lost(reranker: Reranker, lists: list[RankingList]) -> None:
+    path = ("Outdoor", "Shoes")
+    item = {"item_id": "new", "title": "trail shoe", "category": (level for level in path)}
+    (entry,) = ask(reranker, lists[2], candidates=[item])
+    assert entry.item.category == path
+
+
+def test_an_item_that_takes_anothers_place_in_the_catalogue_is_read(
+    reranker: Reranker, lists: list[RankingList], catalogue: dict[str, Item]
+) -> None:
+    held = dict(catalogue)
+    own = Reranker(reranker.engine, reranker._tokenizer, reranker.spec, held)
+    before = ask(own, lists[0])
+    clicked = next(event.item_id for event in lists[0].history if event.item_id)
+    for item_id in (lists[0].candidates[0], clicked):
+        held[item_id] = held[item_id].model_copy(update={"title": "steel bottle for trail and rain", "price": 1.0})
+    found, expected = (
+        {entry.item.item_id: entry.score for entry in ask(one, lists[0])}
+        for one in (own, Reranker(reranker.engine, reranker._tokenizer, reranker.spec, held))
+    )
+    assert found == pytest.approx(expected, abs=1e-5)
+    assert found != pytest.approx({entry.item.item_id: entry.score for entry in before}, abs=1e-3)
+    del held[lists[0].candidates[1]]
+    with pytest.raises(InputError, match="is not in the catalogue"):
+        ask(own, lists[0])
+
+
 class Equal:
     """An engine by which all candidates are equal but one."""
 
@@ -132,6 +160,10 @@ def test_a_score_that_is_no_number_is_a_failure(reranker: Reranker, lists: list[
         ({"candidates": [{"item_id": "x"}]}, r"candidates\[0\], field title"),
         ({"candidates": ["p1"], "scores": [float("nan")]}, "field scores.0: value is NaN"),
         ({"candidates": ["p1"]}, "scores: 12 values for 1 candidates"),
+        ({"candidates": {"p1", "p2"}}, "candidates: a set is no list; give one, in order"),
+        ({"scores": {"101": 0.5, "102": 0.1}}, "scores: a dict is no list"),
+        ({"features": {"popularity": {"101": 3.0}}}, r"features\.popularity: a dict is no list"),
+        ({"candidates": pd.DataFrame({"item_id": ["p1"]})}, "candidates: a DataFrame is no list"),
         ({"scores": None}, "field scores: missing, and the model reads it; send one value per candidate"),
         ({"history": [{"kind": "glance", "item_id": "p1"}]}, r"history\[0\], field kind"),
         ({"history": [{"kind": "click", "item_id": "nope"}]}, "field history: item 'nope' is not in the catalogue"),

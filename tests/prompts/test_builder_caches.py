@@ -55,3 +55,15 @@ class TestBoundedCaches:
         assert changed.prefix.tolist() == expected.build(listed).prefix.tolist() != first.prefix.tolist()
         assert changed.items[0].tolist() == expected.build(listed).items[0].tolist() != first.items[0].tolist()
         assert builder.build(listed).prefix.tolist() == first.prefix.tolist()
+
+
+def test_price_levels_are_those_of_the_catalogue_at_hand(bytes_tokenizer: PreTrainedTokenizerFast) -> None:
+    config = PromptConfig(template="plain", fields=["title", "price_level"])
+    cheap, dear = (
+        {f"p{n}": Item(item_id=f"p{n}", title="oak", price=scale * n) for n in range(1, 6)} for scale in (1, 100)
+    )
+    listed = RankingList(list_id="l", user_id="u", candidates=("p1",), prices=(2.5,))
+    builder = PromptBuilder(bytes_tokenizer, config, cheap)
+    first = builder.build(listed).items[0].tolist()
+    expected = PromptBuilder(bytes_tokenizer, config, dear).build(listed).items[0].tolist()
+    assert builder.over(dear).build(listed).items[0].tolist() == expected != first

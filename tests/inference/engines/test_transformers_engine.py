@@ -191,3 +191,21 @@ def test_threads_take_turns_over_adapters_and_kept_prefixes(
     engine.remove_adapter("other")
     for mine, theirs in zip(found, expected, strict=True):
         np.testing.assert_allclose(mine, theirs, atol=1e-5)
+
+
+def test_what_a_caller_tells_torch_changes_no_score(loaded: TrainedReranker, prompts: list[ListPrompt]) -> None:
+    engine = TransformersEngine(loaded.model)
+    expected = engine.score(prompts)
+    for setting in (torch.autocast("cpu", torch.bfloat16), torch.device("meta"), torch.enable_grad()):
+        engine.forget()
+        with setting:
+            found = engine.score(prompts)
+        for mine, theirs in zip(found, expected, strict=True):
+            np.testing.assert_array_equal(mine, theirs)
+
+
+def test_a_closed_engine_says_that_it_is(loaded: TrainedReranker, prompts: list[ListPrompt]) -> None:
+    engine = TransformersEngine(loaded.model)
+    engine.close()
+    with pytest.raises(RuntimeError, match="the engine is closed"):
+        engine.score(prompts)
