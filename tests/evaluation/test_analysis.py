@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from itertools import product
+from itertools import permutations, product
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +91,14 @@ def test_answers_by_hand() -> None:
     assert found["diversity"] == 0
     mixed = top_k_quality([np.array([5.0, 0, 0, 4, 0, 0])], lists[:1], ITEMS, k=2, relevant_from=3)
     assert mixed["diversity"] == 1
+
+
+def test_the_first_places_of_lists_that_were_not_ranked_are_those_of_all_their_orders() -> None:
+    lists = [one(0, "abcd", wanted="a"), one(1, "cdef", wanted="c")]
+    orders = [np.array(order, dtype=float) for order in permutations(range(4))]
+    each = [top_k_quality([mine, other], lists, ITEMS, 2, 3) for mine in orders for other in orders]
+    found = top_k_quality([np.zeros(4), np.full(4, 2.5)], lists, ITEMS, 2, 3)
+    assert found == {name: pytest.approx(np.mean([every[name] for every in each])) for name in each[0]}
 
 
 def test_moves_by_hand() -> None:
