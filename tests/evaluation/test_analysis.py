@@ -129,6 +129,17 @@ def test_the_weight_to_begin_with_is_the_smallest_that_is_as_good() -> None:
     )
 
 
+def test_lists_that_the_model_does_not_rank_are_in_first_stage_order_below_a_weight_of_1() -> None:
+    """What is served there is that order, to a place: only the model alone is worth no more than chance."""
+    lists = [one(n, wanted="a") for n in range(8)]
+    truth, first = Truth.of(lists), [-np.arange(6.0)] * 8
+    found = personalization_curve(
+        [np.zeros(6)] * 8, first, np.ones(8, dtype=bool), lambda values: ndcg_per_list(values, truth, 10), 10
+    )
+    assert [row["ndcg"] for row in found["rows"][:-1]] == [1.0] * 10
+    assert found["rows"][-1]["ndcg"] == pytest.approx(np.mean(1 / np.log2(np.arange(2, 8))))
+
+
 def test_a_gain_within_a_standard_error_moves_nothing() -> None:
     """Of forty lists the model lifts what was wanted in one and lowers it in another, by less."""
     lists = [one(n, wanted="a" if n else "f") for n in range(40)]
