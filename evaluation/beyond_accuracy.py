@@ -1,6 +1,8 @@
 """The first k places: how much of it is right, how much of the catalogue it shows, how varied it is.
 
 top_k_quality(scores, lists, data.items, k=10, relevant_from=3)["precision"]
+
+A list that was not ranked (`ordering.unranked`) counts by what its first k places hold on average over all its orders.
 """
 
 from __future__ import annotations
@@ -8,10 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from sklearn.metrics import accuracy_score, precision_recall_fscore_support
 
 from reshelf.data.schema import Item, RankingList
-from reshelf.metrics.ordering import best_first
+from reshelf.metrics.ordering import best_first, unranked
 
 
 def top_k_quality(
@@ -29,31 +30,40 @@ def top_k_quality(
         places of some list. diversity: mean over lists of the share of pairs in the first k places that are of
         different categories (of different brands where there are no categories); left out where items have neither.
     """
-    chosen = [best_first(values)[:k] for values in scores]
-    shown = {one.candidates[place] for one, places in zip(lists, chosen) for place in places}
+    chosen = [_first_places(values, k) for values in scores]
     result: dict[str, float] = {}
     if lists[0].labels is not None:
-        predicted, relevant = [], []
-        for one, places in zip(lists, chosen):
-            shown_first = np.zeros(len(one.candidates), dtype=bool)
-            shown_first[places] = True
-            predicted.append(shown_first)
-            relevant.append(np.asarray(one.labels) >= relevant_from)
-        flat, wanted = np.concatenate(predicted), np.concatenate(relevant)
-        precision, recall, f1, _ = precision_recall_fscore_support(wanted, flat, average="binary", zero_division=0.0)
-        result = {"accuracy": float(accuracy_score(wanted, flat)), "precision": float(precision)}
-        result |= {"recall": float(recall), "f1": float(f1)}
-    result["coverage"] = len(shown) / len({item for one in lists for item in one.candidates})
-    varied = [value for one, places in zip(lists, chosen) if (value := _varied(one, places, items)) is not None]
+        relevant = [np.asarray(one.labels) >= relevant_from for one in lists]
+        candidates, wanted = sum(map(len, relevant)), sum(int(one.sum()) for one in relevant)
+        shown, hits = sum(places.sum() for places in chosen), sum(p @ r for p, r in zip(chosen, relevant))
+        result = {"accuracy": float(candidates - shown - wanted + 2 * hits) / candidates}
+        result |= {"precision": float(hits / shown), "recall": float(hits / wanted) if wanted else 0.0}
+        result["f1"] = float(2 * hits / (shown + wanted))
+    hidden: dict[str, float] = {}
+    for one, places in zip(lists, chosen):
+        for item, share in zip(one.candidates, places.tolist()):
+            hidden[item] = hidden.get(item, 1.0) * (1 - share)
+    result["coverage"] = sum(1 - share for share in hidden.values()) / len(hidden)
+    varied = [value for one, places in zip(lists, chosen) if (value := _varied(one, places, k, items)) is not None]
     return result | ({"diversity": float(np.mean(varied))} if varied else {})
 
 
-def _varied(one: RankingList, places: np.ndarray, items: Mapping[str, Item]) -> float | None:
-    found = [items[one.candidates[place]] for place in places]
+def _first_places(scores: np.ndarray, k: int) -> np.ndarray:
+    """How likely each candidate stands in the first k places, float64 [K]: 1 or 0 where the list was ranked."""
+    if unranked(scores):
+        return np.full(len(scores), min(k, len(scores)) / len(scores))
+    shares = np.zeros(len(scores))
+    shares[best_first(scores)[:k]] = 1.0
+    return shares
+
+
+def _varied(one: RankingList, places: np.ndarray, k: int, items: Mapping[str, Item]) -> float | None:
+    """Any two of a list that was not ranked stand in the first places equally often."""
+    found = [items[one.candidates[place]] for place in np.flatnonzero(places)]
     kinds = [item.category for item in found]
     if not any(kinds):
         kinds = [(item.brand,) if item.brand else () for item in found]
-    if not any(kinds) or len(kinds) < 2:
+    if not any(kinds) or min(k, len(kinds)) < 2:
         return None
     _, counts = np.unique([" > ".join(kind) for kind in kinds], return_counts=True)
     n = len(kinds)

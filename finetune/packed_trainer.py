@@ -7,11 +7,13 @@ from typing import Any
 
 import torch
 from accelerate import PartialState
-from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers import Trainer, TrainerCallback, TrainerState, TrainingArguments
+from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from transformers.utils.logging import disable_progress_bar
 
-from reshelf.data.atomic import no_empty_folder
+from reshelf.data.atomic import atomic, no_empty_folder
 from reshelf.finetune.health import check_step
 from reshelf.modeling.loading import pick_device
 
@@ -43,6 +45,18 @@ class _Complete(TrainerCallback):
             (Path(args.output_dir) / f"checkpoint-{state.global_step}" / COMPLETE).touch()
 
 
+def _name_best_here(checkpoint: Path) -> None:
+    """Let a checkpoint name the best one where it lies now. It holds the path from when it was written, and of a run
+    that was moved since, transformers would keep the last weights instead of the best ones."""
+    path = checkpoint / TRAINER_STATE_NAME
+    state = TrainerState.load_from_json(str(path))
+    best = checkpoint.with_name(f"{PREFIX_CHECKPOINT_DIR}-{state.best_global_step}")
+    if state.best_global_step and best.is_dir() and state.best_model_checkpoint != str(best):
+        state.best_model_checkpoint = str(best)
+        with atomic(path) as partial:
+            state.save_to_json(str(partial))
+
+
 class PackedTrainer(Trainer):
     """Batches are objects with `.to(device)`; losses are means over the batch; progress is shown by our callbacks."""
 
@@ -62,6 +76,10 @@ class PackedTrainer(Trainer):
         """Train, from the last complete checkpoint in the output folder where there is one."""
         complete = [file.parent for file in Path(str(self.args.output_dir)).glob(f"checkpoint-*/{COMPLETE}")]
         last = max(complete, key=lambda folder: int(folder.name.removeprefix("checkpoint-")), default=None)
+        if last is not None:
+            if self.is_world_process_zero():
+                _name_best_here(last)
+            PartialState().wait_for_everyone()
         self.train(resume_from_checkpoint=str(last) if last else None)
 
     def training_step(self, *arguments: Any, **named: Any) -> torch.Tensor:

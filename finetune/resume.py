@@ -9,6 +9,7 @@ remove_checkpoints(config.out)
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -20,6 +21,7 @@ from transformers.utils import cached_file
 from reshelf.config import config_text
 from reshelf.data.atomic import write_json
 from reshelf.data.hashes import file_sha256
+from reshelf.data.signals.kept import DESCRIPTION, FOLDER
 from reshelf.errors import InputError
 from reshelf.finetune.config import FinetuneConfig
 
@@ -27,6 +29,8 @@ CHECKPOINTS = "checkpoints"
 """Folder of an unfinished run, in its output folder."""
 BEGUN = "begun.json"
 _REMOVED = ".checkpoints.removed"
+_READ_FROM_A_BASE = (".json", ".safetensors", ".model", ".txt", ".py")
+"""Its config and weights, and tokenizers and code of any kind."""
 
 
 def fingerprint(config: FinetuneConfig, processes: int) -> dict[str, str]:
@@ -38,6 +42,10 @@ def fingerprint(config: FinetuneConfig, processes: int) -> dict[str, str]:
     if config.propensities is not None:
         files["propensities"] = config.propensities
     made = {"processes": str(processes)}
+    if config.prompt.features:
+        kept = config.data / FOLDER
+        files |= {f"data {FOLDER}/{one.name}": one for one in kept.glob("*") if one.name != DESCRIPTION}
+        made |= _described(kept / DESCRIPTION)
     return made | made_of(settings, files, settings["model"].pop("base"), config.model.revision)
 
 
@@ -51,11 +59,23 @@ def made_of(
     made = _flat("config ", settings)
     folder = Path(base)
     if base and folder.is_dir():
-        of_base = (one for one in folder.iterdir() if one.suffix in (".json", ".safetensors"))
+        of_base = (one for one in folder.iterdir() if one.suffix in _READ_FROM_A_BASE)
         files = files | {f"base {one.name}": one for one in of_base}
     elif base:
         made["base"] = f"{base} {_commit(base, revision)}"
     return made | {name: file_sha256(path) for name, path in sorted(files.items()) if path.is_file()}
+
+
+def _described(path: Path) -> dict[str, str]:
+    """What the description of signals says of how they are counted; not when they were made, nor of the tables, which
+    are files of their own."""
+    try:
+        about = json.loads(path.read_text(encoding="utf-8"))
+        told = {name: value for name, value in about.items() if name not in ("made", "fingerprint")}
+    except (OSError, ValueError, AttributeError):
+        return {}  # which copying them will say
+    text = json.dumps(told, sort_keys=True)
+    return {f"data {FOLDER}/{path.name}": hashlib.sha256(text.encode()).hexdigest()}
 
 
 def has_begun(out: Path) -> bool:

@@ -193,9 +193,19 @@ class ListTrainer(PackedTrainer):
         return waited == 0
 
     def validation_scores(self) -> list[np.ndarray]:
-        """`Validation.scores` of the model as it is now; after `train`, that is the best one. All processes call it."""
+        """`Validation.scores` of the model as it is now; after `train`, that is the best one. All processes call it.
+
+        Raises:
+            DivergedError: a score is NaN or infinite.
+        """
         model: Any = self.model
-        scores = self._validation.scores(model, self.args.per_device_eval_batch_size, self.args.device)
+        try:
+            scores = self._validation.scores(model, self.args.per_device_eval_batch_size, self.args.device)
+        except DivergedError as error:
+            raise DivergedError(
+                f"the kept checkpoint, of step {self.state.best_global_step}, is no reranker: {error}; train anew in "
+                "another folder with a lower optimizer.learning_rate"
+            ) from error
         if isinstance(model, FSDPModule):
             model.reshard()  # no backward pass will do it
         return scores

@@ -75,7 +75,7 @@ class Validation:
         Several processes share the lists; each returns the same numbers, those of all lists.
 
         Raises:
-            DivergedError: a score is NaN or infinite, so that its list has no order; in all processes.
+            DivergedError: a score is NaN or infinite, so that its list has no order, or the loss is; in all processes.
         """
         losses, rows = [], []
         for _, mine, batch, grid in _scored(model, self.examples, batch_size, device):
@@ -85,12 +85,10 @@ class Validation:
             for row, example in zip(grid.cpu().numpy(), mine):
                 rows.append((example.prompt.list_id, row[: len(example.labels)], example.labels))
         losses, rows = gather_object(losses), gather_object(rows)
-        if broken := [list_id for list_id, found, _ in rows if not np.isfinite(found).all()]:
-            first = f"{broken[0]!r} first" if len(broken) > 1 else repr(broken[0])
-            raise DivergedError(
-                f"scores are NaN or infinite in {len(broken)} of {len(rows)} validation lists ({first})"
-            )
+        _check_finite([(list_id, found) for list_id, found, _ in rows])
         total, weight = (sum(column) for column in zip(*losses, strict=True))
+        if not np.isfinite(total):  # of scores near the largest float32; no checkpoint's loss compares with it
+            raise DivergedError("the validation loss is NaN or infinite")
         values = [ndcg(found, exponential_gains(labels), CUT) for _, found, labels in rows if labels.any()]
         scored = [found for _, found, _ in rows]
         metrics = {
@@ -111,12 +109,18 @@ class Validation:
         """Raw log-odds of the candidates of each list of `every`, float32 [K] per list; all processes get all of them.
 
         `model` is left in evaluation mode.
+
+        Raises:
+            DivergedError: a score is NaN or infinite, as it may be in a list that the metric is not of; in all
+                processes.
         """
         found = []
         for first, mine, _, grid in _scored(model, self.every, batch_size, device):
             for n, (row, example) in enumerate(zip(grid.cpu().numpy(), mine)):
                 found.append((first + n, row[: len(example.labels)]))
-        return [row for _, row in sorted(gather_object(found), key=lambda one: one[0])]
+        scores = [row for _, row in sorted(gather_object(found), key=lambda one: one[0])]
+        _check_finite([(one.prompt.list_id, row) for one, row in zip(self.every, scores, strict=True)])
+        return scores
 
     def lift(self, scores: Sequence[np.ndarray]) -> Lift | None:
         """nDCG@10 of `scores` against that of first-stage order, and of both blended where that is what helps; None
@@ -144,6 +148,13 @@ class Validation:
             tried.append(Blended(weight, gain.mean, gain.low, gain.high))
         surest = max(tried, key=lambda one: one.low)
         return replace(lift, blended=surest) if surest.low > 0 else lift
+
+
+def _check_finite(rows: Sequence[tuple[str, np.ndarray]]) -> None:
+    """Raise DivergedError where lists, by their ids, have scores that are none."""
+    if broken := [list_id for list_id, found in rows if not np.isfinite(found).all()]:
+        first = f"{broken[0]!r} first" if len(broken) > 1 else repr(broken[0])
+        raise DivergedError(f"scores are NaN or infinite in {len(broken)} of {len(rows)} validation lists ({first})")
 
 
 def _scored(

@@ -4,6 +4,7 @@
     check_config(config, base, quantise=True)      # before any weight is read
     check_budgets(longest, config, base)           # the longest prompt that the budgets allow has positions of one kind
     check_weights(model, base)                     # numbers, all of them
+    check_vocabulary(tokenizer, config, base)      # every token that text becomes has an embedding
     check_attention(model, base)                   # a list read as one sequence is what transformers itself computes
 
 A model that got past these would else end in a traceback in the middle of a run, or give wrong scores silently.
@@ -141,6 +142,20 @@ def check_weights(model: torch.nn.Module, base: str) -> None:
             raise InputError(f"model.base {base!r}: its weight {name!r} holds NaN or infinite numbers; get it anew")
 
 
+def check_vocabulary(tokenizer: PreTrainedTokenizerBase, config: Any, base: str) -> None:
+    """Raise InputError where text may become a token that the base has no embedding for.
+
+    Tokens added for other uses, such as padding, may lie beyond: no text becomes one (`prompts.tokens`).
+    """
+    rows, added = config.get_text_config().vocab_size, tokenizer.get_added_vocab()
+    highest = max((number for word, number in tokenizer.get_vocab().items() if word not in added), default=0)
+    if highest >= rows:
+        raise InputError(
+            f"model.base {base!r}: its tokenizer knows {highest + 1} tokens, and the base has {rows} embeddings "
+            "(vocab_size); give it the tokenizer of the same model"
+        )
+
+
 def add_missing_start(tokenizer: PreTrainedTokenizerBase, config: Any) -> str | None:
     """Let a tokenizer put the start token (BOS) before a prompt where its model was trained with one and it does not.
 
@@ -156,10 +171,12 @@ def add_missing_start(tokenizer: PreTrainedTokenizerBase, config: Any) -> str | 
     if wanted is None or not text.model_type.startswith(START_FAMILIES):
         return None
     token = tokenizer.convert_ids_to_tokens(wanted)
-    if token not in START_TOKENS or tokenizer("").input_ids[:1] == [wanted]:
+    adds_it = tokenizer("").input_ids[:1] == [wanted]
+    if token not in START_TOKENS or (adds_it and tokenizer.bos_token_id == wanted):
         return None
-    tokenizer.bos_token = token
-    tokenizer.add_bos_token = True  # makes the tokenizer's own post-processor anew
+    tokenizer.bos_token = token  # prompts begin with what is declared, whatever the post-processor adds
+    if not adds_it:
+        tokenizer.add_bos_token = True  # makes the tokenizer's own post-processor anew
     assert tokenizer("").input_ids[:1] == [wanted], f"{type(tokenizer).__name__} takes no start token"
     return str(token)
 

@@ -28,6 +28,7 @@ from reshelf.modeling.base_checks import (
     add_missing_start,
     check_attention,
     check_config,
+    check_vocabulary,
     check_weight_files,
     check_weights,
 )
@@ -75,6 +76,7 @@ def load_base(
         )
     check_config(shape, config.base, config.quantise)
     tokenizer = load_tokenizer(config.base, config.revision, config.trust_remote_code)
+    check_vocabulary(tokenizer, shape, config.base)
     for text in (shape, shape.get_text_config()):
         text.attention_dropout = 0.0  # an adapter has its own, and flash attention calls on a CPU have none
     with reading_base(config.base):
@@ -86,8 +88,8 @@ def load_base(
         check_attention(model, config.base)
     if (start := add_missing_start(tokenizer, shape)) is not None:
         logger.warning(
-            "model.base %r: its tokenizer adds no start token, but %s models are trained with one; every prompt now "
-            "starts with %s", config.base, shape.get_text_config().model_type, start,
+            "model.base %r: its tokenizer adds or declares no start token, but %s models are trained with one; every "
+            "prompt now starts with %s", config.base, shape.get_text_config().model_type, start,
         )  # fmt: skip
     return model, tokenizer
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from itertools import product
+from itertools import permutations, product
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +93,14 @@ def test_answers_by_hand() -> None:
     assert mixed["diversity"] == 1
 
 
+def test_the_first_places_of_lists_that_were_not_ranked_are_those_of_all_their_orders() -> None:
+    lists = [one(0, "abcd", wanted="a"), one(1, "cdef", wanted="c")]
+    orders = [np.array(order, dtype=float) for order in permutations(range(4))]
+    each = [top_k_quality([mine, other], lists, ITEMS, 2, 3) for mine in orders for other in orders]
+    found = top_k_quality([np.zeros(4), np.full(4, 2.5)], lists, ITEMS, 2, 3)
+    assert found == {name: pytest.approx(np.mean([every[name] for every in each])) for name in each[0]}
+
+
 def test_moves_by_hand() -> None:
     before, after = [np.array([3.0, 2, 1]), np.array([1.0, 0])], [np.array([1.0, 2, 3]), np.array([7.0, 6])]
     assert moves(after, before).tolist() == [-2, 0, 2, 0, 0]
@@ -119,6 +127,17 @@ def test_the_weight_to_begin_with_is_the_smallest_that_is_as_good() -> None:
     assert curve([-np.array([5.0, 4, 3, 2, 1, 0])[::-1] for _ in range(40)])["recommended"] == 0, (
         "it makes it no better"
     )
+
+
+def test_lists_that_the_model_does_not_rank_are_in_first_stage_order_below_a_weight_of_1() -> None:
+    """What is served there is that order, to a place: only the model alone is worth no more than chance."""
+    lists = [one(n, wanted="a") for n in range(8)]
+    truth, first = Truth.of(lists), [-np.arange(6.0)] * 8
+    found = personalization_curve(
+        [np.zeros(6)] * 8, first, np.ones(8, dtype=bool), lambda values: ndcg_per_list(values, truth, 10), 10
+    )
+    assert [row["ndcg"] for row in found["rows"][:-1]] == [1.0] * 10
+    assert found["rows"][-1]["ndcg"] == pytest.approx(np.mean(1 / np.log2(np.arange(2, 8))))
 
 
 def test_a_gain_within_a_standard_error_moves_nothing() -> None:

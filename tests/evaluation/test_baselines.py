@@ -80,6 +80,14 @@ def test_first_stage_hands_on_its_scores_only_where_they_agree_with_the_order() 
         assert [s.tolist() for s in scores] == [[0, -1, -2, -3, -4]] * 2
 
 
+def test_first_stage_scores_that_do_not_differ_leave_the_order_that_candidates_come_in() -> None:
+    """It was shown in that order, and is not to be measured as a system that ranked nothing."""
+    equal = one_list(scores=(1.0,) * len(ITEMS))
+    assert FirstStage().scores(RankingData(ITEMS), [equal])[0].tolist() == [0, -1, -2, -3, -4]
+    single = one_list(candidates=("shoe",), scores=(1.0,))
+    assert FirstStage().scores(RankingData(ITEMS), [single])[0].tolist() == [1.0]
+
+
 def test_random_order_depends_on_the_seed_and_the_list_and_on_nothing_else() -> None:
     data = RankingData(ITEMS)
     a, b = one_list(list_id="a"), one_list(list_id="b")

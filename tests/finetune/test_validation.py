@@ -9,13 +9,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from transformers import TrainerState
 
 from reshelf.data.dataset_folder import RankingData, save_dataset_folder
-from reshelf.errors import InputError
-from reshelf.finetune.batches import Example, ListDataset
+from reshelf.errors import DivergedError, InputError
+from reshelf.finetune.batches import Example, ListDataset, collate
 from reshelf.finetune.config import FinetuneConfig
 from reshelf.finetune.losses.bce import bce
+from reshelf.finetune.losses.listnet import listnet
 from reshelf.finetune.run import finetune
+from reshelf.finetune.trainer import ListTrainer
 from reshelf.finetune.validation import AUC, METRIC, Validation
 from reshelf.metrics.bootstrap import interval, resample
 from reshelf.metrics.ndcg import exponential_gains, ndcg
@@ -171,6 +174,34 @@ def test_the_weight_is_that_of_the_highest_lower_bound_for_all_that_are_tried() 
     assert lift.blended is not None
     assert lift.blended.personalization == surest
     assert [lift.blended.gain, lift.blended.low, lift.blended.high] == pytest.approx(list(found[surest]))
+
+
+def test_a_list_without_a_positive_is_not_calibrated_on_scores_that_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """nDCG leaves it out, so that no validation saw it."""
+    validation, scores = judged(3, useful=1.0)
+    validation.every[1].labels[:] = 0
+    scores[1][4] = np.nan
+    rows = [(n, [one], None, torch.tensor(scores[n])[None]) for n, one in enumerate(validation.every)]
+    monkeypatch.setattr("reshelf.finetune.validation._scored", lambda *_: iter(rows))
+    with pytest.raises(DivergedError, match=r"NaN or infinite in 1 of 3 validation lists \('l1'\)"):
+        validation.scores(None, 1, "cpu")
+    trainer: Any = object.__new__(ListTrainer)
+    trainer.model, trainer._validation, trainer.state = None, validation, TrainerState(best_global_step=6)
+    trainer.args = type("Arguments", (), {"per_device_eval_batch_size": 1, "device": "cpu"})
+    with pytest.raises(DivergedError, match=r"of step 6, is no reranker: scores are .*; train anew in another folder"):
+        trainer.validation_scores()
+
+
+@pytest.mark.parametrize("highest", [3e38, -3e38])
+def test_finite_scores_whose_loss_is_none_end_the_run(highest: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A first checkpoint of loss NaN would be kept for ever: no other loss is below it."""
+    validation, _ = judged(1, useful=1.0)
+    example = validation.every[0]
+    grid = torch.where(torch.tensor(example.labels) > 0, highest, -highest)[None].float()
+    batch = collate([example])
+    monkeypatch.setattr("reshelf.finetune.validation._scored", lambda *_: iter([(0, [example], batch, grid)]))
+    with pytest.raises(DivergedError, match="the validation loss is NaN or infinite"):
+        validation.measure(None, 1, listnet, "cpu")
 
 
 @pytest.mark.parametrize(("useful", "helps"), [(0.0, False), (6.0, True)])
