@@ -220,7 +220,7 @@ class TestWhatCannotBeABase:
         (folder / "config.json").unlink()
         (folder / "model.safetensors").unlink()
         raw = BertConfig(
-            vocab_size=50, hidden_size=32, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2
+            vocab_size=500, hidden_size=32, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2
         )
         BertModel(raw).save_pretrained(folder)
         (folder / "config.json").write_text(json.dumps(raw.to_dict() | {"model_type": "vit"}))
