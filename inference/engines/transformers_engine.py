@@ -24,8 +24,8 @@ import numpy as np
 import torch
 
 from reshelf.errors import InputError
+from reshelf.inference.engines.fork_lock import ForkLock
 from reshelf.inference.engines.threads import threads_for
-from reshelf.inference.engines.turns import Turns
 from reshelf.modeling.checkpoint import reading_adapter
 from reshelf.modeling.graphs import Graphs
 from reshelf.modeling.packing import pack
@@ -78,7 +78,7 @@ class TransformersEngine:
         self._prefixes = PrefixCache(self._budget.prefix_bytes)
         self._adapter = ""
         self._shares_cores = shares_cores
-        self._turn = Turns()
+        self._lock = ForkLock()
         linear = (layer for layer in model.modules() if isinstance(layer, torch.nn.Linear))
         self._weights = sum(layer.in_features * layer.out_features for layer in linear)  # 4-bit ones are packed
         graphs = None if self._has_adapters() else Graphs(self._model)
@@ -108,7 +108,7 @@ class TransformersEngine:
 
     def score(self, prompts: Sequence[ListPrompt], namespace: str = "", adapter: str = "") -> list[np.ndarray]:
         """Raw log-odds of every candidate, float32 [K] per list, in the order of the candidates."""
-        return self._turn.take(lambda: self._score(prompts, namespace, adapter))
+        return self._lock.run(lambda: self._score(prompts, namespace, adapter))
 
     def _score(self, prompts: Sequence[ListPrompt], namespace: str, adapter: str) -> list[np.ndarray]:
         if self._model is None:
@@ -140,7 +140,7 @@ class TransformersEngine:
         if self._has_adapters() and name in self._model.peft_config:
             raise InputError(f"there is an adapter {name!r} in this engine; remove it first")
         try:
-            with self._turn, reading_adapter(folder) as adapter:
+            with self._lock, reading_adapter(folder) as adapter:
                 if not self._has_adapters():
                     self._put_own_beside()
                 found = self._model.load_adapter(str(adapter), name, autocast_adapter_dtype=False)
@@ -152,7 +152,7 @@ class TransformersEngine:
 
     def remove_adapter(self, name: str) -> None:
         """No list will name it any more."""
-        with self._turn:
+        with self._lock:
             if self._has_adapters() and name in self._model.peft_config:
                 self._activate("")
                 self._model.delete_adapter(name)
@@ -191,7 +191,7 @@ class TransformersEngine:
 
     def forget(self, namespace: str = "") -> None:
         """Drop what is kept of a namespace's prefixes."""
-        with self._turn:
+        with self._lock:
             self._prefixes.forget(namespace)
 
     def _pass(self, prompts: Sequence[ListPrompt], namespace: str, adapter: str) -> np.ndarray:
@@ -225,7 +225,7 @@ class TransformersEngine:
 
     def close(self) -> None:
         """Let go of the model."""
-        with self._turn:  # not amid another thread's pass
+        with self._lock:  # not amid another thread's pass
             self._model = self._graphs = None
             self._prefixes = PrefixCache(0)
 

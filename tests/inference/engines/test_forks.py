@@ -14,9 +14,9 @@ import torch
 
 from reshelf.inference.engines.child import EngineChild
 from reshelf.inference.engines.engine_process import EngineProcess
+from reshelf.inference.engines.fork_lock import ForkLock
 from reshelf.inference.engines.messages import Start
 from reshelf.inference.engines.transformers_engine import TransformersEngine
-from reshelf.inference.engines.turns import Turns
 from reshelf.modeling.checkpoint import TrainedReranker
 from reshelf.prompts.list_prompt import ListPrompt
 
@@ -52,8 +52,8 @@ def test_a_fork_scores_though_its_parent_has_scored_on_several_cores(
         torch.set_num_threads(threads)
 
 
-def test_a_fork_waits_for_the_turn_of_another_thread_and_finds_nobodys() -> None:
-    turns, begun, go_on = Turns(), threading.Event(), threading.Event()
+def test_a_fork_waits_for_another_thread_and_finds_the_lock_free() -> None:
+    lock, begun, go_on = ForkLock(), threading.Event(), threading.Event()
     done: list[str] = []
 
     def work() -> None:
@@ -61,22 +61,22 @@ def test_a_fork_waits_for_the_turn_of_another_thread_and_finds_nobodys() -> None
         go_on.wait(20)
         done.append("work")
 
-    thread = threading.Thread(target=lambda: turns.take(work))
+    thread = threading.Thread(target=lambda: lock.run(work))
     thread.start()
     begun.wait(20)
     threading.Timer(0.3, go_on.set).start()
-    assert holds_in_a_fork(lambda: turns.take(lambda: done == ["work"]))
+    assert holds_in_a_fork(lambda: lock.run(lambda: done == ["work"]))
     thread.join()
-    assert turns.take(lambda: True)
+    assert lock.run(lambda: True)
 
 
 def test_a_forks_computing_begins_after_it() -> None:
-    turns, here = Turns(), threading.get_ident()
-    assert turns.take(threading.get_ident) == here
+    lock, here = ForkLock(), threading.get_ident()
+    assert lock.run(threading.get_ident) == here
     torch.set_num_threads(torch.get_num_threads())
-    assert holds_in_a_fork(lambda: turns.take(threading.get_ident) != here)
+    assert holds_in_a_fork(lambda: lock.run(threading.get_ident) != here)
     with pytest.raises(ZeroDivisionError):
-        turns.take(lambda: 1 // 0)
+        lock.run(lambda: 1 // 0)
 
 
 def test_a_fork_that_ends_leaves_the_engine_of_its_parent() -> None:

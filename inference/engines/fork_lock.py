@@ -1,10 +1,10 @@
-"""Turns at a model of this process, for its threads and for the processes that are forked from it.
+"""A lock for a model, over the threads of this process and the processes that are forked from it.
 
-    turns = Turns()
-    scores = turns.take(lambda: score(model, batch))
+    lock = ForkLock()
+    scores = lock.run(lambda: score(model, batch))
 
-A fork, as of multiprocessing or of a server that preloads, waits for the turn of another thread to end, so that the
-child finds the model as it is between two. There, work is done in a thread that begins after the fork: threads of
+A fork, as of multiprocessing or of a server that preloads, waits until no other thread holds the lock, so that the
+child finds the model as it is between two calls. There, work is done in a thread that begins after the fork: threads of
 OpenMP, which torch computes with on a CPU, do not exist in the child, and who ran them before waits for them for ever.
 """
 
@@ -23,8 +23,8 @@ import torch
 T = TypeVar("T")
 
 
-class Turns:
-    """As a context manager it is a turn that is not for computing."""
+class ForkLock:
+    """As a context manager it is held without computing."""
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
@@ -32,8 +32,8 @@ class Turns:
         """Where a forked process computes."""
         _all.add(self)
 
-    def take(self, work: Callable[[], T]) -> T:
-        """What `work` returns, once it is its turn."""
+    def run(self, work: Callable[[], T]) -> T:
+        """What `work` returns, once the lock is held."""
         if self._thread is None:
             with self._lock:
                 return work()
@@ -61,26 +61,26 @@ class Turns:
         self._thread = ThreadPoolExecutor(1, "engine")  # begins with the first work
 
 
-_all: WeakSet[Turns] = WeakSet()
+_all: WeakSet[ForkLock] = WeakSet()
 _forking = threading.local()
-"""Of a thread that forks, the turns it holds meanwhile."""
+"""Of a thread that forks, the locks it holds meanwhile."""
 
 
 def _wait() -> None:
     _forking.held = sorted(_all, key=id)  # in one order, for two threads may fork at once
-    for turns in _forking.held:
-        turns.__enter__()
+    for lock in _forking.held:
+        lock.__enter__()
 
 
 def _go_on() -> None:
-    for turns in _forking.__dict__.pop("held", ()):
-        turns.__exit__(None, None, None)
+    for lock in _forking.__dict__.pop("held", ()):
+        lock.__exit__(None, None, None)
 
 
 def _begin_anew() -> None:
     _forking.__dict__.pop("held", None)
-    for turns in list(_all):
-        turns.begin_anew()
+    for lock in list(_all):
+        lock.begin_anew()
 
 
 os.register_at_fork(before=_wait, after_in_parent=_go_on, after_in_child=_begin_anew)
