@@ -30,11 +30,11 @@ def main(folder: Path, lists_per_step: int) -> None:
         ids = torch.tensor([*entry.prefix_ids, *itertools.chain(*entry.item_ids)], device=device)
         ends = len(entry.prefix_ids) + torch.tensor([len(item) for item in entry.item_ids]).cumsum(0) - 1
         rows.append((ids[None], ends.to(device)))
-    turns = itertools.cycle(rows)
+    endless = itertools.cycle(rows)
     turns.ready()
     while turns.turn():
         for _ in range(lists_per_step):
-            ids, ends = next(turns)
+            ids, ends = next(endless)
             logits = model(input_ids=ids, logits_to_keep=ends, use_cache=False).logits[0]
             scores = logits[:, 0] - logits[:, 1]
             F.cross_entropy(scores[None], torch.zeros(1, dtype=torch.long, device=device)).backward()
