@@ -28,9 +28,10 @@ from reshelf.inference.batch.rows import read_rows
 from reshelf.inference.batch.run import BatchConfig, batch, make_job
 from reshelf.inference.batch.scorer import TOKENS_PER_CALL, Shard, arrange, engine_calls
 from reshelf.inference.engines.transformers_engine import TransformersEngine
-from reshelf.modeling.checkpoint import load_reranker, save_reranker
+from reshelf.modeling.checkpoint import save_reranker
 from reshelf.modeling.config import LoraConfig, ModelConfig
 from reshelf.modeling.loading import add_lora, load_base
+from reshelf.modeling.merge import load_for_scoring
 from reshelf.modeling.score import attach_head
 from reshelf.modeling.spec import RerankerSpec
 from reshelf.prompts.builder import PromptBuilder
@@ -84,13 +85,13 @@ def engine_alone(config: BatchConfig) -> tuple[Any, int]:
     """A call that scores the job's prompts in the job's groups and returns its seconds; and the distinct tokens."""
     job = make_job(config)
     reader = job.reader()
-    trained = load_reranker(job.model)
+    trained, _ = load_for_scoring(job.model)
     builder = trained.builder(read_items(job.catalogue))
     prompts = []
     for shard in range(reader.shards):
         read = [row for name, first, batch in reader.read(shard) for row in read_rows(batch, name, first)[0]]
         work = engine_calls(Shard(shard, reader.size(shard)), arrange(read), builder, TOKENS_PER_CALL["transformers"])
-        prompts += [piece.prompts for piece in work]
+        prompts += [[one.prompt for one in piece.lists] for piece in work]
 
     def score() -> float:
         engine = TransformersEngine(trained.model)  # anew, or it would know every prefix
