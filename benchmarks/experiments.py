@@ -74,7 +74,9 @@ def net_votes(shop: SimulatedLists, second: np.ndarray, shoppers: int, seed: int
     return won.reshape(shoppers, 2).sum(axis=1)
 
 
-def arms_of(shop: SimulatedLists, orders: Sequence[np.ndarray], shoppers: int, seed: int) -> tuple[np.ndarray, ...]:
+def arms_of(
+    shop: SimulatedLists, orders: Sequence[np.ndarray], shoppers: int, seed: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Successes, lists and arm of shoppers with one to fifteen lists each, int64 [shoppers]."""
     rng = np.random.default_rng(seed)
     count, arm = rng.integers(1, 16, size=shoppers), rng.integers(2, size=shoppers)

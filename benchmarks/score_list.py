@@ -114,7 +114,7 @@ def main() -> None:
         if sweeps:
             show("cost over the number of candidates, and over the prefix", sweeps)
     ratios = _ratios(times)
-    ratios |= {f"repeated_shopper_{row['contestant'].split()[-1].lower()}":
+    ratios |= {f"repeated_shopper_{str(row['contestant']).split()[-1].lower()}":
                row["repeated, p50 s"] / row["new shopper, p50 s"] for row in repeated}  # fmt: skip
     console.print(ratios)
     if not args.quick and args.shape == "small":
