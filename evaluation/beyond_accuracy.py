@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from sklearn.metrics import accuracy_score, precision_recall_fscore_support
 
 from reshelf.data.schema import Item, RankingList
 from reshelf.metrics.ordering import best_first, unranked
@@ -33,12 +34,15 @@ def top_k_quality(
     chosen = [_first_places(values, k) for values in scores]
     result: dict[str, float] = {}
     if lists[0].labels is not None:
-        relevant = [np.asarray(one.labels) >= relevant_from for one in lists]
-        candidates, wanted = sum(map(len, relevant)), sum(int(one.sum()) for one in relevant)
-        shown, hits = sum(places.sum() for places in chosen), sum(p @ r for p, r in zip(chosen, relevant))
-        result = {"accuracy": float(candidates - shown - wanted + 2 * hits) / candidates}
-        result |= {"precision": float(hits / shown), "recall": float(hits / wanted) if wanted else 0.0}
-        result["f1"] = float(2 * hits / (shown + wanted))
+        # Every candidate twice, in the first places and not, each as much as it is that.
+        wanted = np.tile(np.concatenate([np.asarray(one.labels) >= relevant_from for one in lists]), 2)
+        shares = np.concatenate(chosen)
+        shown, weights = np.repeat([True, False], len(shares)), np.concatenate([shares, 1 - shares])
+        precision, recall, f1, _ = precision_recall_fscore_support(
+            wanted, shown, average="binary", sample_weight=weights, zero_division=0.0
+        )
+        result = {"accuracy": float(accuracy_score(wanted, shown, sample_weight=weights))}
+        result |= {"precision": float(precision), "recall": float(recall), "f1": float(f1)}
     hidden: dict[str, float] = {}
     for one, places in zip(lists, chosen):
         for item, share in zip(one.candidates, places.tolist()):

@@ -15,7 +15,7 @@ them, a list by another one is computed with that one added and the own one take
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -113,21 +113,18 @@ class TransformersEngine:
     def _score(self, prompts: Sequence[ListPrompt], namespace: str, adapter: str) -> list[np.ndarray]:
         if self._model is None:
             raise RuntimeError("the engine is closed")
-        with _own_settings(self._model):
-            return self._in_passes(prompts, namespace, adapter)
-
-    def _in_passes(self, prompts: Sequence[ListPrompt], namespace: str, adapter: str) -> list[np.ndarray]:
-        if adapter != self._adapter:
-            self._activate(adapter)
         scores: list[list[np.ndarray]] = [[] for _ in prompts]
-        for group in self._passes(prompts):
-            values = np.split(
-                self._pass([part for _, part in group], namespace, adapter),
-                np.cumsum([len(p.items) for _, p in group])[:-1],
-            )
-            self.on_pass()
-            for (row, _), piece in zip(group, values, strict=True):
-                scores[row].append(piece)
+        with _own_settings(self._model.device.type):
+            if adapter != self._adapter:
+                self._activate(adapter)
+            for group in self._passes(prompts):
+                values = np.split(
+                    self._pass([part for _, part in group], namespace, adapter),
+                    np.cumsum([len(p.items) for _, p in group])[:-1],
+                )
+                self.on_pass()
+                for (row, _), piece in zip(group, values, strict=True):
+                    scores[row].append(piece)
         return [np.concatenate(pieces) for pieces in scores]
 
     def add_adapter(self, name: str, folder: Path) -> None:
@@ -137,18 +134,19 @@ class TransformersEngine:
             InputError: it cannot be read, or does not fit the model; or the name is taken, for which peft would load
                 the new weights and keep the old scale.
         """
-        if self._has_adapters() and name in self._model.peft_config:
-            raise InputError(f"there is an adapter {name!r} in this engine; remove it first")
-        try:
-            with self._lock, reading_adapter(folder) as adapter:
-                if not self._has_adapters():
-                    self._put_own_beside()
-                found = self._model.load_adapter(str(adapter), name, autocast_adapter_dtype=False)
-                if found.missing_keys:
-                    raise ValueError(f"it lacks {found.missing_keys[0]}")
-        except Exception:
-            self.remove_adapter(name)  # of which half may be there
-            raise
+        with self._lock:
+            if self._has_adapters() and name in self._model.peft_config:
+                raise InputError(f"there is an adapter {name!r} in this engine; remove it first")
+            try:
+                with reading_adapter(folder) as adapter:
+                    if not self._has_adapters():
+                        self._put_own_beside()
+                    found = self._model.load_adapter(str(adapter), name, autocast_adapter_dtype=False)
+                    if found.missing_keys:
+                        raise ValueError(f"it lacks {found.missing_keys[0]}")
+            except Exception:
+                self.remove_adapter(name)  # of which half may be there
+                raise
 
     def remove_adapter(self, name: str) -> None:
         """No list will name it any more."""
@@ -250,13 +248,9 @@ class TransformersEngine:
 
 
 @contextmanager
-def _own_settings(model: Any) -> Iterator[None]:
+def _own_settings(device: str) -> Iterator[None]:
     """Compute as the model was loaded, whatever torch was told for the caller's own models: its autocast would give
     scores of another precision, and its default device would have batches made where the weights are not."""
-    with ExitStack() as settings:
-        settings.enter_context(torch.inference_mode())
-        if torch.is_autocast_enabled(model.device.type):
-            settings.enter_context(torch.autocast(model.device.type, enabled=False))
-        if torch.get_default_device().type != "cpu":
-            settings.enter_context(torch.device("cpu"))
+    own = nullcontext() if torch.get_default_device().type == "cpu" else torch.device("cpu")  # which slows every call
+    with torch.inference_mode(), torch.autocast(device, enabled=False), own:
         yield
