@@ -6,10 +6,9 @@
 
 Every contestant finetunes the same Qwen3 on the same lists with its own trainer and AdamW: all parameters, float32 on a
 CPU (bfloat16 on a GPU), no gradient checkpointing. A step is timed from the end of the one before, so data loading is
-included. Each runs in a process of its own and they take turns. `bare` is forward and backward of the
-distinct tokens as plain causal text by transformers' own layers, without trainer or optimizer. `limit` is what counting
-operations allows at one speed of products. Memory
-is the peak above what the process holds once the model is loaded.
+included. Each runs in a process of its own and they take turns. `bare` is forward and backward of the distinct tokens
+as plain causal text by transformers' own layers, without trainer or optimizer. `limit` is what counting operations
+allows at one speed of products. Memory is the peak above what the process holds once the model is loaded.
 """
 
 from __future__ import annotations
