@@ -170,8 +170,8 @@ def _by_client(connection: HTTPConnection, body: bytes) -> bytes:
 
 
 def _by_socket(bare: socket.socket, body: bytes) -> bytes:
-    head = f"POST /v1/rerank HTTP/1.1\r\nhost: shop\r\ncontent-length: {len(body)}\r\n\r\n"
-    bare.sendall(head.encode() + body)
+    head = ("POST /v1/rerank HTTP/1.1", "host: localhost", "content-type: application/json")
+    bare.sendall("\r\n".join((*head, f"content-length: {len(body)}", "", "")).encode() + body)
     reply = b""
     while (end := reply.find(b"\r\n\r\n") + 4) < 4:
         reply += bare.recv(1 << 20)

@@ -184,7 +184,12 @@ def _worst(main: str, report: Mapping[str, Any]) -> list[str]:
             list_id=plain(one["list_id"]), before=f"{one['before']:.3f}", after=f"{one['after']:.3f}"
         )
         history = _("; ").join(map(plain, one["history"])) or none
-        wanted = _("wanted: {title}, from place {before} to {after}").format(
+        kind = (
+            _("wanted: {title}, at place {before}; all candidates have one score, which counts as a random order")
+            if one["unranked"]
+            else _("wanted: {title}, from place {before} to {after}")
+        )
+        wanted = kind.format(
             title=plain(one["wanted"]), before=one["wanted_place_before"], after=one["wanted_place_after"]
         )
         lines += [

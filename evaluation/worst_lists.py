@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from reshelf.data.schema import EventKind, Item, RankingList
-from reshelf.metrics.ordering import best_first
+from reshelf.metrics.ordering import best_first, unranked
 from reshelf.translation import translations
 
 _TOP, _RECENT = 5, 5
@@ -62,4 +62,5 @@ def _as_json(
         "wanted": items[one.candidates[best]].title,
         "wanted_place_before": best + 1,
         "wanted_place_after": int(np.flatnonzero(ranked == best)[0]) + 1,
+        "unranked": unranked(scores),
     }

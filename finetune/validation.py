@@ -141,9 +141,11 @@ class Validation:
         if lift.helps or len(pairs) < _FEWEST:
             return lift
         tried, weights = [], WEIGHTS[1:-1]
+        constant = [unranked(row) for row, _ in pairs]
         confidence = 1 - (1 - CONFIDENCE) / len(weights)  # so many are tried: Bonferroni
         for weight in weights:
-            some = np.array([ndcg(blend(row, weight), gains, CUT) for row, gains in pairs])
+            # A list that the model does not rank is served in first-stage order at these weights.
+            some = np.where(constant, first, [ndcg(blend(row, weight), gains, CUT) for row, gains in pairs])
             gain = interval(some - first, resamples, confidence)
             tried.append(Blended(weight, gain.mean, gain.low, gain.high))
         surest = max(tried, key=lambda one: one.low)

@@ -11,6 +11,7 @@ some others import a module that their config names.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -153,7 +154,11 @@ def _check_lora(path: Path) -> None:
     for key in ("init_lora_weights", "use_rslora", "fan_in_fan_out"):
         if not isinstance(config.get(key, True), bool):
             raise InputError(f"{path}, field {key}: {config[key]!r}; it is true or false")
-    for key, kinds in (("r", (int,)), ("lora_alpha", (int, float))):  # their ratio scales what was trained
-        value = config.get(key, 1)
-        if isinstance(value, bool) or not isinstance(value, kinds) or not value > 0:
-            raise InputError(f"{path}, field {key}: {value!r}; it is a number above 0")
+    # Their ratio scales what was trained; a pattern has another one for some layers.
+    for key, pattern, kinds in (("r", "rank_pattern", (int,)), ("lora_alpha", "alpha_pattern", (int, float))):
+        layers = config.get(pattern) or {}
+        if not isinstance(layers, dict):
+            raise InputError(f"{path}, field {pattern}: {_short(layers)}; it is an object of numbers above 0")
+        for field, value in ((key, config.get(key, 1)), *((f"{pattern}.{name}", one) for name, one in layers.items())):
+            if isinstance(value, bool) or not isinstance(value, kinds) or not 0 < value < math.inf:
+                raise InputError(f"{path}, field {field}: {value!r}; it is a finite number above 0")

@@ -121,7 +121,8 @@ class VllmEngine:
         if name in self._loras:
             raise InputError(f"there is an adapter {name!r} in this engine; remove it first")
         with reading_adapter(folder) as adapter:
-            rank = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))["r"]
+            config = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
+            rank = max([config["r"], *(config.get("rank_pattern") or {}).values()])
             if rank > self._rank:
                 raise InputError(f"{adapter}: rank {rank}, and vLLM was started for up to {self._rank}")
             lora = self._request(name, adapter)

@@ -160,6 +160,12 @@ def test_the_worst_list_comes_first_and_good_ones_do_not_come() -> None:
     assert [row["list_id"] for row in found] == ["l2", "l0"]
     assert (found[0]["wanted_place_before"], found[0]["wanted_place_after"]) == (1, 6)
     assert found[0]["reranked"][0] == "Thing f"
+    assert not found[0]["unranked"]
+
+
+def test_a_list_that_got_worst_since_nothing_ranked_it_is_marked() -> None:
+    found = worst_lists(np.array([0.3]), np.array([1.0]), [np.zeros(6)], [one(0)], ITEMS, 5)
+    assert found[0]["unranked"]
 
 
 def test_the_page_holds_its_pictures_and_no_sellers_markup(shop: RankingData, tmp_path: Path) -> None:

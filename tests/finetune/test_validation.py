@@ -157,6 +157,22 @@ def test_a_model_that_helps_only_beside_the_first_stage_is_given_its_surest_weig
     assert f"--personalization {best.personalization:g}" in lift.sentence()
 
 
+def test_a_list_that_the_model_does_not_rank_counts_as_the_order_it_is_served_in_beside_the_first_stage() -> None:
+    """Taken as random, it would hide what the model does for the others."""
+    validation, scores = judged(400, useful=1.0)
+    scores = [np.zeros(10) if n % 4 == 0 else row for n, row in enumerate(scores)]
+    lift = validation.lift(scores)
+    assert lift is not None
+    assert lift.blended is not None
+    gains = [exponential_gains(example.labels) for example in validation.every]
+    first = np.array([ndcg(-np.arange(10), of) for of in gains])
+    blended = np.array(
+        [ndcg(blend(row, lift.blended.personalization), of) for row, of in zip(scores, gains, strict=True)]
+    )
+    changed = np.where(np.arange(400) % 4 == 0, 0, blended - first)
+    assert lift.blended.gain == pytest.approx(changed.mean())
+
+
 def test_the_weight_is_that_of_the_highest_lower_bound_for_all_that_are_tried() -> None:
     """Not that of the highest gain; and nine weights are tried, so that each interval is wider than one alone."""
     validation, scores = judged(300, useful=0.8)

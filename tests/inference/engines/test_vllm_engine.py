@@ -6,6 +6,7 @@ Each engine takes half a minute or more to start, so there is one per way of ser
 from __future__ import annotations
 
 import dataclasses
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -124,6 +125,21 @@ def test_other_adapters_over_the_same_base(
     engine.remove_adapter("adapter1")
     with pytest.raises(InputError, match="no adapter 'adapter1'"):
         engine.score(prompts[:1], adapter="adapter1")
+    # One whose layers are not all scaled alike, and one with a rank that is too high for some of them.
+    scaled = shutil.copytree(other_folder, tmp_path / "scaled")
+    config = scaled / "adapter" / "adapter_config.json"
+    written = json.loads(config.read_text())
+    config.write_text(json.dumps(written | {"alpha_pattern": {"q_proj": 3 * written["lora_alpha"]}}))
+    engine.add_adapter("scaled", scaled)
+    (values,) = engine.score(prompts[:1], adapter="scaled")
+    expected, alike = (TransformersEngine(one).score(prompts[:1])[0] for one in (
+        load_reranker(scaled, "cpu").model, models["adapter1"]))  # fmt: skip
+    assert np.abs(expected - alike).max() > 2e-2
+    np.testing.assert_allclose(values, expected, atol=2e-3)
+    engine.remove_adapter("scaled")
+    config.write_text(json.dumps(written | {"rank_pattern": {"q_proj": 256}}))
+    with pytest.raises(InputError, match="rank 256, and vLLM was started for up to"):
+        engine.add_adapter("scaled", scaled)
     # Another one in the place and under the name of the former, whose prefixes vLLM would find by them.
     place = tmp_path / "latest"
     for folder, model in ((other_folder, models["adapter1"]), (reranker_folder, models[""])):
