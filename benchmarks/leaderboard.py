@@ -34,6 +34,7 @@ NAMES = (
     "level_embeddings",
     "quickstart",
     "against_past",
+    "rounding",
 )
 CLAIMS: dict[str, tuple[str, str]] = {
     "train_vs_sentence_transformers": ("training lists/s, times sentence-transformers' CrossEncoderTrainer", "≥ 8"),
@@ -66,6 +67,8 @@ CLAIMS: dict[str, tuple[str, str]] = {
         "places that hostile titles lift a product beyond plain text of as many tokens",
         "≤ 0",
     ),
+    "tau_bfloat16": ("Kendall's tau of the order in bfloat16 and in float32, Gemma 3 270M on CrowdFlower", "≥ 0.99"),
+    "ndcg_bfloat16_less_float32": ("nDCG@10 in bfloat16 less that in float32", "≥ −0.002"),
     "signals_ms": ("the six signals of 100 candidates, p50, milliseconds", "≤ 2"),
     "signals_live_ms": ("the same with 100,000 events since the import", "≤ 2"),
     "query_signals_ms": ("the nine signals of 50 candidates of Best Buy, p50, milliseconds", "≤ 2"),

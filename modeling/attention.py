@@ -68,6 +68,8 @@ def shared_prefix_attention(
     layout = layout or Layout.causal(query.shape[2]).to(query.device)
     window = sliding_window if sliding_window is not None and sliding_window < layout.longest else None
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    # Beside a float32 residual stream, rotary embeddings are float32 and turn queries and keys into it.
+    query, key = query.to(value.dtype), key.to(value.dtype)
     past = None if layout.past is None else layout.past.layers[module.layer_idx]
     if layout.keep:
         _keep(module.layer_idx, key, value, layout)

@@ -25,6 +25,7 @@ from reshelf.modeling.four_bit import unpacked
 from reshelf.modeling.loading import compute_in_input_dtype
 from reshelf.modeling.onednn import Linear
 from reshelf.modeling.precision import Computed, Precision, choose_precision
+from reshelf.modeling.residual import keep_residual_exact
 
 logger = logging.getLogger("reshelf.modeling")
 
@@ -81,4 +82,6 @@ def merged(model: PeftModel, dtype: torch.dtype) -> Any:
     for parameter in causal.parameters():
         parameter.requires_grad_(False)
         parameter.data = parameter.data.to(dtype)
+    if dtype == torch.bfloat16 and causal.device.type == "cpu":
+        keep_residual_exact(causal)
     return causal.eval()

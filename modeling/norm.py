@@ -48,9 +48,10 @@ class _RmsNorm(torch.autograd.Function):
         ctx.save_for_backward(x, weight, inverse)
         ctx.gemma = gemma
         normal = exact * inverse
+        out = weight.dtype if x.dtype == torch.float32 else x.dtype  # of a float32 residual stream the rest is rounded
         if gemma:
-            return normal.mul_(1 + weight.to(normal.dtype)).to(x.dtype)
-        return weight * normal.to(x.dtype)
+            return normal.mul_(1 + weight.to(normal.dtype)).to(out)
+        return weight * normal.to(out)
 
     @staticmethod
     @once_differentiable

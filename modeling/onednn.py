@@ -60,10 +60,10 @@ class _Product(torch.autograd.Function):
 
 
 class Linear(torch.nn.Linear):
-    """torch's linear layer, computed by `linear`."""
+    """torch's linear layer, computed by `linear` in the type of its weights."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return linear(x, self.weight, self.bias)
+        return linear(x.to(self.weight.dtype), self.weight, self.bias)
 
 
 def use_onednn(model: torch.nn.Module) -> None:

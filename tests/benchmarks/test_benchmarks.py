@@ -39,6 +39,7 @@ PROMISED = {
     "level_embeddings": ["level_walk_over_random", "level_walk_over_trained", "level_walk_over_numbers"],
     "quickstart": ["quickstart_minutes", "quickstart_gain", "quickstart_served_vs_offline"],
     "against_past": ["score_small_vs_past", "score_real_vs_past", "finetune_real_vs_past", "serve_requests_vs_past"],
+    "rounding": ["tau_bfloat16", "ndcg_bfloat16_less_float32", "tau_weights_rounded", "tau_inputs_rounded"],
 }  # fmt: skip
 
 
