@@ -12,6 +12,8 @@ import os
 import random
 import ssl
 import time
+from contextlib import suppress
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -73,13 +75,22 @@ class Call:
         Raises:
             ServiceError: there is no next one.
         """
-        after = "" if response is None else response.headers.get("Retry-After", "")
-        pause = max(float(after) if after.isdecimal() else 0.0, random.uniform(0, _PAUSE_S * 2**self._attempt))
+        after_s = 0.0 if response is None else _seconds(response.headers.get("Retry-After", ""))
+        pause = max(after_s, random.uniform(0, _PAUSE_S * 2**self._attempt))
         final = response is not None and response.status_code not in _AGAIN
         if final or self._attempt >= self._retries or pause >= self.left_s:
             raise _error(response, problem)
         self._attempt += 1
         return pause
+
+
+def _seconds(after: str) -> float:
+    """What `Retry-After` says: seconds or, of some proxies, a date. 0 where it is neither."""
+    if after.isdecimal():
+        return float(after)
+    with suppress(ValueError):
+        return parsedate_to_datetime(after).timestamp() - time.time()
+    return 0.0
 
 
 class _Left(float):
@@ -224,5 +235,5 @@ def _error(response: httpx.Response | None, problem: str) -> ServiceError:
     try:
         body = response.json()
         return ServiceError(body["message"], response.status_code, body.get("field"), body.get("request_id"))
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return ServiceError(f"HTTP {response.status_code}", response.status_code)

@@ -7,6 +7,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
+from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from typing import Any, ClassVar
@@ -37,16 +38,21 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.requests.append(body)
-        status, headers, reply = 200, {}, {"id": body["query"], "model": "m", "results": [], "meta": {"engine": "e"}}
+        reply: dict[str, Any] | None = {"id": body["query"], "model": "m", "results": [], "meta": {"engine": "e"}}
+        status, headers = 200, {}
         if body["query"] == "busy":
             status, headers = 503, {"Retry-After": "60"}
+        elif body["query"] == "busy until":
+            status, headers = 503, {"Retry-After": formatdate(time.time() + 60, usegmt=True)}
+        elif body["query"] == "deep":
+            status, reply = 500, None
         elif body["query"] == "silent":
             time.sleep(3)
         elif body["query"] == "refused":
             status, reply = 401, {"message": "no key", "request_id": "r"}
         elif body["query"] == "other":
             reply = {"hello": "world"}
-        content = json.dumps(reply).encode()
+        content = json.dumps(reply).encode() if reply else b"[" * 100_000
         if body["query"] == "trickled head":
             for byte in b"HTTP/1.1 200 OK\r\nX-Server: a proxy that sends a byte now and then\r\n":
                 self.wfile.write(bytes([byte]))
@@ -160,7 +166,16 @@ def test_numbers_of_numpy_are_numbers(url: str) -> None:
             client.rerank("numpy", ["a"], time=pd.NaT)
 
 
+def test_a_date_to_come_back_at_is_kept(url: str) -> None:
+    asked = len(Handler.requests)
+    with Client(url) as client, pytest.raises(ServiceError, match="HTTP 503"):
+        client.rerank("busy until", ["a"])
+    assert len(Handler.requests) == asked + 1
+
+
 def test_what_is_not_the_service_is_said_to_be_so(url: str) -> None:
+    with Client(url) as client, pytest.raises(ServiceError, match="HTTP 500"):
+        client.rerank("deep", ["a"])
     with Client(url) as client, pytest.raises(ServiceError, match="not this service"):
         client.rerank("other", ["a"])
 
