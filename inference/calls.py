@@ -12,6 +12,8 @@ import os
 import random
 import ssl
 import time
+from contextlib import suppress
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -73,13 +75,22 @@ class Call:
         Raises:
             ServiceError: there is no next one.
         """
-        after = "" if response is None else response.headers.get("Retry-After", "")
-        pause = max(float(after) if after.isdecimal() else 0.0, random.uniform(0, _PAUSE_S * 2**self._attempt))
+        after_s = 0.0 if response is None else _seconds(response.headers.get("Retry-After", ""))
+        pause = max(after_s, random.uniform(0, _PAUSE_S * 2**self._attempt))
         final = response is not None and response.status_code not in _AGAIN
         if final or self._attempt >= self._retries or pause >= self.left_s:
             raise _error(response, problem)
         self._attempt += 1
         return pause
+
+
+def _seconds(after: str) -> float:
+    """What `Retry-After` says: seconds or, of some proxies, a date. 0 where it is neither."""
+    if after.isdecimal():
+        return float(after)
+    with suppress(ValueError):
+        return parsedate_to_datetime(after).timestamp() - time.time()
+    return 0.0
 
 
 class _Left(float):
@@ -135,7 +146,8 @@ def _left(timeout: float | None) -> float | None:
 
 class Connections:
     """What both clients know, and their httpx client: another one in a process that was forked, where the sockets
-    are still the parent's and replies on them would be the parent's, and for an event loop after the one that ended.
+    are still the parent's and replies on them would be the parent's, and for every event loop, which connections of
+    another would make fail or wait for ever.
 
     Raises:
         InputError: what no call could succeed with, said before one that answers in first-stage order hides it.
@@ -150,17 +162,29 @@ class Connections:
         self._kind, self._url = kind, url
         self._verify = _trusted(verify) if isinstance(verify, str | Path) else verify
         self._headers = {"Authorization": f"Bearer {key}"} if key else {}
-        self._client, self._pid = self._connect(), os.getpid()
-        self._loop: asyncio.AbstractEventLoop | None = None
+        # None: the only one of a Client, or one that the first loop takes.
+        self._clients: dict[asyncio.AbstractEventLoop | None, Any] = {None: self._connect()}
+        self._pid = os.getpid()
+        self._closed: Any = None
 
     @property
     def http(self) -> Any:
-        loop_ended = self._loop is not None and self._loop.is_closed()
-        if (self._pid != os.getpid() or loop_ended) and not self._client.is_closed:
-            self._client, self._pid = self._connect(), os.getpid()
-        if self._kind == "AsyncClient" and (loop_ended or self._loop is None):
-            self._loop = asyncio.get_running_loop()
-        return self._client
+        if self._closed is not None:
+            return self._closed
+        if self._pid != os.getpid():
+            self._clients, self._pid = {}, os.getpid()
+        loop = asyncio.get_running_loop() if self._kind == "AsyncClient" else None
+        client = self._clients.get(loop)
+        if client is None:
+            for ended in [one for one in list(self._clients) if one is not None and one.is_closed()]:
+                self._clients.pop(ended, None)
+            client = self._clients.setdefault(loop, self._clients.pop(None, None) or self._connect())
+        return client
+
+    def leave(self) -> Any:
+        """The httpx client, for the caller to close: no call gets another one. Those of other loops end with them."""
+        self._closed = self.http
+        return self._closed
 
     def call(self, deadline_ms: float | None = None) -> Call:
         """A call that begins now."""
@@ -211,5 +235,5 @@ def _error(response: httpx.Response | None, problem: str) -> ServiceError:
     try:
         body = response.json()
         return ServiceError(body["message"], response.status_code, body.get("field"), body.get("request_id"))
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return ServiceError(f"HTTP {response.status_code}", response.status_code)

@@ -112,7 +112,7 @@ class Client:
 
     def close(self) -> None:
         """Close the connections."""
-        self._connections.http.close()
+        self._connections.leave().close()
 
     def __enter__(self) -> Client:
         return self
@@ -143,7 +143,8 @@ class Client:
 
 
 class AsyncClient:
-    """Async client; use it as an async context manager, or await `close`.
+    """Async client; use it as an async context manager, or await `close`. Safe to share between event loops, one after
+    the other or in threads, and after a fork.
 
     Args:
         url: of the service; unix:/run/reshelf.sock for its Unix socket.
@@ -238,7 +239,7 @@ class AsyncClient:
 
     async def close(self) -> None:
         """Close the connections."""
-        await self._connections.http.aclose()
+        await self._connections.leave().aclose()
 
     async def __aenter__(self) -> AsyncClient:
         return self
@@ -288,6 +289,11 @@ def _rerank_request(query: str, documents: Any, fields: Mapping[str, Any]) -> tu
     unknown = sorted(set(values) - set(RerankRequest.model_fields))
     if unknown:
         raise TypeError(f"rerank has no {', '.join(unknown)}")
+    features = fields.get("features")
+    named = {f"features.{name}": one for name, one in features.items()} if isinstance(features, Mapping) else {}
+    for name, one in {**named, "scores": fields.get("scores"), "history": fields.get("history")}.items():
+        if isinstance(one, Set):  # it would be sent as a list, in whatever order
+            raise TypeError(f"{name} is a {type(one).__name__}; give a list, in order")
     values, replaced = replace_half_surrogates(_plain(values))
     return RerankRequest.model_validate(values), replaced
 
@@ -295,7 +301,7 @@ def _rerank_request(query: str, documents: Any, fields: Mapping[str, Any]) -> tu
 def _events_request(events: Iterable[SentEvent | Mapping[str, Any]]) -> EventsRequest:
     """Each with an id, so that sending them again does not double them."""
     _refuse_table("events", events)
-    if isinstance(events, str | bytes | Mapping | BaseModel) or not isinstance(events, Iterable):
+    if isinstance(events, str | bytes | Mapping | BaseModel | Set) or not isinstance(events, Iterable):
         raise TypeError("events is no list; give a list of events")
     values, _ = replace_half_surrogates(_plain(list(events)))
     return EventsRequest.model_validate(
@@ -339,7 +345,13 @@ def _plain(value: Any) -> Any:
         is_time = getattr(one, "dtype", None) is not None and one.dtype.kind == "M"
         return (one.astype("datetime64[us]") if is_time else one).tolist()  # nanoseconds would be a number
 
-    return to_jsonable_python(value, exclude_none=True, fallback=of_numpy)
+    try:
+        return to_jsonable_python(value, exclude_none=True, fallback=of_numpy)
+    except TypeError as error:
+        if "cannot be sent" in str(error):
+            raise
+        # pandas' NaT is a datetime, without a year
+        raise TypeError(f"a value cannot be sent ({error}); give None where a time is missing (NaT)") from error
 
 
 def _user_path(user_id: str) -> str:

@@ -51,7 +51,7 @@ def find_files(lists: str, leave_out: Iterable[Path] = ()) -> list[tuple[Path, s
         base, found = path, [p for p in path.iterdir() if p.suffix == ".parquet" and not p.name.startswith((".", "_"))]
     else:
         fixed = [*(part for part in _before_pattern(path))]
-        base, found = Path(*fixed), [Path(p) for p in glob.glob(lists, recursive=True)]
+        base, found = Path(*fixed), [Path(p) for p in {*glob.glob(lists, recursive=True)}]  # of `**/**` some twice
     left_out = {p.resolve() for p in leave_out}
     found = [p for p in found if p.is_file() and p.resolve() not in left_out]
     if not found:

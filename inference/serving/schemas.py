@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from datetime import datetime
 from itertools import islice
 from operator import not_
@@ -44,11 +44,19 @@ def _few_features(value: Any) -> Any:
     return value
 
 
+def _in_order(value: Any) -> Any:
+    """Pydantic makes a list of a set, in whatever order."""
+    if isinstance(value, Set):
+        raise ValueError(f"a {type(value).__name__} has no order; give a list")
+    return value
+
+
 Bounded = BeforeValidator(_within_bounds)
+InOrder = BeforeValidator(_in_order)
 SentItem = Annotated[Item, Bounded]
 PastEvent = Annotated[Event, Bounded]
 # `fail_fast`: one wrong entry is enough to refuse a list.
-SentNumbers = Annotated[list[Finite | None], Field(max_length=MOST, fail_fast=True)]
+SentNumbers = Annotated[list[Finite | None], Field(max_length=MOST, fail_fast=True), InOrder]
 
 
 def few_names(names: Iterable[str]) -> list[str]:
@@ -102,7 +110,7 @@ class RerankRequest(Sent):
     """The tenant's model; None or any name of another service is the tenant's own."""
     query: str = ""
     """What the shopper searches for; empty for a recommendation slot."""
-    documents: Annotated[list[Document], Field(min_length=1, max_length=MOST, fail_fast=True)]
+    documents: Annotated[list[Document], Field(min_length=1, max_length=MOST, fail_fast=True), InOrder]
     """In first-stage order, best first: texts; ids of the catalogue's items; or objects with an item's fields."""
     rank_fields: Annotated[list[str], Field(max_length=MOST_FIELDS, fail_fast=True)] | None = None
     """Which fields of objects are read, as `title` and `text`; all where not given."""
@@ -117,7 +125,7 @@ class RerankRequest(Sent):
     """What to go by, in words, for a model that was trained with instructions; the same as a `context` of that name."""
     user_id: Id | None = None
     """Rank for this shopper, whose events were sent to `/v1/events`."""
-    history: Annotated[list[PastEvent], Field(max_length=MOST, fail_fast=True)] | None = None
+    history: Annotated[list[PastEvent], Field(max_length=MOST, fail_fast=True), InOrder] | None = None
     """Or for a shopper who did this, oldest first; in place of what is stored."""
     history_items: Annotated[list[SentItem], Field(max_length=MOST, fail_fast=True)] = []
     """Items that `history` names and that are neither documents nor in the catalogue."""

@@ -7,6 +7,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
+from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from typing import Any, ClassVar
@@ -37,16 +38,21 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.requests.append(body)
-        status, headers, reply = 200, {}, {"id": body["query"], "model": "m", "results": [], "meta": {"engine": "e"}}
+        reply: dict[str, Any] | None = {"id": body["query"], "model": "m", "results": [], "meta": {"engine": "e"}}
+        status, headers = 200, {}
         if body["query"] == "busy":
             status, headers = 503, {"Retry-After": "60"}
+        elif body["query"] == "busy until":
+            status, headers = 503, {"Retry-After": formatdate(time.time() + 60, usegmt=True)}
+        elif body["query"] == "deep":
+            status, reply = 500, None
         elif body["query"] == "silent":
             time.sleep(3)
         elif body["query"] == "refused":
             status, reply = 401, {"message": "no key", "request_id": "r"}
         elif body["query"] == "other":
             reply = {"hello": "world"}
-        content = json.dumps(reply).encode()
+        content = json.dumps(reply).encode() if reply else b"[" * 100_000
         if body["query"] == "trickled head":
             for byte in b"HTTP/1.1 200 OK\r\nX-Server: a proxy that sends a byte now and then\r\n":
                 self.wfile.write(bytes([byte]))
@@ -126,9 +132,19 @@ def test_what_is_no_list_of_documents_is_refused(url: str, documents: Any) -> No
     with Client(url) as client:
         with pytest.raises(TypeError, match="give a list"):
             client.rerank("mug", documents)
-        if not isinstance(documents, set):
-            with pytest.raises(TypeError, match="give a list"):
-                client.send_events(documents)
+        with pytest.raises(TypeError, match="give a list"):
+            client.send_events(documents)
+        if isinstance(documents, set):
+            with pytest.raises(ValidationError, match="a set has no order; give a list"):
+                RerankRequest(documents=documents)
+
+
+@pytest.mark.parametrize("fields", [{"scores": {3.5, 1.5}}, {"features": {"f": {3.5, 1.5}}}, {"history": set()}])
+def test_what_belongs_to_documents_is_no_set(url: str, fields: dict[str, Any]) -> None:
+    with Client(url) as client, pytest.raises(TypeError, match=r"(scores|features\.f|history) is a set; give a list"):
+        client.rerank("mug", ["a", "b"], **fields)
+    with pytest.raises(ValidationError, match="a set has no order; give a list"):
+        RerankRequest(documents=["a", "b"], **fields)
 
 
 def test_numbers_of_numpy_are_numbers(url: str) -> None:
@@ -146,9 +162,20 @@ def test_numbers_of_numpy_are_numbers(url: str) -> None:
             client.rerank("numpy", ["a"], scores=np.array([np.nan]))
         with pytest.raises(TypeError, match="cannot be sent"):
             client.rerank("numpy", [{"title": "a", "seller": object()}])
+        with pytest.raises(TypeError, match=r"give None where a time is missing \(NaT\)"):
+            client.rerank("numpy", ["a"], time=pd.NaT)
+
+
+def test_a_date_to_come_back_at_is_kept(url: str) -> None:
+    asked = len(Handler.requests)
+    with Client(url) as client, pytest.raises(ServiceError, match="HTTP 503"):
+        client.rerank("busy until", ["a"])
+    assert len(Handler.requests) == asked + 1
 
 
 def test_what_is_not_the_service_is_said_to_be_so(url: str) -> None:
+    with Client(url) as client, pytest.raises(ServiceError, match="HTTP 500"):
+        client.rerank("deep", ["a"])
     with Client(url) as client, pytest.raises(ServiceError, match="not this service"):
         client.rerank("other", ["a"])
 
@@ -276,6 +303,28 @@ def test_a_client_outlives_its_event_loop(url: str) -> None:
     asyncio.run(client.close())
     with pytest.raises(RuntimeError, match="closed"):
         asyncio.run(ask("d"))
+
+
+def test_event_loops_of_two_threads_share_a_client(url: str) -> None:
+    """Connections of another loop fail, or wait for ever."""
+    client = AsyncClient(url)
+    found: list[str] = []
+
+    async def ask(who: int) -> None:
+        for n in range(5):
+            queries = [f"{who} {n} {k}" for k in range(20)]
+            replies = await asyncio.gather(*(client.rerank(query, ["a"]) for query in queries))
+            found.extend(query for query, reply in zip(queries, replies, strict=True) if reply.id == query)
+
+    threads = [Thread(target=asyncio.run, args=(ask(who),), daemon=True) for who in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert len(set(found)) == 200
+    asyncio.run(client.close())
+    with pytest.raises(RuntimeError, match="closed"):
+        asyncio.run(client.forget("u1"))
 
 
 def test_a_forked_process_has_connections_of_its_own(url: str) -> None:

@@ -43,6 +43,12 @@ def rows_of(reader: ShardReader, shard: int) -> list[tuple[str, int, str]]:
     ]
 
 
+def test_a_pattern_that_finds_a_file_twice_stands_for_it_once(tmp_path: Path) -> None:
+    (tmp_path / "day").mkdir()
+    write(tmp_path / "day", [[1]])
+    assert [name for _, name in find_files(f"{tmp_path}/**/**/*.parquet")] == ["day/0.parquet"]
+
+
 @given(layout=LAYOUTS, shard_lists=st.integers(1, 700), data=st.data())
 def test_every_row_once_and_in_order(
     layout: list[list[int]], shard_lists: int, data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
