@@ -173,5 +173,10 @@ def _copy_base(source: Path, target: Path) -> None:
     if target.resolve() == source.resolve():
         return
     shutil.rmtree(target, ignore_errors=True)
-    unwanted = (f"*{suffix}" for suffix in sorted(PICKLES | CODE))
-    shutil.copytree(source, target, ignore=shutil.ignore_patterns(".*", "checkpoints", *unwanted))
+    unwanted = shutil.ignore_patterns(".*", "checkpoints", *(f"*{suffix}" for suffix in sorted(PICKLES | CODE)))
+    own = target.resolve(), target.parent.resolve()  # a reranker in its base's folder would be copied into itself
+
+    def left_out(folder: str, names: list[str]) -> set[str]:
+        return unwanted(folder, names) | {name for name in names if (Path(folder) / name).resolve() in own}
+
+    shutil.copytree(source, target, ignore=left_out)

@@ -103,6 +103,14 @@ class TestRoundTrip:
         save_reranker(folder, trained.model, trained.tokenizer, trained.spec)
         assert load(folder).tolist() == saved[1].tolist()
 
+    def test_in_the_folder_of_its_base(self, base_folder: Path, tmp_path: Path, saved: tuple[Path, np.ndarray]) -> None:
+        trained = load_reranker(saved[0], "cpu")
+        base = Path(shutil.copytree(base_folder, tmp_path / "base"))
+        trained.spec.model.base = str(base)
+        save_reranker(base / "model", trained.model, trained.tokenizer, trained.spec)
+        assert load(base / "model").tolist() == saved[1].tolist()
+        assert not (base / "model" / "base" / "model").exists()
+
     def test_a_save_that_was_cut_short_is_not_a_reranker(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         trained = load_reranker(folder, "cpu")
 
