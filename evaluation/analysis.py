@@ -107,7 +107,8 @@ def main_system(per_list: Mapping[str, np.ndarray]) -> str:
 
 def calibration(config: EvaluateConfig, main: str, scores: Sequence[np.ndarray], truth: Truth) -> dict[str, Any] | None:
     """How true the shown probabilities are: expected calibration error over ten bins of equal size (Naeini et al., AAAI
-    2015, there of equal width), Brier score, and the bins. "Wanted" is a label above 0, as when they were fitted."""
+    2015, there of equal width), Brier score, and the bins. Equal probabilities are in one bin, or the error would hang
+    on the order of the rows. "Wanted" is a label above 0, as when they were fitted."""
     if main != "finetuned" or config.model is None or truth.labels is None:
         return None
     from reshelf.modeling.spec import read_spec
@@ -117,8 +118,10 @@ def calibration(config: EvaluateConfig, main: str, scores: Sequence[np.ndarray],
         return None
     predicted = fitted.probability(np.concatenate(scores))
     wanted = (np.concatenate(truth.labels) > 0).astype(np.float64)
-    bins = np.array_split(np.argsort(predicted, kind="stable"), _BINS)
-    rows = [[float(predicted[b].mean()), float(wanted[b].mean()), len(b)] for b in bins if len(b)]
+    bins = np.searchsorted(np.sort(predicted), predicted) * _BINS // len(predicted)
+    rows = [
+        [float(predicted[b].mean()), float(wanted[b].mean()), int(b.sum())] for b in bins == np.unique(bins)[:, None]
+    ]
     return {
         "ece": sum(n * abs(mean - share) for mean, share, n in rows) / len(predicted),
         "brier": float(((predicted - wanted) ** 2).mean()),

@@ -43,7 +43,8 @@ class Truth:
         """Collect it from lists.
 
         Raises:
-            InputError: some lists have labels (or utility) and others have not, or none has either.
+            InputError: some lists have labels (or utility) and others have not, or none has either, or none has
+                anything to find.
         """
         if not lists:
             raise InputError("there are no lists to evaluate")
@@ -64,6 +65,11 @@ class Truth:
         if utility is not None and min(values.min() for values in utility) < 0:
             bad = next(one.list_id for one, values in zip(lists, utility) if values.min() < 0)
             raise InputError(f"list {bad!r}, field utility: a value is below zero; give an expected utility in [0, 1]")
+        gains, name = (labels, "labels") if utility is None else (utility, "utility")
+        if not any(one.any() for one in gains or ()):
+            raise InputError(
+                f"field {name}: no list has a value above 0, so no order is better than another; evaluate other lists"
+            )
         threshold = relevance_threshold(labels) if labels is not None else 1
         return cls([one.user_id for one in lists], labels, utility, threshold)
 

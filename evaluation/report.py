@@ -76,7 +76,12 @@ def _measured(report: Mapping[str, Any]) -> list[str]:
         if report["gains"] == "utility"
         else _("nDCG@{k}: gains are 2^label - 1.")
     )
+    seen = _(
+        "Systems that learn, and rerankers finetuned on this data set, learned from or chose by the lists of split "
+        "{split}: on others they do worse."
+    )
     return [
+        *([] if report["split"] == "test" else [seen.format(split=report["split"])]),
         gains.format(k=report["k"]),
         _("MRR, recall, AUC and UAUC: relevant is a label of at least {least}.").format(least=report["relevant_from"]),
         _("Equal scores keep first-stage order. Lists with nothing to find, which are skipped: {counts}.").format(

@@ -8,6 +8,7 @@ evaluate(EvaluateConfig(data=Path("runs/demo/data"), model=Path("runs/demo/model
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -28,6 +29,9 @@ from reshelf.evaluation.config import EvaluateConfig
 from reshelf.evaluation.systems import LEARNED, MODEL_SYSTEMS, NAMES, Advance, System, choose, make_system
 from reshelf.progress import MinuteProgress
 from reshelf.translation import translations
+
+_ROW = re.compile(r"\w[\w .:,=+()-]*")
+"""Of other letters, tables and plots take some for their own."""
 
 
 def evaluate(config: EvaluateConfig, console: Console | None = None) -> dict[str, Any]:
@@ -113,6 +117,9 @@ def check(config: EvaluateConfig) -> None:
     taken = [name for name in config.others if name in NAMES]
     if taken:
         raise InputError(f"others: {taken[0]} is the name of another row; choose another")
+    odd = [name for name in config.others if not _ROW.fullmatch(name)]
+    if odd:
+        raise InputError(f"others: {odd[0]!r} cannot be the name of a row; give letters, digits, blanks and _-+.:,=()")
     folders = [*([config.model] if config.model else []), *config.others.values()]
     if folders:
         from reshelf.modeling.spec import read_reranker

@@ -233,6 +233,9 @@ class Reranker:
                 set, and the model cannot do without them (`inference.assembly.with_features`).
         """
         check_number("personalization", personalization, SHARE)
+        for name, named in (("features", features), ("context", context)):
+            if named is not None and not isinstance(named, Mapping):
+                raise InputError(f"{name}: a {type(named).__name__} is no dict; give one, with the names as keys")
         _check_order(
             candidates=candidates, history=history, history_items=history_items, scores=scores,
             **{f"features.{name}": values for name, values in (features or {}).items()},

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from reshelf.metrics.ordering import Scores, finite_scores, ranks, unranked
+from reshelf.metrics.ordering import Scores, finite_scores, ranks, relevant_of, unranked
 
 
 def average_precision(scores: Scores, labels: Sequence[int] | np.ndarray, k: int = 5, relevant_from: int = 1) -> float:
@@ -26,13 +26,14 @@ def average_precision(scores: Scores, labels: Sequence[int] | np.ndarray, k: int
         A number in [0, 1]; NaN where no candidate is relevant.
 
     Raises:
-        ValueError: scores are not K finite numbers.
+        ValueError: scores are not K finite numbers, or labels not K.
 
     Examples:
         >>> average_precision([0.2, 0.9, 0.5], [3, 0, 3], k=2, relevant_from=3)
         0.25
     """
-    values, relevant = finite_scores(scores), np.asarray(labels) >= relevant_from
+    values = finite_scores(scores)
+    relevant = relevant_of(labels, relevant_from, values)
     found, candidates = int(relevant.sum()), len(values)
     if not found:
         return float("nan")

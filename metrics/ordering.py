@@ -69,6 +69,21 @@ def unranked(scores: Scores) -> bool:
     return len(values) > 1 and bool((values == values[0]).all())
 
 
+def relevant_of(labels: Sequence[float] | np.ndarray, relevant_from: float, values: np.ndarray) -> np.ndarray:
+    """Which candidates of one list are relevant, bool [K].
+
+    Args:
+        values: the scores [K] that these are the labels of.
+
+    Raises:
+        ValueError: there are more or fewer labels.
+    """
+    relevant = np.asarray(labels) >= relevant_from
+    if relevant.shape != values.shape:
+        raise ValueError(f"there are {len(values)} scores for labels of shape {relevant.shape}")
+    return relevant
+
+
 def finite_scores(scores: Scores) -> np.ndarray:
     """The scores of one list as float64 [K].
 

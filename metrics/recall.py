@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from reshelf.metrics.ordering import Scores, finite_scores, ranks, unranked
+from reshelf.metrics.ordering import Scores, finite_scores, ranks, relevant_of, unranked
 
 
 def recall(scores: Scores, labels: Sequence[int] | np.ndarray, k: int = 10, relevant_from: int = 1) -> float:
@@ -25,13 +25,14 @@ def recall(scores: Scores, labels: Sequence[int] | np.ndarray, k: int = 10, rele
         A number in [0, 1]; NaN where no candidate is relevant.
 
     Raises:
-        ValueError: scores are not K finite numbers.
+        ValueError: scores are not K finite numbers, or labels not K.
 
     Examples:
         >>> recall([0.2, 0.9, 0.5], [3, 3, 0], k=1, relevant_from=3)
         0.5
     """
-    values, relevant = finite_scores(scores), np.asarray(labels) >= relevant_from
+    values = finite_scores(scores)
+    relevant = relevant_of(labels, relevant_from, values)
     if not relevant.any():
         return float("nan")
     if unranked(values):

@@ -87,6 +87,12 @@ def check_config(config: Any, base: str, quantise: bool) -> None:
             f"{refused}it soft-caps its attention logits (attn_logit_softcapping {cap:g}), which no flash attention "
             f"call does; {CHOOSE}"
         )
+    types, window = getattr(text, "layer_types", None), getattr(text, "sliding_window", None)
+    if window is not None and window < 1 and (types is None or "sliding_attention" in types):
+        raise InputError(
+            f"{refused}its config says sliding_window {window}, and a token sees itself at least; give the window that "
+            "it was trained with, or null where there is none"
+        )
     stored = getattr(config, "quantization_config", None)
     if stored is None:
         return

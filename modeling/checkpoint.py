@@ -132,7 +132,7 @@ def reading_adapter(folder: Path) -> Iterator[Path]:
         with warnings.catch_warnings():
             # peft only warns of weights that the file does not have, and leaves those untrained.
             warnings.filterwarnings("error", message="Found missing adapter keys")
-            _check_adapter(adapter / "adapter_model.safetensors")
+            _check_adapter(adapter)
             yield adapter
     except (InputError, MemoryError, torch.OutOfMemoryError):
         raise
@@ -142,14 +142,27 @@ def reading_adapter(folder: Path) -> Iterator[Path]:
         ) from error
 
 
-def _check_adapter(path: Path) -> None:
-    """A reranker uses LoRA on linear layers below the head. peft ignores other weights, or engines would."""
+def _check_adapter(adapter: Path) -> None:
+    """A reranker uses LoRA on linear layers below the head. peft ignores other weights, or engines would; and so it
+    does those of layers that the config leaves out, which vLLM uses."""
+    from peft import LoraConfig
+    from peft.tuners.tuners_utils import check_target_module_exists
+
+    path = adapter / "adapter_model.safetensors"
+    config = LoraConfig.from_pretrained(str(adapter))
+    every = config.target_modules == "all-linear"
     with safe_open(path, "pt") as weights:
         for name in weights.keys():  # noqa: SIM118
             if not name.endswith((".lora_A.weight", ".lora_B.weight")) or "lm_head" in name:
                 raise InputError(
                     f"{path} holds the trained weight {name!r}, which a reranker does not use; train LoRA on linear "
                     "layers below the vocabulary head alone"
+                )
+            layer = name.removeprefix("base_model.model.").rpartition(".lora_")[0]
+            if not every and not check_target_module_exists(config, layer):
+                raise InputError(
+                    f"{path} holds the trained weight {name!r}, and adapter_config.json leaves that layer out "
+                    "(target_modules, exclude_modules, layers_to_transform); restore its files or finetune again"
                 )
             if not weights.get_tensor(name).isfinite().all():
                 raise InputError(f"{path}: its weight {name!r} holds NaN or infinite numbers; finetune again")
@@ -160,5 +173,10 @@ def _copy_base(source: Path, target: Path) -> None:
     if target.resolve() == source.resolve():
         return
     shutil.rmtree(target, ignore_errors=True)
-    unwanted = (f"*{suffix}" for suffix in sorted(PICKLES | CODE))
-    shutil.copytree(source, target, ignore=shutil.ignore_patterns(".*", "checkpoints", *unwanted))
+    unwanted = shutil.ignore_patterns(".*", "checkpoints", *(f"*{suffix}" for suffix in sorted(PICKLES | CODE)))
+    own = target.resolve(), target.parent.resolve()  # a reranker in its base's folder would be copied into itself
+
+    def left_out(folder: str, names: list[str]) -> set[str]:
+        return unwanted(folder, names) | {name for name in names if (Path(folder) / name).resolve() in own}
+
+    shutil.copytree(source, target, ignore=left_out)

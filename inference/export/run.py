@@ -178,6 +178,7 @@ def _judge(config: ExportConfig, checks: Sequence[Check], texts: Sequence[TextLi
 @contextmanager
 def _finished(out: Path) -> Iterator[Path]:
     """A folder beside `out` that takes its name only if all goes well."""
+    out = out.resolve()  # of a link, what it leads to
     partial = out.with_name(f".{out.name}.partial")
     with work_folder(partial, "export"):
         yield partial

@@ -80,6 +80,39 @@ def test_same_seed_same_report_and_another_seed_another_random_order(shop_folder
     assert a["n_lists"] == 20
 
 
+@pytest.mark.parametrize(("field", "fields"), [("labels", {"utility": None}), ("utility", {})])
+def test_lists_in_which_nothing_is_wanted_are_refused(
+    field: str, fields: dict[str, object], shop: RankingData, tmp_path: Path
+) -> None:
+    size = len(shop.lists["test"][0].candidates)
+    nothing: dict[str, object] = {"labels": (0,) * size, "utility": (0.0,) * size, **fields}
+    folder = edited(shop, tmp_path / "data", **nothing)
+    with pytest.raises(InputError, match=f"field {field}: no list has a value above 0"):
+        evaluate(EvaluateConfig(data=folder, out=tmp_path / "out", resamples=50), quiet())
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_report_says_of_a_split_that_systems_learned_from_what_its_numbers_are(
+    shop: RankingData, tmp_path: Path
+) -> None:
+    save_dataset_folder(
+        tmp_path / "data", RankingData(shop.items, dict.fromkeys(("valid", "test"), shop.lists["test"]))
+    )
+    for split in ("valid", "test"):
+        evaluate(EvaluateConfig(data=tmp_path / "data", out=tmp_path / split, split=split, resamples=50), quiet())
+    assert "learned from or chose by the lists of split valid" in (tmp_path / "valid" / "report.md").read_text()
+    assert "chose by" not in (tmp_path / "test" / "report.md").read_text()
+
+
+@pytest.mark.parametrize("name", ["a|b", "", "$x$", "[b]"])
+def test_a_name_that_tables_and_plots_would_read_as_their_own_is_refused(
+    name: str, shop_folder: Path, tmp_path: Path
+) -> None:
+    config = EvaluateConfig(data=shop_folder, out=tmp_path, others={name: tmp_path})
+    with pytest.raises(InputError, match="cannot be the name of a row"):
+        evaluate(config, quiet())
+
+
 def test_without_utility_gains_come_from_labels_and_the_best_order_is_not_shown(
     shop: RankingData, tmp_path: Path
 ) -> None:

@@ -157,9 +157,9 @@ def test_how_true_calibrated_probabilities_are(shop_folder: Path, reranker_folde
     report = evaluate(config, Console(file=io.StringIO(), width=80))
     lists = load_dataset_folder(shop_folder, ["test"]).lists["test"]
     wanted = np.concatenate([np.array(one.labels) > 0 for one in lists])
-    # Bins of equal chances are of whatever candidates; the parts of the error have one sign or another by bin.
     assert report["calibration"]["brier"] == pytest.approx(0.25)
-    assert report["calibration"]["ece"] >= abs(0.5 - wanted.mean()) - 1e-9
+    assert report["calibration"]["ece"] == pytest.approx(abs(0.5 - wanted.mean()))
+    assert report["calibration"]["bins"] == [[pytest.approx(0.5), pytest.approx(wanted.mean()), len(wanted)]]
     assert "Expected calibration error" in (tmp_path / "out" / "report.md").read_text()
 
 

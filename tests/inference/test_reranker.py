@@ -164,6 +164,8 @@ def test_a_score_that_is_no_number_is_a_failure(reranker: Reranker, lists: list[
         ({"scores": {"101": 0.5, "102": 0.1}}, "scores: a dict is no list"),
         ({"features": {"popularity": {"101": 3.0}}}, r"features\.popularity: a dict is no list"),
         ({"candidates": pd.DataFrame({"item_id": ["p1"]})}, "candidates: a DataFrame is no list"),
+        ({"features": pd.DataFrame({"popularity": [3.0, 1.0]})}, "features: a DataFrame is no dict; give one, with"),
+        ({"context": pd.Series({"device": "mobile"})}, "context: a Series is no dict"),
         ({"scores": None}, "field scores: missing, and the model reads it; send one value per candidate"),
         ({"history": [{"kind": "glance", "item_id": "p1"}]}, r"history\[0\], field kind"),
         ({"history": [{"kind": "click", "item_id": "nope"}]}, "field history: item 'nope' is not in the catalogue"),

@@ -330,3 +330,14 @@ def test_evaluate_load_takes_the_scripts_offline(
 def test_evaluate_load_takes_the_uauc_script(tmp_path: Path) -> None:
     metric = evaluate.load(str(SCRIPTS / "uauc.py"), cache_dir=str(tmp_path))
     assert metric.compute(predictions=[[0.1, 0.7]], references=[[0, 3]], users=["u"])["uauc"] == 1
+
+
+@pytest.mark.parametrize("metric", [average_precision, recall, reciprocal_rank])
+@pytest.mark.parametrize("scores", [[0.5, 0.5], [0.9, 0.2]])
+@pytest.mark.parametrize("labels", [[3, 3, 0], [3]])
+def test_labels_of_another_list_are_refused(
+    metric: Callable[..., float], scores: list[float], labels: list[int]
+) -> None:
+    """A list that is not ranked had a value by its number of candidates alone."""
+    with pytest.raises(ValueError, match="there are 2 scores for labels of shape"):
+        metric(scores, labels)

@@ -99,6 +99,7 @@ def test_kernels_from_the_hub(folder: Path) -> None:
         ({"corda_config": {"cache_file": "x"}}, "corda_config"),
         ({"auto_mapping": {"parent_library": "os"}}, "auto_mapping"),
         ({"modules_to_save": ["lm_head"]}, "modules_to_save"),
+        ({"task_type": "QUESTION_ANS"}, "task_type"),
         ({"use_dora": True}, "use_dora"),
         ({"init_lora_weights": "eva"}, "init_lora_weights"),
         ({"init_lora_weights": "pissa_niter_16"}, "init_lora_weights"),
@@ -194,5 +195,7 @@ def test_a_scale_of_the_adapter_that_is_none(folder: Path, field: str, value: An
 )
 def test_values_of_wrong_types_that_only_a_library_reads(folder: Path, name: str, fields: dict[str, Any]) -> None:
     change(folder / name, **fields)
-    with pytest.raises(InputError, match=r"(cannot be read|no tokenizer at) ?.*: .*; restore its files"):
+    with pytest.raises(
+        InputError, match=r"(cannot be read|no tokenizer at|leaves that layer out) ?.*; restore its files"
+    ):
         load_reranker(folder, "cpu")

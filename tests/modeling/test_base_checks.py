@@ -8,10 +8,17 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, Phi3Config, Qwen3Config
+from transformers import (
+    AutoModelForCausalLM,
+    Gemma3TextConfig,
+    MistralConfig,
+    Phi3Config,
+    PreTrainedConfig,
+    Qwen3Config,
+)
 
 from reshelf.errors import InputError
-from reshelf.modeling.base_checks import check_budgets, check_weight_files
+from reshelf.modeling.base_checks import check_budgets, check_config, check_weight_files
 from reshelf.modeling.config import ModelConfig
 from reshelf.modeling.loading import load_base
 
@@ -70,3 +77,18 @@ class TestBudgets:
         check_budgets(512, config, "qwen")
         with pytest.raises(InputError, match="reads 512"):
             check_budgets(513, config, "qwen")
+
+
+class TestWindows:
+    """Attention divides by the window."""
+
+    @pytest.mark.parametrize("window", [0, -1])
+    @pytest.mark.parametrize("kind", [MistralConfig, Gemma3TextConfig])
+    def test_one_in_which_no_token_sees_anything(self, kind: type[PreTrainedConfig], window: int) -> None:
+        with pytest.raises(InputError, match=f"'b' cannot be a reranker: its config says sliding_window {window}"):
+            check_config(kind(sliding_window=window), "b", False)
+
+    def test_one_that_no_layer_reads(self) -> None:
+        check_config(Gemma3TextConfig(sliding_window=0, layer_types=["full_attention"] * 26), "b", False)
+        check_config(MistralConfig(sliding_window=None), "b", False)
+        check_config(MistralConfig(sliding_window=1), "b", False)

@@ -33,6 +33,7 @@ from reshelf.prompts.levels import FeatureLevels
 ITEMS = {f"p{n}": Item(item_id=f"p{n}", title=f"red oak chair №{n}", price=10.0 * n) for n in range(5)}
 LIST = RankingList(list_id="l", user_id="u", query="oak", candidates=tuple(ITEMS), scores=(5.0, 4.0, 3.0, 2.0, 1.0))
 PROMPT = PromptConfig(template="plain", features=["first_stage"])
+LINEAR = [f"{name}_proj" for name in ("q", "k", "v", "o", "gate", "up", "down")]
 LEVELS = FeatureLevels({"first_stage": [1.5, 3.5]})
 
 
@@ -101,6 +102,14 @@ class TestRoundTrip:
         trained = load_reranker(folder, "cpu")
         save_reranker(folder, trained.model, trained.tokenizer, trained.spec)
         assert load(folder).tolist() == saved[1].tolist()
+
+    def test_in_the_folder_of_its_base(self, base_folder: Path, tmp_path: Path, saved: tuple[Path, np.ndarray]) -> None:
+        trained = load_reranker(saved[0], "cpu")
+        base = Path(shutil.copytree(base_folder, tmp_path / "base"))
+        trained.spec.model.base = str(base)
+        save_reranker(base / "model", trained.model, trained.tokenizer, trained.spec)
+        assert load(base / "model").tolist() == saved[1].tolist()
+        assert not (base / "model" / "base" / "model").exists()
 
     def test_a_save_that_was_cut_short_is_not_a_reranker(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         trained = load_reranker(folder, "cpu")
@@ -296,6 +305,23 @@ class TestBrokenFolders:
         path = folder / "adapter" / "adapter_model.safetensors"
         save_file(load_file(path) | {name: torch.ones(4, 4)}, path)
         refused(folder, f"holds the trained weight '{name}', which a reranker does not use")
+
+    @pytest.mark.parametrize(
+        ("field", "value"),
+        [("exclude_modules", ["q_proj"]), ("layers_to_transform", [0]), ("target_modules", ["v_proj"])],
+    )
+    def test_an_adapter_whose_config_leaves_out_layers_that_it_has(self, folder: Path, field: str, value: Any) -> None:
+        """peft said nothing and scored without them."""
+        path = folder / "adapter" / "adapter_config.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"target_modules": LINEAR, field: value}))
+        refused(folder, "adapter_config.json leaves that layer out")
+
+    def test_an_adapter_of_some_layers(self, folder: Path, saved: tuple[Path, np.ndarray]) -> None:
+        config, weights = (folder / "adapter" / name for name in ("adapter_config.json", "adapter_model.safetensors"))
+        fields = {"target_modules": LINEAR, "layers_to_transform": [0]}
+        config.write_text(json.dumps(json.loads(config.read_text()) | fields))
+        save_file({name: value for name, value in load_file(weights).items() if "layers.0." in name}, weights)
+        assert not np.allclose(load(folder), saved[1])
 
     def test_an_adapter_that_is_no_numbers(self, folder: Path) -> None:
         path = folder / "adapter" / "adapter_model.safetensors"

@@ -194,6 +194,18 @@ def test_the_output_folder_must_be_free(reranker_folder: Path, data_folder: Path
         export(config(reranker_folder, data_folder, tmp_path / "file" / "out"))
 
 
+@pytest.mark.parametrize("name", [".", "link"])
+def test_an_empty_folder_by_a_link_or_without_a_name(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "out")
+    monkeypatch.chdir(tmp_path / "out")
+    with module._finished(Path(name) if name == "." else tmp_path / name) as partial:
+        (partial / "config.json").touch()
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["config.json"]
+
+
 def test_finetuning_data_is_the_default(
     reranker_folder: Path, data_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
