@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import ValidationError
+from pydantic_core import PydanticCustomError
 
 from reshelf.data.atomic import atomic
 from reshelf.data.schema import Item, RankingList, Record
@@ -115,9 +116,17 @@ def from_row(kind: type[R], row: dict[str, Any]) -> R:
     row = {k: v for k, v in row.items() if v is not None}
     for name, value in _NAMED.items():
         if isinstance(row.get(name), list):
-            row[name] = {pair["name"]: pair[value] for pair in row[name]}
-    if isinstance(row.get("context"), dict):  # a struct has all of its names in every row
-        row["context"] = {name: text for name, text in row["context"].items() if text is not None}
+            pairs = [(pair["name"], pair[value]) for pair in row[name]]
+            row[name] = dict(pairs)
+            if len(row[name]) < len(pairs):
+                twice = next(n for k, (n, _) in enumerate(pairs) if n in dict(pairs[:k]))
+                problem = PydanticCustomError("repeated", "{name} is there twice", {"name": repr(twice)})
+                raise ValidationError.from_exception_data(
+                    kind.__name__, [{"type": problem, "loc": (name,), "input": twice}]
+                )
+    for name in ("context", "features"):
+        if isinstance(row.get(name), dict):  # a struct has all of its names in every row
+            row[name] = {key: one for key, one in row[name].items() if one is not None}
     return kind.model_validate(row)
 
 

@@ -151,10 +151,7 @@ def _check_lora(path: Path) -> None:
     for key, value in config.items():
         if key not in _LORA_KEYS and value not in (None, False, [], {}):
             raise InputError(f"{path}, field {key}: a reranker's adapter is plain LoRA, and {key} is not part of it")
-    if config.get("task_type") not in (
-        None,
-        "CAUSAL_LM",
-    ):  # peft's model for QUESTION_ANS drops the positions of tokens
+    if config.get("task_type") not in (None, "CAUSAL_LM"):  # for QUESTION_ANS peft drops the positions of tokens
         raise InputError(f"{path}, field task_type: {_short(config['task_type'])}; a reranker's adapter is CAUSAL_LM")
     for key in ("init_lora_weights", "use_rslora", "fan_in_fan_out"):
         if not isinstance(config.get(key, True), bool):

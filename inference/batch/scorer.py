@@ -31,6 +31,7 @@ from reshelf.inference.engines.engine import Engine
 from reshelf.inference.engines.start import start_engine
 from reshelf.inference.ranking import NonFiniteScoreError, PreparedList, prepare, rank
 from reshelf.inference.rules import Rules
+from reshelf.modeling.allocator import give_back_freed_memory
 from reshelf.modeling.precision import Precision
 from reshelf.modeling.spec import read_reranker
 from reshelf.prompts.builder import PromptBuilder
@@ -172,6 +173,7 @@ class ShardScorer:
         if self._engine.name == "transformers":
             # Kept prefixes change scores in their last bits; begun anew, a resumed job gives the very same shard.
             self._engine.forget()
+            give_back_freed_memory()
         return tally
 
     def _columns(self, scored: Sequence[ScoredRow]) -> dict[str, list[Any]]:

