@@ -85,10 +85,10 @@ def alternate(calls: Mapping[str, Callable[[], float | None]], runs: int = 5, wa
 
 def machine() -> dict[str, Any]:
     """The machine, in words that mean something elsewhere."""
-    model = next(
-        (line.split(":", 1)[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")),
-        platform.processor(),
-    )
+    said = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in _lines("/proc/cpuinfo"))}
+    # A machine in the cloud may hide which of its maker's processors it is: family and model tell.
+    numbers = f" (family {said['cpu family']}, model {said['model']})" if "cpu family" in said else ""
+    model = said.get("model name", platform.processor()) + numbers
     memory = next(
         (int(line.split()[1]) / 2**20 for line in _lines("/proc/meminfo") if line.startswith("MemTotal")), 0.0
     )
