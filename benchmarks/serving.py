@@ -189,7 +189,8 @@ async def measured_capacity(http: httpx.AsyncClient, bodies: list[dict[str, Any]
         nonlocal done
         while time.perf_counter() < end:
             n += 1
-            await http.post("/v1/rerank", json=bodies[n % len(bodies)] | {"deadline_ms": 30_000})
+            reply = await http.post("/v1/rerank", json=bodies[n % len(bodies)] | {"deadline_ms": 30_000})
+            reply.raise_for_status()  # refusals are quick
             done += 1
 
     await asyncio.gather(*(loop(10 * n) for n in range(4)))
@@ -204,7 +205,12 @@ async def open_loop(
     rate: float,
     seconds: float,
 ) -> dict[str, Any]:
-    """Open-loop Poisson arrivals."""
+    """Open-loop Poisson arrivals.
+
+    Raises:
+        RuntimeError: a request that is not malformed was refused.
+        httpx.HTTPError: one got no reply.
+    """
     draw = random.Random(0)
     statuses: Counter[str] = Counter()
     times: list[float] = []
@@ -218,6 +224,8 @@ async def open_loop(
             reply = await http.post("/v1/rerank", content=b'{"documents": [')
         else:
             reply = await http.post("/v1/rerank", json=bodies[n])
+            if reply.is_client_error:
+                raise RuntimeError(f"the server answered {reply.status_code}: {reply.text[:300]}")
         times.append(1000 * (time.perf_counter() - start))
         body = reply.json()
         fallback = body.get("meta", {}).get("fallback")
@@ -226,16 +234,14 @@ async def open_loop(
             order = [one["index"] for one in body["results"]]
             wrong += order != list(range(len(order))) if fallback else not _in_order(order, offline[n])
 
-    start, due, running = time.perf_counter(), 0.0, set()
+    start, due, sent = time.perf_counter(), 0.0, []
     while due < seconds:
         due += draw.expovariate(rate)
         await asyncio.sleep(max(0.0, start + due - time.perf_counter()))
-        task = asyncio.create_task(send(draw.randrange(len(bodies))))
-        running.add(task)
-        task.add_done_callback(running.discard)
+        sent.append(asyncio.create_task(send(draw.randrange(len(bodies)))))
         if due > 0.25 * seconds and len(memory) == 1:
             memory.append(_memory(pid))
-    await asyncio.gather(*running)
+    await asyncio.gather(*sent)
     memory.append(_memory(pid))
     return {
         "requests/s": rate,

@@ -59,7 +59,8 @@ def finetune_part(name: str, base: Path, data: Path, temporary: Path, out: Path,
     shutil.rmtree(probe.out)
     step_s = times.median()
     room = _TRAINING_SHARE * (seconds - (time.monotonic() - start))
-    steps = max(config.eval_every, min(config.optimizer.max_steps, int(room / step_s / 1.15)))
+    steps = max(_PROBE_STEPS, min(config.optimizer.max_steps, int(room / step_s / 1.15)))
+    config = replace(config, eval_every=min(config.eval_every, steps))
     print(f"   {name}: {step_s:.3f} s a step, {steps} steps in {room:.0f} s", flush=True)
     times, curve = _StepTimes(), []
 
