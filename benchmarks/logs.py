@@ -9,7 +9,7 @@ A made-up but shop-like log, the same at every run: views, clicks, carts, purcha
 heavy tail over 90 days, 100,000 products of which few are popular, an impression log of 20 products per list, and what
 every log has: repeated rows, delisted products, missing times, kinds nobody mapped, bots. `reshelf data import` runs on
 it as a process of its own with the shipped mapping `shop`; seconds are those of the whole process, GiB its peak
-resident memory. `shown` has one row per product shown, without signals and with the three it names; `built` makes
+resident memory. `shown` has one row per product shown, without signals and with the eight it names; `built` makes
 lists of the events, `queries` with negatives among the items of 50,000 queries, `labelled` reads labels from a column.
 The build that is compared is taken out of the repository's history and runs beside today's, one after the other.
 """

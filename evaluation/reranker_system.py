@@ -19,6 +19,7 @@ import numpy as np
 
 from reshelf.data.dataset_folder import RankingData
 from reshelf.data.schema import Item, RankingList
+from reshelf.data.signals.kept import FOLDER, open_signals
 from reshelf.evaluation.systems import Advance
 from reshelf.inference.engines.engine import EngineName
 from reshelf.inference.engines.transformers_engine import TransformersEngine
@@ -73,6 +74,9 @@ def untrained_base(
 ) -> Iterator[RerankerSystem]:
     """The reranker's base with the adapter switched off, by the transformers engine."""
     trained = load_reranker(folder, trust_remote_code=trust_remote_code)
-    engine = TransformersEngine(trained.model)
-    with trained.model.disable_adapter(), Reranker(engine, trained.tokenizer, trained.spec, items) as reranker:
+    engine, signals = TransformersEngine(trained.model), open_signals(folder / FOLDER)
+    with (
+        trained.model.disable_adapter(),
+        Reranker(engine, trained.tokenizer, trained.spec, items, signals=signals) as reranker,
+    ):
         yield RerankerSystem(reranker, "base", advance=advance)

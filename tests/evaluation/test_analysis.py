@@ -14,6 +14,7 @@ from rich.console import Console
 from reshelf.data.dataset_folder import RankingData, save_dataset_folder
 from reshelf.data.schema import Item, RankingList
 from reshelf.errors import InputError
+from reshelf.evaluation.analysis import main_system
 from reshelf.evaluation.beyond_accuracy import top_k_quality
 from reshelf.evaluation.config import EvaluateConfig
 from reshelf.evaluation.measure import Truth, ndcg_per_list
@@ -166,6 +167,12 @@ def test_the_worst_list_comes_first_and_good_ones_do_not_come() -> None:
 def test_a_list_that_got_worst_since_nothing_ranked_it_is_marked() -> None:
     found = worst_lists(np.array([0.3]), np.array([1.0]), [np.zeros(6)], [one(0)], ITEMS, 5)
     assert found[0]["unranked"]
+
+
+def test_where_no_order_is_better_than_another_what_is_compared_with_is_not_the_random_one() -> None:
+    tied = {name: np.ones(3) for name in ("random", "first_stage", "bm25", "best_possible")}
+    assert main_system(tied) == "first_stage"
+    assert main_system({"random": np.ones(3)}) == "random"
 
 
 def test_the_page_holds_its_pictures_and_no_sellers_markup(shop: RankingData, tmp_path: Path) -> None:

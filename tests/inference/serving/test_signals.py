@@ -30,6 +30,7 @@ from reshelf.data.signals.kept import (
 )
 from reshelf.data.signals.live import Interaction, LiveEvents
 from reshelf.errors import InputError
+from reshelf.evaluation.reranker_system import untrained_base
 from reshelf.inference.assembly import MissingFeaturesError, with_features
 from reshelf.inference.batch.run import BatchConfig, batch
 from reshelf.inference.client import Client
@@ -61,10 +62,7 @@ class Shop:
     folder: Path
     data: RankingData
     model: Path
-
-    @property
-    def lists(self) -> list[RankingList]:
-        return self.data.lists["test"]
+    lists: list[RankingList]
 
     def scores(self) -> list[np.ndarray]:
         """Of the lists with the numbers of the import."""
@@ -106,7 +104,7 @@ def shop_with_signals(tmp_path_factory: pytest.TempPathFactory) -> Shop:
     data = import_tables(root, root / "data")
     model = make_reranker(root, titles, fit_levels(data.lists["train"], READ, missing=True))
     assert copy_signals(root / "data" / FOLDER, model / FOLDER, READ) == (*READ[1:], READ[0])
-    return Shop(root, data, model)
+    return Shop(root, data, model, data.lists["test"])
 
 
 @pytest.fixture(scope="module")
@@ -215,14 +213,10 @@ def test_a_model_that_never_saw_a_number_missing_leaves_such_a_list_as_it_is(sho
     )
 
 
-def test_python_and_batch_jobs_compute_the_same(shop_with_signals: Shop, tmp_path: Path) -> None:
+def test_python_batch_jobs_and_evaluations_compute_the_same(shop_with_signals: Shop, tmp_path: Path) -> None:
     shop = shop_with_signals
     bare = [one.model_copy(update={"features": {}, "scores": None}) for one in shop.lists]
-    one = bare[0]
-    stranger = RankingList(
-        list_id="stranger", user_id=one.user_id, time=one.time, query=one.query, history=one.history,
-        candidates=(*one.candidates, "stranger"),
-    )  # fmt: skip
+    stranger = bare[0].model_copy(update={"list_id": "stranger", "candidates": (*bare[0].candidates, "stranger")})
     write_records(tmp_path / "lists.parquet", [*bare, stranger], LIST_SCHEMA)
     items = [*shop.data.items.values(), Item(item_id="stranger", title="Red mug")]
     write_records(tmp_path / "items.parquet", items, ITEM_SCHEMA)
@@ -241,6 +235,9 @@ def test_python_and_batch_jobs_compute_the_same(shop_with_signals: Shop, tmp_pat
             ranked = reranker.rerank(one.query, list(one.candidates), list(one.history), time=one.time)
             found = {entry.first_stage_rank - 1: entry.score for entry in ranked}
             assert [found[k] for k in range(len(scores))] == pytest.approx(scores.tolist(), abs=1e-4)
+    with untrained_base(shop.model, shop.data.items) as base:
+        for values, scores in zip(base.scores(shop.data, bare), base.scores(shop.data, shop.lists), strict=True):
+            np.testing.assert_allclose(values, scores, atol=1e-4)
 
 
 def test_without_the_tables_the_missing_numbers_are_named(shop_with_signals: Shop, tmp_path: Path) -> None:
@@ -306,7 +303,8 @@ def check_date(server: Server, data: Path) -> None:
 def test_a_running_server_reads_refreshed_signals(shop_with_signals: Shop, shop_server: Server, tmp_path: Path) -> None:
     shop = shop_with_signals
     tables(tmp_path, shoppers=60)
-    newer = Shop(tmp_path, import_tables(tmp_path, tmp_path / "data"), shop.model)
+    data = import_tables(tmp_path, tmp_path / "data")
+    newer = Shop(tmp_path, data, shop.model, data.lists["test"])
     asked = [ids_only(one) for one in newer.lists]
     before = [sorted(one["score"] for one in shop_server.rerank(**one).json()["results"]) for one in asked]
     check_date(shop_server, shop.folder / "data")
