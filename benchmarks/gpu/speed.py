@@ -59,7 +59,9 @@ def speed(base: Path, seconds: float) -> dict[str, Any]:
 
 def _scoring(base: Path, end: float) -> dict[str, float]:
     found = {}
-    dense = merged(add_lora(_loaded(base, True), LoraConfig()), torch.bfloat16)
+    # On a CPU bfloat16 stands beside a float32 residual stream, which the bare model's attention does not take.
+    kind = torch.bfloat16 if torch.cuda.is_available() else torch.float32
+    dense = merged(add_lora(_loaded(base, True), LoraConfig()), kind)
     engine = TransformersEngine(dense, Budget(tokens=65536))
     start = time.monotonic()
     engine.capture()

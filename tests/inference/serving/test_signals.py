@@ -216,7 +216,8 @@ def test_a_model_that_never_saw_a_number_missing_leaves_such_a_list_as_it_is(sho
 def test_python_batch_jobs_and_evaluations_compute_the_same(shop_with_signals: Shop, tmp_path: Path) -> None:
     shop = shop_with_signals
     bare = [one.model_copy(update={"features": {}, "scores": None}) for one in shop.lists]
-    stranger = bare[0].model_copy(update={"list_id": "stranger", "candidates": (*bare[0].candidates, "stranger")})
+    known = {name: getattr(bare[0], name) for name in ("user_id", "time", "query", "history")}
+    stranger = RankingList(list_id="stranger", candidates=(*bare[0].candidates, "stranger"), **known)
     write_records(tmp_path / "lists.parquet", [*bare, stranger], LIST_SCHEMA)
     items = [*shop.data.items.values(), Item(item_id="stranger", title="Red mug")]
     write_records(tmp_path / "items.parquet", items, ITEM_SCHEMA)
