@@ -85,14 +85,12 @@ def alternate(calls: Mapping[str, Callable[[], float | None]], runs: int = 5, wa
 
 def machine() -> dict[str, Any]:
     """The machine, in words that mean something elsewhere."""
-    said = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in _lines("/proc/cpuinfo"))}
+    said, memory = _fields("/proc/cpuinfo"), _fields("/proc/meminfo")
     # A machine in the cloud may hide which of its maker's processors it is: family and model tell.
     numbers = f" (family {said['cpu family']}, model {said['model']})" if "cpu family" in said else ""
     model = said.get("model name", platform.processor()) + numbers
-    memory = next(
-        (int(line.split()[1]) / 2**20 for line in _lines("/proc/meminfo") if line.startswith("MemTotal")), 0.0
-    )
-    result = {"cpu": model, "cores": len(os.sched_getaffinity(0)), "memory_gib": round(memory, 1)}
+    gib = int(memory.get("MemTotal", "0").split()[0]) / 2**20
+    result = {"cpu": model, "cores": len(os.sched_getaffinity(0)), "memory_gib": round(gib, 1)}
     try:
         import torch
 
@@ -170,11 +168,13 @@ def _plain(value: Any) -> Any:
     return asdict(value) if hasattr(value, "__dataclass_fields__") else value
 
 
-def _lines(path: str) -> list[str]:
+def _fields(path: str) -> dict[str, str]:
+    """The last value of each name, in a file of lines `name: value`; nothing where there is no such file."""
     try:
-        return Path(path).read_text(encoding="utf-8").splitlines()
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
     except OSError:
-        return []
+        return {}
+    return {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
 
 
 def matmul_rate(size: int = 1024, runs: int = 10) -> float:

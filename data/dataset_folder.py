@@ -116,18 +116,20 @@ def from_row(kind: type[R], row: dict[str, Any]) -> R:
     row = {k: v for k, v in row.items() if v is not None}
     for name, value in _NAMED.items():
         if isinstance(row.get(name), list):
-            pairs = [(pair["name"], pair[value]) for pair in row[name]]
-            row[name] = dict(pairs)
-            if len(row[name]) < len(pairs):
-                twice = next(n for k, (n, _) in enumerate(pairs) if n in dict(pairs[:k]))
-                problem = PydanticCustomError("repeated", "{name} is there twice", {"name": repr(twice)})
-                raise ValidationError.from_exception_data(
-                    kind.__name__, [{"type": problem, "loc": (name,), "input": twice}]
-                )
+            names = [pair["name"] for pair in row[name]]
+            row[name] = {pair["name"]: pair[value] for pair in row[name]}
+            if len(row[name]) < len(names):
+                raise _repeated(kind, name, next(one for one in row[name] if names.count(one) > 1))
     for name in ("context", "features"):
         if isinstance(row.get(name), dict):  # a struct has all of its names in every row
             row[name] = {key: one for key, one in row[name].items() if one is not None}
     return kind.model_validate(row)
+
+
+def _repeated(kind: type[R], field: str, name: str) -> ValidationError:
+    """One as pydantic's own, so that callers name its row alike."""
+    problem = PydanticCustomError("repeated", "{name} is there twice", {"name": repr(name)})
+    return ValidationError.from_exception_data(kind.__name__, [{"type": problem, "loc": (field,), "input": name}])
 
 
 def problem_of(error: ValidationError) -> str:

@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 
 from reshelf.evaluation.movement import movement
-from reshelf.metrics.ordering import unranked
-from reshelf.modeling.blend import WEIGHTS, blend
+from reshelf.modeling.blend import WEIGHTS, measured
 
 
 def personalization_curve(
@@ -36,11 +35,7 @@ def personalization_curve(
     """
     rows, per_list = [], []
     for weight in WEIGHTS:
-        # What the model alone does not rank is served in first-stage order, and measured as that.
-        blended = [
-            before if weight < 1 and unranked(values) else blend(values, weight)
-            for values, before in zip(scores, first_stage, strict=True)
-        ]
+        blended = [measured(values, weight) for values in scores]
         found = ndcg_of(blended)
         per_list.append(found)
         moved = movement(blended, first_stage, k)

@@ -25,7 +25,7 @@ from reshelf.metrics.auc import auc, auc_error
 from reshelf.metrics.bootstrap import CONFIDENCE, interval, resample
 from reshelf.metrics.ndcg import exponential_gains, ndcg
 from reshelf.metrics.ordering import unranked
-from reshelf.modeling.blend import WEIGHTS, blend
+from reshelf.modeling.blend import WEIGHTS, measured
 from reshelf.modeling.lift import Blended, Lift
 from reshelf.modeling.score import score
 
@@ -141,11 +141,9 @@ class Validation:
         if lift.helps or len(pairs) < _FEWEST:
             return lift
         tried, weights = [], WEIGHTS[1:-1]
-        constant = [unranked(row) for row, _ in pairs]
         confidence = 1 - (1 - CONFIDENCE) / len(weights)  # so many are tried: Bonferroni
         for weight in weights:
-            # A list that the model does not rank is served in first-stage order at these weights.
-            some = np.where(constant, first, [ndcg(blend(row, weight), gains, CUT) for row, gains in pairs])
+            some = np.array([ndcg(measured(row, weight), gains, CUT) for row, gains in pairs])
             gain = interval(some - first, resamples, confidence)
             tried.append(Blended(weight, gain.mean, gain.low, gain.high))
         surest = max(tried, key=lambda one: one.low)

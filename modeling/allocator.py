@@ -13,6 +13,7 @@ from __future__ import annotations
 import ctypes
 import sys
 from functools import cache
+from typing import Any
 
 KEPT = 1 << 29
 """Bytes of free memory at the end of the heap that stay with the process."""
@@ -23,9 +24,7 @@ _LARGEST = 1 << 25  # what glibc raises it to at most
 @cache
 def keep_freed_memory() -> bool:
     """For all of this process; False where the C library is another one."""
-    if sys.platform != "linux":
-        return False
-    option = getattr(ctypes.CDLL(None), "mallopt", None)
+    option = _of_glibc("mallopt")
     # Either one alone stops glibc from raising the other as it learns sizes.
     return option is not None and bool(option(_M_MMAP_THRESHOLD, _LARGEST) and option(_M_TRIM_THRESHOLD, KEPT))
 
@@ -36,6 +35,11 @@ def give_back_freed_memory() -> None:
     Every length of a list compiles kernels that stay, in the middle of what a pass has freed, so that the next pass
     finds no room there: on a Zen 5 CPU a job of 6,000 lists held 300 MB that nobody used.
     """
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    trim = _of_glibc("malloc_trim")
     if trim is not None:
         trim(0)
+
+
+def _of_glibc(name: str) -> Any:
+    """Its function, or None where the C library has none of that name."""
+    return getattr(ctypes.CDLL(None), name, None) if sys.platform == "linux" else None

@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from reshelf.metrics.ordering import unranked
+
 WEIGHTS = tuple(n / 10 for n in range(11))
 """Those that are tried where one is looked for."""
 
@@ -30,3 +32,16 @@ def blend(scores: np.ndarray, personalization: float) -> np.ndarray:
     """
     values = np.asarray(scores, dtype=np.float64)
     return personalization * values + (1 - personalization) * np.sort(values)[::-1]
+
+
+def measured(scores: np.ndarray, personalization: float) -> np.ndarray:
+    """`blend` for metrics: a list whose scores do not differ is served in first-stage order below a weight of 1, and is
+    measured as that, not as unranked.
+
+    Examples:
+        >>> measured(np.zeros(3), 0.5).tolist(), measured(np.zeros(3), 1.0).tolist()
+        ([-0.0, -1.0, -2.0], [0.0, 0.0, 0.0])
+    """
+    if personalization < 1 and unranked(scores):
+        return -np.arange(len(scores), dtype=np.float64)
+    return blend(scores, personalization)

@@ -14,7 +14,6 @@ vLLM 0.32 does not load bitsandbytes weights, so it serves the dense weights the
 
 from __future__ import annotations
 
-import json
 import os
 import tempfile
 from collections.abc import Sequence
@@ -120,9 +119,10 @@ class VllmEngine:
             raise InputError("vLLM serves this reranker with its adapter merged; other adapters need lora by_request")
         if name in self._loras:
             raise InputError(f"there is an adapter {name!r} in this engine; remove it first")
+        from peft import LoraConfig
+
         with reading_adapter(folder) as adapter:
-            config = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
-            rank = max([config["r"], *(config.get("rank_pattern") or {}).values()])
+            rank = _highest_rank(LoraConfig.from_pretrained(str(adapter)))
             if rank > self._rank:
                 raise InputError(f"{adapter}: rank {rank}, and vLLM was started for up to {self._rank}")
             lora = self._request(name, adapter)
@@ -234,9 +234,13 @@ def stop_llm(llm: Any) -> None:
 
 
 def _lora_rank(trained: TrainedReranker) -> int:
-    config = trained.model.peft_config["default"]
-    rank = max([config.r, *config.rank_pattern.values()])
+    rank = _highest_rank(trained.model.peft_config["default"])
     fitting = [r for r in _LORA_RANKS if r >= rank]
     if not fitting:
         raise InputError(f"adapter rank {rank} is above vLLM's largest, {_LORA_RANKS[-1]}; serve it merged")
     return fitting[0]
+
+
+def _highest_rank(config: Any) -> int:
+    """Of the layers of a peft LoraConfig."""
+    return max([config.r, *(config.rank_pattern or {}).values()])
