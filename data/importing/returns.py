@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import duckdb
@@ -20,6 +20,7 @@ from reshelf.data.importing.casts import is_missing
 from reshelf.data.importing.column_names import column_names
 from reshelf.data.importing.database import Work, quoted
 from reshelf.data.importing.divided_rows import one_row_each
+from reshelf.data.importing.import_report import ImportReport
 from reshelf.data.importing.mapping import UNDO, EventsTable, Mapping
 from reshelf.data.importing.tables import names_of, open_table
 from reshelf.data.schema import EventKind
@@ -82,7 +83,9 @@ def warn_of_returns(work: Work, mapping: Mapping, number: int, part: str) -> Non
         names = _not_mapped(work, spec, part) if raws else []
         if not names:
             return
-        source, _ = one_row_each(open_table(work, spec, part, [*names, *_mapped(spec)]), names_of(spec.item_id))
+        once_more = replace(work, report=ImportReport())  # what is said of the files was said when they were read
+        source = open_table(once_more, spec, part, [*names, *_mapped(spec)])
+        source, _ = one_row_each(source, names_of(spec.item_id))
         kinds = f"{source.text(spec.kind_column)} IN ({', '.join(map(quoted, raws))})" if spec.kind_column else "true"
         rest = f"coalesce({source.number(spec.quantity)}, 1) > 0" if spec.quantity else "true"
         texts = ", ".join(f"{source.column(name).text} AS c{n}" for n, name in enumerate(names))

@@ -197,7 +197,7 @@ def _select(work: Work, spec: Table, files: list[Path], part: str, names: list[s
         return _parquet(work, files, part, names)
     if endings <= set(JSON):
         return json_rows(work, spec, files, part, names), {name: Column(_alias(name), "JSON") for name in names}
-    body = f"({' UNION ALL '.join(text_rows(work, spec, file, part, names) for file in files)})"
+    body = text_rows(work, spec, files, part, names)
     dotted = any("." in name for name in names)  # what a path leads to in text is JSON
     return body, _typed(work, body, names) if dotted else {name: Column(_alias(name), "VARCHAR") for name in names}
 

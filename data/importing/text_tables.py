@@ -1,6 +1,6 @@
-"""The SELECT that reads a text file's columns as they are written.
+"""The SELECT that reads the columns of text files as they are written.
 
-body = text_rows(work, spec, Path("clicks.csv"), "events", ["customer", "sku"])      # one VARCHAR column each
+body = text_rows(work, spec, [Path("clicks.csv")], "events", ["customer", "sku"])      # one VARCHAR column each
 """
 
 from __future__ import annotations
@@ -24,13 +24,37 @@ from reshelf.data.importing.text_files import (
 )
 from reshelf.errors import InputError
 
+_NEEDED = ("user_id", "item_id", "time", "candidates", "title")
+"""A file without the column of one of these is another table's, or has other names."""
 
-def text_rows(work: Work, spec: Table, file: Path, part: str, names: list[str]) -> str:
-    """A SELECT of a text file's columns: VARCHAR, and JSON for a path into text that is JSON. `\\N` is how databases
-    write NULL into text.
+
+def text_rows(work: Work, spec: Table, files: list[Path], part: str, names: list[str]) -> str:
+    """A SELECT of text files' columns: VARCHAR, and JSON for a path into text that is JSON. `\\N` is how databases
+    write NULL into text. A column that some of the files lack, as before it was added to the log, is NULL there.
 
     Raises:
         InputError: no header, a column that is not there or there twice, text of another encoding.
+    """
+    needed = {getattr(spec, field, None) for field in _NEEDED if isinstance(getattr(spec, field, None), str)}
+    later = {name for name in names if name not in needed}
+    lacking: dict[str, list[Path]] = {}
+    bodies = [_rows(work, spec, file, part, names, later, lacking) for file in files]
+    for name, without in lacking.items():
+        if len(without) == len(files):
+            raise InputError(_missing(work.root / files[0], spec, part, name, 0))
+        what = f"{len(without)} of {len(files)} files of {part} have no column {name!r}, which is missing in their rows"
+        work.report.warn(f"{what} ({without[0]}); correct {part} if they call it otherwise")
+    return f"({' UNION ALL '.join(bodies)})"
+
+
+def _rows(
+    work: Work, spec: Table, file: Path, part: str, names: list[str], later: set[str], lacking: dict[str, list[Path]]
+) -> str:
+    """A SELECT of one file.
+
+    Args:
+        later: the names that it may lack.
+        lacking: of those, which files lack them: this one is added.
     """
     path = work.root / file
     try:
@@ -53,8 +77,13 @@ def text_rows(work: Work, spec: Table, file: Path, part: str, names: list[str]) 
         heads = [".".join(steps[:at]) for at in range(len(steps), 0, -1)]
         column = next((head for head in heads if head in header), name)
         inside = name[len(column) + 1 :]
-        if (found := header.count(column)) != 1:
-            raise InputError(_missing(path, spec, part, separator, quote, header, name, found))
+        found = header.count(column)
+        if found == 0 and name in later:
+            lacking.setdefault(name, []).append(file)
+            wanted.append(f"NULL AS {named('column ' + name)}")
+            continue
+        if found != 1:
+            raise InputError(_missing(path, spec, part, name, found))
         text = f"nullif(c{header.index(column)}, '\\N')"
         wanted.append(f"{in_text(text, inside) if inside else text} AS {named('column ' + name)}")
     columns = ", ".join(f"{quoted(f'c{place}')}: 'VARCHAR'" for place in range(len(header)))
@@ -79,10 +108,9 @@ def header_of(path: Path, spec: Table) -> list[str]:
         return [name.removeprefix("\ufeff") for name in next(records(text, separator, quote, spec.escape), [])]
 
 
-def _missing(
-    path: Path, spec: Table, part: str, separator: str, quote: str, header: list[str], name: str, found: int
-) -> str:
+def _missing(path: Path, spec: Table, part: str, name: str, found: int) -> str:
     """What to do about a column that is not there once."""
+    header, (separator, quote) = header_of(path, spec), dialect(path, spec)
     there = f"(there are {', '.join(header)})"
     if found:
         return f"{path}: there are {found} columns {name!r}; rename all but one {there}; correct {part} in the mapping"
