@@ -195,7 +195,11 @@ def bad_json(root: Path, files: list[Path], spec: Table) -> str:
                 try:
                     row = json.loads(line.removeprefix("\ufeff"))
                 except json.JSONDecodeError as error:
-                    return f"{root / file} line {number} is not JSON: {error.msg}"
+                    cure = "correct or remove it"
+                    if error.pos >= len(line.rstrip()) or error.msg.startswith("Unterminated"):
+                        cure = "it is cut off; finish or remove it, or copy whole lines of a file that is being written"
+                    what = f"{error.msg.removesuffix(' starting at')} at character {error.pos + 1}"
+                    return f"{root / file} line {number} is not JSON: {what}; {cure}"
                 if not isinstance(row, dict):
                     return f"{root / file} line {number} is not a JSON object"
     return ""

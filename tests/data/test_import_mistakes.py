@@ -274,7 +274,17 @@ def test_a_mapping_that_is_not_there(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
-        ("broken.jsonl", '{"sku": "1", "name": "a"}\n{"sku"\n', r"broken\.jsonl line 2 is not JSON"),
+        (
+            "broken.jsonl",
+            '{"sku": "1", "name": "a"}\n{"sku"\n',
+            r"line 2 is not JSON: .*; it is cut off; finish or remove it",
+        ),
+        (
+            "broken.jsonl",
+            '{"sku": "1", "name": "a"}\n{"sku": "2", "na',
+            r"line 2 .*: Unterminated string at .*; it is cut",
+        ),
+        ("broken.jsonl", '{"sku": 1 "name": "a"}\n', r"line 1 is not JSON: .* at character 11; correct or remove it"),
         ("broken.jsonl", "[1]\n", r"broken\.jsonl: an element of its list is not a JSON object"),
         ("broken.csv", "sku,name\n1,a,b\n", r"broken\.csv line 2: 3 columns"),
         ("broken.csv", "sku,name,brand\n1,a,b\n2,c", r"broken\.csv line 3: 2 columns .*; the line is cut off"),
