@@ -36,6 +36,24 @@ def chosen_by(column: Column, wanted: object, spec: Table) -> str:
     return f"coalesce({text} = {quoted(value)}, false)"
 
 
+def spelt_otherwise(column: Column, wanted: object) -> tuple[str, str] | None:
+    """Of the words that a `where` names: BOOLEAN, does a row have one of them in another spelling, which is another
+    value; and the words as the mapping has them. None where it names none."""
+    while isinstance(wanted, dict) and "not" in wanted:
+        wanted = wanted["not"]
+    named = [one.strip() for one in (wanted if isinstance(wanted, list) else [wanted]) if isinstance(one, str)]
+    words = {name.lower() for name in named if not name.startswith(tuple(_SIGNS))}
+    alike = words.union(*(set(kind) for kind in (TRUE, FALSE) if words & set(kind)))
+    if not words or column.is_time or column.is_number:
+        return None
+    exact = ", ".join(quoted(name) for name in named if name.lower() not in (*TRUE, *FALSE, "null"))
+    folded = ", ".join(quoted(word) for word in sorted(words & {*TRUE, *FALSE, "null"}))
+    text = column.trimmed
+    same = [f"{text} IN ({exact})"] * bool(exact) + [f"lower({text}) IN ({folded})"] * bool(folded)
+    test = f"lower({text}) IN ({', '.join(map(quoted, sorted(alike)))}) AND NOT ({' OR '.join(same)})"
+    return test, ", ".join(map(repr, named))
+
+
 _SIGNS = {">=": "from", "<=": "to", ">": "after", "<": "below"}
 RANGES = {"from": ">=", "after": ">", "to": "<=", "below": "<"}
 

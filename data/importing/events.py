@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import re
 import time as clock
+from typing import TypeVar
 
 import numpy as np
 
@@ -34,6 +35,7 @@ from reshelf.data.schema import EventKind
 from reshelf.data.signals.event_log import NEVER, EventLog
 from reshelf.errors import InputError
 
+T = TypeVar("T")
 KINDS = tuple(EventKind)
 SEARCH = KINDS.index(EventKind.SEARCH)
 _GRADES = {EventKind.CLICK: 1, EventKind.CART: 2, EventKind.PURCHASE: 3}
@@ -168,7 +170,10 @@ def _joined(words: str) -> str:
     return re.sub(r"[\s_-]+", "", words.lower())
 
 
-_COMMON = {_joined(words): kind for words, kind in UNDO.items()}
+def _spelt(said: dict[str, T], raw: str) -> T | None:
+    """What a mapping says of a raw value: of its own spelling, else of any other, where they do not disagree."""
+    found = [said[raw]] if raw in said else [value for name, value in said.items() if _joined(name) == _joined(raw)]
+    return found[0] if len(set(found)) == 1 else None
 
 
 def _make_kinds(work: Work, mapping: Mapping) -> None:
@@ -177,14 +182,17 @@ def _make_kinds(work: Work, mapping: Mapping) -> None:
     for number, raw in work.fetch("SELECT DISTINCT part, kind FROM event_row WHERE kind IS NOT NULL"):
         spec = mapping.events[number]
         names = {kind.value: kind for kind in EventKind} | spec.kinds
-        in_any_case = {name.lower(): kind for name, kind in names.items()}
-        common = spec.undo == UNDO  # words in any case, but for what the mapping calls a kind
-        takes = spec.undo.get(raw) if not common else None if raw in names else _COMMON.get(_joined(raw))
-        kind = None if takes else names.get(raw, None if raw in spec.grades else in_any_case.get(raw.lower()))
-        if raw in spec.grades and kind is None and not takes:
+        kind, own = _spelt(names, raw), _spelt(spec.grades, raw)
+        called = raw in names and raw not in spec.undo if spec.undo != UNDO else kind is not None
+        takes = None if called else _spelt(spec.undo, raw)  # what the mapping calls a kind is one
+        if raw in spec.grades and raw not in names:
+            kind = None
+        if own is not None and kind is None:
             kind = EventKind.VIEW  # a kind of the shop's own: its grade says what it is worth
-        grade = spec.grades.get(raw, spec.grades.get(kind.value, _GRADES.get(kind, 0)) if kind else 0)
-        rated = kind is EventKind.RATING and raw not in spec.grades and kind.value not in spec.grades
+        kind = None if takes else kind
+        rest = spec.grades.get(kind.value, _GRADES.get(kind, 0)) if kind else 0
+        grade = rest if own is None else own
+        rated = kind is EventKind.RATING and own is None and kind.value not in spec.grades
         code = "NULL" if kind is None else str(KINDS.index(kind))
         undoes = "NULL" if takes is None else str(KINDS.index(takes))
         rows.append(f"({number}, {quoted(raw)}, {code}, {grade}, {undoes}, {str(rated).lower()})")

@@ -179,7 +179,8 @@ class EventsTable(Table):
     """The kind of every event, where there is no `kind_column`."""
     kind_column: str | None = None
     kinds: dict[str, EventKind] = field(default_factory=dict)
-    """Raw value to kind. Values that are not listed and are no kind themselves are dropped (counted)."""
+    """Raw value to kind: `add_to_cart` is also `Add to Cart` and `addToCart`, where those are not listed. Values that
+    are not listed and are no kind themselves are dropped (counted)."""
     undo: dict[str, EventKind] = field(default_factory=lambda: dict(UNDO))
     """Raw value to the kind that it takes back: `{remove_from_cart: cart, refund: purchase}`. The shopper's last such
     event on the item before it loses its grade, and neither stays in later histories. By default the common words."""

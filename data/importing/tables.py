@@ -18,7 +18,7 @@ from typing import NoReturn
 import duckdb
 
 from reshelf.data.importing.casts import Column, id_of, is_no_number, number_of, text_of
-from reshelf.data.importing.conditions import RANGES, chosen_by
+from reshelf.data.importing.conditions import RANGES, chosen_by, spelt_otherwise
 from reshelf.data.importing.database import Work, named, quoted
 from reshelf.data.importing.found_files import PARQUET, check_select, find_files
 from reshelf.data.importing.json_files import bad_json, json_rows
@@ -101,7 +101,18 @@ class Source:
             total = self.work.number(f"SELECT count(*) FROM {self.everything}")
         self.work.report.read(self.part, total)
         self.work.report.drop(self.part, "not chosen by where", total - kept)
+        self._warn_of_spellings()
         return kept
+
+    def _warn_of_spellings(self) -> None:
+        """Say which rows have a word of `where` in another spelling, which is another value."""
+        for name, wanted in self.spec.where.items() if self.step == 1 else ():
+            if not (found := spelt_otherwise(self.column(name), wanted)):
+                continue
+            values = f"SELECT {self.column(name).trimmed}, count(*) FROM {self.everything} WHERE {found[0]} GROUP BY 1"
+            for said, rows in self.work.fetch(f"{values} ORDER BY 2 DESC, 1 LIMIT 3"):
+                what = f"where names {found[1]} of {name!r}, and {rows:,} rows say {said!r}, which is another value"
+                self.work.report.warn(f"{self.part}: {what}; name every spelling")
 
     def place(self, row: int) -> str:
         """Where a row is, for messages."""
