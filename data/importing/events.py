@@ -23,6 +23,7 @@ from reshelf.data.importing.database import Work, quoted
 from reshelf.data.importing.divided_rows import one_row_each
 from reshelf.data.importing.import_report import UNMAPPED
 from reshelf.data.importing.items import check_exact
+from reshelf.data.importing.joined_ids import UNNEST, warn_of_joined
 from reshelf.data.importing.mapping import UNDO, Mapping
 from reshelf.data.importing.mapping_file import events_name
 from reshelf.data.importing.plausible_times import check_plausible, check_times, earliest_of, written
@@ -218,6 +219,7 @@ def _check_rows(work: Work, mapping: Mapping, sources: list[Source]) -> None:
         spec = mapping.events[number]
         check_exact(source, spec.user_id, "event_row", "user", f"part = {number}")
         check_exact(source, spec.item_id, "event_row", "unknown", f"part = {number}")
+        warn_of_joined(source, spec.item_id, "event_row", f"part = {number}", UNNEST)
         check_times(work, source, "event_row", f"part = {number}", spec.time)
         if spec.time and any(lists.time for lists in (*mapping.lists, *mapping.pairs)):
             _end_whole_days(work, number, spec.timezone or "UTC")

@@ -21,6 +21,7 @@ from reshelf.data.importing.casts import (
 )
 from reshelf.data.importing.database import Work, named, quoted
 from reshelf.data.importing.items import check_exact
+from reshelf.data.importing.joined_ids import UNNEST, warn_of_joined
 from reshelf.data.importing.mapping import ListColumns, ListsTable, Mapping, PairsTable
 from reshelf.data.importing.money import Money, read_money
 from reshelf.data.importing.plausible_times import check_plausible, check_times, implausible
@@ -324,6 +325,10 @@ def _check(work: Work, source: Source, spec: ListColumns, number: int, mapping: 
     ):
         column, what = problem.removeprefix("field ").split(": ", 1)
         source.fail(row, column, what)
+    if isinstance(spec, ListsTable):
+        warn_of_joined(source, spec.candidates, "shown", where, "set list_separator to what is between them")
+    elif isinstance(spec, PairsTable):
+        warn_of_joined(source, spec.item_id, "shown", where, UNNEST)
     unit = "list" if isinstance(spec, ListsTable) else "row"
     count = "count(DISTINCT row)" if unit == "list" else "count(*)"
 
