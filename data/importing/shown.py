@@ -8,6 +8,8 @@ A row with a mistake that stops the import has a `problem`.
 
 from __future__ import annotations
 
+import re
+
 from reshelf.data.dataset_folder import SPLITS
 from reshelf.data.importing.casts import (
     NO_QUERY,
@@ -42,6 +44,8 @@ _MAPPED = (
     *("item_id", "label", "score", "position", "price"),
 )
 """What a lists or a pairs table may map to columns."""
+_COUNT = re.compile(r"click|count|cnt|klick|点击", re.IGNORECASE)
+"""What a column is called that may say how many clicks there were."""
 ANYONE = "anyone"
 """User id of a list that no particular shopper saw."""
 
@@ -178,6 +182,10 @@ def _stage_pairs(
     }
     _insert(work, source, columns, source.relation, mapping)
     source.count(f"shown WHERE part = {number}")
+    counts = isinstance(spec.label, str) and not (spec.grades or spec.thresholds) and _COUNT.search(spec.label)
+    if counts and (many := work.number(f"SELECT count(*) FROM shown WHERE part = {number} AND label > 1")):
+        what = f"{many:,} rows have a {spec.label!r} of 2 or 3, which count as cart and purchase"
+        work.report.warn(f"{source.part}: {what}; where it is how many, set thresholds: [1]")
     check_exact(source, spec.item_id, "shown", "unknown", f"part = {number}")
     if spec.session_hours is not None:
         _sessions(work, number, spec.session_hours)
