@@ -46,6 +46,9 @@ def export_ubi(config: UbiConfig) -> None:
     """
     base = utc_database()
     log, pages = config.root / "served" / "served-*.parquet", config.root / "events*.csv"
+    for pattern, what in ((log, "`reshelf serve --served_lists` writes them"), (pages, "your page's events go there")):
+        if not any(config.root.glob(str(pattern.relative_to(config.root)))):
+            raise InputError(f"{pattern}: there is no such file; {what}")
     application = f"{quoted(config.application)} AS application"
     try:
         base.execute(f"CREATE VIEW served AS SELECT * FROM read_parquet({quoted(str(log))}, hive_partitioning = false)")

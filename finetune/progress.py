@@ -118,9 +118,12 @@ class StopAt(TrainerCallback):
 
     def __init__(self, end: float) -> None:
         self._end = end
+        self.step: int | None = None
+        """Where it ended the run."""
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if state.global_step >= FEWEST_STEPS and time.monotonic() > self._end:
+            self.step = state.global_step
             _end_here(args, control)
 
 

@@ -37,6 +37,8 @@ def refresh(config: RefreshConfig) -> None:
     Raises:
         InputError: the model reads no signals, or the data set does not keep all of those that it computed before.
     """
+    if not config.data.is_dir():
+        raise InputError(f"{config.data} is no folder; give the data set folder that `reshelf data import` wrote")
     features = read_spec(config.model).prompt.features
     check_writable(config.model)
     before = counted_until(config.model / FOLDER)

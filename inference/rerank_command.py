@@ -210,7 +210,8 @@ def show_explanation(item: Item, explanation: Explanation, console: Console) -> 
     console.print(Text(f"  {printable(explanation.text)}", "dim"))
     most = max((abs(reason.change) for reason in explanation.reasons), default=0.0) or 1.0
     table = Table(box=None, pad_edge=False, show_header=False)
-    table.add_column(no_wrap=True, overflow="ellipsis")
+    room = console.width - _BAR_WIDTH - len("  -10.00  ")  # a long name would else take it from the number
+    table.add_column(no_wrap=True, overflow="ellipsis", max_width=max(room, 10))
     table.add_column(justify="right", no_wrap=True)
     table.add_column(no_wrap=True)
     for reason in explanation.reasons[:_BARS]:

@@ -66,7 +66,7 @@ COMMANDS = {
     "data propensities": Command(
         "reshelf.data.propensity.estimate.PropensityConfig",
         "reshelf.data.propensity.estimate.estimate",
-        "estimate how likely each place of a list is examined (position bias)",
+        "estimate how likely each position of a list is examined (position bias)",
     ),
     "data ubi": Command(
         "reshelf.data.ubi_export.UbiConfig",
@@ -237,7 +237,7 @@ def _dispatch(words: list[str]) -> int:
     from reshelf.config import parse
 
     about = f"{command.summary[0].upper()}{command.summary[1:]}."
-    config = parse(kind, command.flags(words[len(name.split()) :]), f"reshelf {name}", about)
+    config = parse(kind, command.flags(words[len(name.split()) :]), f"reshelf {name}", about, command.first)
     load(command.function)(config)
     return 0
 

@@ -65,8 +65,13 @@ def options(kind: type, inside: str = "") -> Iterator[Option]:
             yield Option(name, hint, default, text, (documented.short_description or kind.__name__).rstrip("."))
 
 
-def parse(kind: type[C], args: Sequence[str], prog: str = "reshelf", description: str | None = None) -> C:
+def parse(
+    kind: type[C], args: Sequence[str], prog: str = "reshelf", description: str | None = None, first: str = ""
+) -> C:
     """The dataclass `kind` from command-line arguments.
+
+    Args:
+        first: field that may also be given as a first word, for the usage line.
 
     Raises:
         InputError: an unknown flag or key, a missing field, or a value of the wrong type; names the file where a
@@ -75,7 +80,7 @@ def parse(kind: type[C], args: Sequence[str], prog: str = "reshelf", description
     """
     known = {option.name: option for option in options(kind)}
     try:
-        found, rest = _parser(known, prog, description).parse_known_args(_entries_as_pairs(args, known))
+        found, rest = _parser(known, prog, description, first).parse_known_args(_entries_as_pairs(args, known))
     except argparse.ArgumentError as error:
         raise InputError(str(error)) from error
     if rest:
@@ -121,10 +126,10 @@ class _Given(argparse.Action):
         namespace.values = [*namespace.values, (self.dest, values)]
 
 
-def _parser(known: dict[str, Option], prog: str, description: str | None) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog, f"{prog} [--config FILE] [--FIELD VALUE ...]", description, allow_abbrev=False, exit_on_error=False
-    )
+def _parser(known: dict[str, Option], prog: str, description: str | None, first: str) -> argparse.ArgumentParser:
+    word = f"[{first.upper()}] " if first else ""
+    usage = f"{prog} {word}[--config FILE] [--FIELD VALUE ...]"
+    parser = argparse.ArgumentParser(prog, usage, description, allow_abbrev=False, exit_on_error=False)
     parser.set_defaults(values=[])
     parser.add_argument("--config", action=_Given, metavar="FILE", help="YAML file with the fields below.")
     parser.add_argument("--print_config", action="store_true", help="Print all fields as YAML and exit.")
@@ -133,7 +138,8 @@ def _parser(known: dict[str, Option], prog: str, description: str | None) -> arg
         if option.group not in groups:
             groups[option.group] = parser.add_argument_group(option.group)
         default = "(required)" if option.default is MISSING else f"(default: {_shown(option.default)})"
-        about = f"{option.help} {default}".replace("%", "%%")
+        short = f" Also as the first word, without --{first}." if option.name == first else ""
+        about = f"{option.help}{short} {default}".replace("%", "%%")
         metavar = f"KEY={_type_name(get_args(option.hint)[1])}" if _is_dict(option.hint) else _type_name(option.hint)
         flag: dict[str, Any] = {"nargs": "?", "const": "true"} if option.hint is bool else {}
         groups[option.group].add_argument(f"--{option.name}", action=_Given, metavar=metavar, help=about, **flag)

@@ -30,6 +30,7 @@ from reshelf.finetune.run import finetune
 from reshelf.inference.engines.engine import vllm_is_installed
 from reshelf.inference.reranker import Reranker
 from reshelf.modeling.spec import SPEC_FILE
+from reshelf.progress import phase
 
 
 @dataclass
@@ -59,12 +60,17 @@ def _demo(config: DemoConfig, console: Console) -> None:
     if config.quick:
         shop.train_lists, shop.valid_lists, shop.test_lists = 40, 10, 20
         run.optimizer.max_steps, run.eval_every = 2, 2
-    console.rule("1. A simulated shop: products, shoppers with hidden tastes, and what they clicked")
+    console.rule("1. A simulated shop, its shoppers and their clicks")
     if not (shop.out / "test.parquet").exists():
         simulate_folder(shop)
     console.rule("2. LoRA finetuning of the base in 4 bits, on clicks")
     if not (run.out / SPEC_FILE).exists():
         finetune(run)
+    console.print(
+        "Validation counts clicks, and shoppers click most on what the first stage shows first, so by clicks its order "
+        "is hard to beat. What they truly want, which only a simulator knows, is measured next.",
+        highlight=False,
+    )
     console.rule("3. Shoppers never seen in training: nDCG@10 against what they truly want")
     settings = EvaluateConfig(data=shop.out, model=run.out, out=config.out, engine="transformers")
     report = evaluate(settings, console)
@@ -76,6 +82,8 @@ def _demo(config: DemoConfig, console: Console) -> None:
     _share(report, console)
     figures = config.out / "report.json"
     console.print(f"{report['seconds']:.0f} s in all. Model: {run.out}, figures: {figures}", highlight=False)
+    serve = f"reshelf serve {run.out} --data {shop.out}"
+    console.print(f"\nServe it, with a page at localhost:8000/ui:\n\n    {serve}\n", highlight=False, soft_wrap=True)
 
 
 def demo_run(config: DemoConfig) -> FinetuneConfig:
@@ -97,7 +105,7 @@ def one_list(folder: Path, model: Path, console: Console, second_engine: bool = 
         if second_engine:
             console.print("vLLM is not installed here, so there is no second engine to compare with.")
         return
-    with console.status("starting vLLM (about 40 s on a CPU)"):
+    with phase(console, "starting vLLM (about 40 s on a CPU)"):
         reranker = Reranker.from_pretrained(model, "vllm", data.items)
     with reranker:
         served = reranker.score_lists([ranking])[0]

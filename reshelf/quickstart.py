@@ -116,7 +116,7 @@ def _quickstart(config: QuickstartConfig, mapping: Mapping, console: Console) ->
         remove_checkpoints(base)  # what is left where it was killed in this very step
     console.rule("3. LoRA finetuning")
     if not is_finished(model):
-        _finetune(run, lists, plan, end)
+        _finetune(run, lists, plan, end, console)
     remove_checkpoints(model)  # likewise
     split = "test" if lists.lists.get("test") else "valid"
     console.rule(f"4. How good it is, on {split} lists")
@@ -218,7 +218,7 @@ def _make_base(run: FinetuneConfig) -> None:
     pretrain(replace(config, texts=config.texts_per_step))
 
 
-def _finetune(run: FinetuneConfig, lists: RankingData, plan: _Plan, end: float) -> None:
+def _finetune(run: FinetuneConfig, lists: RankingData, plan: _Plan, end: float, console: Console) -> None:
     run.optimizer.epochs, run.patience = 1e6, _VALIDATIONS
     most = int(_EPOCHS * len(lists.lists["train"]) / run.optimizer.lists_per_step)
     valid = min(_VALID_LISTS, len(lists.lists["valid"]))
@@ -244,7 +244,14 @@ def _finetune(run: FinetuneConfig, lists: RankingData, plan: _Plan, end: float) 
     run.optimizer.max_steps, run.eval_every = steps, -(-steps // planned["validations"])
     # One that is ended is validated and scored once more.
     spare = 2 * planned["seconds_a_list"] * run.valid_lists
-    finetune(run, callbacks=[StopAt(begun + _PATIENCE * budget - spare)])
+    stop = StopAt(begun + _PATIENCE * budget - spare)
+    finetune(run, callbacks=[stop])
+    if stop.step is not None and stop.step < steps:
+        console.print(
+            f"Stopped after {stop.step} of {steps} steps: they took longer than was measured before, and the time for "
+            "finetuning was over.",
+            highlight=False,
+        )
 
 
 def _timed(trial: FinetuneConfig, budget: float) -> StepTimer:

@@ -66,7 +66,7 @@ class ImportConfig:
     limit: int | None = None
     """At most this many lists per split (the first in order of reading), for a quick look."""
     changes: dict[str, Any] = field(default_factory=dict)
-    """Values of the mapping to change, by dotted key: {"build.train_candidates": 32}."""
+    """Values of the mapping to change, by dotted key: `--changes.build.train_candidates 32`."""
     quiet: bool = False
     """Print nothing."""
     allow_remote: bool = False
@@ -96,7 +96,7 @@ def import_folder(config: ImportConfig) -> None:
     console = Console(quiet=config.quiet)
     if config.mapping == "list":
         for name, about in shipped().items():
-            console.print(f"{name:<24} {about}", highlight=False)
+            console.print(f"{name:<24} {about}", highlight=False, soft_wrap=True)
         return
     if config.out is None:
         raise InputError("import: --out is missing; name the data set folder to make")

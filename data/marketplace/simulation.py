@@ -68,8 +68,8 @@ class MarketplaceConfig:
     decisiveness: float = 1.0
     """Factor on the log-odds of clicking, carting and buying; far above 1, shoppers do exactly what they wish."""
     promotion: float = 0.0
-    """How strongly the shop shows dear products first: at 1, the dearest fifth of a category starts level with the top
-    of the list from its end. Clicks follow the places shown, candidates stay in first-stage order."""
+    """How strongly the shop promotes expensive products: at 1, the dearest fifth of a category starts level with the
+    top of the list from its end. Clicks follow the positions shown, candidates stay in first-stage order."""
     randomised: float = 0.0
     """Share of lists shown in random order, from 0 to 1; their ids go to randomised.txt."""
     context: float = 0.0

@@ -63,13 +63,13 @@ class PropensityConfig:
     """File to write."""
     method: Literal["em", "randomised", "intervention"] = "em"
     """How examination is told from attraction: em (any lists), randomised (lists shown in random order) or
-    intervention (the same product for the same query at several places)."""
+    intervention (the same product for the same query at several positions)."""
     lists: Path | None = None
     """Text file with the ids of the lists to use, one a line, such as the simulator's randomised.txt; default all."""
     least: int = LEAST
-    """Clicks that a place needs to get an estimate of its own; thinner places share one with those before them."""
+    """Clicks that a position needs to get an estimate of its own; one with fewer shares that of those before it."""
     falling: bool = True
-    """Whether a place may not be examined more than the places before it."""
+    """No position is examined more than those before it."""
     seed: int = 0
     """Seed of the model of attraction (em)."""
 
@@ -130,14 +130,14 @@ def estimate(config: PropensityConfig) -> None:
     else:
         method = by_randomisation if config.method == "randomised" else by_intervention
         propensities = method(lists, config.least, config.falling)
-    table = Table(title=f"Examination by place, from {len(lists):,} lists ({config.method})")
-    for name in ("place", "clicks", "shown", "click rate", "estimate"):
+    table = Table(title=f"Examination by position, from {len(lists):,} lists ({config.method})")
+    for name in ("position", "clicks", "shown", "click rate", "estimate"):
         table.add_column(name, justify="right")
     for place, (clicks, times, value) in enumerate(zip(shown.clicks_at, shown.shown_at, propensities), 1):
         table.add_row(str(place), f"{clicks:,}", f"{times:,}", f"{clicks / max(times, 1):.4f}", f"{value:.3f}")
     Console().print(table)
     write_propensities(config.out, propensities)
-    print(f"{config.out}: {len(propensities)} places")
+    print(f"{config.out}: {len(propensities)} positions")
 
 
 def chosen(lists: Sequence[RankingList], path: Path) -> list[RankingList]:

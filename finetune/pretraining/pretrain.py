@@ -116,8 +116,8 @@ class PretrainConfig:
     shape: ShapeConfig = field(default_factory=ShapeConfig)
     """Size of a new model."""
     layers: Path | None = None
-    """Folder of a base of that shape whose layers a new model begins with, over a tokenizer of its own: finetune/bases/
-    matching, which ships, matches whatever the words are."""
+    """Folder of a base of that shape whose layers a new model begins with, over a tokenizer of its own:
+    finetune/bases/matching, which ships, matches whatever the words are."""
     other_words: bool = False
     """Read every session in other words, drawn at random, to make such layers."""
     texts: int = 60_000

@@ -50,7 +50,8 @@ class BatchConfig:
     model: str
     """Reranker folder, or its id on the Hugging Face Hub."""
     lists: str
-    """Parquet file, a folder of them, or a pattern such as 'lists/**/*.parquet'; columns as `reshelf data` writes."""
+    """Parquet file, a folder of them, or a pattern such as 'lists/**/*.parquet'; columns as `reshelf data import`
+    writes."""
     catalogue: Path
     """The items: an items.parquet, or the data set folder it is in."""
     out: Path

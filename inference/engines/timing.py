@@ -26,6 +26,7 @@ from rich.table import Table
 from reshelf.data.atomic import write_json
 from reshelf.errors import InputError
 from reshelf.inference.engines.engine import vllm_is_installed
+from reshelf.progress import phase
 from reshelf.prompts.builder import PromptBuilder
 from reshelf.prompts.list_prompt import ListPrompt, Truncated
 from reshelf.ranges import LIST_LENGTH, check_numbers
@@ -71,7 +72,7 @@ def time_engines(config: EnginesConfig) -> None:
     if vllm_is_installed():
         names.append("vllm")
     for name in names:
-        with console.status(f"{name}: {len(lists)} lists of {config.candidates} candidates"):
+        with phase(console, f"{name}: {len(lists)} lists of {config.candidates} candidates"):
             begin = time.perf_counter()
             with EngineProcess(
                 Start(str(folder.absolute()), name, trust_remote_code=config.trust_remote_code)

@@ -83,9 +83,9 @@ class Tenant(BaseModel):
     keys: Annotated[list[Key], Field(max_length=2)]
     """One, or two while the one takes the other's place."""
     rate: RateText = ""
-    """Requests in a time, as in 50/second; empty for no limit."""
+    """Most requests, as in 50/second; empty for no limit."""
     candidates: RateText = ""
-    """Documents to rank in a time, as in 5000/second; empty for no limit."""
+    """Most documents to rank, as in 5000/second; empty for no limit."""
     in_flight: Annotated[int, Field(ge=1)] | None = None
     """Requests at one time; None for its share of `limits.requests`."""
     model: str = ""
@@ -130,11 +130,11 @@ class KeyConfig:
     name: str
     """The tenant."""
     rate: str = ""
-    """Requests in a time, as in 50/second; empty for no limit."""
+    """Most requests, as in 50/second; empty for no limit."""
     candidates: str = ""
-    """Documents to rank in a time, as in 5000/second; empty for no limit."""
+    """Most documents to rank, as in 5000/second; empty for no limit."""
     in_flight: int | None = None
-    """Requests at one time; its share of all where not given."""
+    """Most requests in flight at once; where not given, its even share of the server's limit (`limits.requests`)."""
     model: Path | None = None
     """Reranker folder that its lists are ranked by; the server's own where not given."""
     operator: bool = False

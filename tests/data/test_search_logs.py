@@ -14,6 +14,7 @@ from log_samples import Seen, copied, imported, lists_of, past, seen
 
 from reshelf.data.served_lists import SERVED_SCHEMA
 from reshelf.data.ubi_export import EVENTS, QUERIES, UbiConfig, export_ubi
+from reshelf.errors import InputError
 
 SPLIT = {"split__valid": 0.2, "split__test": 0.2}
 
@@ -86,6 +87,16 @@ def test_lists_that_were_served(tmp_path: Path) -> None:
         assert ours.history == theirs.history
         for one in ("labels", "positions"):
             assert dict(zip(ours.candidates, getattr(ours, one))) == dict(zip(theirs.candidates, getattr(theirs, one)))
+
+
+def test_a_log_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"served-\*\.parquet: there is no such file; `reshelf serve --served_lists`"):
+        export_ubi(UbiConfig(tmp_path, tmp_path / "ubi"))
+    (tmp_path / "served").mkdir()
+    pq.write_table(pa.Table.from_pylist([], SERVED_SCHEMA), tmp_path / "served" / "served-1.parquet")
+    with pytest.raises(InputError, match=r"events\*\.csv: there is no such file; your page's events"):
+        export_ubi(UbiConfig(tmp_path, tmp_path / "ubi"))
+    assert not (tmp_path / "ubi").exists()
 
 
 def test_ubi_indexes_may_be_packed(tmp_path: Path) -> None:

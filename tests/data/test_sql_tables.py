@@ -8,6 +8,7 @@ import pytest
 from shop_tables import Shop
 
 from reshelf import cli
+from reshelf.data.importing.mapping_file import shipped
 from reshelf.errors import InputError
 
 
@@ -51,9 +52,10 @@ def test_what_a_select_may_not_do(shop: Shop, tmp_path_factory: pytest.TempPathF
 
 
 def test_the_command_names_the_shipped_mappings(capsys: pytest.CaptureFixture[str]) -> None:
-    cli.main(["data", "import", "--mapping", "list"])
+    assert cli.main(["data", "import", "--mapping", "list"]) == 0
     names = {line.split()[0] for line in capsys.readouterr().out.splitlines() if line.strip()}
     assert {"ubi", "ga4", "bestbuy", "esci", "shop"} <= names
+    assert names == set(shipped()), "a line each, however narrow the screen"
 
 
 def test_the_command_refuses_bad_sql_with_exit_code_2(shop: Shop, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 from collections.abc import Iterator
@@ -11,12 +12,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from reshelf.cli import main
 from reshelf.data.schema import Event, Item, RankingList
 from reshelf.inference.engines.transformers_engine import TransformersEngine
 from reshelf.inference.explain import EXPLAINED
 from reshelf.inference.explanation import Explanation, Reason
+from reshelf.inference.rerank_command import show_explanation
 from reshelf.inference.reranker import RankedItem, RankedList, Reranker
 from reshelf.modeling.checkpoint import load_reranker
 
@@ -218,3 +221,17 @@ def test_the_command_prints_words_and_bars(
     assert main([*command, "--explain", "--json"]) == 0
     results = json.loads(capsys.readouterr().out)["results"]
     assert all(one["explanation"]["reasons"] for one in results)
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_a_long_name_leaves_its_number_whole(width: int) -> None:
+    screen = io.StringIO()
+    name = "purchase of Kestrel travel headphones in brown leather"
+    reasons = [
+        Reason(kind="event", name=name, change=-12.345, ranks_gained=0),
+        Reason(kind="query", name="query mug", change=0.5, ranks_gained=0),
+    ]
+    explanation = Explanation(reasons=reasons, text="")
+    show_explanation(Item(item_id="a", title="Mug"), explanation, Console(file=screen, width=width))
+    assert "-12.35" in screen.getvalue()
+    assert "+0.50" in screen.getvalue()

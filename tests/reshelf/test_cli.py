@@ -130,6 +130,17 @@ class TestExitCodes:
         assert "--out PATH      Folder to write. (required)" in out
         assert "--fail TEXT     Which way to end. (default: 'no')" in out
 
+    def test_help_shows_the_field_that_may_be_a_first_word(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        command = Command("toy_command.ToyConfig", "toy_command.run", "a toy", first="out")
+        monkeypatch.setitem(COMMANDS, "toy", command)
+        with pytest.raises(SystemExit):
+            main(["toy", "--help"])
+        out = " ".join(capsys.readouterr().out.split())
+        assert "usage: reshelf toy [OUT] [--config FILE]" in out
+        assert "--out PATH Folder to write. Also as the first word, without --out. (required)" in out
+
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_is_there_and_every_field_is_explained(name: str) -> None:

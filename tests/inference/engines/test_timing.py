@@ -34,6 +34,7 @@ def test_auto_is_the_engine_that_was_faster_here(
     assert fastest(reranker_folder) is None
     assert main(["engines", str(reranker_folder), "--candidates", "3"]) == 0
     said = capsys.readouterr().out
+    assert said.startswith("transformers: 11 lists of 3 candidates …"), "in a log too, before minutes of work"
     assert "engine auto is transformers" in said
     (kept,) = cache.rglob("*.json")
     seconds = json.loads(kept.read_text())
