@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from reshelf.data.schema import GRADES, Event, Item, RankingList
-from reshelf.metrics.ordering import best_first
+from reshelf.metrics.ordering import best_first, ranks
 from reshelf.unicode import printable
 
 
@@ -41,9 +41,7 @@ def before_after(
     for name, values in columns.items():
         if len(values) != len(ranking.candidates):
             raise ValueError(f"{name}: {len(values)} scores for {len(ranking.candidates)} candidates")
-    after = best_first(columns["score"])
-    now = np.empty(len(after), dtype=int)
-    now[after] = np.arange(len(after))
+    after, now = best_first(columns["score"]), ranks(columns["score"]) - 1
     parts: list[RenderableType] = [Text.assemble(("Query  ", "bold"), printable(ranking.query) or "(none)")]
     if ranking.history:
         parts.append(history_table(ranking.history, items, recent))

@@ -19,7 +19,7 @@ import numpy as np
 from reshelf.data.schema import MAX_GRADE, RankingList
 from reshelf.errors import InputError
 from reshelf.metrics.auc import auc, auc_by_user
-from reshelf.metrics.bootstrap import Interval, auc_interval, interval, resample
+from reshelf.metrics.bootstrap import auc_interval, interval, resample
 from reshelf.metrics.mrr import reciprocal_rank
 from reshelf.metrics.ndcg import exponential_gains, ndcg
 from reshelf.metrics.ordering import unranked
@@ -177,7 +177,7 @@ def summarise(
                 metric: interval(one.per_list[metric] - first.per_list[metric], weights) for metric in one.per_list
             }
             paired |= {m: interval(one.per_user[m] - first.per_user[m], user_weights) for m in one.per_user}
-            differences[name] = {m: _named(value) for m, value in paired.items() if not np.isnan(value.mean)}
+            differences[name] = {m: value._asdict() for m, value in paired.items() if not np.isnan(value.mean)}
     any_one = next(iter(measured.values()))
     return {
         "systems": systems,
@@ -200,7 +200,3 @@ def gap_closed(systems: Mapping[str, Mapping[str, float | None]], metric: str) -
         for name, means in systems.items()
         if name not in ("first_stage", "best_possible") and (value := means.get(metric)) is not None
     }
-
-
-def _named(value: Interval) -> dict[str, float]:
-    return value._asdict()

@@ -17,6 +17,7 @@ import numpy as np
 from reshelf.data.schema import Item, RankingList
 from reshelf.data.signals import PERSONAL
 from reshelf.prompts.builder import PromptBuilder
+from reshelf.prompts.config import WHOLE, WITHOUT
 from reshelf.prompts.levels import values_of
 from reshelf.prompts.list_prompt import ListPrompt
 from reshelf.ranges import SHARE, check_numbers
@@ -24,16 +25,8 @@ from reshelf.ranges import SHARE, check_numbers
 _COLD, _EVENTS, _ORDER, _ITEMS, _NUMBERS = 1, 2, 3, 4, 5
 """Behind the seed of a list: what is drawn. 0 would be the seed that `finetune.batches.thin` draws with
 (findings/numpy_first_list_draws_what_the_run_draws.sh)."""
-_OPTIONAL: tuple[dict[str, object], ...] = (
-    {"brand": None},
-    {"price": None, "currency": None},
-    {"price_level": None},
-    {"rating": None, "rating_count": None},
-    {"category": ()},
-    {"attributes": {}},
-    {"description": None},
-)
-"""What of an item may be missing, and what stands for missing. Fields that mean nothing alone go together."""
+_OPTIONAL = [WITHOUT[name] for name in WHOLE if name != "title"]
+"""What of an item may be missing, and what stands for missing."""
 
 
 @dataclass

@@ -50,11 +50,10 @@ def write_curve(folder: Path, log: Sequence[dict[str, Any]], metric: Metric = "n
     pyplot.close(figure)
 
 
-def _smooth(points: Sequence[dict[str, float]], width: int = 20) -> tuple[list[float], list[float]]:
-    rows = range(width - 1, len(points))
-    return [points[n]["step"] for n in rows], [
-        sum(p["loss"] for p in points[n - width + 1 : n + 1]) / width for n in rows
-    ]
+def _smooth(points: Sequence[dict[str, float]]) -> tuple[list[float], list[float]]:
+    """Steps, and means of the 20 losses up to each."""
+    rows = range(20, len(points) + 1)
+    return [points[n - 1]["step"] for n in rows], [sum(p["loss"] for p in points[n - 20 : n]) / 20 for n in rows]
 
 
 def _loss(config: FinetuneConfig, say: NullTranslations) -> str:

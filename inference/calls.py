@@ -121,16 +121,9 @@ class _Bounded:
         self._inner = inner
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._inner, name)
-
-    def connect_tcp(self, *given: Any, **named: Any) -> _Bounded:
-        return _Bounded(self._inner.connect_tcp(*given, **named))
-
-    def connect_unix_socket(self, *given: Any, **named: Any) -> _Bounded:
-        return _Bounded(self._inner.connect_unix_socket(*given, **named))
-
-    def start_tls(self, *given: Any, **named: Any) -> _Bounded:
-        return _Bounded(self._inner.start_tls(*given, **named))
+        found = getattr(self._inner, name)
+        opens = name in ("connect_tcp", "connect_unix_socket", "start_tls")
+        return (lambda *given, **named: _Bounded(found(*given, **named))) if opens else found
 
     def read(self, most: int, timeout: float | None = None) -> Any:
         return self._inner.read(most, timeout=_left(timeout))

@@ -17,8 +17,7 @@ import asyncio
 import time
 import uuid
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence, Set
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 from urllib.parse import quote
 
 from pydantic import BaseModel, ValidationError
@@ -45,7 +44,21 @@ if TYPE_CHECKING:
 M = TypeVar("M", bound=BaseModel)
 
 
-class Client:
+class _ServiceClient:
+    """What both clients are made of."""
+
+    _kind: ClassVar[Literal["Client", "AsyncClient"]]
+    """That of httpx."""
+
+    def __init__(
+        self, url: str, key: str | None = None, timeout_s: float = 5.0, retries: int = 2, verify: Verify = True,
+        first_stage: bool = False,
+    ) -> None:  # fmt: skip
+        self._connections = Connections(self._kind, url, key, timeout_s, retries, verify)
+        self._first_stage = first_stage
+
+
+class Client(_ServiceClient):
     """Sync client; use it as a context manager, or call `close`. Safe to share between threads, and after a fork.
 
     Args:
@@ -67,12 +80,7 @@ class Client:
         (1, None, ['p17', 'p3', 'p8'])
     """
 
-    def __init__(
-        self, url: str, key: str | None = None, timeout_s: float = 5.0, retries: int = 2, verify: Verify = True,
-        first_stage: bool = False,
-    ) -> None:  # fmt: skip
-        self._connections = Connections("Client", url, key, timeout_s, retries, verify)
-        self._first_stage = first_stage
+    _kind = "Client"
 
     def rerank(self, query: str, documents: Sequence[str | Mapping[str, Any]], **fields: Any) -> RerankReply:
         """Put documents in order; `fields` are those of `RerankRequest`, numpy's numbers and arrays among them.
@@ -117,9 +125,7 @@ class Client:
     def __enter__(self) -> Client:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _send(self, method: str, path: str, body: BaseModel | None, call: Call) -> httpx.Response:
@@ -142,19 +148,11 @@ class Client:
             time.sleep(call.pause_s(response, problem))
 
 
-class AsyncClient:
+class AsyncClient(_ServiceClient):
     """Async client; use it as an async context manager, or await `close`. Safe to share between event loops, one after
     the other or in threads, and after a fork.
 
-    Args:
-        url: of the service; unix:/run/reshelf.sock for its Unix socket.
-        key: the tenant's.
-        timeout_s: seconds for one call, with its retries.
-        retries: attempts after the first.
-        verify: PEM file of the certificates that are trusted, in place of the usual ones, or an ssl.SSLContext, which
-            may have a client's; False for any.
-        first_stage: whether a ranking that the service is too late, too busy or not there for is first-stage order,
-            marked in `meta.fallback`, in place of a ServiceError; rules are the service's, and not in it.
+    Args: as of `Client`.
 
     Examples:
         >>> url = "http://localhost:8000"
@@ -166,12 +164,7 @@ class AsyncClient:
         [2, 2, 2]
     """
 
-    def __init__(
-        self, url: str, key: str | None = None, timeout_s: float = 5.0, retries: int = 2, verify: Verify = True,
-        first_stage: bool = False,
-    ) -> None:  # fmt: skip
-        self._connections = Connections("AsyncClient", url, key, timeout_s, retries, verify)
-        self._first_stage = first_stage
+    _kind = "AsyncClient"
 
     async def rerank(self, query: str, documents: Sequence[str | Mapping[str, Any]], **fields: Any) -> RerankReply:
         """Put documents in order; `fields` are those of `RerankRequest`, numpy's numbers and arrays among them.
@@ -244,9 +237,7 @@ class AsyncClient:
     async def __aenter__(self) -> AsyncClient:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.close()
 
     async def _rerank(self, request: RerankRequest, body: str | None = None) -> RerankReply:

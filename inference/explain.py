@@ -26,6 +26,7 @@ from reshelf.inference.explanation import Contrast, Explanation, Reason
 from reshelf.inference.ranking import PreparedList, prepare
 from reshelf.metrics.ordering import best_first, ranks
 from reshelf.prompts.builder import PromptBuilder
+from reshelf.prompts.config import WITHOUT
 from reshelf.prompts.fields import field_text
 from reshelf.prompts.levels import values_of
 from reshelf.translation import gettext_noop, translations
@@ -49,18 +50,6 @@ _FIELD_NAMES = {
     "category": gettext_noop("category {what}"), "leaf": gettext_noop("leaf {what}"),
     "attributes": gettext_noop("attributes {what}"), "description": gettext_noop("description {what}"),
 }  # fmt: skip
-_WITHOUT_FIELD: dict[str, dict[str, Any]] = {
-    "title": {"title": ""},
-    "brand": {"brand": None},
-    "price": {"price": None, "currency": None},
-    "price_level": {"price_level": None},
-    "rating": {"rating": None, "rating_count": None},
-    "category": {"category": ()},
-    "leaf": {"category": ()},
-    "attributes": {"attributes": {}},
-    "description": {"description": None},
-}
-"""What an item is without a field of the prompt."""
 
 
 @dataclass(frozen=True)
@@ -196,7 +185,7 @@ def _changes(
         text = field_text(item, name)
         if text:
             # An id that no item has: the builder keeps token ids by it.
-            less = item.model_copy(update=_WITHOUT_FIELD[name] | {"item_id": f"{item.item_id}\0{name}"})
+            less = item.model_copy(update=WITHOUT[name] | {"item_id": f"{item.item_id}\0{name}"})
             one = alone.model_copy(update={"candidates": (less.item_id,)})
             found.append(("field", say.gettext(_FIELD_NAMES[name]).format(what=_short(text)), less, one))
     for name in builder.config.features:

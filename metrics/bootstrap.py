@@ -74,9 +74,7 @@ def interval(
     return Interval(float(filled.sum() / counted.sum()), *_bounds(means, confidence))
 
 
-def auc_interval(
-    scores: np.ndarray, relevant: np.ndarray, rows_of: np.ndarray, weights: np.ndarray, confidence: float = CONFIDENCE
-) -> Interval:
+def auc_interval(scores: np.ndarray, relevant: np.ndarray, rows_of: np.ndarray, weights: np.ndarray) -> Interval:
     """Percentile interval of the AUC over all rows, lists resampled whole.
 
     The rows are sorted once; a resample only changes how much each row weighs. Of many rows only the first some
@@ -105,7 +103,7 @@ def auc_interval(
     enough = max(_FEWEST, _AREA_ROWS // len(scores))
     resampled = np.array([area(row) for row in weights[:enough]])
     whole = area(np.ones(weights.shape[1]))
-    return Interval(whole, *_bounds(resampled[~np.isnan(resampled)], confidence))
+    return Interval(whole, *_bounds(resampled[~np.isnan(resampled)], CONFIDENCE))
 
 
 def _pieces(weights: np.ndarray) -> int:

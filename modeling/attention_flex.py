@@ -32,18 +32,7 @@ def flex(
     window: int | None = None,
     sinks: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Attention over a packed row.
-
-    Args:
-        query: [1, H, T, D].
-        key: [1, H_kv, T, D], H a multiple of H_kv; `value` alike.
-        past: keys and values of `layout.past`, [1, H_kv, S, D].
-        window: how many tokens of its prompt a token sees, itself counted; None for all.
-        sinks: [H], a logit beside the keys' that has no value; None for none.
-
-    Returns:
-        [1, T, H, D].
-    """
+    """Attention over a packed row. Arguments and result as of `attention_pieces.pieces`."""
     if past is not None:
         key, value = torch.cat([past[0], key], 2), torch.cat([past[1], value], 2)
     masks = _masks.setdefault(layout, {})

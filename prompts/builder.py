@@ -96,20 +96,23 @@ class PromptBuilder:
         """Of every item seen: its ids, or its row in `item_tokens`. No more entries than the catalogue has."""
         self._written: dict[str, Item] = {}
         """What those ids were made of: whoever holds the catalogue may put another item in its place."""
-        self._event_ids = lru_cache(EVENTS_KEPT)(self._write_event)
         self._query_ids = lru_cache(QUERIES_KEPT)(self._write_query)
         self._context_ids = lru_cache(QUERIES_KEPT)(self._write_context)
-        self._priced_ids = lru_cache(PRICES_KEPT)(self._write_priced)
+        self._forget_items()
 
     def over(self, items: Mapping[str, Item]) -> PromptBuilder:
         """The same builder over other items; cheap enough for a single request."""
         other = copy.copy(self)
         other.items = items
         other._items, other._written = {}, {}
-        other.__dict__.pop("_price_levels", None)  # they are those of the items
-        other._event_ids = lru_cache(EVENTS_KEPT)(other._write_event)
-        other._priced_ids = lru_cache(PRICES_KEPT)(other._write_priced)
+        other._forget_items()
         return other
+
+    def _forget_items(self) -> None:
+        """Drop what was made of items that are others now; another builder's caches stay as they are."""
+        self.__dict__.pop("_price_levels", None)
+        self._event_ids = lru_cache(EVENTS_KEPT)(self._write_event)
+        self._priced_ids = lru_cache(PRICES_KEPT)(self._write_priced)
 
     def with_items(self, items: Mapping[str, Item]) -> PromptBuilder:
         """A builder over the catalogue and the items of one request, which win. Where they are all the catalogue's own
@@ -267,9 +270,7 @@ class PromptBuilder:
         self._items |= found | dict(zip(left, self._writer.write(list(left.values())), strict=True))
         self._written |= items
         if changed:
-            self._event_ids.cache_clear()
-            self._priced_ids.cache_clear()
-            self.__dict__.pop("_price_levels", None)
+            self._forget_items()
 
     def _prefix(self, ranking: RankingList) -> tuple[np.ndarray, Truncated]:
         config = self.config

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 
 from reshelf.data.language import catalogue_language
 from reshelf.data.schema import Item
@@ -20,6 +20,19 @@ WHOLE = ("title", "brand", "price", "price_level", "rating", "category", "attrib
 from the last field first."""
 FIELDS = (*WHOLE, "leaf")
 """All names there are. `leaf` is the last level of the category path, for when the rest is much the same everywhere."""
+
+WITHOUT: dict[str, dict[str, Any]] = {
+    "title": {"title": ""},
+    "brand": {"brand": None},
+    "price": {"price": None, "currency": None},
+    "price_level": {"price_level": None},
+    "rating": {"rating": None, "rating_count": None},
+    "category": {"category": ()},
+    "attributes": {"attributes": {}},
+    "description": {"description": None},
+    "leaf": {"category": ()},
+}
+"""What an item is without a field. What means nothing alone goes together."""
 
 SIGNALS = "signals"
 """Among `features`: all those that the data set keeps."""

@@ -33,6 +33,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 from scipy.optimize import minimize
+from scipy.special import expit
 from sklearn.isotonic import IsotonicRegression
 
 from reshelf.data.dataset_folder import load_dataset_folder
@@ -298,7 +299,7 @@ def _all_pairs(both: Float64, rates: Float64) -> Float64:
     pair = np.maximum(pair, pair.T)
 
     def loss(u: Float64) -> tuple[float, Float64]:
-        p, r = _sigmoid(u[:n]), _sigmoid(u[n:])[pair] if n > 1 else np.zeros((1, 1))
+        p, r = expit(u[:n]), expit(u[n:])[pair] if n > 1 else np.zeros((1, 1))
         z = np.clip(p[:, None] * r, 1e-12, 1 - 1e-12)
         value = -(rates * np.log(z) + (both - rates) * np.log1p(-z)).sum()
         slope = -(rates - (both - rates) * z / (1 - z))  # times z's logarithmic derivative
@@ -309,11 +310,7 @@ def _all_pairs(both: Float64, rates: Float64) -> Float64:
     start = np.concatenate([np.zeros(n), np.full(len(upper[0]), -1.0)])
     limits = {"maxiter": 5000, "maxfun": 10000, "ftol": 1e-13, "gtol": 1e-9}
     found = minimize(loss, start, jac=True, method="L-BFGS-B", options=limits)
-    return _sigmoid(found.x[:n])
-
-
-def _sigmoid(x: Float64) -> Float64:
-    return 1 / (1 + np.exp(-np.clip(x, -30, 30)))
+    return expit(found.x[:n])
 
 
 def _finished(by_group: Float64, shown: ShownRows, falling: bool) -> Float64:

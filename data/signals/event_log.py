@@ -1,6 +1,6 @@
 """What shoppers did, as arrays: the events of an import, sorted by shopper and time.
 
-log.before(user, time)        # rows of that shopper's events earlier than `time`, oldest first
+log.item[log.span(user)]        # what a shopper's events were on, oldest first
 """
 
 from __future__ import annotations
@@ -50,11 +50,6 @@ class EventLog:
 
     def span(self, user: int) -> slice:
         return slice(int(self.starts[user]), int(self.starts[user + 1]))
-
-    def before(self, user: int, key: int) -> Int64:
-        """The shopper's events with a key strictly below `key`, oldest first."""
-        start, end = int(self.starts[user]), int(self.starts[user + 1])
-        return np.arange(start, start + int(np.searchsorted(self.key[start:end], key, side="left")))
 
 
 def lower_bound(values: Int64, low: Int64, high: Int64, wanted: Int64) -> Int64:

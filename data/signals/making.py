@@ -1,7 +1,7 @@
 """The tables of an import, each made from the train events and the texts of the catalogue when it is first read.
 
-tables = make_tables(texts, log, clicks)
-signals = Signals(tables, SignalsConfig(), taken(log))
+events = TrainEvents(log, len(texts.named))
+signals = Signals(make_tables(texts, events, clicks), events=events)
 """
 
 from __future__ import annotations

@@ -179,7 +179,7 @@ class Training:
         seed: int,
     ) -> None:
         self.net, self.parameters, self.schedule = net, parameters, schedule
-        self._loss, self._rows, self._train, self._valid = loss, rows, train, valid
+        self._loss, self._rows, self._valid = loss, rows, valid
         self._batches = batches(train, schedule, np.random.default_rng(seed))
         self._metric = SelectionMetric([one.labels for one in valid])
         self._together = _single(train)

@@ -28,8 +28,6 @@ class Preference:
     """Shoppers who prefer the first."""
     second: int
     """Shoppers who prefer the second."""
-    undecided: int
-    """Shoppers without an outcome, or with as much for both."""
     share: Interval
     """Of those who prefer one, who prefer the second; Clopper and Pearson's interval."""
     p: float
@@ -57,12 +55,12 @@ def preference(net: npt.NDArray[np.integer], effect: float) -> Preference:
     needed = votes_needed(effect)
     if not voters:
         nothing = Interval(float("nan"), float("nan"), float("nan"))
-        return Preference(0, 0, len(net), nothing, 1.0, needed, None)
+        return Preference(0, 0, nothing, 1.0, needed, None)
     test = binomtest(second, voters)
     low, high = test.proportion_ci(CONFIDENCE)
     share = Interval(second / voters, float(low), float(high))
     shoppers = int(np.ceil(needed * len(net) / voters))
-    return Preference(first, second, len(net) - voters, share, float(test.pvalue), needed, shoppers)
+    return Preference(first, second, share, float(test.pvalue), needed, shoppers)
 
 
 def votes_needed(effect: float) -> int:

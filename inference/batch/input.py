@@ -12,7 +12,7 @@ from __future__ import annotations
 import glob
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, takewhile
 from pathlib import Path
 
 import pyarrow as pa
@@ -50,7 +50,7 @@ def find_files(lists: str, leave_out: Iterable[Path] = ()) -> list[tuple[Path, s
     if path.is_dir():
         base, found = path, [p for p in path.iterdir() if p.suffix == ".parquet" and not p.name.startswith((".", "_"))]
     else:
-        fixed = [*(part for part in _before_pattern(path))]
+        fixed = takewhile(lambda part: not any(sign in part for sign in "*?["), path.parts)
         base, found = Path(*fixed), [Path(p) for p in {*glob.glob(lists, recursive=True)}]  # of `**/**` some twice
     left_out = {p.resolve() for p in leave_out}
     found = [p for p in found if p.is_file() and p.resolve() not in left_out]
@@ -155,13 +155,6 @@ class ShardReader:
         group = max(g for g, start in enumerate(self._groups) if start <= row)
         self._batches = source.iter_batches(_ROWS_AT_ONCE, row_groups=range(group, meta.num_row_groups))
         self._open, self._rest, self._next = n, None, self._groups[group]
-
-
-def _before_pattern(path: Path) -> Iterator[str]:
-    for part in path.parts:
-        if any(sign in part for sign in "*?["):
-            return
-        yield part
 
 
 def _one_line(error: BaseException) -> str:

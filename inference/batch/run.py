@@ -25,7 +25,6 @@ from rich.text import Text
 
 from reshelf import __version__
 from reshelf.data.atomic import write_json
-from reshelf.data.dataset_folder import read_items
 from reshelf.data.hashes import folder_sha256
 from reshelf.data.signals.kept import FOLDER
 from reshelf.errors import InputError
@@ -95,6 +94,7 @@ class BatchJob:
     out: Path
     engine: Literal["transformers", "vllm"]
     precision: Precision
+    trained_in: Literal["float32", "bfloat16"]
     files: tuple[InputFile, ...]
     shard_lists: int
     item_tokens: Path | None
@@ -108,11 +108,7 @@ class BatchJob:
 
     def scorer(self) -> ShardScorer:
         """Loads the catalogue and the model."""
-        items = read_items(self.catalogue)
-        return ShardScorer(
-            self.model, items, self.engine, self.precision, self.out, self.reader(), self.item_tokens,
-            self.trust_remote_code, self.impute, self.personalization, self.rules,
-        )  # fmt: skip
+        return ShardScorer(self)
 
 
 def batch(config: BatchConfig, console: Console | None = None) -> dict[str, Any]:
@@ -155,12 +151,12 @@ def make_job(config: BatchConfig) -> BatchJob:
     if not any(file.rows for file in files):
         raise InputError(f"lists: {config.lists} has no rows; there is nothing to score")
     model = find_reranker(config.model, None)
-    read_spec(model, config.trust_remote_code)
+    trained_in = read_spec(model, config.trust_remote_code).model.dtype
     engine = choose_engine(config.engine, model)
     tokens = config.item_tokens.absolute() if config.item_tokens else None
     return BatchJob(
-        model.absolute(), items.absolute(), config.out.absolute(), engine, config.precision, files, config.shard_lists,
-        tokens, config.trust_remote_code, config.impute, config.personalization,
+        model.absolute(), items.absolute(), config.out.absolute(), engine, config.precision, trained_in, files,
+        config.shard_lists, tokens, config.trust_remote_code, config.impute, config.personalization,
         read_rules(config.rules) if config.rules else None,
     )  # fmt: skip
 
@@ -176,10 +172,9 @@ def _machines(config: BatchConfig) -> AbstractContextManager[str]:
 
 def _precision(job: BatchJob, device: str) -> Precision:
     """In which numbers all of the job is computed, whatever machines it goes on or is resumed on."""
-    trained = read_spec(job.model, job.trust_remote_code).model.dtype
     if job.engine == "vllm":  # takes the type it was trained in, on every device
-        return trained if job.precision == "auto" else job.precision
-    return choose_precision(job.precision, trained, device)[0]
+        return job.trained_in if job.precision == "auto" else job.precision
+    return choose_precision(job.precision, job.trained_in, device)[0]
 
 
 def manifest_of(job: BatchJob) -> dict[str, Any]:
@@ -249,27 +244,17 @@ def _finish(out: Path, done: Tally, rows: int, seconds: float, console: Console)
         console.print(speed, highlight=False)
     write_json(out / REPORT, report)
     console.print(f"{done.lists:,} lists scored: {out}/scores-*.parquet", highlight=False, soft_wrap=True)
-    if done.fallbacks:
-        console.print(
-            f"[yellow]{done.fallbacks:,} of them are in first-stage order: they lack numbers that the model reads; add "
-            "them, or give --impute[/yellow]",
-            highlight=False, soft_wrap=True,
-        )  # fmt: skip
-    if done.incomplete:
-        console.print(
-            f"[yellow]{done.incomplete:,} of them were ranked without some numbers that the model reads (column "
-            "missing)[/yellow]",
-            highlight=False, soft_wrap=True,
-        )  # fmt: skip
-    if report["rejected"]:
-        console.print(
-            f"[yellow]{report['rejected']:,} rows rejected: {out}/rejected-*.jsonl[/yellow]",
-            highlight=False,
-            soft_wrap=True,
-        )
-        for name, found in sorted(done.rejected.items()):
-            line = Text(f"  {found['rows']:,} by {name}, such as {found['example']}", "yellow")
-            console.print(line, soft_wrap=True)
+    for count, what in (
+        (done.fallbacks, "of them are in first-stage order: they lack numbers that the model reads; add them, or give "
+            "--impute"),
+        (done.incomplete, "of them were ranked without some numbers that the model reads (column missing)"),
+        (report["rejected"], f"rows rejected: {out}/rejected-*.jsonl"),
+    ):  # fmt: skip
+        if count:
+            console.print(f"[yellow]{count:,} {what}[/yellow]", highlight=False, soft_wrap=True)
+    for name, found in sorted(done.rejected.items()):
+        line = Text(f"  {found['rows']:,} by {name}, such as {found['example']}", "yellow")
+        console.print(line, soft_wrap=True)
     return report
 
 

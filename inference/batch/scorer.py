@@ -1,6 +1,6 @@
 """Scores whole shards: read, validate, sort, build prompts, score, write.
 
-    scorer = ShardScorer(model_folder, items, "transformers", "auto", out, reader)
+    scorer = ShardScorer(job)
     for tally_or_none, rows in scorer.run([0, 1, 2]): ...      # progress after every call of the engine
 
 Within a shard the lists of a shopper stand together, oldest first, and shoppers by the length of their lists, so that
@@ -15,29 +15,29 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from reshelf.data.dataset_folder import read_items
 from reshelf.data.schema import Item
 from reshelf.data.signals.kept import FOLDER, KeptSignals, open_signals
 from reshelf.errors import InputError
 from reshelf.inference.assembly import MissingFeaturesError, with_features
-from reshelf.inference.batch.input import ShardReader
 from reshelf.inference.batch.output import SCORES_SCHEMA, Tally, write_shard
 from reshelf.inference.batch.rows import Reject, Row, read_rows, reject
 from reshelf.inference.engines.engine import Engine
 from reshelf.inference.engines.start import start_engine
 from reshelf.inference.ranking import NonFiniteScoreError, PreparedList, prepare, rank
-from reshelf.inference.rules import Rules
 from reshelf.modeling.allocator import give_back_freed_memory
-from reshelf.modeling.precision import Precision
 from reshelf.modeling.spec import read_reranker
 from reshelf.prompts.builder import PromptBuilder
 from reshelf.prompts.config import PromptConfig
 from reshelf.prompts.item_tokens import ItemTokens, catalogue_tokens
 from reshelf.prompts.list_prompt import Truncated
+
+if TYPE_CHECKING:
+    from reshelf.inference.batch.run import BatchJob
 
 TOKENS_PER_CALL = {"transformers": 1 << 15, "vllm": 1 << 19}
 """Prefixes and items handed to the engine at once. vLLM needs many requests to stay busy."""
@@ -79,44 +79,26 @@ class EngineCall:
 
 
 class ShardScorer:
-    """A reranker that scores shards of a job.
-
-    Args:
-        model: reranker folder.
-        items: the catalogue.
-        engine: which to use.
-        precision: in which numbers it computes.
-        out: folder of the shards.
-        reader: of the job's input.
-        item_tokens: file of the catalogue's token ids, made here where it is not there or is stale.
-        trust_remote_code: whether Python code that comes with the base may run.
-        impute: whether numbers that the model reads and a list lacks are imputed; else it stays in first-stage order,
-            where the model cannot do without.
-        personalization: how much of the order is the model's.
-        rules: what a merchandiser asks for; what they remove is not among the ranked.
+    """A reranker that scores shards of a job. The file of the catalogue's token ids is made here where it is not there
+    or is stale.
 
     Raises:
-        InputError: as `start_engine` and `catalogue_tokens`, or the engine cannot serve this model.
+        InputError: as `read_items`, `start_engine` and `catalogue_tokens`, or the engine cannot serve this model.
     """
 
-    def __init__(
-        self, model: Path, items: Mapping[str, Item], engine: Literal["transformers", "vllm"],
-        precision: Precision, out: Path, reader: ShardReader, item_tokens: Path | None = None,
-        trust_remote_code: bool = False, impute: bool = False, personalization: float = 1.0,
-        rules: Rules | None = None,
-    ) -> None:  # fmt: skip
-        spec, tokenizer = read_reranker(model, trust_remote_code)
+    def __init__(self, job: BatchJob) -> None:
+        self._job = job
+        items = read_items(job.catalogue)
+        spec, tokenizer = read_reranker(job.model, job.trust_remote_code)
         tokens = None
-        if item_tokens is not None:
-            tokens = make_item_tokens(item_tokens, tokenizer, spec.prompt, items)
+        if job.item_tokens is not None:
+            tokens = make_item_tokens(job.item_tokens, tokenizer, spec.prompt, items)
         self._builder = spec.builder(tokenizer, items, tokens)
-        self._signals = open_signals(model / FOLDER)
-        self._engine: Engine = start_engine(model, engine, trust_remote_code=trust_remote_code, precision=precision)
-        self._tokens = TOKENS_PER_CALL[engine]
-        self._out = out
-        self._reader = reader
-        self._impute = impute
-        self._personalization, self._rules = personalization, rules
+        self._signals = open_signals(job.model / FOLDER)
+        self._engine: Engine = start_engine(
+            job.model, job.engine, trust_remote_code=job.trust_remote_code, precision=job.precision
+        )
+        self._reader = job.reader()
 
     def run(self, shards: Iterable[int]) -> Iterator[tuple[Tally | None, int]]:
         """Score and write shards. After every call of the engine: the shard's tally if it is now finished, and how
@@ -139,9 +121,7 @@ class ShardScorer:
     def __enter__(self) -> ShardScorer:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _calls(self, shards: Iterable[int]) -> Iterator[EngineCall]:
@@ -152,7 +132,8 @@ class ShardScorer:
                 good, bad = read_rows(batch, file, first)
                 rows += good
                 shard.rejects += bad
-            yield from engine_calls(shard, arrange(rows), self._builder, self._tokens, self._impute, self._signals)
+            tokens = TOKENS_PER_CALL[self._job.engine]
+            yield from engine_calls(shard, arrange(rows), self._builder, tokens, self._job.impute, self._signals)
 
     def _run_call(self, call: EngineCall) -> Tally | None:
         shard = call.shard
@@ -168,7 +149,7 @@ class ShardScorer:
             return None
         shard.scored.sort(key=lambda one: (one.row.file, one.row.row))
         shard.rejects.sort(key=lambda one: (one.file, one.row))
-        tally = write_shard(self._out, shard.number, self._columns(shard.scored), shard.rejects)
+        tally = write_shard(self._job.out, shard.number, self._columns(shard.scored), shard.rejects)
         assert tally.rows == shard.rows, "a row was lost or doubled"
         if self._engine.name == "transformers":
             # Kept prefixes change scores in their last bits; begun anew, a resumed job gives the very same shard.
@@ -193,10 +174,11 @@ class ShardScorer:
         return made
 
     def _order(self, candidates: Sequence[str], values: np.ndarray | None) -> Iterable[int]:
-        items = [self._builder.items[one] for one in candidates] if self._rules else ()
+        rules = self._job.rules
+        items = [self._builder.items[one] for one in candidates] if rules else ()
         if values is not None:
-            return rank(values, None, self._personalization, self._rules, items).order.tolist()
-        return self._rules.arrange_first_stage(items).order.tolist() if self._rules else range(len(candidates))
+            return rank(values, None, self._job.personalization, rules, items).order.tolist()
+        return rules.arrange_first_stage(items).order.tolist() if rules else range(len(candidates))
 
     def _score(self, lists: Sequence[PreparedList]) -> Sequence[np.ndarray | InputError]:
         """What the engine says of every list, or why it has no scores (too long for the engine)."""

@@ -110,7 +110,7 @@ def write_export_card(
         "text was given the largest difference is over those that do."
     ).format(share=same.mean(), others=int((~same).sum()))
     rows = "\n".join(check.row(language) for check in checks)
-    name = folder_name(folder)
+    name = folder.name.removeprefix(".").removesuffix(".partial")  # what it will have when it is finished
     text = f"""---
 pipeline_tag: text-ranking
 library_name: sentence-transformers
@@ -192,11 +192,6 @@ def _levels(trained: TrainedReranker) -> str:
 {rows}
 
 """
-
-
-def folder_name(folder: Path) -> str:
-    """The name the folder will have when it is finished."""
-    return folder.name.removeprefix(".").removesuffix(".partial")
 
 
 def _example(trained: TrainedReranker) -> tuple[str, str]:

@@ -26,9 +26,7 @@ async def docs(request: Request) -> Response:
         for method, route in methods.items():
             parts.append(f"<h2><code>{method.upper()} {escape(path)}</code></h2>")
             parts.append(f"<p>{escape(route.get('description', ''))}</p>")
-            parts += [
-                _details(name, route[name]) for name in ("parameters", "requestBody", "responses") if name in route
-            ]
+            parts += [_details(name, route[name]) for name in _PARTS if name in route]
     parts.append("<h2>Schemas</h2>")
     parts += [_details(name, schema) for name, schema in described["components"]["schemas"].items()]
     page = f"<!doctype html><title>Reshelf</title><style>{_STYLE}</style>{''.join(parts)}"

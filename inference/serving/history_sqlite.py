@@ -10,8 +10,9 @@ import asyncio
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO, TypeVar
 
@@ -121,9 +122,10 @@ class SqliteHistory:
             raise InputError(f"history {problem}; give a file that can be written, or a redis:// address") from error
         return store
 
-    def _begun(self) -> _Transaction:
-        """A transaction on the file that has this name still: what went to one that was moved away or removed would be
-        gone with the next start, although it was acknowledged.
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        """All or nothing, on the file that has this name still: what went to one that was moved away or removed would
+        be gone with the next start, although it was acknowledged.
 
         Raises:
             sqlite3.OperationalError: it is another one, or none.
@@ -134,7 +136,9 @@ class SqliteHistory:
             is_there = False
         if not is_there:
             raise sqlite3.OperationalError("it was moved or removed under the server; put it back, or restart that")
-        return _Transaction(self._writer)
+        with self._writer as writer:
+            writer.execute("BEGIN IMMEDIATE")
+            yield writer
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self._path, timeout=_LOCKED_S, isolation_level=None)
@@ -144,7 +148,8 @@ class SqliteHistory:
         return connection
 
     def _migrate(self) -> None:
-        with _Transaction(self._writer) as writer:
+        with self._writer as writer:
+            writer.execute("BEGIN IMMEDIATE")
             (version,) = writer.execute("PRAGMA user_version").fetchone()
             if version > _VERSION:
                 raise sqlite3.DatabaseError(f"it has schema {version}, of a later release, and this one has {_VERSION}")
@@ -161,7 +166,7 @@ class SqliteHistory:
     async def append(self, tenant: str, events: Sequence[SentEvent]) -> int:
         def write() -> int:
             now = time.time()
-            with self._begun() as writer:
+            with self._transaction() as writer:
                 if now - self._swept > _SWEEP_S:
                     writer.execute("DELETE FROM event_ids WHERE time < ?", (now - REMEMBERED_S,))
                     writer.execute("DELETE FROM forgotten WHERE time < ?", (now - FORGOTTEN_S,))
@@ -215,7 +220,7 @@ class SqliteHistory:
 
     async def forget(self, tenant: str, user_id: str) -> int:
         def delete() -> int:
-            with self._begun() as writer:
+            with self._transaction() as writer:
                 gone = writer.execute("DELETE FROM events WHERE tenant = ? AND user_id = ?", (tenant, user_id)).rowcount
                 row = (digest(tenant, user_id), time.time())
                 writer.execute("INSERT OR REPLACE INTO forgotten VALUES (?, ?)", row)
@@ -247,20 +252,3 @@ class SqliteHistory:
             return await asyncio.get_running_loop().run_in_executor(thread, work)
         except sqlite3.Error as error:
             raise StoreError(f"{self._path}: {error}") from error
-
-
-class _Transaction:
-    """All or nothing."""
-
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self._connection = connection
-
-    def __enter__(self) -> sqlite3.Connection:
-        self._connection.execute("BEGIN IMMEDIATE")
-        return self._connection
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None:
-            self._connection.execute("COMMIT")
-        elif self._connection.in_transaction:
-            self._connection.execute("ROLLBACK")

@@ -6,6 +6,7 @@ metrics = Metrics();  metrics.requests.labels("/v1/rerank", "200").inc()
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily
@@ -37,34 +38,22 @@ class Metrics:
         self.registry = CollectorRegistry(auto_describe=True)
         self.drift = Drift()
         self.registry.register(self.drift)
-        self.requests = Counter("reshelf_requests", "Requests answered.", ["route", "status"], registry=self.registry)
-        self.seconds = Histogram(
-            "reshelf_request_seconds", "From arrival to reply.", ["route"], buckets=_SECONDS, registry=self.registry
-        )
-        self.stages = Histogram(
-            "reshelf_stage_seconds", "Parts of a ranking.", ["stage"], buckets=_SECONDS, registry=self.registry
-        )
-        self.candidates = Counter("reshelf_candidates", "Documents ranked.", registry=self.registry)
-        self.tokens = Counter("reshelf_tokens", "Distinct tokens of lists.", ["read"], registry=self.registry)
-        self.fallbacks = Counter(
-            "reshelf_fallbacks", "Replies in first-stage order.", ["reason"], registry=self.registry
-        )
-        self.rules = Counter("reshelf_rules", "Documents that rules moved.", ["action"], registry=self.registry)
-        self.store_errors = Counter("reshelf_store_errors", "History store gave no answer.", registry=self.registry)
-        self.unreadable_events = Counter(
-            "reshelf_unreadable_events", "Stored events that were no events.", registry=self.registry
-        )
-        self.served_lists = Counter(
-            "reshelf_served_lists", "Lists for the log of served lists.", ["outcome"], registry=self.registry
-        )
-        self._depth = Gauge(
-            "reshelf_queue_depth", "Lists, or pieces of long ones, waiting or being scored.", registry=self.registry
-        )
-        self._ready = Gauge("reshelf_engine_ready", "1 where the engine is ready.", registry=self.registry)
-        self._tenants_file = Gauge(
-            "reshelf_tenants_file_ok", "0 where the tenants file as it is now cannot be used.", registry=self.registry
-        )
-        self._starts = Gauge("reshelf_engine_starts", "How often the engine was started.", registry=self.registry)
+        counter, gauge = partial(Counter, registry=self.registry), partial(Gauge, registry=self.registry)
+        histogram = partial(Histogram, buckets=_SECONDS, registry=self.registry)
+        self.requests = counter("reshelf_requests", "Requests answered.", ["route", "status"])
+        self.seconds = histogram("reshelf_request_seconds", "From arrival to reply.", ["route"])
+        self.stages = histogram("reshelf_stage_seconds", "Parts of a ranking.", ["stage"])
+        self.candidates = counter("reshelf_candidates", "Documents ranked.")
+        self.tokens = counter("reshelf_tokens", "Distinct tokens of lists.", ["read"])
+        self.fallbacks = counter("reshelf_fallbacks", "Replies in first-stage order.", ["reason"])
+        self.rules = counter("reshelf_rules", "Documents that rules moved.", ["action"])
+        self.store_errors = counter("reshelf_store_errors", "History store gave no answer.")
+        self.unreadable_events = counter("reshelf_unreadable_events", "Stored events that were no events.")
+        self.served_lists = counter("reshelf_served_lists", "Lists for the log of served lists.", ["outcome"])
+        self._depth = gauge("reshelf_queue_depth", "Lists, or pieces of long ones, waiting or being scored.")
+        self._ready = gauge("reshelf_engine_ready", "1 where the engine is ready.")
+        self._tenants_file = gauge("reshelf_tenants_file_ok", "0 where the tenants file as it is now cannot be used.")
+        self._starts = gauge("reshelf_engine_starts", "How often the engine was started.")
 
     def watch(
         self, depth: Callable[[], float], ready: Callable[[], float], starts: Callable[[], float],

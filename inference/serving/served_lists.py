@@ -33,7 +33,7 @@ from reshelf.errors import InputError, is_full_disk
 from reshelf.inference.interleaving import draft_propensities
 from reshelf.inference.serving.log import log_once_a_minute
 from reshelf.inference.serving.metrics import Metrics
-from reshelf.metrics.ordering import best_first
+from reshelf.metrics.ordering import ranks
 
 _WAITING = 500
 """Lists that wait for the thread."""
@@ -162,9 +162,7 @@ class ServedListLog:
             if one.orders is not None:
                 row["propensities"] = draft_propensities(*one.orders, served)
         if one.shadow is not None:
-            places = np.empty(len(one.shadow), dtype=np.int64)
-            places[best_first(one.shadow)] = np.arange(1, len(places) + 1)
-            row["shadow"] = places[one.served].tolist()
+            row["shadow"] = ranks(one.shadow)[one.served].tolist()
         return row | {name: getattr(one, name) for name in _COPIED}
 
     def _finish(self, batches: Sequence[pa.RecordBatch]) -> None:

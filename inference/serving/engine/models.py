@@ -142,10 +142,6 @@ class ServedModel:
         """`ServedEngine.score`, by this reranker."""
         return self.engine.score(prompt, namespace, self.adapter)
 
-    async def forget(self, namespace: str) -> None:
-        """`ServedEngine.forget`: of all rerankers that share the engine."""
-        await self.engine.forget(namespace)
-
     def read_ahead(self) -> None:
         """Begin to tokenise the catalogue, a few items at a time between requests: none waits for that later."""
         self._reading = asyncio.create_task(self._read_catalogue())

@@ -31,9 +31,8 @@ from reshelf.inference.engines.messages import (
 )
 from reshelf.inference.serving.config import ServeConfig
 from reshelf.inference.serving.engine.adapters import Adapters
-from reshelf.inference.serving.engine.queue import ListScores, ScoringQueue
+from reshelf.inference.serving.engine.queue import ScoringQueue
 from reshelf.inference.serving.engine.supervisor import Supervisor
-from reshelf.prompts.list_prompt import ListPrompt
 
 _NICE = 5
 """On a machine whose every core the engine uses, the server answers first: a deadline is kept by who is awake."""
@@ -53,6 +52,10 @@ class ServedEngine:
         self._supervisor = Supervisor(start, self, stuck_s, start_s)
         self._queue = ScoringQueue(waiting)
         self._adapters = Adapters()
+        # What these do is said where they are defined.
+        self.start, self.wait_ready = self._supervisor.start, self._supervisor.wait_ready
+        self.admit, self.score = self._queue.admit, self._queue.put
+        self.load, self.unload = self._adapters.load, self._adapters.unload
         self._send: Callable[[ToEngine], None] | None = None
         self._forgetting: dict[int, asyncio.Future[None]] = {}
         self._numbers = 0
@@ -93,41 +96,17 @@ class ServedEngine:
 
     @property
     def silent_s(self) -> float:
-        """`ScoringQueue.silent_s`."""
+        """`ScoringQueue.silent_s`, for the supervisor."""
         return self._queue.silent_s
 
     @property
     def expected_s(self) -> float:
-        """`ScoringQueue.expected_s`."""
+        """`ScoringQueue.expected_s`, for the supervisor."""
         return self._queue.expected_s
-
-    def start(self) -> None:
-        """Once; again it changes nothing."""
-        self._supervisor.start()
-
-    async def wait_ready(self) -> bool:
-        """True once it is ready, False where its first start failed (`problem` says why)."""
-        return await self._supervisor.wait_ready()
-
-    def admit(self, namespace: str, candidates: int, within_s: float) -> None:
-        """`ScoringQueue.admit`."""
-        self._queue.admit(namespace, candidates, within_s)
 
     def has_time_to_spare(self, candidates: int, within_s: float) -> bool:
         """`ScoringQueue.has_time_to_spare`; an engine that one model has to itself is as slow as that is."""
         return self._queue.has_time_to_spare(candidates, within_s if self.users > 1 else math.inf)
-
-    def score(self, prompt: ListPrompt, namespace: str, adapter: str = "") -> asyncio.Future[ListScores]:
-        """`ScoringQueue.put`."""
-        return self._queue.put(prompt, namespace, adapter)
-
-    async def load(self, adapter: str, folder: Path) -> None:
-        """`Adapters.load`."""
-        await self._adapters.load(adapter, folder)
-
-    def unload(self, adapter: str) -> None:
-        """`Adapters.unload`."""
-        self._adapters.unload(adapter)
 
     async def forget(self, namespace: str) -> None:
         """Nothing of a namespace's prefixes is left in the engine when this returns, nor comes back by lists that were
@@ -147,13 +126,13 @@ class ServedEngine:
         self._adapters.close()
 
     def connected(self, ready: Ready, send: Callable[[ToEngine], None]) -> None:
-        """From the supervisor: the engine is ready."""
+        """From the supervisor: the engine is ready, and takes messages."""
         self.name, self.takes_adapters, self._send = ready.engine, ready.takes_adapters, send
         self._adapters.connect(send)
         self._queue.connect(send, ready.in_flight)
 
     def disconnected(self) -> None:
-        """From the supervisor: the engine is gone."""
+        """From the supervisor: the engine is gone; after every life, also one that never was ready."""
         self._send = None
         self._adapters.disconnect()
         self._queue.disconnect()
@@ -163,7 +142,7 @@ class ServedEngine:
         self._forgetting.clear()
 
     def received(self, reply: FromEngine) -> None:
-        """From the supervisor: the engine says something."""
+        """From the supervisor: the engine says something. What this raises ends it."""
         if isinstance(reply, Scored | NotScored):
             self._queue.take(reply)
         elif isinstance(reply, Progress):

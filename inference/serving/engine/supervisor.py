@@ -1,6 +1,6 @@
 """The life of an engine's process: started, watched, ended, and started again.
 
-    supervisor = Supervisor(Start("runs/demo/model", "auto"), events, stuck_s=30.0, start_s=1800.0)
+    supervisor = Supervisor(Start("runs/demo/model", "auto"), engine, stuck_s=30.0, start_s=1800.0)
     supervisor.start()
     await supervisor.close()
 
@@ -15,7 +15,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable
-from typing import Protocol, cast
+from typing import TYPE_CHECKING, cast
 
 from reshelf.inference.engines.child import EngineChild
 from reshelf.inference.engines.messages import (
@@ -30,36 +30,13 @@ from reshelf.inference.engines.messages import (
 )
 from reshelf.inference.serving.log import log_once_a_minute
 
+if TYPE_CHECKING:
+    from reshelf.inference.serving.engine.served_engine import ServedEngine
+
 logger = logging.getLogger("reshelf.serving")
 _PAUSE, _LONGEST_PAUSE = 0.5, 10.0
 _PATIENCE = 10
 """An engine that takes so many times what its work should take is stuck."""
-
-
-class EngineEvents(Protocol):
-    """What the supervisor tells of its engine."""
-
-    def connected(self, ready: Ready, send: Callable[[ToEngine], None]) -> None:
-        """It is ready, and takes messages."""
-        ...
-
-    def received(self, reply: FromEngine) -> None:
-        """It says something. What this raises ends the engine."""
-        ...
-
-    def disconnected(self) -> None:
-        """It is gone; called after every life, also one that never was ready."""
-        ...
-
-    @property
-    def silent_s(self) -> float:
-        """Seconds it has got no further with the work before it."""
-        ...
-
-    @property
-    def expected_s(self) -> float:
-        """Seconds that this work should take."""
-        ...
 
 
 class Supervisor:
@@ -67,15 +44,15 @@ class Supervisor:
 
     Args:
         start: what to start.
-        events: told what happens.
+        engine: told what happens (`connected`, `received`, `disconnected`), and asked how its work goes.
         stuck_s: seconds without getting further, with work before it, after which the engine is killed; more where that
             work should take long.
         start_s: seconds after which one that is not ready is killed.
     """
 
-    def __init__(self, start: Start, events: EngineEvents, stuck_s: float, start_s: float) -> None:
+    def __init__(self, start: Start, engine: ServedEngine, stuck_s: float, start_s: float) -> None:
         self._start_message = start
-        self._events = events
+        self._engine = engine
         self._stuck_s, self._start_s = stuck_s, start_s
         self.ready = False
         self.starts = 0
@@ -125,7 +102,7 @@ class Supervisor:
                 if self._transport is not None:
                     self._transport.abort()
                 self._transport, self.ready = None, False
-                self._events.disconnected()
+                self._engine.disconnected()
                 await asyncio.shield(self._end(said, healthy))
             log_once_a_minute("engine down", problem=self.problem, pause_s=pause)
             self._changed.set()
@@ -141,12 +118,12 @@ class Supervisor:
         started = loop.time()
         while True:
             await asyncio.wait([messages.end], timeout=min(1.0, self._stuck_s / 4, self._start_s / 4))
-            patience_s = max(self._stuck_s, _PATIENCE * self._events.expected_s)
+            patience_s = max(self._stuck_s, _PATIENCE * self._engine.expected_s)
             if messages.end.done():
                 messages.end.result()
             elif not self.ready and loop.time() - started > self._start_s:
                 raise TimeoutError(f"not ready after {self._start_s:g} s")
-            elif self._events.silent_s > patience_s:
+            elif self._engine.silent_s > patience_s:
                 raise TimeoutError(f"no further for {patience_s:.3g} s with a list before it")
 
     def _send(self, message: ToEngine) -> None:
@@ -158,11 +135,11 @@ class Supervisor:
         if isinstance(reply, NotStarted):
             raise ConnectionError(reply.problem)
         if not isinstance(reply, Ready):
-            self._events.received(reply)
+            self._engine.received(reply)
             return
         if self.ready:
             raise ProtocolError("the engine said twice that it is ready")
-        self._events.connected(reply, self._send)
+        self._engine.connected(reply, self._send)
         self.ready, self.problem = True, ""
         self._changed.set()
         described = {"engine": reply.engine, "precision": reply.precision, "starts": self.starts}
