@@ -81,10 +81,11 @@ def fingerprint(tokenizer: PreTrainedTokenizerBase, prompt: PromptConfig, levels
 
 
 def _prompt(prompt: PromptConfig) -> dict[str, Any]:
-    """Without a context, a memory or names in the prefix where there are none, so that rerankers from before them stay
-    what they were."""
+    """Without a context, a memory, names in the prefix or letters where there are none, so that rerankers from before
+    them stay what they were."""
     absent = [] if prompt.context else ["context", "context_tokens"]
     absent += [] if prompt.feature_names == "prefix" else ["feature_names"]
+    absent += [] if prompt.level_format == "letter" else ["level_format"]
     absent += [] if prompt.memory_tokens else ["memory_tokens"]
     return {name: value for name, value in asdict(prompt).items() if name not in absent}
 

@@ -357,10 +357,11 @@ class PromptBuilder:
     def _feature_ids(self) -> dict[str, list[np.ndarray]]:
         """Ids of every level of every feature, int32; those of a missing number come last."""
         result = {}
-        highest, named = self.config.levels, self.config.feature_names == "candidate"
+        write, named = self.config.level_word, self.config.feature_names == "candidate"
+        highest = self.config.levels
         for n, name in enumerate(self.config.features):
             top = max(highest, len(self.levels.edges[name]))
-            levels = [*range(top + 1), *([MISSING] if self.levels.missing else [])]
-            parts = [("feature", name, level, highest) if named else ("level", level, n == 0) for level in levels]
+            levels = [*map(write, range(top + 1)), *([MISSING] if self.levels.missing else [])]
+            parts = [("feature", name, one, write(highest)) if named else ("level", one, n == 0) for one in levels]
             result[name] = [np.array(one, dtype=np.int32) for one in self._parts.ids(parts)]
         return result

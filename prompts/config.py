@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from string import ascii_lowercase, ascii_uppercase
 from typing import Any, Literal
 
 from reshelf.data.language import catalogue_language
@@ -36,6 +37,9 @@ WITHOUT: dict[str, dict[str, Any]] = {
 
 SIGNALS = "signals"
 """Among `features`: all those that the data set keeps."""
+
+LETTERS = ascii_uppercase + ascii_lowercase
+"""Levels 0 … 51 as letters."""
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")
 
@@ -66,6 +70,9 @@ class PromptConfig:
     feature_names: Literal["candidate", "prefix"] = "candidate"
     """Where the names of features stand: beside each level, or once in the prefix, where candidates have the levels
     alone, in that order. A tokenizer that knows no shop spends more tokens on a name than on a level."""
+    level_format: Literal["number", "letter"] = "number"
+    """How a level is written: as a number, or as a letter from A, the lowest, to z, the 51st. A base that
+    `reshelf pretrain` made has a token for every number; others spell most in two or three, and a letter is one."""
     levels: int = 20
     """The highest level, from 0. More levels tell numbers apart that are close, and take more lists to learn."""
     context: list[str] = field(default_factory=list)
@@ -101,12 +108,22 @@ class PromptConfig:
             "history_tokens", "history_block", "event_tokens", "query_tokens", "context_tokens", "item_tokens",
             "list_tokens",
         )  # fmt: skip
-        others = {"levels": Range(2), "memory_tokens": Range(0, 64)}
+        levels = Range(2, len(LETTERS) - 1) if self.level_format == "letter" else Range(2)
+        others = {"levels": levels, "memory_tokens": Range(0, 64)}
         check_numbers(self, {**dict.fromkeys(tokens, AT_LEAST_1), **others}, "prompt.")
         if self.event_tokens > self.history_tokens:
             raise InputError(
                 f"prompt.event_tokens is {self.event_tokens}, more than prompt.history_tokens ({self.history_tokens})"
             )
+
+    def level_word(self, level: int) -> str:
+        """A level as a candidate's text has it.
+
+        Examples:
+            >>> PromptConfig().level_word(17), PromptConfig(level_format="letter").level_word(17)
+            ('17', 'R')
+        """
+        return LETTERS[level] if self.level_format == "letter" else str(level)
 
     def in_language_of(self, items: Iterable[Item]) -> PromptConfig:
         """The same with a language: that of the catalogue where it is auto."""

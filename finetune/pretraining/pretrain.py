@@ -141,6 +141,8 @@ class PretrainConfig:
         check_numbers(self, {**sizes, "max_candidates": AT_LEAST_0, "learning_rate": POSITIVE, "seed": SEED})
         if self.start and self.layers is not None:
             raise InputError("start has layers of its own; leave out layers, or start")
+        if self.prompt.level_format == "letter" and not self.start:
+            raise InputError("prompt.level_format: a new base reads a number as one token; leave it at number")
         if self.texts < self.texts_per_step:
             raise InputError(
                 f"texts is {self.texts}, and one step reads {self.texts_per_step} (texts_per_step); give more"

@@ -180,6 +180,8 @@ def _levels(trained: TrainedReranker) -> str:
         "An item's text holds its numbers as levels: how many of these edges are below the number ({call}). The exact "
         "edges are in `levels.json`."
     ).format(call='`numpy.searchsorted(edges, number, side="left")`')
+    if trained.spec.prompt.level_format == "letter":
+        how += " " + _("Level 0 is written `A`, 25 `Z`, 26 `a`.")
     if trained.spec.levels.missing:
         how += " " + _("A number that is not known is written `{missing}`.").format(missing=MISSING)
     rows = "\n".join(f"| {name} | {', '.join(f'{edge:.6g}' for edge in values)} |" for name, values in edges.items())

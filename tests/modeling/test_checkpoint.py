@@ -150,7 +150,7 @@ class TestFingerprint:
     def test_one_that_never_saw_missing_numbers_is_what_it_was_before_there_were_any(
         self, folder: Path, saved: tuple[Path, np.ndarray]
     ) -> None:
-        later = ("context", "context_tokens", "memory_tokens", "feature_names")
+        later = ("context", "context_tokens", "memory_tokens", "feature_names", "level_format")
         before = {name: value for name, value in asdict(PROMPT).items() if name not in later}
         prompt = json.dumps([before, {"edges": LEVELS.edges}], sort_keys=True)
         assert read_spec(folder).fingerprint["prompt"] == hashlib.sha256(prompt.encode()).hexdigest()

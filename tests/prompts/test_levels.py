@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -116,6 +117,31 @@ def test_a_missing_number_is_a_question_mark_to_models_that_know_it(bytes_tokeni
     written = [PromptBuilder(bytes_tokenizer, config, items, one).build(whole).items for one in (old, new)]
     assert all(np.array_equal(a, b) for a, b in zip(*written, strict=True))
     assert not fit_levels([whole], [], missing=True).missing, "a model that reads no numbers stays what it was"
+
+
+@pytest.mark.parametrize("names", ["prefix", "candidate"])
+def test_letters_stand_for_levels_in_their_order(
+    names: Literal["prefix", "candidate"], bytes_tokenizer: PreTrainedTokenizerFast
+) -> None:
+    letters = PromptConfig(
+        template="plain", feature_names=names, features=["popularity"], level_format="letter", levels=51
+    )
+    numbers = replace(letters, level_format="number")
+    ranking = listed([0.0, 25.0, 26.0, None])
+    items = {i: Item(item_id=i, title="mug") for i in ranking.candidates}
+    levels = FeatureLevels({"popularity": [n - 0.5 for n in range(1, 52)]}, missing=True)
+    texts = {
+        config.level_format: [
+            bytes_tokenizer.decode(i)
+            for i in PromptBuilder(bytes_tokenizer, config, items, levels).build(ranking).items
+        ]
+        for config in (letters, numbers)
+    }
+    words = {"number": ["0", "25", "26", "?"], "letter": ["A", "Z", "a", "?"]}
+    for kind, found in texts.items():
+        assert [text.split()[-2] for text in found] == words[kind]
+    with pytest.raises(InputError, match=r"prompt\.levels is 52; give a number from 2 to 51"):
+        replace(letters, levels=52)
 
 
 @pytest.mark.parametrize("template", ["plain", "qwen3"])

@@ -137,6 +137,9 @@ class Reference:
         line = [i for name in ("brand", "leaf", "price_level") for i in written.get(name, [])]
         return frame[0] + line + frame[1] if line else []
 
+    def level(self, level: int) -> str:
+        return "ABCDEFGHIJKLMNOPQRSTU"[level] if self.config.level_format == "letter" else f"{level}"
+
     def build(self, ranking: RankingList) -> tuple[list[int], list[list[int]], Truncated]:
         config = self.config
         history = list(ranking.history)
@@ -174,9 +177,11 @@ class Reference:
             cut += lost
             ids = self.part("item") + ids
             for name in config.features:
-                level, once = int(levels[name][k]), config.feature_names == "prefix"
+                level, once = self.level(int(levels[name][k])), config.feature_names == "prefix"
                 first = name == config.features[0]
-                ids = ids + (self.part("level", level, first) if once else self.part("feature", name, level, 20))
+                ids = ids + (
+                    self.part("level", level, first) if once else self.part("feature", name, level, self.level(20))
+                )
             items.append(ids + self.part("answer"))
         lost_of_events = sum(lost for _, lost in events[dropped:])
         return prefix, items, Truncated(dropped, lost_of_events, cut, context_tokens=unread)
@@ -230,6 +235,7 @@ def configs(draw: st.DrawFn) -> PromptConfig:
         event_gaps=draw(st.booleans()),
         features=draw(st.lists(st.sampled_from(["first_stage", "f", "g"]), max_size=3, unique=True)),
         feature_names=draw(st.sampled_from(["candidate", "prefix"])),
+        level_format=draw(st.sampled_from(["number", "letter"])),
         context=draw(st.lists(st.sampled_from(MOMENT), max_size=3, unique=True)),
         context_tokens=draw(st.integers(1, 40)),
         history_tokens=draw(st.integers(event_tokens, 200)),
