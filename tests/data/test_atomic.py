@@ -136,10 +136,12 @@ def test_a_simulated_shop_replaces_a_data_set_and_nothing_else(tmp_path: Path) -
     (tmp_path / "report.json").write_text("{}")
     simulate_folder(shop)
     assert sorted(os.listdir(tmp_path)) == ["items.parquet", "test.parquet", "train.parquet", "valid.parquet"]
-    (tmp_path / "thesis.tex").touch()
-    with pytest.raises(InputError, match=r"it holds 'thesis.tex', which is no part of a data set"):
-        simulate_folder(shop)
-    assert len(os.listdir(tmp_path)) == 5
+    for name in ("thesis.tex", "orders.parquet"):
+        (tmp_path / name).touch()
+        with pytest.raises(InputError, match=f"it holds '{name}', which is no part of a data set"):
+            simulate_folder(shop)
+        assert len(os.listdir(tmp_path)) == 5
+        (tmp_path / name).unlink()
 
 
 def test_a_place_has_at_least_one_click(tmp_path: Path) -> None:
