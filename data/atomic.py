@@ -175,12 +175,24 @@ def check_replaceable(folder: Path) -> None:
         InputError: it cannot.
     """
     folder = folder.resolve()
-    if os.path.ismount(folder):
+    if folder.is_dir() and _mount(folder) != _mount(folder.parent):
         raise InputError(f"{folder} is a mount, which no folder can take the place of; mount {folder.parent} instead")
     try:
         check_writable(folder.parent)
     except InputError as error:
         raise InputError(f"no folder can take the place of {folder}: {folder.parent} cannot be written to") from error
+
+
+def _mount(folder: Path) -> str:
+    """Which mount a folder is on; two may be of the same device, which `os.path.ismount` takes for one."""
+    descriptor = os.open(folder, getattr(os, "O_PATH", os.O_RDONLY))
+    try:
+        facts = Path(f"/proc/self/fdinfo/{descriptor}").read_text(encoding="ascii").splitlines()
+        return next(fact for fact in facts if fact.startswith("mnt_id:"))
+    except (OSError, StopIteration):  # not Linux
+        return str(os.fstat(descriptor).st_dev)
+    finally:
+        os.close(descriptor)
 
 
 def finish_replacing(folder: Path) -> None:
