@@ -7,6 +7,7 @@ with atomic(Path("runs/report.json")) as partial:
 from __future__ import annotations
 
 import ctypes
+import errno
 import fcntl
 import glob
 import json
@@ -15,7 +16,7 @@ import secrets
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
@@ -118,7 +119,7 @@ def atomic_folder(folder: Path, job: str) -> Iterator[Path]:
     if folder.exists() and not folder.is_dir():
         raise InputError(f"cannot write {folder}: it is a file; choose another output folder")
     folder = folder.resolve()  # of a link, what it leads to
-    partial, old = (folder.with_name(f".{folder.name}.{what}") for what in ("partial", "old"))
+    partial, old = _beside(folder)
     with work_folder(partial, job):
         try:
             with _named_where_full(folder):
@@ -126,6 +127,87 @@ def atomic_folder(folder: Path, job: str) -> Iterator[Path]:
             replace_folder(partial, folder, old)
         finally:
             shutil.rmtree(old, ignore_errors=True)
+
+
+@contextmanager
+def taking_over(folder: Path, job: str, without: Collection[str] = ()) -> Iterator[Path]:
+    """A folder to write to, which replaces `folder` when the block ends without an error; what else lies there comes
+    along, as links to the same files, but for the names in `without`. A killed call leaves the one or the other.
+
+    Where no folder can take its place, `folder` itself is what the block writes to.
+
+    Raises:
+        InputError: it cannot be written, or another `job` writes there.
+    """
+    folder = folder.resolve()
+    finish_replacing(folder)
+    try:
+        check_replaceable(folder)
+    except InputError:
+        yield folder
+        return
+    with atomic_folder(folder, job) as partial:
+        yield partial
+        for one in folder.iterdir():
+            if one.name not in without and not os.path.lexists(partial / one.name):
+                _link(one, partial / one.name)
+
+
+def _link(one: Path, other: Path) -> None:
+    """Give a file, or those of a folder, a second name."""
+    if one.is_dir() and not one.is_symlink():
+        shutil.copytree(one, other, symlinks=True, copy_function=lambda *names: _link(*map(Path, names)))
+        return
+    try:
+        os.link(one, other, follow_symlinks=False)
+    except OSError as error:
+        if error.errno == errno.EXDEV:  # a mount, whose files would be removed with the folder that is replaced
+            raise InputError(
+                f"cannot replace {one.parent}: {one} is on a mount of its own; unmount it first"
+            ) from error
+        shutil.copy2(one, other, follow_symlinks=False)  # a file system without links
+
+
+def check_replaceable(folder: Path) -> None:
+    """Find out before long work whether another folder can take the place of this one.
+
+    Raises:
+        InputError: it cannot.
+    """
+    folder = folder.resolve()
+    if folder.is_dir() and _mount(folder) != _mount(folder.parent):
+        raise InputError(f"{folder} is a mount, which no folder can take the place of; mount {folder.parent} instead")
+    try:
+        check_writable(folder.parent)
+    except InputError as error:
+        raise InputError(f"no folder can take the place of {folder}: {folder.parent} cannot be written to") from error
+
+
+def _mount(folder: Path) -> str:
+    """Which mount a folder is on; two may be of the same device, which `os.path.ismount` takes for one."""
+    descriptor = os.open(folder, getattr(os, "O_PATH", os.O_RDONLY))
+    try:
+        facts = Path(f"/proc/self/fdinfo/{descriptor}").read_text(encoding="ascii").splitlines()
+        return next(fact for fact in facts if fact.startswith("mnt_id:"))
+    except (OSError, StopIteration):  # not Linux
+        return str(os.fstat(descriptor).st_dev)
+    finally:
+        os.close(descriptor)
+
+
+def finish_replacing(folder: Path) -> None:
+    """Put the former folder back where a call was killed in the moment without one, which file systems have that
+    cannot exchange two names (`replace_folder`)."""
+    folder = folder.resolve()
+    partial, old = _beside(folder)
+    if not folder.exists() and partial.is_dir() and old.is_dir():
+        with suppress(FileNotFoundError):  # another process of this run has
+            old.rename(folder)
+
+
+def _beside(folder: Path) -> tuple[Path, Path]:
+    """What is to take a folder's place, and what had it."""
+    return folder.with_name(f".{folder.name}.partial"), folder.with_name(f".{folder.name}.old")
 
 
 @contextmanager
@@ -157,6 +239,7 @@ def replace_folder(partial: Path, target: Path, old: Path) -> None:
     if not target.exists():
         partial.rename(target)
         return
+    shutil.copymode(target, partial)
     partial.rename(old)
     if not _exchanged(old, target):
         old.rename(partial)

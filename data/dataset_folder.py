@@ -214,9 +214,9 @@ def save_dataset_folder(folder: Path, data: RankingData) -> None:
 
 def check_replaceable(folder: Path) -> None:
     """Raise InputError where a new data set would replace what is none."""
-    parts = ("signals", "images", "randomised.txt")
+    parts = ("signals", "images", "randomised.txt", "items.parquet", *(f"{split}.parquet" for split in SPLITS))
     for path in folder.iterdir() if folder.is_dir() else ():
-        if path.suffix not in (".parquet", ".json") and path.name not in parts:
+        if path.suffix != ".json" and path.name not in parts:
             raise InputError(
                 f"cannot write {folder}: it holds {path.name!r}, which is no part of a data set; choose another output "
                 "folder"

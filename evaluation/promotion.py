@@ -11,7 +11,6 @@ is promoted one time in forty.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -21,7 +20,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from reshelf.data.atomic import check_writable, replace_folder, write_json
+from reshelf.data.atomic import check_replaceable, replace_folder, write_json
 from reshelf.data.dataset_folder import load_dataset_folder
 from reshelf.data.propensity.file import read_propensities
 from reshelf.data.schema import RankingList
@@ -182,21 +181,6 @@ def finish_promotion(running: Path) -> None:
     running = running.resolve()
     if not running.exists() and (_partial(running) / PROMOTION).is_file():  # the last file of a whole copy
         _partial(running).rename(running)
-
-
-def check_replaceable(running: Path) -> None:
-    """Find out before long work whether another folder can take the place of the running one.
-
-    Raises:
-        InputError: it cannot.
-    """
-    running = running.resolve()
-    if os.path.ismount(running):
-        raise InputError(f"{running} is a mount, which no folder can take the place of; mount {running.parent} instead")
-    try:
-        check_writable(running.parent)
-    except InputError as error:
-        raise InputError(f"no folder can take the place of {running}: {running.parent} cannot be written to") from error
 
 
 def _partial(running: Path) -> Path:

@@ -176,7 +176,7 @@ def write_card(
         f"---\nlibrary_name: reshelf\nbase_model: {config.model.base}\npipeline_tag: text-ranking\n---",
         f"# {_('A reranker finetuned with Reshelf')}",
         _meaning(config, calibration is not None, say),
-        f'    from reshelf import Reranker\n    reranker = Reranker.from_pretrained("{folder}")',
+        f'    from reshelf import Reranker\n    reranker = Reranker.from_pretrained("{config.out}")',
         f"## {_('Training')}",
         "\n".join(["| | |", "|---|---|", *(f"| {name} | {fact} |" for name, fact in facts.items())]),
         _("The exact config is in `config.yaml`, the prompt and its fingerprint in `reshelf.json`."),

@@ -29,6 +29,8 @@ CHECKPOINTS = "checkpoints"
 """Folder of an unfinished run, in its output folder."""
 BEGUN = "begun.json"
 _REMOVED = ".checkpoints.removed"
+LEFT = (CHECKPOINTS, _REMOVED)
+"""What goes when a run is finished."""
 _READ_FROM_A_BASE = (".json", ".safetensors", ".model", ".txt", ".py")
 """Its config and weights, and tokenizers and code of any kind."""
 

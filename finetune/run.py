@@ -17,7 +17,7 @@ import numpy as np
 from transformers import PreTrainedTokenizerBase, TrainerCallback, TrainingArguments, set_seed
 
 from reshelf.config import config_text
-from reshelf.data.atomic import atomic, check_writable, locked_folder
+from reshelf.data.atomic import atomic, check_writable, finish_replacing, locked_folder
 from reshelf.data.dataset_folder import RankingData, load_dataset_folder
 from reshelf.data.propensity.file import read_propensities
 from reshelf.data.signals.kept import FOLDER, copy_signals, kept_names
@@ -38,6 +38,7 @@ from reshelf.finetune.losses.weighted_sum import LossSum
 from reshelf.finetune.packed_trainer import packed_arguments
 from reshelf.finetune.resume import (
     CHECKPOINTS,
+    LEFT,
     check_unchanged,
     fingerprint,
     has_begun,
@@ -48,7 +49,7 @@ from reshelf.finetune.trainer import ListTrainer, Teaching, Watched
 from reshelf.finetune.validation import Validation
 from reshelf.modeling.base_checks import check_budgets
 from reshelf.modeling.calibration import Calibration, fit_calibration
-from reshelf.modeling.checkpoint import save_reranker
+from reshelf.modeling.checkpoint import replacing_reranker, save_reranker
 from reshelf.modeling.loading import add_lora, check_base_exists, load_base
 from reshelf.modeling.score import attach_head
 from reshelf.modeling.spec import SPEC_FILE, RerankerSpec
@@ -125,8 +126,8 @@ def _train(run: _Prepared) -> float:
     arguments = trainer.args
     main = arguments.process_index == 0
     if main:
-        with atomic(config.out / CONFIG) as partial:
-            partial.write_text(config_text(config), encoding="utf-8")
+        if not (config.out / SPEC_FILE).exists():  # a reranker keeps its own until it is replaced
+            _write_config(config.out, config)
         write_begun(config.out, fingerprint(config, arguments.world_size))
     trainer.train_or_resume()
     scores = trainer.validation_scores()
@@ -137,10 +138,12 @@ def _train(run: _Prepared) -> float:
         spec = RerankerSpec(
             config.model, config.prompt, run.levels, config.candidates, calibration=calibration, lift=lift
         )
-        computed = copy_signals(config.data / FOLDER, config.out / FOLDER, config.prompt.features)
-        save_reranker(config.out, model, run.tokenizer, spec)
-        write_curve(config.out, trainer.state.log_history, config.metric)
-        write_card(config.out, config, run.data, trainer.state, arguments.world_size, calibration, lift)
+        with replacing_reranker(config.out, without=(FOLDER, *LEFT)) as folder:
+            _write_config(folder, config)
+            computed = copy_signals(config.data / FOLDER, folder / FOLDER, config.prompt.features)
+            save_reranker(folder, model, run.tokenizer, spec)
+            write_curve(folder, trainer.state.log_history, config.metric)
+            write_card(folder, config, run.data, trainer.state, arguments.world_size, calibration, lift)
         remove_checkpoints(config.out)
         kept = f"{METRIC_NAMES[config.metric]} {trainer.state.best_metric:.4f}"
         print(f"{config.out}: kept the checkpoint of step {trainer.state.best_global_step}, valid {kept}")
@@ -156,9 +159,15 @@ def _train(run: _Prepared) -> float:
     return trainer.state.best_metric or 0.0
 
 
+def _write_config(folder: Path, config: FinetuneConfig) -> None:
+    with atomic(folder / CONFIG) as partial:
+        partial.write_text(config_text(config), encoding="utf-8")
+
+
 def _prepare(config: FinetuneConfig, arguments: TrainingArguments) -> _Prepared:
     """Everything that can find bad input, and the config in the catalogue's language; writes nothing."""
     check_base_exists(config.model.base, config.model.revision)
+    finish_replacing(config.out)
     check_writable(config.out)
     _check_unfinished(config)
     extras = Extras(

@@ -16,7 +16,7 @@ import json
 import os
 import shutil
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -27,7 +27,7 @@ import torch
 from safetensors import safe_open
 from transformers import PreTrainedTokenizerBase
 
-from reshelf.data.atomic import as_readable_as_others, atomic
+from reshelf.data.atomic import as_readable_as_others, atomic, finish_replacing, taking_over
 from reshelf.data.hashes import folder_sha256
 from reshelf.data.schema import Item
 from reshelf.errors import InputError, first_line
@@ -57,7 +57,29 @@ class TrainedReranker:
 
 
 def save_reranker(folder: Path, model: peft.PeftModel, tokenizer: PreTrainedTokenizerBase, spec: RerankerSpec) -> None:
-    """Write a reranker folder. `reshelf.json` comes last: without it the folder is not a reranker."""
+    """Write a reranker folder. One that is there already stays, whole, until the new one is."""
+    with replacing_reranker(folder) as partial:
+        _write(partial, model, tokenizer, spec)
+
+
+@contextmanager
+def replacing_reranker(folder: Path, without: Collection[str] = ()) -> Iterator[Path]:
+    """A folder to write to, which takes the place of the reranker in `folder` when the block ends without an error;
+    what else lies there comes along, but for the names in `without`. Where there is none yet, `folder` itself.
+
+    Raises:
+        InputError: it cannot be written, or another process saves there.
+    """
+    finish_replacing(folder)
+    if (folder / SPEC_FILE).is_file():
+        with taking_over(folder, "save", {BASE, *without}) as partial:
+            yield partial
+    else:
+        yield folder
+
+
+def _write(folder: Path, model: peft.PeftModel, tokenizer: PreTrainedTokenizerBase, spec: RerankerSpec) -> None:
+    """`reshelf.json` comes last: without it the folder is not a reranker."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / SPEC_FILE).unlink(missing_ok=True)
     model.save_pretrained(str(folder / ADAPTER), safe_serialization=True)
@@ -177,6 +199,8 @@ def _copy_base(source: Path, target: Path) -> None:
     own = target.resolve(), target.parent.resolve()  # a reranker in its base's folder would be copied into itself
 
     def left_out(folder: str, names: list[str]) -> set[str]:
-        return unwanted(folder, names) | {name for name in names if (Path(folder) / name).resolve() in own}
+        paths = {name: Path(folder) / name for name in names}
+        rerankers = {name for name, path in paths.items() if path.resolve() in own or (path / SPEC_FILE).exists()}
+        return unwanted(folder, names) | rerankers
 
     shutil.copytree(source, target, ignore=left_out)

@@ -18,14 +18,14 @@ from typing import Any
 from rich.console import Console
 
 from reshelf.config import load_yaml
-from reshelf.data.atomic import locked_folder, write_json
+from reshelf.data.atomic import check_replaceable, locked_folder, write_json
 from reshelf.data.dataset_folder import load_dataset_folder
 from reshelf.data.hashes import file_sha256
 from reshelf.data.importing.importer import ImportConfig, import_folder
 from reshelf.data.importing.mapping_file import find_mapping
 from reshelf.data.propensity.estimate import PropensityConfig, estimate
 from reshelf.errors import DivergedError, InputError
-from reshelf.evaluation.promotion import FEWEST, PromoteConfig, check_replaceable, finish_promotion, promote
+from reshelf.evaluation.promotion import FEWEST, PromoteConfig, finish_promotion, promote
 from reshelf.finetune.config import FinetuneConfig
 from reshelf.finetune.resume import remove_checkpoints
 from reshelf.finetune.run import CONFIG, finetune, is_finished

@@ -102,6 +102,10 @@ def import_folder(config: ImportConfig) -> None:
         raise InputError("import: --out is missing; name the data set folder to make")
     mapping = load_mapping(config.mapping, config.changes)
     root, report, out = config.root or Path(mapping.root), ImportReport(), config.out.absolute()
+    if out.resolve() == root.resolve():
+        raise InputError(
+            f"--out {config.out} holds the raw tables, which the data set would replace; choose another --out"
+        )
     check_replaceable(out)
     with atomic_folder(out, "data set") as partial:
         write_folder(mapping, root.absolute(), partial, report, config)

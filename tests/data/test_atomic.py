@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -130,16 +131,36 @@ def test_a_folder_is_there_whole_or_as_it_was(tmp_path: Path) -> None:
     assert (tmp_path / "link").is_symlink()
 
 
+def test_a_folder_that_is_mounted_is_written_to_itself(tmp_path: Path) -> None:
+    """A mount of the same device too, as two volumes of a container may be."""
+    out, source = tmp_path / "out", tmp_path / "source"
+    out.mkdir()
+    source.mkdir()
+    code = (
+        "import sys; from pathlib import Path; from reshelf.data.atomic import taking_over\n"
+        "with taking_over(Path(sys.argv[1]), 'save') as folder: (folder / 'new').touch()"
+    )
+    inside = 'mount --bind "$1" "$2" || exit 77; exec "$3" -c "$4" "$2"'
+    words = ["unshare", "-rm", "sh", "-c", inside, "-", str(source), str(out), sys.executable, code]
+    done = subprocess.run(words, capture_output=True, text=True) if shutil.which("unshare") else None
+    if done is None or done.returncode == 77 or "unshare" in done.stderr:
+        pytest.skip("nobody but root may mount here")
+    assert done.returncode == 0, done.stderr
+    assert os.listdir(source) == ["new"]
+
+
 def test_a_simulated_shop_replaces_a_data_set_and_nothing_else(tmp_path: Path) -> None:
     shop = MarketplaceConfig(tmp_path, items_per_category=6, train_lists=2, valid_lists=2, test_lists=2, candidates=4)
     (tmp_path / "signals").mkdir()  # of an import, and of other products
     (tmp_path / "report.json").write_text("{}")
     simulate_folder(shop)
     assert sorted(os.listdir(tmp_path)) == ["items.parquet", "test.parquet", "train.parquet", "valid.parquet"]
-    (tmp_path / "thesis.tex").touch()
-    with pytest.raises(InputError, match=r"it holds 'thesis.tex', which is no part of a data set"):
-        simulate_folder(shop)
-    assert len(os.listdir(tmp_path)) == 5
+    for name in ("thesis.tex", "orders.parquet"):
+        (tmp_path / name).touch()
+        with pytest.raises(InputError, match=f"it holds '{name}', which is no part of a data set"):
+            simulate_folder(shop)
+        assert len(os.listdir(tmp_path)) == 5
+        (tmp_path / name).unlink()
 
 
 def test_a_place_has_at_least_one_click(tmp_path: Path) -> None:

@@ -235,6 +235,14 @@ def test_output_folder_with_something_else_in_it(shop: Shop) -> None:
     assert (shop.out / "thesis.tex").read_text() == "precious"
 
 
+def test_output_folder_of_the_raw_tables(shop: Shop) -> None:
+    path = shop.write("parquet")
+    before = sorted(shop.folder.iterdir())
+    with pytest.raises(InputError, match="holds the raw tables"):
+        import_logs(ImportConfig(mapping=str(path), root=shop.folder, out=shop.folder / ".", quiet=True))
+    assert sorted(shop.folder.iterdir()) == before
+
+
 def test_output_below_a_file_cannot_be_written(shop: Shop, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     path = shop.write()

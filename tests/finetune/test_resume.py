@@ -17,6 +17,7 @@ from reshelf.finetune import run
 from reshelf.finetune.config import FinetuneConfig
 from reshelf.finetune.resume import changes, fingerprint, made_of
 from reshelf.finetune.run import finetune
+from tests.modeling.killed import contents
 
 
 def test_a_run_that_was_moved_before_it_was_saved_keeps_its_best_checkpoint(
@@ -39,6 +40,28 @@ def test_a_run_that_was_moved_before_it_was_saved_keeps_its_best_checkpoint(
     finetune(moved)
     kept = load_file(moved.out / "adapter/adapter_model.safetensors")
     assert all(np.array_equal(kept[name], best[name]) for name in best)
+
+
+def test_until_another_is_whole_the_reranker_that_is_there_is_what_it_was(
+    config: FinetuneConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    finetune(config)
+    (config.out / "notes.txt").write_text("ours")
+    before, another = contents(config.out), replace(config, seed=1, overwrite=True)
+    with monkeypatch.context() as patched:
+        patched.setattr(run, "write_card", fails)  # the last file
+        with pytest.raises(KeyboardInterrupt):
+            finetune(another)
+    left = contents(config.out)
+    assert {name: left[name] for name in left if not name.startswith("checkpoints/")} == before
+    finetune(another)
+    after = contents(config.out)
+    assert after.keys() == before.keys(), "nothing is left, and nothing of others is gone"
+    assert {name for name in after if after[name] != before[name]} >= {"config.yaml", "curve.json", "README.md"}
+    assert f'("{config.out}")' in after["README.md"].decode()
 
 
 def test_signals_that_changed_are_said_to_have(config: FinetuneConfig, tmp_path: Path) -> None:
