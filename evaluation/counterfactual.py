@@ -29,8 +29,7 @@ import numpy.typing as npt
 from reshelf.data.schema import RankingList
 from reshelf.errors import InputError
 from reshelf.metrics.bootstrap import CONFIDENCE, Interval, interval
-from reshelf.metrics.ndcg import discounts, exponential_gains
-from reshelf.metrics.ordering import ranks, unranked
+from reshelf.metrics.ndcg import exponential_gains, mean_discount
 
 Float64 = npt.NDArray[np.float64]
 
@@ -92,15 +91,8 @@ def snips_dcg(
             raise InputError(f"list {ranking.list_id}, field {what}: missing; counterfactual estimates need both")
         if len(own) != len(ranking.candidates) or not np.isfinite(own).all():
             raise ValueError(f"list {ranking.list_id} needs {len(ranking.candidates)} finite scores")
-        rank = ranks(own)
-        discount = np.where(rank <= k, discounts(rank), 0.0)
-        if unranked(own):  # any candidate stands at any rank equally often
-            discount = np.full(len(own), discount.mean())
         gains = exponential_gains(ranking.labels)
         each = inverse[np.minimum(ranking.positions, len(inverse)) - 1]
         clipped += int(((each > clip) & (gains > 0)).sum())
-        weight = gains * np.minimum(each, clip)
-        weights[i] = weight.sum()
-        if weights[i] > 0:
-            values[i] = (weight * discount).sum() / weights[i]
+        values[i], weights[i] = mean_discount(own, gains * np.minimum(each, clip), k)
     return Counterfactual(values, weights, clipped)

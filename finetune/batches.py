@@ -41,7 +41,7 @@ class Example:
 
 @dataclass(frozen=True)
 class Extras:
-    """What only training lists have."""
+    """What training lists have, and validation lists have only as far as propensities."""
 
     teacher: str = ""
     """Name in `RankingList.features` of a teacher's scores; empty for none."""

@@ -11,14 +11,12 @@ from typing import Any
 from reshelf.data.atomic import atomic, write_json
 from reshelf.data.dataset_folder import RankingData
 from reshelf.finetune.config import FinetuneConfig
-from reshelf.finetune.validation import ERROR, METRIC, Metric
+from reshelf.finetune.validation import ERROR, METRIC, METRIC_NAMES, Metric
 from reshelf.modeling.calibration import Calibration
 from reshelf.modeling.lift import Lift
 from reshelf.translation import translations
 
 CURVE, CURVE_PLOT, CARD = "curve.json", "curve.png", "README.md"
-METRIC_NAMES: dict[Metric, str] = {"ndcg@10": "nDCG@10", "auc": "AUC"}
-"""As people write them."""
 
 
 def write_curve(folder: Path, log: Sequence[dict[str, Any]], metric: Metric = "ndcg@10") -> None:
@@ -160,7 +158,7 @@ def write_card(
     """
     say = translations(config.prompt.language)
     _ = say.gettext
-    metric, value = METRIC_NAMES[config.metric], f"eval_{config.metric}"
+    metric, value = METRIC_NAMES[config.measured_by], f"eval_{config.measured_by}"
     facts = _facts(config, data, state.global_step, processes, calibration, say)
     kept = _(
         "Of the checkpoints within a standard error of the best {metric}, the one of the lowest loss was kept: step "

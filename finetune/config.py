@@ -109,7 +109,7 @@ class FinetuneConfig:
     """Learning from a teacher."""
     propensities: Path | None = None
     """File of how likely shoppers examine each shown place (`reshelf data propensities`): clicks at places that few
-    examine count more. None for no correction."""
+    examine count more, in training and in validation. None for no correction."""
     max_inverse_propensity: float = 10.0
     """No click counts more than this many times."""
     augment: AugmentConfig = field(default_factory=AugmentConfig)
@@ -129,7 +129,8 @@ class FinetuneConfig:
     """Optimizer steps between validations; a checkpoint is kept at each."""
     metric: Literal["ndcg@10", "auc"] = "ndcg@10"
     """What decides which checkpoint is kept: of those within a standard error of the best, the one of the lowest
-    validation loss. ndcg@10: order within lists that have a positive label. auc: of wanted against other candidates of
+    validation loss. ndcg@10: order within lists that have a positive label; with propensities, DCG@10 weighted by
+    their inverse. auc: of wanted against other candidates of
     all validation lists, for lists that hold one candidate each."""
     calibration: Literal["isotonic", "platt", "none"] = "isotonic"
     """How scores become probabilities for people, fitted on the validation lists. isotonic needs some thousand
@@ -142,6 +143,11 @@ class FinetuneConfig:
     """Train again over a finished reranker in `out`. A run that was cut short goes on without it."""
     report_to: list[str] = field(default_factory=list)
     """Experiment trackers that transformers knows, e.g. tensorboard, wandb."""
+
+    @property
+    def measured_by(self) -> Literal["ndcg@10", "dcg@10", "auc"]:
+        """What validation lists are measured by."""
+        return "dcg@10" if self.metric == "ndcg@10" and self.propensities is not None else self.metric
 
     def __post_init__(self) -> None:
         counts = {"max_candidates": AT_LEAST_0, "train_lists": AT_LEAST_0, "valid_lists": AT_LEAST_0}

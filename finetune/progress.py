@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from transformers import TrainerCallback
 
-from reshelf.finetune.validation import AUC, METRIC, UNRANKED
+from reshelf.finetune.validation import AUC, CORRECTED, METRIC, METRIC_NAMES, UNRANKED, Metric
 from reshelf.progress import MinuteProgress
 
 FEWEST_STEPS = 4
@@ -49,10 +49,11 @@ class TableProgress(TrainerCallback):
         if "loss" in logs:
             self._losses.append(float(logs["loss"]))
         if METRIC in logs:
+            measured: Metric = "auc" if AUC in logs else "dcg@10" if CORRECTED in logs else "ndcg@10"
             mean = f"{sum(self._losses) / len(self._losses):.4f}" if self._losses else "–"
             self.console.print(
                 f"step {state.global_step:>5}   train loss {mean}   valid loss {logs['eval_loss']:.4f}   "
-                + (f"valid AUC {logs[AUC]:.4f}" if AUC in logs else f"valid nDCG@10 {logs[METRIC]:.4f}")
+                + f"valid {METRIC_NAMES[measured]} {logs[f'eval_{measured}']:.4f}"
                 + (f"   {logs[UNRANKED]:.0f} lists unranked" if logs.get(UNRANKED) else ""),
                 highlight=False,
             )

@@ -23,7 +23,7 @@ from reshelf.data.propensity.file import read_propensities
 from reshelf.data.signals.kept import FOLDER, copy_signals, kept_names
 from reshelf.errors import InputError
 from reshelf.finetune.batches import Extras, ListDataset
-from reshelf.finetune.card import CARD, METRIC_NAMES, write_card, write_curve
+from reshelf.finetune.card import CARD, write_card, write_curve
 from reshelf.finetune.config import DistilConfig, FinetuneConfig
 from reshelf.finetune.distributed import gather_adapter, is_spread, together
 from reshelf.finetune.losses.bce import bce
@@ -46,7 +46,7 @@ from reshelf.finetune.resume import (
     write_begun,
 )
 from reshelf.finetune.trainer import ListTrainer, Teaching, Watched
-from reshelf.finetune.validation import Validation
+from reshelf.finetune.validation import METRIC_NAMES, Validation
 from reshelf.modeling.base_checks import check_budgets
 from reshelf.modeling.calibration import Calibration, fit_calibration
 from reshelf.modeling.checkpoint import replacing_reranker, save_reranker
@@ -97,7 +97,7 @@ def finetune(
     arguments = _arguments(config)
     run = together(lambda: _prepare(config, arguments))
     if watch is not None:
-        run.trainer.add_callback(Watched(watch, config.metric))
+        run.trainer.add_callback(Watched(watch, config.measured_by))
     for callback in callbacks:
         run.trainer.add_callback(callback)
     with ExitStack() as alone:
@@ -142,10 +142,10 @@ def _train(run: _Prepared) -> float:
             _write_config(folder, config)
             computed = copy_signals(config.data / FOLDER, folder / FOLDER, config.prompt.features)
             save_reranker(folder, model, run.tokenizer, spec)
-            write_curve(folder, trainer.state.log_history, config.metric)
+            write_curve(folder, trainer.state.log_history, config.measured_by)
             write_card(folder, config, run.data, trainer.state, arguments.world_size, calibration, lift)
         remove_checkpoints(config.out)
-        kept = f"{METRIC_NAMES[config.metric]} {trainer.state.best_metric:.4f}"
+        kept = f"{METRIC_NAMES[config.measured_by]} {trainer.state.best_metric:.4f}"
         print(f"{config.out}: kept the checkpoint of step {trainer.state.best_global_step}, valid {kept}")
         if sent := [name for name in config.prompt.features if name not in computed]:
             what = "are ranked without it" if run.levels.may_lack(len(sent)) else "stay in first-stage order"
@@ -196,7 +196,8 @@ def _prepare(config: FinetuneConfig, arguments: TrainingArguments) -> _Prepared:
     check_budgets(builder.longest, model.config, config.model.base)
     attach_head(model, *builder.label_ids)
     train = ListDataset(data.lists["train"], builder, config.max_candidates, config.seed, extras)
-    validation = Validation(ListDataset(data.lists["valid"], builder), config.metric)
+    corrected = Extras(propensities=extras.propensities, max_inverse_propensity=extras.max_inverse_propensity)
+    validation = Validation(ListDataset(data.lists["valid"], builder, extras=corrected), config.measured_by)
     _check_outcomes(validation, config.data / "valid.parquet")
     trainer = ListTrainer(
         add_lora(model, config.lora),
@@ -291,7 +292,7 @@ def _arguments(config: FinetuneConfig) -> TrainingArguments:
         save_steps=config.eval_every,
         save_total_limit=2,
         load_best_model_at_end=True,
-        metric_for_best_model=f"eval_{config.metric}",
+        metric_for_best_model=f"eval_{config.measured_by}",
         greater_is_better=True,
         seed=config.seed,
         data_seed=config.seed,

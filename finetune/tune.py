@@ -133,7 +133,7 @@ def _search(study: Any, config: TuneConfig, run: FinetuneConfig, console: Consol
     best = turned(run, study.best_params)
     best.out = config.out / "best"
     with atomic(config.out / BEST) as partial:
-        found = f"{run.metric} {study.best_value:.4f} on valid"
+        found = f"{run.measured_by} {study.best_value:.4f} on valid"
         header = f"# {_folder(study.best_trial)}: {found}.\n"
         partial.write_text(header + config_text(best), encoding="utf-8")
     console.print(table(study, run))
@@ -250,8 +250,8 @@ def _folder(trial: Any) -> str:
 def table(study: Any, run: FinetuneConfig) -> Table:
     """The trials, best first."""
     names = list(dict.fromkeys(name for trial in study.trials for name in trial.params))
-    view = Table(box=box.SIMPLE_HEAD, title=f"{run.metric} on valid")
-    for head in ("trial", run.metric, *names, ""):
+    view = Table(box=box.SIMPLE_HEAD, title=f"{run.measured_by} on valid")
+    for head in ("trial", run.measured_by, *names, ""):
         view.add_column(head, justify="right", overflow="fold")
     finished = [trial for trial in study.trials if trial.value is not None]
     for trial in sorted(finished, key=lambda trial: -trial.value):

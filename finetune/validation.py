@@ -1,4 +1,4 @@
-"""nDCG@10, AUC and loss on validation lists, during training; their scores, after it.
+"""nDCG@10, SNIPS DCG@10, AUC and loss on validation lists, during training; their scores, after it.
 
 validation = Validation(dataset)
 validation.measure(model, 16, loss=listnet, device="cpu")   # {"eval_loss": …, "eval_ndcg@10": …}
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -23,14 +24,19 @@ from reshelf.finetune.health import median_spread
 from reshelf.finetune.losses.weighted_sum import LossSum
 from reshelf.metrics.auc import auc, auc_error
 from reshelf.metrics.bootstrap import CONFIDENCE, interval, resample
-from reshelf.metrics.ndcg import exponential_gains, ndcg
+from reshelf.metrics.ndcg import exponential_gains, mean_discount, ndcg
 from reshelf.metrics.ordering import unranked
 from reshelf.modeling.blend import WEIGHTS, measured
 from reshelf.modeling.lift import Blended, Lift
 from reshelf.modeling.score import score
 
-Metric = Literal["ndcg@10", "auc"]
+Metric = Literal["ndcg@10", "dcg@10", "auc"]
+METRIC_NAMES: dict[Metric, str] = {
+    "ndcg@10": "nDCG@10", "dcg@10": "SNIPS DCG@10", "auc": "AUC"
+}  # fmt: skip
+"""As people write them."""
 METRIC = "eval_ndcg@10"
+CORRECTED = "eval_dcg@10"
 AUC = "eval_auc"
 UNRANKED = "eval_unranked"
 """Lists whose scores do not differ; nDCG counts them as in random order (`metrics.ordering.unranked`)."""
@@ -49,7 +55,9 @@ class Validation:
     Args:
         dataset: lists with labels.
         metric: what will be looked at. ndcg@10 leaves out lists without a positive label, which cannot be ordered
-            rightly or wrongly; auc ranks the candidates of all lists in one row, where lists may hold one each.
+            rightly or wrongly; auc ranks the candidates of all lists in one row, where lists may hold one each. dcg@10,
+            for a dataset with propensities, is the self-normalised estimate of `evaluation.counterfactual`: nDCG
+            of clicks as they are favours the order that was shown, whose first places are examined most.
     """
 
     def __init__(self, dataset: ListDataset, metric: Metric = "ndcg@10") -> None:
@@ -67,8 +75,8 @@ class Validation:
         loss: Callable[..., LossSum],
         device: torch.device | str,
     ) -> dict[str, float]:
-        """Mean loss on labels, as they are, nDCG@10 over the lists with a positive label, and with metric auc the AUC
-        of label > 0 over all candidates; how many lists are unranked, and how much scores differ within a list
+        """Mean loss on labels, nDCG@10 over the lists with a positive label, and what else `metric` is: dcg@10, or the
+        AUC of label > 0 over all candidates; how many lists are unranked, and how much scores differ within a list
         (`health.median_spread`). With `ERROR` behind a metric's name, its standard error. `model` is left in evaluation
         mode.
 
@@ -83,14 +91,14 @@ class Validation:
                 part = loss(grid, batch.labels, batch.mask, batch.weights, batch.inverse_propensity)
                 losses.append((float(part.sum), float(part.weight)))
             for row, example in zip(grid.cpu().numpy(), mine):
-                rows.append((example.prompt.list_id, row[: len(example.labels)], example.labels))
+                rows.append((example.prompt.list_id, row[: len(example.labels)], example.labels, _gains(example)))
         losses, rows = gather_object(losses), gather_object(rows)
-        _check_finite([(list_id, found) for list_id, found, _ in rows])
+        _check_finite([(list_id, found) for list_id, found, *_ in rows])
         total, weight = (sum(column) for column in zip(*losses, strict=True))
         if not np.isfinite(total):  # of scores near the largest float32; no checkpoint's loss compares with it
             raise DivergedError("the validation loss is NaN or infinite")
-        values = [ndcg(found, exponential_gains(labels), CUT) for _, found, labels in rows if labels.any()]
-        scored = [found for _, found, _ in rows]
+        values = [ndcg(found, exponential_gains(labels), CUT) for _, found, labels, _ in rows if labels.any()]
+        scored = [found for _, found, *_ in rows]
         metrics = {
             "eval_loss": total / max(weight, 1e-12),
             METRIC: float(np.mean(values)),
@@ -98,8 +106,12 @@ class Validation:
             UNRANKED: float(sum(map(unranked, scored))),
             SPREAD: median_spread(scored),
         }
+        if self.metric == "dcg@10":
+            each, gain = np.array([mean_discount(found, gains, CUT) for _, found, _, gains in rows]).T
+            metrics[CORRECTED] = float(each @ gain / gain.sum())
+            metrics[CORRECTED + ERROR] = float(np.linalg.norm((each - metrics[CORRECTED]) * gain) / gain.sum())
         if self.metric == "auc":
-            wanted = np.concatenate([labels for _, _, labels in rows])
+            wanted = np.concatenate([labels for _, _, labels, _ in rows])
             metrics[AUC] = auc(np.concatenate(scored), wanted)
             metrics[AUC + ERROR] = auc_error(metrics[AUC], int((wanted > 0).sum()), int((wanted == 0).sum()))
         return metrics
@@ -123,31 +135,40 @@ class Validation:
         return scores
 
     def lift(self, scores: Sequence[np.ndarray]) -> Lift | None:
-        """nDCG@10 of `scores` against that of first-stage order, and of both blended where that is what helps; None
-        where lists hold one candidate each.
+        """nDCG@10, or DCG@10 by inverse propensities where these are known, of `scores` against first-stage order, and
+        of both blended where that is what helps; None where lists hold one candidate each.
 
         Args:
             scores: what `scores` returned.
         """
-        judged = [(row, e.labels) for row, e in zip(scores, self.every) if e.labels.any() and len(e.labels) > 1]
-        pairs = [(row, exponential_gains(labels)) for row, labels in judged]
+        pairs = [(row, _gains(e)) for row, e in zip(scores, self.every) if e.labels.any() and len(e.labels) > 1]
         if not pairs:
             return None
-        mine = np.array([ndcg(row, gains, CUT) for row, gains in pairs])
-        first = np.array([ndcg(-np.arange(len(gains)), gains, CUT) for _, gains in pairs])
+        corrected = self.every[0].inverse_propensity is not None
+        measure = (lambda row, gains: mean_discount(row, gains, CUT)[0]) if corrected else partial(ndcg, k=CUT)
+        weights = np.array([gains.sum() if corrected else 1.0 for _, gains in pairs])
+        mine = np.array([measure(row, gains) for row, gains in pairs])
+        first = np.array([measure(-np.arange(len(gains)), gains) for _, gains in pairs])
         resamples = resample(len(pairs), _RESAMPLES, seed=0)
-        found = interval(mine - first, resamples)
-        lift = Lift(float(mine.mean()), float(first.mean()), found.low, found.high, len(pairs))
+        found = interval(mine - first, resamples, list_weights=weights)
+        reached, before = (float(np.average(one, weights=weights)) for one in (mine, first))
+        lift = Lift(reached, before, found.low, found.high, len(pairs), metric="dcg@10" if corrected else "ndcg@10")
         if lift.helps or len(pairs) < _FEWEST:
             return lift
-        tried, weights = [], WEIGHTS[1:-1]
-        confidence = 1 - (1 - CONFIDENCE) / len(weights)  # so many are tried: Bonferroni
-        for weight in weights:
-            some = np.array([ndcg(measured(row, weight), gains, CUT) for row, gains in pairs])
-            gain = interval(some - first, resamples, confidence)
+        tried, inner = [], WEIGHTS[1:-1]
+        confidence = 1 - (1 - CONFIDENCE) / len(inner)  # so many are tried: Bonferroni
+        for weight in inner:
+            some = np.array([measure(measured(row, weight), gains) for row, gains in pairs])
+            gain = interval(some - first, resamples, confidence, weights)
             tried.append(Blended(weight, gain.mean, gain.low, gain.high))
         surest = max(tried, key=lambda one: one.low)
         return replace(lift, blended=surest) if surest.low > 0 else lift
+
+
+def _gains(example: Example) -> np.ndarray:
+    """Gains of a list's labels, weighted by inverse propensity where it is known; float64 [K]."""
+    gains = exponential_gains(example.labels)
+    return gains if example.inverse_propensity is None else gains * example.inverse_propensity
 
 
 def _check_finite(rows: Sequence[tuple[str, np.ndarray]]) -> None:

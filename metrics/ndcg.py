@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from reshelf.metrics.ordering import Scores, best_first, finite_scores
+from reshelf.metrics.ordering import Scores, best_first, finite_scores, ranks, unranked
 
 
 def exponential_gains(labels: Sequence[float] | np.ndarray) -> np.ndarray:
@@ -60,6 +60,32 @@ def ndcg(scores: Scores, gains: Sequence[float] | np.ndarray, k: int = 10) -> fl
     if wanted.min() < 0 or not np.isfinite(wanted).all():
         raise ValueError("gains must be finite and not below zero")
     return float(ndcg_of_lists(values[None], wanted[None], np.ones((1, len(values)), dtype=bool), k)[0])
+
+
+def mean_discount(scores: Scores, gains: Sequence[float] | np.ndarray, k: int = 10) -> tuple[float, float]:
+    """The discount that a unit of one list's gain meets, Σ_(rank ≤ k) gain / log₂(rank + 1) / Σ gain, and Σ gain.
+
+    Use it where no best order can be known list by list, as from clicks weighted by inverse propensity: the mean over
+    lists, weighted by their gain, is the self-normalised estimate of `evaluation.counterfactual`.
+
+    Args:
+        scores: float [K] in first-stage order, as for `ndcg`; an unranked list gets the mean over all its orders.
+        gains: float [K], not below 0.
+        k: how many ranks count.
+
+    Returns:
+        A number in [0, 1], NaN where no gain is above 0, and the gain.
+
+    Examples:
+        >>> mean_discount([0.2, 0.9], [0.0, 3.0]), mean_discount([0.9, 0.2, 0.1], [0.0, 0.0, 2.0])
+        ((1.0, 3.0), (0.5, 2.0))
+    """
+    rank, wanted = ranks(scores), np.asarray(gains, dtype=np.float64)
+    discount = np.where(rank <= k, discounts(rank), 0.0)
+    if unranked(scores):  # any candidate stands at any rank equally often
+        discount = np.full(len(rank), discount.mean())
+    total = float(wanted.sum())
+    return (float(wanted @ discount) / total if total > 0 else float("nan")), total
 
 
 def ndcg_of_lists(scores: np.ndarray, gains: np.ndarray, mask: np.ndarray, k: int = 10) -> np.ndarray:

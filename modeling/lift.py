@@ -8,6 +8,7 @@ lift.sentence()    # what it says on the screen, in the card and when it is serv
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from typing import Literal
 
 from reshelf.translation import translations
 
@@ -19,7 +20,7 @@ class Blended:
     personalization: float
     """The weight, between 0 and 1."""
     gain: float
-    """In nDCG@10."""
+    """In the metric of `Lift`."""
     low: float
     """Lower end of the paired interval of the gain, 95 % for all the weights that were tried together; above 0."""
     high: float
@@ -27,9 +28,10 @@ class Blended:
 
 @dataclass
 class Lift:
-    """nDCG@10 of a reranker and of first-stage order on the same validation lists."""
+    """A metric of a reranker and of first-stage order on the same validation lists."""
 
     ndcg: float
+    """Of the reranker."""
     first_stage: float
     low: float
     """Lower end of the paired 95 % interval of the difference (bootstrap over lists)."""
@@ -38,6 +40,9 @@ class Lift:
     """Validation lists with a label above 0."""
     blended: Blended | None = None
     """At the weight whose interval begins highest, where the model alone does not help and one does."""
+
+    metric: Literal["ndcg@10", "dcg@10"] = "ndcg@10"
+    """nDCG@10 of the labels as they are, or DCG@10 of labels weighted by inverse propensity."""
 
     @property
     def helps(self) -> bool:
@@ -55,10 +60,11 @@ class Lift:
             language: of the model's prompts.
         """
         _ = translations(language).gettext
+        metric = "SNIPS DCG@10" if self.metric == "dcg@10" else "nDCG@10"
         figures = _(
-            "nDCG@10 {ndcg:.3f} on {lists} validation lists, {gain:+.3f} ({low:+.3f}…{high:+.3f}) against first-stage "
+            "{metric} {ndcg:.3f} on {lists} validation lists, {gain:+.3f} ({low:+.3f}…{high:+.3f}) against first-stage "
             "order, {first_stage:.3f}"
-        ).format(**asdict(self), gain=self.ndcg - self.first_stage)
+        ).format(**asdict(self) | {"metric": metric, "gain": self.ndcg - self.first_stage})
         if self.helps:
             return _("{figures}: it beats first-stage order.").format(figures=figures)
         if self.high < 0:

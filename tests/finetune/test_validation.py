@@ -12,14 +12,16 @@ import torch
 from transformers import TrainerState
 
 from reshelf.data.dataset_folder import RankingData, save_dataset_folder
+from reshelf.data.schema import RankingList
 from reshelf.errors import DivergedError, InputError
-from reshelf.finetune.batches import Example, ListDataset, collate
+from reshelf.evaluation.counterfactual import snips_dcg
+from reshelf.finetune.batches import Example, ListDataset, collate, inverse_propensity
 from reshelf.finetune.config import FinetuneConfig
 from reshelf.finetune.losses.bce import bce
 from reshelf.finetune.losses.listnet import listnet
 from reshelf.finetune.run import finetune
 from reshelf.finetune.trainer import ListTrainer
-from reshelf.finetune.validation import AUC, METRIC, Validation
+from reshelf.finetune.validation import AUC, CORRECTED, ERROR, METRIC, Validation
 from reshelf.metrics.bootstrap import interval, resample
 from reshelf.metrics.ndcg import exponential_gains, ndcg
 from reshelf.modeling.blend import blend
@@ -155,6 +157,60 @@ def test_a_model_that_helps_only_beside_the_first_stage_is_given_its_surest_weig
     assert lift.helps_at(0.0)
     assert not lift.helps_at(1.0)
     assert f"--personalization {best.personalization:g}" in lift.sentence()
+
+
+def seen_from_above(lists: int) -> tuple[list[RankingList], np.ndarray, list[np.ndarray]]:
+    """Lists whose products are all wanted alike often, wherever the first stage put them, but examined the less the
+    lower they stand; how likely each position is; scores of a model that knows what is wanted, with some noise."""
+    rng = np.random.default_rng(0)
+    examined = 1 / np.arange(1, 11)
+    found, scores = [], []
+    while len(found) < lists:
+        wanted = rng.random(10) < 0.3
+        clicked = wanted & (rng.random(10) < examined)
+        if not clicked.any():
+            continue
+        ids, grades = tuple(f"i{n}" for n in range(10)), tuple(clicked.astype(int).tolist())
+        found.append(
+            RankingList(
+                list_id=f"l{len(found)}", user_id="u", candidates=ids, labels=grades, positions=tuple(range(1, 11))
+            )
+        )
+        scores.append(rng.normal(scale=1.5, size=10) + wanted)
+    return found, examined, scores
+
+
+def test_by_inverse_propensities_a_model_is_not_held_against_the_order_that_was_shown(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """By clicks as they are it loses to the order they were made in. What is measured is what `evaluation` would."""
+    lists, examined, scores = seen_from_above(400)
+    empty = ListPrompt("l", np.arange(1), (np.arange(1),) * 10, Truncated())
+    plain = [Example(replace(empty, list_id=one.list_id), np.array(one.labels)) for one in lists]
+    weighted = [
+        replace(e, inverse_propensity=inverse_propensity(one, examined, 5.0))
+        for e, one in zip(plain, lists, strict=True)
+    ]
+    biased = Validation(plain).lift(scores)  # type: ignore[arg-type]
+    validation = Validation(weighted, "dcg@10")  # type: ignore[arg-type]
+    lift = validation.lift(scores)
+    assert biased is not None
+    assert lift is not None
+    assert biased.high < 0 < lift.low
+    assert (biased.metric, lift.metric) == ("ndcg@10", "dcg@10")
+    first = [-np.arange(10.0)] * len(lists)
+    mine, theirs = (snips_dcg(one, lists, examined, clip=5.0) for one in (scores, first))
+    assert [lift.ndcg, lift.first_stage] == pytest.approx([mine.estimate, theirs.estimate])
+    gain = interval(mine.values - theirs.values, resample(len(lists), 2000, seed=0), list_weights=mine.weights)
+    assert [lift.low, lift.high] == pytest.approx([gain.low, gain.high])
+    assert lift.sentence().startswith(f"SNIPS DCG@10 {lift.ndcg:.3f} on 400 validation lists, +")
+
+    rows = [(n, [e], collate([e]), torch.tensor(scores[n])[None]) for n, e in enumerate(validation.every)]
+    monkeypatch.setattr("reshelf.finetune.validation._scored", lambda *_: iter(rows))
+    measured = validation.measure(None, 1, listnet, "cpu")
+    assert measured[CORRECTED] == pytest.approx(mine.estimate)
+    middle = mine.interval(resample(len(lists), 4000, seed=1), confidence=0.6827)
+    assert measured[CORRECTED + ERROR] == pytest.approx((middle.high - middle.low) / 2, rel=0.1)
 
 
 def test_a_list_that_the_model_does_not_rank_counts_as_the_order_it_is_served_in_beside_the_first_stage() -> None:
