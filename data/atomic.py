@@ -109,7 +109,7 @@ def write_json(path: Path, values: Any) -> None:
 
 @contextmanager
 def atomic_folder(folder: Path, job: str) -> Iterator[Path]:
-    """A folder beside it to write to, which replaces it when the block ends without an error.
+    """A folder beside it to write to, which replaces it when the block ends without an error, once it is on the disk.
 
     What a killed call left is removed first; a call that is at work keeps others out.
 
@@ -124,7 +124,11 @@ def atomic_folder(folder: Path, job: str) -> Iterator[Path]:
         try:
             with _named_where_full(folder):
                 yield partial
+                for written in partial.rglob("*"):
+                    if not written.is_symlink():
+                        _sync(written)
             replace_folder(partial, folder, old)
+            _sync(folder.parent)
         finally:
             shutil.rmtree(old, ignore_errors=True)
 

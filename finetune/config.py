@@ -35,7 +35,8 @@ class OptimizerConfig:
     max_steps: int = 0
     """Stop after this many optimizer steps whatever the epochs say; 0 for no such limit."""
     gradient_checkpointing: bool = False
-    """Recompute activations in the backward pass: less memory, about a third more time."""
+    """Recompute activations in the backward pass: less memory, about a third more time; on one GPU several times as
+    much, for then no CUDA graph is captured."""
 
     def __post_init__(self) -> None:
         check_numbers(

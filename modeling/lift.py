@@ -78,6 +78,8 @@ class Lift:
             ).format(**asdict(self.blended))
         else:
             verdict += _(" Do not serve it yet:")
+        if self.metric == "ndcg@10":
+            verdict += _(" weight clicks by inverse propensity (reshelf data propensities),")
         # Sizes: benchmarks.quickstart and benchmarks.data_needed.
         return verdict + _(
             " give it more signals per product (signals.names in the mapping, prompt.features in the config), finetune "

@@ -18,6 +18,7 @@ from typing import Any
 import jinja2
 from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import RedirectResponse
 
 from reshelf.data.bm25 import Bm25Index
 from reshelf.data.dataset_folder import read_records
@@ -96,6 +97,11 @@ def page_text(language: str) -> str:
     templates = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     words = {"_": translations(language).gettext, "language": "en" if language == "auto" else language}
     return templates.from_string(PAGE.read_text(encoding="utf-8")).render(words)
+
+
+@page_routes.get("/")
+async def start() -> Response:
+    return RedirectResponse("ui")
 
 
 @page_routes.get("/ui")

@@ -64,6 +64,20 @@ def test_it_is_on_the_disk_before_it_has_its_place(tmp_path: Path, monkeypatch: 
     assert (tmp_path / "report.json").stat().st_mode == (tmp_path / "plain").stat().st_mode
 
 
+def test_a_folder_is_on_the_disk_before_it_has_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+    sync, rename = os.fsync, Path.rename
+    monkeypatch.setattr(os, "fsync", lambda fd: (done.append(os.readlink(f"/proc/self/fd/{fd}")), sync(fd)))
+    monkeypatch.setattr(Path, "rename", lambda one, other: (done.append("rename"), rename(one, other)))
+    with atomic_folder(tmp_path / "data", "import") as partial:
+        (partial / "signals").mkdir()
+        for name in ("train.parquet", "signals/signals.json"):
+            (partial / name).write_text("whole")
+    written = {str(partial / name) for name in ("train.parquet", "signals", "signals/signals.json")}
+    assert set(done[:3]) == written
+    assert done[3:] == ["rename", str(tmp_path)]
+
+
 def test_what_a_killed_writer_left_goes_and_a_living_writers_file_stays(tmp_path: Path) -> None:
     path = tmp_path / "report.json"
     code = (

@@ -37,3 +37,7 @@ def test_nobody_is_asked_to_send_a_body_that_is_too_large(server: Server) -> Non
         header = b"POST /v1/rerank HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         connection.sendall(header + b"Expect: 100-continue\r\nContent-Length: 5000000\r\n\r\n")
         assert connection.recv(4096).startswith(b"HTTP/1.1 413")
+
+
+def test_the_first_page_is_the_demo_page(server: Server) -> None:
+    assert server.http.get("/", follow_redirects=False).headers["Location"] == "ui"
