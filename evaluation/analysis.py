@@ -11,12 +11,14 @@ from typing import Any
 import numpy as np
 
 from reshelf.data.dataset_folder import RankingData
+from reshelf.data.propensity.file import read_propensities
 from reshelf.data.schema import RankingList
 from reshelf.evaluation.baselines.first_stage import FirstStage
 from reshelf.evaluation.baselines.numbers import every_list_has
 from reshelf.evaluation.baselines.popularity import FEATURE, Popularity
 from reshelf.evaluation.beyond_accuracy import top_k_quality
 from reshelf.evaluation.config import EvaluateConfig
+from reshelf.evaluation.counterfactual import snips_dcg
 from reshelf.evaluation.measure import Measurement, Truth, ndcg_per_list
 from reshelf.evaluation.movement import movement, moves
 from reshelf.evaluation.personalization import personalization_curve
@@ -52,6 +54,8 @@ def analyse(
         movement: what main is compared with (first_stage, without_history) -> `movement.movement`;
         personalization: `personalization.personalization_curve` of main; None where main is the first stage;
         moves: how many candidates went up by how many places from the first stage, as [[places, candidates], …];
+        counterfactual: system -> SNIPS DCG@k as [mean, low, high], and how much higher it is than the first stage's;
+            None without propensities, or a label above 0;
         calibration: of main's probabilities, None where it gives none;
         worst: rows of `worst_lists.worst_lists`.
     """
@@ -89,11 +93,28 @@ def analyse(
             lambda scores: ndcg_per_list(scores, truth, config.k),
             config.k,
         ),
+        "counterfactual": None
+        if config.propensities is None
+        else _counterfactual(scored, first, lists, read_propensities(config.propensities), config.k, weights),
         "moves": [[int(places), int(n)] for places, n in zip(*step)],
         "calibration": calibration(config, main, scored[main], truth),
         "worst": []
         if before is None or main == "first_stage"
         else worst_lists(per_list[main], before.per_list[metric], scored[main], lists, data.items, _WORST, language),
+    }
+
+
+def _counterfactual(
+    scored: Mapping[str, Sequence[np.ndarray]], first: Sequence[np.ndarray], lists: Sequence[RankingList],
+    propensities: np.ndarray, k: int, weights: np.ndarray,
+) -> dict[str, dict[str, list[float]]] | None:  # fmt: skip
+    before = snips_dcg(first, lists, propensities, k)
+    if not before.weights.any():
+        return None
+    found = {name: snips_dcg(scores, lists, propensities, k) for name, scores in scored.items()}
+    return {
+        name: {"estimate": [*one.interval(weights)], "gain": [*one.gain_over(before, weights)]}
+        for name, one in found.items()
     }
 
 

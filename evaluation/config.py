@@ -49,6 +49,10 @@ class EvaluateConfig:
     systems: Literal["all"] | list[SystemName] = field(default_factory=list)
     """Systems to compare, e.g. `[bm25, finetuned]`. Empty: all that need no training here. `all`: also those that learn
     from the train lists (item_cf to multimodal), which takes from minutes to an hour."""
+    propensities: Path | None = None
+    """File of how likely shoppers examine each shown position (`reshelf data propensities`): the report then also has
+    SNIPS DCG@k, which weights labels by their inverse. By clicks as they are, the order they were made in is hard to
+    beat."""
     k: int = 10
     """Places that count for nDCG and recall."""
     limit: int | None = None

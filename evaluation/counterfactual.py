@@ -51,6 +51,10 @@ class Counterfactual:
         total = self.weights.sum()
         return float(np.nansum(self.values * self.weights) / total) if total > 0 else float("nan")
 
+    def gain_over(self, other: Counterfactual, resamples: npt.NDArray[np.integer]) -> Interval:
+        """How much higher this order's estimate is than another's on the same lists, paired."""
+        return interval(self.values - other.values, resamples, list_weights=self.weights)
+
     def interval(self, resamples: npt.NDArray[np.integer], confidence: float = CONFIDENCE) -> Interval:
         """Percentile bootstrap, numerator and denominator resampled together.
 
@@ -58,6 +62,14 @@ class Counterfactual:
             resamples: int [resamples, n_lists] from `bootstrap.resample`.
         """
         return interval(self.values, resamples, confidence, self.weights)
+
+
+def check_shown(lists: Sequence[RankingList]) -> None:
+    """Raises InputError where a list has no labels, or does not say where its candidates were shown."""
+    for ranking in lists:
+        if ranking.labels is None or ranking.positions is None:
+            what = "labels" if ranking.labels is None else "positions"
+            raise InputError(f"list {ranking.list_id}, field {what}: missing; counterfactual estimates need both")
 
 
 def snips_dcg(
@@ -83,16 +95,14 @@ def snips_dcg(
     """
     if k < 1 or clip < 1:
         raise InputError(f"k is {k} and clip {clip}; both must be at least 1")
+    check_shown(lists)
     inverse = 1 / np.asarray(propensities, dtype=np.float64)
     values, weights, clipped = np.full(len(lists), np.nan), np.zeros(len(lists)), 0
     for i, (own, ranking) in enumerate(zip(scores, lists, strict=True)):
-        if ranking.labels is None or ranking.positions is None:
-            what = "labels" if ranking.labels is None else "positions"
-            raise InputError(f"list {ranking.list_id}, field {what}: missing; counterfactual estimates need both")
         if len(own) != len(ranking.candidates) or not np.isfinite(own).all():
             raise ValueError(f"list {ranking.list_id} needs {len(ranking.candidates)} finite scores")
-        gains = exponential_gains(ranking.labels)
-        each = inverse[np.minimum(ranking.positions, len(inverse)) - 1]
+        gains = exponential_gains(ranking.labels or ())
+        each = inverse[np.minimum(np.array(ranking.positions), len(inverse)) - 1]
         clipped += int(((each > clip) & (gains > 0)).sum())
         values[i], weights[i] = mean_discount(own, gains * np.minimum(each, clip), k)
     return Counterfactual(values, weights, clipped)

@@ -35,6 +35,7 @@ def sections(report: Mapping[str, Any]) -> list[str]:
     main = report["main"]
     return [
         *_significance(main, report),
+        *_counterfactual(report),
         *_slices(main, report),
         *_top_k(report),
         *_movement(main, report),
@@ -71,6 +72,22 @@ def _significance(main: str, report: Mapping[str, Any]) -> list[str]:
         "nDCG@{k} of {main} minus that of the other, list by list. p: two-sided sign-flip permutation test."
     ).format(k=report["k"], main=main)
     return [f"## {_('Is {main} better?').format(main=main)}", "", about, "", *grid(head, rows), ""]
+
+
+def _counterfactual(report: Mapping[str, Any]) -> list[str]:
+    if not report.get("counterfactual"):
+        return []
+    _ = in_language(report).gettext
+    rows = [
+        (name, "{:.3f} ({:.3f}–{:.3f})".format(*row["estimate"]), "{:+.3f} ({:+.3f}…{:+.3f})".format(*row["gain"]))
+        for name, row in report["counterfactual"].items()
+    ]
+    about = _(
+        "Labels weighted by how rarely their position is examined: the discount, 1 / log2(rank + 1), that their gain "
+        "meets on average, were all positions examined alike (self-normalised inverse propensities)."
+    )
+    head = (_("system"), f"SNIPS DCG@{report['k']}", _("vs first stage"))
+    return [f"## {_('Corrected for examination')}", "", about, "", *grid(head, rows), ""]
 
 
 def _slices(main: str, report: Mapping[str, Any]) -> list[str]:

@@ -21,6 +21,7 @@ from rich.console import Console
 from reshelf.data.atomic import check_writable
 from reshelf.data.dataset_folder import SPLITS, RankingData, load_dataset_folder
 from reshelf.data.language import catalogue_language
+from reshelf.data.propensity.file import read_propensities
 from reshelf.data.schema import RankingList
 from reshelf.errors import InputError
 from reshelf.evaluation.baselines.numbers import every_list_has
@@ -43,6 +44,7 @@ def evaluate(config: EvaluateConfig, console: Console | None = None) -> dict[str
     """
     # Here and not above, so that `reshelf evaluate --help` waits for neither torch nor matplotlib.
     from reshelf.evaluation.analysis import analyse
+    from reshelf.evaluation.counterfactual import check_shown
     from reshelf.evaluation.measure import Truth, measure, summarise
     from reshelf.evaluation.report import table, write_report
 
@@ -53,6 +55,8 @@ def evaluate(config: EvaluateConfig, console: Console | None = None) -> dict[str
     if not lists:
         raise InputError(f"{config.data / config.split}.parquet has no lists; evaluate another split")
     truth = Truth.of(lists)
+    if config.propensities is not None:
+        check_shown(lists)
     language = _language(config, data)
     names, left_out = choose(config, lists, language)
     if needed := splits_needed(config, names, lists):
@@ -82,6 +86,11 @@ def evaluate(config: EvaluateConfig, console: Console | None = None) -> dict[str
     }
     write_report(config.out, report)
     console.print(table(report))
+    for name, row in (report["counterfactual"] or {}).items():
+        text = translations(language).gettext("{system}: SNIPS DCG@{k} {estimate}, {gain} against first-stage order.")
+        found = {"estimate": "{:.3f} ({:.3f}–{:.3f})", "gain": "{:+.3f} ({:+.3f}…{:+.3f})"}
+        words = {part: form.format(*row[part]) for part, form in found.items()}
+        console.print(text.format(system=name, k=config.k, **words), highlight=False)
     for name, why in left_out.items():
         text = translations(language).gettext("{system} was left out: {reason}.")
         console.print(f"[dim]{text.format(system=name, reason=why)}[/dim]")
@@ -103,7 +112,7 @@ def check(config: EvaluateConfig) -> None:
     """Everything that can be wrong before anything is read.
 
     Raises:
-        InputError: a model folder is not one, or the output folder cannot be written to.
+        InputError: a model folder is not one, propensities cannot be read, or the output folder cannot be written to.
     """
     if config.split not in SPLITS:
         raise InputError(f"split is {config.split!r}; give one of {', '.join(SPLITS)}")
@@ -126,6 +135,8 @@ def check(config: EvaluateConfig) -> None:
 
         for folder in folders:
             read_reranker(folder, config.trust_remote_code)
+    if config.propensities is not None:
+        read_propensities(config.propensities)
     check_writable(config.out)
 
 

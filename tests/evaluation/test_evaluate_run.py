@@ -13,9 +13,11 @@ import pytest
 from rich.console import Console
 
 from reshelf.data.dataset_folder import RankingData, save_dataset_folder
+from reshelf.data.propensity.file import write_propensities
 from reshelf.data.schema import RankingList
 from reshelf.errors import InputError
 from reshelf.evaluation.config import EvaluateConfig
+from reshelf.evaluation.counterfactual import snips_dcg
 from reshelf.evaluation.run import check_scores, evaluate, sample
 from reshelf.metrics.ndcg import ndcg
 
@@ -78,6 +80,41 @@ def test_same_seed_same_report_and_another_seed_another_random_order(shop_folder
         assert a[name] == b[name]
     assert a["systems"]["random"] != c["systems"]["random"]
     assert a["n_lists"] == 20
+
+
+def test_with_propensities_labels_are_weighted_by_how_rarely_their_position_is_examined(
+    shop: RankingData, tmp_path: Path
+) -> None:
+    examined = 1 / np.arange(1.0, 13.0)
+    write_propensities(tmp_path / "propensities.json", examined)
+    folder = edited(shop, tmp_path / "data", positions=tuple(range(1, 13)))
+    config = EvaluateConfig(
+        data=folder, out=tmp_path / "out", resamples=50, propensities=tmp_path / "propensities.json", k=5
+    )
+    console = quiet()
+    found = evaluate(config, console)["counterfactual"]
+    assert list(found) == WITHOUT_MODEL
+    lists = [one.model_copy(update={"positions": tuple(range(1, 13))}) for one in shop.lists["test"]]
+    first, best = (
+        snips_dcg(scores, lists, examined, 5).estimate
+        for scores in ([-np.arange(12.0)] * 40, [np.array(one.utility) for one in lists])
+    )
+    assert found["first_stage"]["estimate"][0] == pytest.approx(first)
+    assert found["first_stage"]["gain"] == [0, 0, 0]
+    assert found["best_possible"]["estimate"][0] == pytest.approx(best)
+    mean, low, high = found["best_possible"]["gain"]
+    assert low < mean < high
+    assert mean == pytest.approx(best - first)
+    text = (config.out / "report.md").read_text()
+    assert f"| best_possible | {best:.3f} (" in text.partition("## Corrected for examination")[2]
+    assert f"best_possible: SNIPS DCG@5 {best:.3f} (" in console.file.getvalue()
+
+    nothing = edited(shop, tmp_path / "nothing", positions=tuple(range(1, 13)), labels=(0,) * 12)
+    assert evaluate(replace(config, data=nothing), quiet())["counterfactual"] is None
+    with pytest.raises(InputError, match="field positions: missing; counterfactual estimates need both"):
+        evaluate(replace(config, data=edited(shop, tmp_path / "unknown")), quiet())
+    with pytest.raises(InputError, match=r"none\.json cannot be read"):
+        evaluate(replace(config, propensities=tmp_path / "none.json"), quiet())
 
 
 @pytest.mark.parametrize(("field", "fields"), [("labels", {"utility": None}), ("utility", {})])

@@ -185,7 +185,7 @@ def test_a_place_that_cannot_be_taken_is_found_before_the_comparison(
     config = PromoteConfig(tmp_path / "new", tmp_path / "model", tmp_path, tmp_path)
     (tmp_path / "model").mkdir()
     with monkeypatch.context() as patch:
-        patch.setattr(os.path, "ismount", lambda path: path == tmp_path / "model")
+        patch.setattr(atomic, "_mount", str)
         with pytest.raises(InputError, match=r"model is a mount.*mount .* instead"):
             promote(config)
 
