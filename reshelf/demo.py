@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
+from reshelf.click_weights import weigh_clicks
 from reshelf.config import load_yaml
 from reshelf.data.atomic import locked_folder, write_json
 from reshelf.data.dataset_folder import load_dataset_folder
 from reshelf.data.marketplace import MarketplaceConfig, simulate_folder
-from reshelf.data.propensity.estimate import PropensityConfig, estimate
 from reshelf.evaluation.compare import before_after
 from reshelf.evaluation.config import EvaluateConfig
 from reshelf.evaluation.run import evaluate
@@ -61,21 +61,17 @@ def _demo(config: DemoConfig, console: Console) -> None:
     if config.quick:
         shop.train_lists, shop.valid_lists, shop.test_lists = 40, 10, 20
         run.optimizer.max_steps, run.eval_every = 2, 2
-        run.propensities = None  # of 40 lists there is nothing to estimate them from
     console.rule("1. A simulated shop, its shoppers and their clicks")
     if not (shop.out / "test.parquet").exists():
         simulate_folder(shop)
-    if run.propensities is not None:
-        console.rule("2. How likely each position is examined, from the clicks alone")
-        if not run.propensities.exists():
-            estimate(PropensityConfig(data=shop.out, out=run.propensities))
-    console.rule("3. LoRA finetuning of the base in 4 bits, on clicks")
+    console.rule("2. LoRA finetuning of the base in 4 bits, on clicks weighted by inverse propensity")
+    weigh_clicks(run, load_dataset_folder(shop.out, ("train", "valid")), console)
     if not (run.out / SPEC_FILE).exists():
         finetune(run)
-    console.rule("4. Shoppers never seen in training: nDCG@10 against what they truly want")
+    console.rule("3. Shoppers never seen in training: nDCG@10 against what they truly want")
     settings = EvaluateConfig(data=shop.out, model=run.out, out=config.out, engine="transformers")
     report = evaluate(settings, console)
-    console.rule("5. One shopper's list, before and after")
+    console.rule("4. One shopper's list, before and after")
     one_list(shop.out, run.out, console, second_engine=not config.quick)
     report["seconds"] = time.perf_counter() - started
     write_json(config.out / "report.json", report)
@@ -92,7 +88,6 @@ def demo_run(config: DemoConfig) -> FinetuneConfig:
     shipped = Path(str(files("reshelf.finetune")))
     base = shipped / "bases" / "marketplace"
     folders = {"data": config.out / "data", "out": config.out / "model", "model.base": str(base)}
-    folders["propensities"] = config.out / "propensities.json"
     return load_yaml(FinetuneConfig, shipped / "demo.yaml", **folders)
 
 

@@ -23,6 +23,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
+from reshelf.click_weights import weigh_clicks
 from reshelf.config import load_yaml
 from reshelf.data.atomic import locked_folder, not_if_refused, remove_partials, write_json
 from reshelf.data.dataset_folder import RankingData, load_dataset_folder
@@ -115,6 +116,7 @@ def _quickstart(config: QuickstartConfig, mapping: Mapping, console: Console) ->
             _make_base(run)
         remove_checkpoints(base)  # what is left where it was killed in this very step
     console.rule("3. LoRA finetuning")
+    weigh_clicks(run, lists, console)
     if not is_finished(model):
         _finetune(run, lists, plan, end, console)
     remove_checkpoints(model)  # likewise
@@ -279,4 +281,6 @@ def _evaluate(run: FinetuneConfig, lists: RankingData, split: Any, plan: _Plan, 
         return max(_FEWEST_LISTS, int(_SCORING * (end - time.monotonic()) / max(scored, 1e-6)))
 
     most = min(plan.get("evaluate_lists", limit), len(lists.lists[split]))
-    evaluate(EvaluateConfig(run.data, run.out.parent, run.out, split=split, limit=most, engine="transformers"), console)
+    settings = EvaluateConfig(run.data, run.out.parent, run.out, split=split, limit=most, engine="transformers")
+    shown = all(one.positions is not None for one in lists.lists[split])
+    evaluate(replace(settings, propensities=run.propensities if shown else None), console)
