@@ -61,7 +61,7 @@ docs: .venv/installed-dev
 
 # ARGS="--help" says what a benchmark can be asked for.
 bench: .venv/installed-dev
-	@test -f benchmarks/$(NAME).py || { echo "make bench needs NAME: train_step, score_list, batch, prompts, signals, logs, serving, two_tenants, fuzz, hostile, experiments, nights, long_memory, feature_dropout, feature_names, level_embeddings, data_needed, matching, quickstart, rounding or against_past" >&2; exit 2; }
+	@test -f benchmarks/$(NAME).py || { echo "make bench needs NAME: train_step, score_list, batch, prompts, signals, logs, serving, two_tenants, fuzz, hostile, experiments, nights, long_memory, feature_dropout, feature_names, level_format, level_embeddings, data_needed, matching, quickstart, rounding or against_past" >&2; exit 2; }
 	$(RUN)/python -m benchmarks.$(NAME) $(ARGS)
 
 # DATA is the folder of the data sets, BASE a pretrained model for the rows that need one, GPU what benchmarks.gpu wrote. What is finished is not made again; `rm -r runs/quality/NAME` starts over.

@@ -31,6 +31,7 @@ NAMES = (
     "feature_dropout",
     "data_needed",
     "feature_names",
+    "level_format",
     "level_embeddings",
     "quickstart",
     "against_past",
@@ -85,6 +86,9 @@ CLAIMS: dict[str, tuple[str, str]] = {
     "shown_gib": ("peak memory of that, GiB", "≤ 8"),
     "feature_names_ndcg": ("nDCG@10 with the names of numbers in the prefix, less beside each level", "≥ 0"),
     "feature_names_step_seconds": ("a training step so, share of the other's", "< 1"),
+    "level_format_tokens": ("tokens of a list with a real base where levels are letters, share of numbers'", "< 1"),
+    "level_format_step_seconds": ("a training step so, share of the other's", "< 1"),
+    "level_format_ndcg": ("nDCG@10 so, less that with numbers", "≥ 0"),
     "feature_names_tokens": ("tokens of a list so with a real base, share of the other's", "< 1"),
     "level_walk_over_random": (
         "nDCG@10 of a small network that reads levels whose near ones have like embeddings, less with random ones",

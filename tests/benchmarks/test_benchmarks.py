@@ -34,6 +34,7 @@ PROMISED = {
     "feature_dropout": ["dropout_cost", "dropout_without_one", "dropout_without_all"],
     "data_needed": [],
     "feature_names": ["feature_names_ndcg", "feature_names_step_seconds", "feature_names_tokens"],
+    "level_format": ["level_format_ndcg", "level_format_step_seconds", "level_format_tokens"],
     "long_memory": ["memory_gain_simulated", "memory_gain_beauty"],
     "matching": ["matching_en", "matching_zh", "matching_en_500", "matching_zh_500"],
     "level_embeddings": ["level_walk_over_random", "level_walk_over_trained", "level_walk_over_numbers"],
