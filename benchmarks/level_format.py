@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -24,6 +25,7 @@ from benchmarks.harness import alternate, show, write_result
 from reshelf.config import load_yaml
 from reshelf.data.atomic import write_json
 from reshelf.data.dataset_folder import load_dataset_folder
+from reshelf.data.schema import RankingList
 from reshelf.evaluation.measure import Truth, ndcg_per_list
 from reshelf.finetune.config import FinetuneConfig
 from reshelf.finetune.progress import StepTimer
@@ -59,7 +61,7 @@ def main() -> None:
             model, step_s = trained(args, name, how, [*test[0].features, "first_stage"])
             reranker = stack.enter_context(Reranker.from_pretrained(model, "transformers", data.items))
             found[name] = ndcg_per_list(reranker.score_lists(test), Truth.of(test), 10)
-            calls[name] = partial(reranker.score_lists, test[: args.timed])
+            calls[name] = partial(scored, reranker, test[: args.timed])
             builder = PromptBuilder(load_tokenizer(str(model)), reranker.spec.prompt, data.items, reranker.spec.levels)
             written = [builder.build(one) for one in test]
             rows.append(
@@ -90,6 +92,10 @@ def main() -> None:
     sizes = {"training lists": args.train, "test lists": len(test), "numbers": len(test[0].features) + 1}
     command = 'make bench NAME=level_format ARGS="--base DIR --data runs/quality/bestbuy_now/data"'
     print(f"written to {write_result('level_format', rows, ratios, sizes, command)}")
+
+
+def scored(reranker: Reranker, lists: Sequence[RankingList]) -> None:
+    reranker.score_lists(lists)
 
 
 def trained(args: argparse.Namespace, name: str, how: dict[str, Any], features: list[str]) -> tuple[Path, float]:
