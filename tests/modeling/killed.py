@@ -56,7 +56,7 @@ def saves_killed(old: Path, new: Path, kills: int, exchange: bool, found: Path) 
     before = contents(folder)
     every = save()
     after, left = contents(folder), []
-    for moment in sorted(random.Random(0).sample(range(1, every + 1), kills)):
+    for moment in [*sorted(random.Random(0).sample(range(1, every), kills - 1)), every]:
         shutil.rmtree(folder)
         shutil.copytree(old, folder)
         save(moment)
