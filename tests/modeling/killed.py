@@ -52,9 +52,10 @@ def saves_killed(old: Path, new: Path, kills: int, exchange: bool, found: Path) 
             os._exit(0)
         return moments[0]
 
-    shutil.copytree(old, folder)
-    before = contents(folder)
-    every = save()
+    for _ in range(2):  # the first opens the files of modules as well
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(old, folder)
+        before, every = contents(folder), save()
     after, left = contents(folder), []
     for moment in [*sorted(random.Random(0).sample(range(1, every), kills - 1)), every]:
         shutil.rmtree(folder)
