@@ -55,7 +55,8 @@ def main() -> None:
     data = load_dataset_folder(args.data)
     order = np.random.default_rng(0).permutation(len(data.lists["test"]))
     test = [data.lists["test"][n] for n in order[: args.test]]
-    found, calls, rows = {}, {}, []
+    found, calls = {}, {}
+    rows: list[dict[str, Any]] = []
     with ExitStack() as stack:
         for name, how in WRITTEN.items():
             model, step_s = trained(args, name, how, [*test[0].features, "first_stage"])
