@@ -1,4 +1,4 @@
-"""Claim: a pretrained base reads levels written as letters in less time than numbers, and orders no worse.
+"""Claim: a pretrained base reads levels written as letters in less time than numbers; what that costs in order.
 
     make bench NAME=level_format ARGS="--base DIR --data runs/quality/bestbuy_now/data"      # 40 minutes of two cores
 
