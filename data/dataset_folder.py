@@ -212,7 +212,7 @@ def save_dataset_folder(folder: Path, data: RankingData) -> None:
         write_records(folder / f"{split}.parquet", lists, LIST_SCHEMA)
 
 
-def check_replaceable(folder: Path) -> None:
+def check_only_data_set(folder: Path) -> None:
     """Raise InputError where a new data set would replace what is none."""
     parts = ("signals", "images", "randomised.txt", "items.parquet", *(f"{split}.parquet" for split in SPLITS))
     for path in folder.iterdir() if folder.is_dir() else ():

@@ -74,14 +74,16 @@ def _significance(main: str, report: Mapping[str, Any]) -> list[str]:
     return [f"## {_('Is {main} better?').format(main=main)}", "", about, "", *grid(head, rows), ""]
 
 
+def counterfactual_texts(row: Mapping[str, Sequence[float]]) -> tuple[str, str]:
+    """A system's estimate and its gain over the first stage, with their intervals."""
+    return "{:.3f} ({:.3f}–{:.3f})".format(*row["estimate"]), "{:+.3f} ({:+.3f}…{:+.3f})".format(*row["gain"])
+
+
 def _counterfactual(report: Mapping[str, Any]) -> list[str]:
     if not report.get("counterfactual"):
         return []
     _ = in_language(report).gettext
-    rows = [
-        (name, "{:.3f} ({:.3f}–{:.3f})".format(*row["estimate"]), "{:+.3f} ({:+.3f}…{:+.3f})".format(*row["gain"]))
-        for name, row in report["counterfactual"].items()
-    ]
+    rows = [(name, *counterfactual_texts(row)) for name, row in report["counterfactual"].items()]
     about = _(
         "Labels weighted by how rarely their position is examined: the discount, 1 / log2(rank + 1), that their gain "
         "meets on average, were all positions examined alike (self-normalised inverse propensities)."

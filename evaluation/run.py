@@ -47,6 +47,7 @@ def evaluate(config: EvaluateConfig, console: Console | None = None) -> dict[str
     from reshelf.evaluation.counterfactual import check_shown
     from reshelf.evaluation.measure import Truth, measure, summarise
     from reshelf.evaluation.report import table, write_report
+    from reshelf.evaluation.report_markdown import counterfactual_texts
 
     console = console or Console()
     check(config)
@@ -88,9 +89,8 @@ def evaluate(config: EvaluateConfig, console: Console | None = None) -> dict[str
     console.print(table(report))
     for name, row in (report["counterfactual"] or {}).items():
         text = translations(language).gettext("{system}: SNIPS DCG@{k} {estimate}, {gain} against first-stage order.")
-        found = {"estimate": "{:.3f} ({:.3f}–{:.3f})", "gain": "{:+.3f} ({:+.3f}…{:+.3f})"}
-        words = {part: form.format(*row[part]) for part, form in found.items()}
-        console.print(text.format(system=name, k=config.k, **words), highlight=False)
+        estimate, gain = counterfactual_texts(row)
+        console.print(text.format(system=name, k=config.k, estimate=estimate, gain=gain), highlight=False)
     for name, why in left_out.items():
         text = translations(language).gettext("{system} was left out: {reason}.")
         console.print(f"[dim]{text.format(system=name, reason=why)}[/dim]")

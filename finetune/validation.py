@@ -27,13 +27,11 @@ from reshelf.metrics.bootstrap import CONFIDENCE, interval, resample
 from reshelf.metrics.ndcg import exponential_gains, mean_discount, ndcg
 from reshelf.metrics.ordering import unranked
 from reshelf.modeling.blend import WEIGHTS, measured
-from reshelf.modeling.lift import Blended, Lift
+from reshelf.modeling.lift import LIST_METRICS, Blended, Lift
 from reshelf.modeling.score import score
 
 Metric = Literal["ndcg@10", "dcg@10", "auc"]
-METRIC_NAMES: dict[Metric, str] = {
-    "ndcg@10": "nDCG@10", "dcg@10": "SNIPS DCG@10", "auc": "AUC"
-}  # fmt: skip
+METRIC_NAMES: dict[str, str] = {**LIST_METRICS, "auc": "AUC"}
 """As people write them."""
 METRIC = "eval_ndcg@10"
 CORRECTED = "eval_dcg@10"

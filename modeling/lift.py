@@ -12,6 +12,9 @@ from typing import Literal
 
 from reshelf.translation import translations
 
+LIST_METRICS: dict[str, str] = {"ndcg@10": "nDCG@10", "dcg@10": "SNIPS DCG@10"}
+"""Metrics of the order within lists, as people write them."""
+
 
 @dataclass
 class Blended:
@@ -40,7 +43,6 @@ class Lift:
     """Validation lists with a label above 0."""
     blended: Blended | None = None
     """At the weight whose interval begins highest, where the model alone does not help and one does."""
-
     metric: Literal["ndcg@10", "dcg@10"] = "ndcg@10"
     """nDCG@10 of the labels as they are, or DCG@10 of labels weighted by inverse propensity."""
 
@@ -60,11 +62,10 @@ class Lift:
             language: of the model's prompts.
         """
         _ = translations(language).gettext
-        metric = "SNIPS DCG@10" if self.metric == "dcg@10" else "nDCG@10"
         figures = _(
             "{metric} {ndcg:.3f} on {lists} validation lists, {gain:+.3f} ({low:+.3f}…{high:+.3f}) against first-stage "
             "order, {first_stage:.3f}"
-        ).format(**asdict(self) | {"metric": metric, "gain": self.ndcg - self.first_stage})
+        ).format(**asdict(self) | {"metric": LIST_METRICS[self.metric], "gain": self.ndcg - self.first_stage})
         if self.helps:
             return _("{figures}: it beats first-stage order.").format(figures=figures)
         if self.high < 0:

@@ -27,7 +27,7 @@ import pyarrow.parquet as pq
 from rich.console import Console
 
 from reshelf.data.atomic import atomic_folder
-from reshelf.data.dataset_folder import SPLITS, RankingData, check_replaceable, load_dataset_folder
+from reshelf.data.dataset_folder import SPLITS, RankingData, check_only_data_set, load_dataset_folder
 from reshelf.data.importing.build import build_lists
 from reshelf.data.importing.database import MEMORY, Work, open_work
 from reshelf.data.importing.events import event_log, read_events
@@ -106,7 +106,7 @@ def import_folder(config: ImportConfig) -> None:
         raise InputError(
             f"--out {config.out} holds the raw tables, which the data set would replace; choose another --out"
         )
-    check_replaceable(out)
+    check_only_data_set(out)
     with atomic_folder(out, "data set") as partial:
         write_folder(mapping, root.absolute(), partial, report, config)
         facts = {"mapping": config.mapping, "changes": config.changes, "seed": config.seed, **report.to_json()}

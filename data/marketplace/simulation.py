@@ -14,7 +14,7 @@ import numpy as np
 
 from reshelf.data.atomic import atomic_folder
 from reshelf.data.bm25 import Bm25Index
-from reshelf.data.dataset_folder import RankingData, check_replaceable, save_dataset_folder
+from reshelf.data.dataset_folder import RankingData, check_only_data_set, save_dataset_folder
 from reshelf.data.language import Language
 from reshelf.data.marketplace import shoppers
 from reshelf.data.marketplace.catalogue import Shop, make_catalogue
@@ -243,7 +243,7 @@ def simulate_folder(config: MarketplaceConfig) -> None:
     Raises:
         InputError: the folder cannot be written to, or holds something else than a data set.
     """
-    check_replaceable(config.out)
+    check_only_data_set(config.out)
     with atomic_folder(config.out, "data set") as partial:
         simulator = Simulator(config)
         data = _fill(simulator)
